@@ -1,0 +1,1 @@
+//! The MCR daemon: control thread, API, configuration and metrics.

@@ -1,0 +1,1 @@
+//! The kernel boundary of MCR: AF_PACKET rings, filters and segmented sends.

@@ -1,0 +1,1 @@
+//! The vocabulary of MCR: relays, endpoints, states, counters and their text, TOML and JSON forms.

@@ -1,0 +1,1 @@
+//! The privileged keeper of MCR and its protocol.

@@ -1,0 +1,1 @@
+//! Namespaces, frames, generators and receivers for MCR's tests and benchmarks.

@@ -1,0 +1,1 @@
+//! Bytes to headers and back: checksums and the rewrite of a frame.
