@@ -1,1 +1,21 @@
-//! The vocabulary of MCR: relays, endpoints, states, counters and their text, TOML and JSON forms.
+//! The vocabulary of MCR: every word that a person types or a script reads has its checked type here.
+//!
+//! Text (`eth0:239.1.1.1:5001`), TOML and JSON all become the same [`spec::RelaySpec`], and one function,
+//! [`spec::RelaySpec::check`], turns that into a [`Relay`]. A [`Relay`] that exists is valid on its own; whether it
+//! fits beside the others is the engine's question.
+
+pub mod address;
+pub mod endpoint;
+pub mod name;
+pub mod problem;
+pub mod relay;
+pub mod spec;
+pub mod state;
+pub mod status;
+
+pub use address::{Dscp, Port, Target, Ttl};
+pub use mcr_wire::{DropReason, VlanId};
+pub use name::{InterfaceName, RelayName};
+pub use problem::FieldError;
+pub use relay::{Input, Output, Relay};
+pub use state::{Condition, RelayState};

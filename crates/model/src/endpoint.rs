@@ -1,0 +1,150 @@
+//! Endpoint text, everywhere a person types one: `INTERFACE:[SOURCE@]ADDRESS:PORT[,option=value…]`.
+//!
+//! The text becomes an [`InputSpec`] or [`OutputSpec`]; the values are checked where those of a file are.
+
+use crate::address::{Target, parse_ip};
+use crate::spec::{InputSpec, OutputSpec};
+
+/// Why endpoint text was refused: where it stops making sense and how it should look.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{given:?}: {what}; {remedy}")]
+pub struct EndpointError {
+    given: String,
+    what: String,
+    remedy: String,
+}
+
+const SHAPE: &str = "write INTERFACE:ADDRESS:PORT, for example eth0:239.1.1.1:5001";
+
+impl InputSpec {
+    /// Reads the text of an input: `eth0:192.168.168.55@239.1.1.1:5001,vlan=100`. Options: `source` (may repeat), `vlan`.
+    ///
+    /// # Errors
+    /// [`EndpointError`] where the text has not the shape of an endpoint.
+    pub fn from_endpoint(given: &str) -> Result<Self, EndpointError> {
+        let parts = Parts::split(given)?;
+        let (group, address) = parts.group_or_address();
+        let mut spec = Self { interface: parts.interface.to_owned(), group, address, ..Self::default() };
+        spec.port = parts.port;
+        spec.sources.extend(parts.source.map(str::to_owned));
+        for (key, value) in parts.options()? {
+            match key {
+                "source" => spec.sources.push(value.to_owned()),
+                "vlan" => spec.vlan = Some(parts.number(key, value)?),
+                _ => return Err(parts.unknown_option(key, &["source", "vlan"])),
+            }
+        }
+        Ok(spec)
+    }
+}
+
+impl OutputSpec {
+    /// Reads the text of an output: `eth1:239.2.2.2:6001,ttl=8,source=10.0.0.9,dscp=34`.
+    /// Options: `source`, `source-port`, `ttl`, `dscp`, `vlan`.
+    ///
+    /// # Errors
+    /// [`EndpointError`] where the text has not the shape of an endpoint.
+    pub fn from_endpoint(given: &str) -> Result<Self, EndpointError> {
+        const OPTIONS: [&str; 5] = ["source", "source-port", "ttl", "dscp", "vlan"];
+        let parts = Parts::split(given)?;
+        let (group, address) = parts.group_or_address();
+        let mut spec = Self { interface: parts.interface.to_owned(), group, address, ..Self::default() };
+        spec.port = parts.port;
+        spec.source = parts.source.map(str::to_owned);
+        for (key, value) in parts.options()? {
+            match key {
+                "source" => spec.source = Some(value.to_owned()),
+                "source-port" | "source_port" => spec.source_port = Some(parts.number(key, value)?),
+                "ttl" => spec.ttl = Some(parts.number(key, value)?),
+                "dscp" => spec.dscp = Some(parts.number(key, value)?),
+                "vlan" => spec.vlan = Some(parts.number(key, value)?),
+                _ => return Err(parts.unknown_option(key, &OPTIONS)),
+            }
+        }
+        Ok(spec)
+    }
+}
+
+/// The pieces of an endpoint, not yet checked.
+struct Parts<'a> {
+    given: &'a str,
+    interface: &'a str,
+    source: Option<&'a str>,
+    address: &'a str,
+    port: i64,
+    options: Option<&'a str>,
+}
+
+impl<'a> Parts<'a> {
+    fn split(given: &'a str) -> Result<Self, EndpointError> {
+        let (place, options) = match given.split_once(',') {
+            Some((place, options)) => (place, Some(options)),
+            None => (given, None),
+        };
+        let Some((interface, rest)) = place.split_once(':') else {
+            return Err(error(given, "it has no interface before a ':'", SHAPE));
+        };
+        if interface.is_empty() || parse_ip(interface).is_ok() {
+            return Err(error(given, "the interface is missing", SHAPE));
+        }
+        let (source, rest) = match rest.split_once('@') {
+            Some((source, rest)) => (Some(unbracketed(source)), rest),
+            None => (None, rest),
+        };
+        let Some((address, port)) = rest.rsplit_once(':') else {
+            return Err(error(given, "it has no port after the address", SHAPE));
+        };
+        if parse_ip(unbracketed(address)).is_err() {
+            return Err(error(given, &format!("{address:?} is not an IP address"), SHAPE));
+        }
+        let port =
+            port.parse().map_err(|_| error(given, &format!("{port:?} is not a port number"), "use 1 to 65535"))?;
+        Ok(Self { given, interface, source, address: unbracketed(address), port, options })
+    }
+
+    fn group_or_address(&self) -> (Option<String>, Option<String>) {
+        let text = Some(self.address.to_owned());
+        match parse_ip(self.address) {
+            Ok(ip) if Target::unicast(ip).is_ok() => (None, text),
+            _ => (text, None),
+        }
+    }
+
+    fn options(&self) -> Result<Vec<(&'a str, &'a str)>, EndpointError> {
+        let pairs = self.options.into_iter().flat_map(|options| options.split(','));
+        pairs
+            .map(|pair| {
+                pair.split_once('=').filter(|(_, value)| !value.is_empty()).ok_or_else(|| {
+                    error(self.given, &format!("option {pair:?} has no value"), "write options as ttl=8,dscp=34")
+                })
+            })
+            .collect()
+    }
+
+    fn number(&self, key: &str, value: &str) -> Result<i64, EndpointError> {
+        value.parse().map_err(|_| error(self.given, &format!("{key}={value} is not a number"), "write a whole number"))
+    }
+
+    fn unknown_option(&self, key: &str, known: &[&str]) -> EndpointError {
+        let what = format!("there is no option {key:?} here");
+        let remedy = match closest(key, known) {
+            Some(meant) => format!("did you mean {meant:?}?"),
+            None => format!("the options are {}", known.join(", ")),
+        };
+        error(self.given, &what, &remedy)
+    }
+}
+
+/// The known word that `given` was most probably meant to be, if one is near.
+pub fn closest<'k>(given: &str, known: &[&'k str]) -> Option<&'k str> {
+    let scored = known.iter().map(|word| (strsim::jaro_winkler(given, word), *word));
+    scored.filter(|(score, _)| *score >= 0.75).max_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, word)| word)
+}
+
+fn unbracketed(address: &str) -> &str {
+    address.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(address)
+}
+
+fn error(given: &str, what: &str, remedy: &str) -> EndpointError {
+    EndpointError { given: given.chars().take(120).collect(), what: what.to_owned(), remedy: remedy.to_owned() }
+}

@@ -1,0 +1,203 @@
+//! A relay: one input, one or more outputs, every value checked.
+
+use std::fmt;
+use std::net::Ipv4Addr;
+
+use mcr_wire::VlanId;
+
+use crate::address::{Dscp, Port, Target, Ttl};
+use crate::name::{InterfaceName, RelayName};
+use crate::problem::FieldError;
+
+/// Where a relay listens.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Input {
+    /// The interface that the packets arrive on.
+    pub interface: InterfaceName,
+    /// The group (joined) or unicast address that they are sent to.
+    pub target: Target,
+    /// The UDP port that they are sent to.
+    pub port: Port,
+    /// The only sources that are relayed (source-specific, RFC 4607); empty: any source.
+    pub sources: Vec<Ipv4Addr>,
+    /// The 802.1Q tag that the frames carry on `interface`; `None`: untagged frames only.
+    pub vlan: Option<VlanId>,
+}
+
+/// Where a copy of each packet goes, and what it looks like there.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Output {
+    /// The interface that the copy leaves on.
+    pub interface: InterfaceName,
+    /// The group or host that it is sent to.
+    pub target: Target,
+    /// The UDP port that it is sent to.
+    pub port: Port,
+    /// Its source address; `None`: the first address of `interface`.
+    pub source: Option<Ipv4Addr>,
+    /// Its source port; `None`: as it arrived.
+    pub source_port: Option<Port>,
+    /// Its time to live.
+    pub ttl: Ttl,
+    /// Its code point; `None`: as it arrived.
+    pub dscp: Option<Dscp>,
+    /// The 802.1Q tag that it leaves with; `None`: untagged.
+    pub vlan: Option<VlanId>,
+}
+
+/// One named rule. It is valid on its own: no output feeds its own input, none is named twice.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Relay {
+    name: RelayName,
+    input: Input,
+    outputs: Vec<Output>,
+    scope: Scope,
+}
+
+/// Which special addresses and ports a relay was explicitly allowed to carry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Scope {
+    /// 224.0.0.0/24 may be an input or output.
+    pub link_local: bool,
+    /// Ports 319 and 320 may be.
+    pub ptp: bool,
+}
+
+impl Relay {
+    /// The most outputs that one relay may have.
+    pub const MAX_OUTPUTS: usize = 64;
+
+    /// A relay, when its parts fit together.
+    ///
+    /// # Errors
+    /// Every field that does not fit, not only the first.
+    pub fn new(name: RelayName, input: Input, outputs: Vec<Output>, scope: Scope) -> Result<Self, Vec<FieldError>> {
+        let mut errors = Vec::new();
+        errors.extend(check_scope(scope, "input", input.target, input.port));
+        for (i, output) in outputs.iter().enumerate() {
+            errors.extend(check_scope(scope, &format!("output[{i}]"), output.target, output.port));
+        }
+        errors.extend(check_outputs(&input, &outputs));
+        if errors.is_empty() { Ok(Self { name, input, outputs, scope }) } else { Err(errors) }
+    }
+
+    /// Its id.
+    pub fn name(&self) -> &RelayName {
+        &self.name
+    }
+
+    /// Where it listens.
+    pub fn input(&self) -> &Input {
+        &self.input
+    }
+
+    /// Where its copies go; never empty.
+    pub fn outputs(&self) -> &[Output] {
+        &self.outputs
+    }
+
+    /// What it was explicitly allowed.
+    pub fn scope(&self) -> Scope {
+        self.scope
+    }
+}
+
+/// A place on the wire that packets are sent to or taken from: what cycles and shared outputs are found by.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Place {
+    /// The interface.
+    pub interface: InterfaceName,
+    /// Its 802.1Q tag.
+    pub vlan: Option<VlanId>,
+    /// The group or host.
+    pub target: Target,
+    /// The port.
+    pub port: Port,
+}
+
+impl Input {
+    /// The place that this input takes packets from.
+    pub fn place(&self) -> Place {
+        Place { interface: self.interface.clone(), vlan: self.vlan, target: self.target, port: self.port }
+    }
+}
+
+impl Output {
+    /// The place that this output sends packets to.
+    pub fn place(&self) -> Place {
+        Place { interface: self.interface.clone(), vlan: self.vlan, target: self.target, port: self.port }
+    }
+}
+
+fn check_scope(scope: Scope, part: &str, target: Target, port: Port) -> Vec<FieldError> {
+    let mut errors = Vec::new();
+    if target.is_link_local() && !scope.link_local {
+        errors.push(FieldError::new(
+            format!("{part}.group"),
+            format!("{target} is in 224.0.0.0/24, the link-local groups that routing protocols and discovery use and no router forwards"),
+            "use a group in 239.0.0.0/8, or set link_local = true if it must cross",
+        ));
+    }
+    if port.is_ptp() && !scope.ptp {
+        errors.push(FieldError::new(
+            format!("{part}.port"),
+            format!("port {port} is PTP: a relay delays its packets by a varying time and would falsify the clock"),
+            "use a boundary clock, or set allow_ptp = true if the time does not matter",
+        ));
+    }
+    errors
+}
+
+fn check_outputs(input: &Input, outputs: &[Output]) -> Vec<FieldError> {
+    let mut errors = Vec::new();
+    if outputs.is_empty() {
+        errors.push(FieldError::new("output", "a relay needs at least one output", "add one"));
+    }
+    if outputs.len() > Relay::MAX_OUTPUTS {
+        errors.push(FieldError::new(
+            "output",
+            format!("{} outputs are more than the {} that a relay may have", outputs.len(), Relay::MAX_OUTPUTS),
+            "spread them over several relays with the same input",
+        ));
+    }
+    for (i, output) in outputs.iter().enumerate() {
+        if output.place() == input.place() {
+            errors.push(FieldError::new(
+                format!("output[{i}]"),
+                format!("it sends to {output}, which is the relay's own input"),
+                "send to another interface, group or port",
+            ));
+        }
+        if let Some(first) = outputs[..i].iter().position(|earlier| earlier.place() == output.place()) {
+            errors.push(FieldError::new(
+                format!("output[{i}]"),
+                format!("it sends to {output}, as output[{first}] does: receivers would get each packet twice"),
+                "remove one of the two",
+            ));
+        }
+    }
+    errors
+}
+
+impl fmt::Display for Input {
+    /// Endpoint text, as a person types it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:", self.interface)?;
+        if let [only] = self.sources[..] {
+            write!(f, "{only}@")?;
+        }
+        write!(f, "{}:{}", self.target, self.port)?;
+        if self.sources.len() > 1 {
+            self.sources.iter().try_for_each(|source| write!(f, ",source={source}"))?;
+        }
+        self.vlan.iter().try_for_each(|vlan| write!(f, ",vlan={vlan}"))
+    }
+}
+
+impl fmt::Display for Output {
+    /// Endpoint text without the options that do not decide where the copy goes.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}:{}", self.interface, self.target, self.port)?;
+        self.vlan.iter().try_for_each(|vlan| write!(f, ",vlan={vlan}"))
+    }
+}

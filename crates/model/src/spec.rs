@@ -1,0 +1,313 @@
+//! What a user writes, before it is checked: the TOML and JSON form of a relay and of a configuration file.
+//!
+//! These types accept anything that has the right shape; [`RelaySpec::check`] is the one door to a [`Relay`].
+
+use std::net::Ipv4Addr;
+
+use mcr_wire::VlanId;
+use serde::{Deserialize, Serialize};
+
+use crate::address::{Dscp, Port, Target, Ttl, ValueError, host, parse_ip};
+use crate::name::InterfaceName;
+use crate::problem::FieldError;
+use crate::relay::{Input, Output, Relay, Scope};
+
+/// A configuration file: relays, and where the daemon talks.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ConfigSpec {
+    /// The relays of the file.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub relay: Vec<RelaySpec>,
+}
+
+/// A relay as a user writes it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RelaySpec {
+    /// Its id: `[a-z0-9][a-z0-9._-]{0,62}`.
+    pub name: String,
+    /// Where it listens.
+    pub input: InputSpec,
+    /// Where its copies go.
+    pub output: Vec<OutputSpec>,
+    /// Allow 224.0.0.0/24.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub link_local: bool,
+    /// Allow ports 319 and 320.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub allow_ptp: bool,
+}
+
+/// An input as a user writes it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct InputSpec {
+    /// The interface that the packets arrive on.
+    pub interface: String,
+    /// The multicast group that they are sent to; this or `address`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<String>,
+    /// The unicast address that they are sent to; this or `group`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<String>,
+    /// The UDP port that they are sent to.
+    pub port: i64,
+    /// The only sources that are relayed; none: all.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sources: Vec<String>,
+    /// The 802.1Q tag of the frames, 1 to 4094; none: untagged.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vlan: Option<i64>,
+}
+
+/// An output as a user writes it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OutputSpec {
+    /// The interface that the copy leaves on.
+    pub interface: String,
+    /// The multicast group that it is sent to; this or `address`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<String>,
+    /// The host that it is sent to; this or `group`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<String>,
+    /// The UDP port that it is sent to.
+    pub port: i64,
+    /// Its source address; none: the first address of the interface.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<String>,
+    /// Its source port; none: as it arrived.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source_port: Option<i64>,
+    /// Its time to live, 1 to 255; none: 16.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ttl: Option<i64>,
+    /// Its code point, 0 to 63; none: as it arrived.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dscp: Option<i64>,
+    /// The 802.1Q tag that it leaves with, 1 to 4094; none: untagged.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vlan: Option<i64>,
+}
+
+impl RelaySpec {
+    /// The checked relay.
+    ///
+    /// # Errors
+    /// Every field that is wrong, in the order of the fields.
+    pub fn check(&self) -> Result<Relay, Vec<FieldError>> {
+        let Self { name, input, output, link_local, allow_ptp } = self;
+        let mut errors = Errors::default();
+        let name = errors.take("name", name.parse(), "");
+        let input = errors.absorb(input.check("input"));
+        let outputs: Vec<Option<Output>> =
+            output.iter().enumerate().map(|(i, spec)| errors.absorb(spec.check(&format!("output[{i}]")))).collect();
+        let scope = Scope { link_local: *link_local, ptp: *allow_ptp };
+        match (name, input, outputs.into_iter().collect::<Option<Vec<_>>>()) {
+            (Some(name), Some(input), Some(outputs)) if errors.0.is_empty() => Relay::new(name, input, outputs, scope),
+            _ => Err(errors.0),
+        }
+    }
+}
+
+impl InputSpec {
+    /// The checked input; `part` is where it stands in the relay.
+    ///
+    /// # Errors
+    /// Every field that is wrong.
+    pub fn check(&self, part: &str) -> Result<Input, Vec<FieldError>> {
+        let Self { interface, group, address, port, sources, vlan } = self;
+        let mut errors = Errors::default();
+        let field = |name: &str| format!("{part}.{name}");
+        let interface = errors.take(field("interface"), interface.parse::<InterfaceName>(), "");
+        let target = errors.absorb(check_target(part, group.as_deref(), address.as_deref()));
+        let port = errors.take(field("port"), Port::try_from(*port), PORT_RANGE);
+        let mut checked = Vec::new();
+        for (i, source) in sources.iter().enumerate() {
+            checked.extend(errors.take(field(&format!("sources[{i}]")), parse_host(source), HOST_WANTED));
+        }
+        checked.sort_unstable();
+        checked.dedup();
+        let vlan = errors.optional(field("vlan"), *vlan, check_vlan, VLAN_RANGE);
+        match (interface, target, port, vlan) {
+            (Some(interface), Some(target), Some(port), Some(vlan)) if errors.0.is_empty() => {
+                Ok(Input { interface, target, port, sources: checked, vlan })
+            }
+            _ => Err(errors.0),
+        }
+    }
+}
+
+impl OutputSpec {
+    /// The checked output; `part` is where it stands in the relay.
+    ///
+    /// # Errors
+    /// Every field that is wrong.
+    pub fn check(&self, part: &str) -> Result<Output, Vec<FieldError>> {
+        let Self { interface, group, address, port, source, source_port, ttl, dscp, vlan } = self;
+        let mut errors = Errors::default();
+        let field = |name: &str| format!("{part}.{name}");
+        let interface = errors.take(field("interface"), interface.parse::<InterfaceName>(), "");
+        let target = errors.absorb(check_target(part, group.as_deref(), address.as_deref()));
+        let port = errors.take(field("port"), Port::try_from(*port), PORT_RANGE);
+        let source = errors.optional(field("source"), source.as_deref(), parse_host, HOST_WANTED);
+        let source_port = errors.optional(field("source_port"), *source_port, Port::try_from, PORT_RANGE);
+        let ttl = errors.optional(field("ttl"), *ttl, Ttl::try_from, "use 1 to 255; 0 would never leave the host");
+        let dscp = errors.optional(field("dscp"), *dscp, Dscp::try_from, "use 0 to 63");
+        let vlan = errors.optional(field("vlan"), *vlan, check_vlan, VLAN_RANGE);
+        match (interface, target, port, source, source_port, ttl, dscp, vlan) {
+            (
+                Some(interface),
+                Some(target),
+                Some(port),
+                Some(source),
+                Some(source_port),
+                Some(ttl),
+                Some(dscp),
+                Some(vlan),
+            ) if errors.0.is_empty() => {
+                let ttl = ttl.unwrap_or(Ttl::DEFAULT);
+                Ok(Output { interface, target, port, source, source_port, ttl, dscp, vlan })
+            }
+            _ => Err(errors.0),
+        }
+    }
+}
+
+impl From<&Relay> for RelaySpec {
+    fn from(relay: &Relay) -> Self {
+        let Scope { link_local, ptp } = relay.scope();
+        Self {
+            name: relay.name().to_string(),
+            input: relay.input().into(),
+            output: relay.outputs().iter().map(OutputSpec::from).collect(),
+            link_local,
+            allow_ptp: ptp,
+        }
+    }
+}
+
+impl From<&Input> for InputSpec {
+    fn from(input: &Input) -> Self {
+        let Input { interface, target, port, sources, vlan } = input;
+        let (group, address) = group_or_address(*target);
+        Self {
+            interface: interface.to_string(),
+            group,
+            address,
+            port: port.get().into(),
+            sources: sources.iter().map(Ipv4Addr::to_string).collect(),
+            vlan: vlan.map(|vlan| vlan.get().into()),
+        }
+    }
+}
+
+impl From<&Output> for OutputSpec {
+    fn from(output: &Output) -> Self {
+        let Output { interface, target, port, source, source_port, ttl, dscp, vlan } = output;
+        let (group, address) = group_or_address(*target);
+        Self {
+            interface: interface.to_string(),
+            group,
+            address,
+            port: port.get().into(),
+            source: source.map(|source| source.to_string()),
+            source_port: source_port.map(|port| port.get().into()),
+            ttl: Some(ttl.get().into()),
+            dscp: dscp.map(|dscp| dscp.get().into()),
+            vlan: vlan.map(|vlan| vlan.get().into()),
+        }
+    }
+}
+
+const PORT_RANGE: &str = "use 1 to 65535";
+const VLAN_RANGE: &str = "use 1 to 4094";
+const HOST_WANTED: &str = "write the IPv4 address of one host, for example 192.168.168.55";
+const GROUP_WANTED: &str = "groups are 224.0.0.0 to 239.255.255.255; for local use take one in 239.0.0.0/8";
+
+fn check_target(part: &str, group: Option<&str>, address: Option<&str>) -> Result<Target, Vec<FieldError>> {
+    let field = |name: &str| format!("{part}.{name}");
+    let one = |result: Result<Target, FieldError>| result.map_err(|error| vec![error]);
+    match (group, address) {
+        (Some(group), None) => one(match parse_ip(group).and_then(Target::group) {
+            Ok(target) => Ok(target),
+            Err(error @ ValueError::NotMulticast { .. }) => Err(FieldError::new(
+                field("group"),
+                error.to_string(),
+                format!("{GROUP_WANTED}; for one host write address = {group:?}"),
+            )),
+            Err(error) => Err(FieldError::new(field("group"), error.to_string(), GROUP_WANTED)),
+        }),
+        (None, Some(address)) => one(match parse_ip(address).and_then(Target::unicast) {
+            Ok(target) => Ok(target),
+            Err(error) => Err(FieldError::new(
+                field("address"),
+                error.to_string(),
+                "write a host's IPv4 address; for a multicast group write group = \"…\"",
+            )),
+        }),
+        (None, None) => one(Err(FieldError::new(
+            part,
+            "it has no destination",
+            "write group = \"239.…\" for multicast or address = \"…\" for one host",
+        ))),
+        (Some(_), Some(_)) => one(Err(FieldError::new(
+            field("address"),
+            "it has both a group and an address",
+            "keep one of the two, and use a second relay or output for the other",
+        ))),
+    }
+}
+
+fn group_or_address(target: Target) -> (Option<String>, Option<String>) {
+    let text = Some(target.to_string());
+    if target.is_group() { (text, None) } else { (None, text) }
+}
+
+fn parse_host(given: &str) -> Result<Ipv4Addr, ValueError> {
+    parse_ip(given).and_then(host)
+}
+
+fn check_vlan(given: i64) -> Result<VlanId, ValueError> {
+    let id = u16::try_from(given).ok().filter(|id| *id != 0);
+    id.and_then(VlanId::new).ok_or(ValueError::OutOfRange { what: "vlan", given })
+}
+
+fn is_false(value: &bool) -> bool {
+    !*value
+}
+
+/// Collects what is wrong while the checking goes on, so that a user sees every mistake at once.
+#[derive(Default)]
+struct Errors(Vec<FieldError>);
+
+impl Errors {
+    fn take<T, E: std::fmt::Display>(
+        &mut self,
+        field: impl Into<String>,
+        result: Result<T, E>,
+        remedy: &str,
+    ) -> Option<T> {
+        result.map_err(|error| self.0.push(FieldError::new(field, error.to_string(), remedy))).ok()
+    }
+
+    /// `Some(None)` when nothing was given, `None` when what was given is wrong.
+    fn optional<G, T>(
+        &mut self,
+        field: String,
+        given: Option<G>,
+        check: impl Fn(G) -> Result<T, ValueError>,
+        remedy: &str,
+    ) -> Option<Option<T>> {
+        match given {
+            None => Some(None),
+            Some(given) => self.take(field, check(given), remedy).map(Some),
+        }
+    }
+
+    fn absorb<T>(&mut self, result: Result<T, Vec<FieldError>>) -> Option<T> {
+        result.map_err(|errors| self.0.extend(errors)).ok()
+    }
+}

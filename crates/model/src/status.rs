@@ -1,0 +1,175 @@
+//! What the API answers and the CLI shows: one definition of every name and unit.
+//!
+//! Packets are UDP datagrams (a segmented super-frame counts as its segments); bytes are those of the IP packets,
+//! headers included; rates are over the last whole second or so and absent until two totals are known.
+
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::spec::RelaySpec;
+use crate::state::RelayState;
+
+/// Who made a relay, and so who may change it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Origin {
+    /// The configuration file.
+    File,
+    /// A call of the API.
+    Api,
+}
+
+/// Totals and rates of packets that went one way.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct Traffic {
+    /// Datagrams.
+    pub packets: u64,
+    /// Bytes of their IP packets.
+    pub bytes: u64,
+    /// Datagrams per second.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub packets_per_second: Option<f64>,
+    /// Bits of their IP packets per second.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bits_per_second: Option<f64>,
+}
+
+/// A relay and how it does.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RelayStatus {
+    /// Its id.
+    pub name: String,
+    /// Who made it.
+    pub origin: Origin,
+    /// What it does.
+    pub state: RelayState,
+    /// Why.
+    pub reason: String,
+    /// What to do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub remedy: Option<String>,
+    /// What moves its packets.
+    pub datapath: String,
+    /// Its input as endpoint text.
+    pub from: String,
+    /// What arrived for it.
+    pub received: Traffic,
+    /// Seconds since the last packet; absent until one was seen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_packet_seconds: Option<f64>,
+    /// Its outputs, in the order of its definition.
+    pub outputs: Vec<OutputStatus>,
+    /// Its definition: what PUT takes.
+    pub relay: RelaySpec,
+}
+
+/// An output and how it does.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct OutputStatus {
+    /// Where it goes, as endpoint text.
+    pub to: String,
+    /// Whether packets can leave; the reason and remedy when not.
+    pub ok: bool,
+    /// Why not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// What to do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub remedy: Option<String>,
+    /// The source address that its packets carry now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<Ipv4Addr>,
+    /// What left.
+    pub sent: Traffic,
+    /// All that was dropped.
+    pub dropped_packets: u64,
+    /// Dropped by reason; reasons with none are left out.
+    pub dropped: BTreeMap<String, u64>,
+}
+
+/// A network interface as MCR sees it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct InterfaceStatus {
+    /// Its name.
+    pub name: String,
+    /// Its index.
+    pub index: u32,
+    /// Administratively up.
+    pub up: bool,
+    /// Has a link.
+    pub carrier: bool,
+    /// Can send and receive multicast.
+    pub multicast: bool,
+    /// Its largest IP packet, in bytes.
+    pub mtu: u32,
+    /// Its link-layer address.
+    pub mac: String,
+    /// Its IPv4 addresses with prefix length.
+    pub addresses: Vec<String>,
+    /// Relays that listen on it.
+    pub input_of: usize,
+    /// Outputs that leave on it.
+    pub output_of: usize,
+    /// Frames that were read from it and belong to no relay, or were lost before a relay was known, by reason.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unattributed: Option<BTreeMap<String, u64>>,
+}
+
+/// The daemon as a whole.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct DaemonStatus {
+    /// Its version.
+    pub version: String,
+    /// Its process id.
+    pub pid: u32,
+    /// Seconds since it started.
+    pub uptime_seconds: f64,
+    /// The configuration file, if it reads one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub config: Option<String>,
+    /// How many relays there are in each state; every state is named.
+    pub relays: BTreeMap<String, usize>,
+    /// The process id of its keeper.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keeper_pid: Option<u32>,
+}
+
+/// What kept a relay from being reached, as an RFC 9457 problem document.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Problem {
+    /// What kind of problem: a relative reference that names it.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// The kind, in words.
+    pub title: String,
+    /// The HTTP status.
+    pub status: u16,
+    /// This occurrence, in words that say what to do.
+    pub detail: String,
+    /// The field that is wrong, as `output[1].ttl`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub field: Option<String>,
+    /// Every field that is wrong, when there are several.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub errors: Vec<ProblemField>,
+}
+
+/// One wrong field of a [`Problem`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ProblemField {
+    /// Where it is.
+    pub field: String,
+    /// What is wrong.
+    pub message: String,
+    /// What to do.
+    pub remedy: String,
+}
+
+impl From<crate::FieldError> for ProblemField {
+    fn from(error: crate::FieldError) -> Self {
+        let crate::FieldError { field, message, remedy } = error;
+        Self { field, message, remedy }
+    }
+}
