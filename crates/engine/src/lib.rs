@@ -1,1 +1,23 @@
-//! The decisions of MCR: wanted state against actual state, without IO or a clock.
+//! The decisions of MCR. Events and the time go in, effects come out; nothing here does IO or reads a clock.
+//!
+//! There is one code path for start, reload, an interface that comes back and recovery after a crash: what is
+//! *wanted* (the relays against what is known of the interfaces) is compared with what is *actual* (what the effects
+//! reported), and the difference is the next batch of effects. [`Engine::reconcile`] gives that batch; the caller
+//! carries each effect out, reports it with [`Engine::done`], and asks again until the batch is empty.
+
+mod actual;
+mod condition;
+mod effect;
+mod engine;
+mod fact;
+mod plan;
+mod rulebook;
+mod traffic;
+
+pub use actual::Inventory;
+pub use effect::{Effect, EffectError, Failure, Membership, Outcome};
+pub use engine::{Difference, Engine, Replaced, Wanted};
+pub use fact::{Ifindex, InterfaceFacts, Neighbour};
+pub use plan::{Action, InputPlan, OutputPlan, RelayPlan, SendPlan};
+pub use rulebook::{Refusal, RefusalKind};
+pub use traffic::{InterfaceLedger, OutputTotals, RelayTotals, Totals};

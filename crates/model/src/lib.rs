@@ -19,3 +19,8 @@ pub use name::{InterfaceName, RelayName};
 pub use problem::FieldError;
 pub use relay::{Input, Output, Relay};
 pub use state::{Condition, RelayState};
+
+/// The link-layer address of a group (RFC 1112 section 6.4).
+pub fn group_mac(group: std::net::Ipv4Addr) -> [u8; 6] {
+    mcr_wire::MacAddr::for_group(group).octets()
+}

@@ -1,0 +1,171 @@
+//! The state of each relay and output, with the reason and remedy that a person reads.
+
+use std::time::Duration;
+
+use mcr_model::relay::{Output, Relay};
+use mcr_model::{Condition, DropReason, RelayState};
+
+use crate::effect::Subject;
+use crate::engine::{Engine, Entry};
+use crate::fact::InterfaceFacts;
+use crate::plan::Action;
+use crate::traffic::SILENT_AFTER;
+
+/// Whether an output can send, and why not.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum OutputHealth {
+    Sending,
+    /// Its interface is missing or down: it will come by itself.
+    Waiting { reason: String, remedy: String },
+    Failing { reason: String, remedy: String },
+}
+
+impl Engine {
+    pub(crate) fn condition(&self, entry: &Entry, now: Duration) -> Condition {
+        if let Err(trouble) = self.input_trouble(&entry.relay) {
+            return trouble;
+        }
+        let health: Vec<OutputHealth> =
+            (0..entry.relay.outputs().len()).map(|i| self.output_health(entry, i)).collect();
+        outputs_trouble(&entry.relay, &health).unwrap_or_else(|| activity(entry, now))
+    }
+
+    fn input_trouble(&self, relay: &Relay) -> Result<(), Condition> {
+        let input = relay.input();
+        let pending = |reason, remedy| Condition::trouble(RelayState::Pending, reason, remedy);
+        let Some(facts) = self.facts.get(&input.interface) else {
+            return Err(pending(
+                format!("input interface {} does not exist", input.interface),
+                "create it or correct the name; the relay starts by itself when it appears".to_owned(),
+            ));
+        };
+        if input.target.is_group() && !facts.multicast {
+            return Err(Condition::trouble(
+                RelayState::Failed,
+                format!("input interface {} can not receive multicast", facts.name),
+                format!("switch it on with `ip link set {} multicast on`, or use another interface", facts.name),
+            ));
+        }
+        if !facts.up || !facts.carrier {
+            let (reason, remedy) = down(facts, "input");
+            return Err(pending(reason, remedy));
+        }
+        self.input_failure(relay, facts)
+    }
+
+    fn input_failure(&self, relay: &Relay, facts: &InterfaceFacts) -> Result<(), Condition> {
+        let target = relay.input().target;
+        let subjects =
+            [Subject::Input(facts.index), Subject::Table(facts.index), Subject::Group(facts.index, target.ip())];
+        if let Some(failure) = subjects.iter().find_map(|subject| self.failures.get(subject)) {
+            let (reason, remedy) = (failure.error.reason.clone(), failure.error.remedy.clone());
+            return Err(Condition::trouble(RelayState::Failed, reason, remedy));
+        }
+        let installed = self.actual.inputs.get(&facts.index).is_some_and(|table| {
+            table.as_ref().is_some_and(|table| table.relays.iter().any(|plan| plan.relay == *relay.name()))
+        });
+        let joined = !target.is_group() || self.actual.groups.contains_key(&(facts.index, target.ip()));
+        if installed && joined {
+            return Ok(());
+        }
+        Err(Condition::fine(RelayState::Pending, format!("input {} is being set up", relay.input())))
+    }
+
+    pub(crate) fn output_health(&self, entry: &Entry, index: usize) -> OutputHealth {
+        let output = &entry.relay.outputs()[index];
+        let Some(facts) = self.facts.get(&output.interface) else {
+            return OutputHealth::Waiting {
+                reason: format!("output interface {} does not exist", output.interface),
+                remedy: "create it or correct the name; the output starts by itself when it appears".to_owned(),
+            };
+        };
+        if !facts.can_send() {
+            let (reason, remedy) = down(facts, "output");
+            return OutputHealth::Waiting { reason, remedy };
+        }
+        if let Some(failure) = self.failures.get(&Subject::Output(facts.index)) {
+            let (reason, remedy) = (failure.error.reason.clone(), failure.error.remedy.clone());
+            return OutputHealth::Failing { reason, remedy };
+        }
+        match self.view().action(output) {
+            Action::Drop(reason) => self.unsendable(facts, output, reason),
+            Action::Send(_) => recent_drops(entry, index),
+        }
+    }
+
+    fn unsendable(&self, facts: &InterfaceFacts, output: &Output, reason: DropReason) -> OutputHealth {
+        let target = output.target.ip();
+        let route = self.failures.get(&Subject::NextHop(facts.index, target));
+        let (reason, remedy) = match (reason, route) {
+            (DropReason::NoNeighbour, Some(failure)) => (failure.error.reason.clone(), failure.error.remedy.clone()),
+            (DropReason::NoNeighbour, None) => (
+                format!("{target} does not answer on {}, so its link-layer address is unknown", facts.name),
+                format!("check that it is up and on this network (`ip neigh show dev {}`)", facts.name),
+            ),
+            (DropReason::NoSourceAddress, _) => (
+                format!("output interface {} has no IPv4 address to send from", facts.name),
+                format!("add one with `ip address add … dev {}`, or set source on the output", facts.name),
+            ),
+            (other, _) => (other.meaning().to_owned(), other.remedy().to_owned()),
+        };
+        OutputHealth::Failing { reason, remedy }
+    }
+}
+
+fn recent_drops(entry: &Entry, index: usize) -> OutputHealth {
+    match entry.meter.recent_drop(index) {
+        None => OutputHealth::Sending,
+        Some((reason, count)) => OutputHealth::Failing {
+            reason: format!("{count} packets were dropped in the last second: {} ({})", reason.name(), reason.meaning()),
+            remedy: reason.remedy().to_owned(),
+        },
+    }
+}
+
+/// All outputs wait: the relay is pending. Some can't send: it is degraded.
+fn outputs_trouble(relay: &Relay, health: &[OutputHealth]) -> Option<Condition> {
+    let all_wait = health.iter().all(|health| matches!(health, OutputHealth::Waiting { .. }));
+    let state = if all_wait { RelayState::Pending } else { RelayState::Degraded };
+    let troubles = health.iter().zip(relay.outputs()).filter_map(|(health, output)| match health {
+        OutputHealth::Sending => None,
+        OutputHealth::Waiting { reason, remedy } | OutputHealth::Failing { reason, remedy } => {
+            Some((output, reason, remedy))
+        }
+    });
+    let mut troubles = troubles.collect::<Vec<_>>().into_iter();
+    let (output, reason, remedy) = troubles.next()?;
+    let more = match troubles.len() {
+        0 => String::new(),
+        1 => " (and 1 output more)".to_owned(),
+        n => format!(" (and {n} outputs more)"),
+    };
+    let reason = if relay.outputs().len() == 1 { reason.clone() } else { format!("output {output}: {reason}{more}") };
+    Some(Condition::trouble(state, reason, remedy.clone()))
+}
+
+fn activity(entry: &Entry, now: Duration) -> Condition {
+    match entry.meter.quiet_for(now) {
+        None => Condition::fine(RelayState::Ready, format!("no packet of {} has been seen yet", entry.relay.input())),
+        Some(quiet) if quiet <= SILENT_AFTER => Condition::fine(RelayState::Flowing, "packets arrive and leave"),
+        Some(quiet) => Condition::trouble(
+            RelayState::Silent,
+            format!("no packet of {} for {:.0} s", entry.relay.input(), quiet.as_secs_f64()),
+            "check that the sender still sends, and that switches between still forward the group",
+        ),
+    }
+}
+
+fn down(facts: &InterfaceFacts, side: &str) -> (String, String) {
+    let name = &facts.name;
+    if facts.up {
+        (
+            format!("{side} interface {name} has no link"),
+            format!("check its cable or peer (`ip link show {name}`); the relay goes on by itself"),
+        )
+    } else {
+        (
+            format!("{side} interface {name} is down"),
+            format!("`ip link set {name} up`; the relay goes on by itself"),
+        )
+    }
+}

@@ -1,0 +1,138 @@
+//! What the engine asks to be done, and what came of it.
+
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use mcr_model::InterfaceName;
+
+use crate::fact::Ifindex;
+use crate::plan::InputPlan;
+
+/// A group joined on an interface.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Membership {
+    /// Where.
+    pub interface: Ifindex,
+    /// The group.
+    pub group: Ipv4Addr,
+    /// The only sources wanted (INCLUDE, RFC 3376); empty: any source.
+    pub sources: Vec<Ipv4Addr>,
+}
+
+/// One thing to do outside of the engine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Effect {
+    /// Open the receiving side of the datapath on an interface.
+    OpenInput {
+        /// Where.
+        interface: Ifindex,
+        /// Its name, for people.
+        name: InterfaceName,
+        /// Its MTU, in bytes: what a slot of a ring should hold.
+        mtu: u32,
+    },
+    /// Close it.
+    CloseInput {
+        /// Where.
+        interface: Ifindex,
+    },
+    /// Open the sending side on an interface.
+    OpenOutput {
+        /// Where.
+        interface: Ifindex,
+        /// Its name, for people.
+        name: InterfaceName,
+    },
+    /// Close it.
+    CloseOutput {
+        /// Where.
+        interface: Ifindex,
+    },
+    /// Ask the routing table which neighbour carries packets from this interface to that host.
+    FindNextHop {
+        /// The interface.
+        interface: Ifindex,
+        /// The host.
+        destination: Ipv4Addr,
+    },
+    /// Have the kernel resolve a neighbour and keep it fresh.
+    Resolve {
+        /// The interface.
+        interface: Ifindex,
+        /// The neighbour.
+        next_hop: Ipv4Addr,
+    },
+    /// No longer keep it.
+    Forget {
+        /// The interface.
+        interface: Ifindex,
+        /// The neighbour.
+        next_hop: Ipv4Addr,
+    },
+    /// Put a table in force on an input.
+    Install {
+        /// Where.
+        interface: Ifindex,
+        /// All relays of that input.
+        plan: InputPlan,
+    },
+    /// Join a group, or change the sources of a joined one.
+    Join(Membership),
+    /// Leave a group.
+    Leave(Membership),
+}
+
+/// What an effect brought.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// It is done.
+    Done,
+    /// The answer to [`Effect::FindNextHop`]: the neighbour that packets go to.
+    NextHop(Ipv4Addr),
+}
+
+/// Why an effect failed, in words for a person.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EffectError {
+    /// What went wrong, in a sentence without a final stop.
+    pub reason: String,
+    /// What to do about it.
+    pub remedy: String,
+}
+
+/// A failed effect, kept until it is tried again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    /// What went wrong.
+    pub error: EffectError,
+    /// When it is tried again, on the caller's monotonic clock.
+    pub retry_at: Duration,
+    /// The pause before the retry after the next one doubles up to a bound.
+    pub pause: Duration,
+}
+
+/// What a failure belongs to: an effect without the details that change from try to try.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum Subject {
+    Input(Ifindex),
+    Output(Ifindex),
+    NextHop(Ifindex, Ipv4Addr),
+    Neighbour(Ifindex, Ipv4Addr),
+    Table(Ifindex),
+    Group(Ifindex, Ipv4Addr),
+}
+
+impl Effect {
+    pub(crate) fn subject(&self) -> Subject {
+        match *self {
+            Self::OpenInput { interface, .. } | Self::CloseInput { interface } => Subject::Input(interface),
+            Self::OpenOutput { interface, .. } | Self::CloseOutput { interface } => Subject::Output(interface),
+            Self::FindNextHop { interface, destination } => Subject::NextHop(interface, destination),
+            Self::Resolve { interface, next_hop } | Self::Forget { interface, next_hop } => {
+                Subject::Neighbour(interface, next_hop)
+            }
+            Self::Install { interface, .. } => Subject::Table(interface),
+            Self::Join(ref m) | Self::Leave(ref m) => Subject::Group(m.interface, m.group),
+        }
+    }
+}

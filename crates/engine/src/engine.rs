@@ -1,0 +1,466 @@
+//! The engine itself: the relays, what is known, what is in force, and the difference.
+
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use mcr_model::relay::Relay;
+use mcr_model::status::{InterfaceStatus, Origin, OutputStatus, RelayStatus};
+use mcr_model::{Condition, DropReason, InterfaceName, RelayName};
+
+use crate::actual::{Actual, Inventory};
+use crate::condition::OutputHealth;
+use crate::effect::{Effect, EffectError, Failure, Membership, Outcome, Subject};
+use crate::fact::{Ifindex, InterfaceFacts, Neighbour};
+use crate::plan::{Action, Desired, View};
+use crate::rulebook::{Refusal, Rulebook};
+use crate::traffic::{InterfaceLedger, Meter, RelayTotals};
+
+/// A relay that somebody wants, and what was counted of it.
+#[derive(Debug, Clone)]
+pub(crate) struct Entry {
+    pub(crate) relay: Relay,
+    pub(crate) origin: Origin,
+    pub(crate) incarnation: u64,
+    pub(crate) meter: Meter,
+}
+
+/// A relay that is wanted, for those who count for it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Wanted {
+    /// Its name.
+    pub name: RelayName,
+    /// Which definition of that name.
+    pub incarnation: u64,
+    /// How many outputs it has.
+    pub outputs: usize,
+}
+
+/// What putting a relay changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Replaced {
+    /// There was none of that name.
+    Created,
+    /// There was another definition.
+    Changed,
+    /// It was there, exactly so.
+    Unchanged,
+}
+
+/// What a new set of relays of the configuration file changed.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Difference {
+    /// New ones.
+    pub added: Vec<RelayName>,
+    /// Ones with another definition.
+    pub changed: Vec<RelayName>,
+    /// Ones that are gone.
+    pub removed: Vec<RelayName>,
+    /// Ones that were not touched.
+    pub unchanged: Vec<RelayName>,
+}
+
+/// The engine.
+#[derive(Debug)]
+pub struct Engine {
+    pub(crate) relays: BTreeMap<RelayName, Entry>,
+    rulebook: Rulebook,
+    file: String,
+    incarnations: u64,
+    pub(crate) facts: BTreeMap<InterfaceName, InterfaceFacts>,
+    neighbours: BTreeMap<(Ifindex, Ipv4Addr), [u8; 6]>,
+    ledgers: BTreeMap<Ifindex, InterfaceLedger>,
+    pub(crate) actual: Actual,
+    pub(crate) failures: BTreeMap<Subject, Failure>,
+    settled: bool,
+}
+
+const FIRST_PAUSE: Duration = Duration::from_millis(200);
+const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+
+impl Engine {
+    /// An engine without relays; `file` is how refusals name the configuration file.
+    pub fn new(file: impl Into<String>) -> Self {
+        Self {
+            relays: BTreeMap::new(),
+            rulebook: Rulebook::default(),
+            file: file.into(),
+            incarnations: 0,
+            facts: BTreeMap::new(),
+            neighbours: BTreeMap::new(),
+            ledgers: BTreeMap::new(),
+            actual: Actual::default(),
+            failures: BTreeMap::new(),
+            settled: false,
+        }
+    }
+
+    /// Takes over what a living keeper holds.
+    pub fn adopt(&mut self, inventory: Inventory) {
+        self.actual.adopt(inventory);
+        self.settled = false;
+    }
+
+    // ---- what is wanted
+
+    /// Adds a relay of the API.
+    ///
+    /// # Errors
+    /// The [`Refusal`]; nothing is changed then.
+    pub fn create(&mut self, relay: Relay) -> Result<(), Refusal> {
+        if self.relays.contains_key(relay.name()) {
+            return Err(Refusal::Exists { name: relay.name().clone() });
+        }
+        self.rulebook.admit(&relay)?;
+        self.insert(relay, Origin::Api);
+        Ok(())
+    }
+
+    /// Makes the relay of that name be exactly this one.
+    ///
+    /// # Errors
+    /// The [`Refusal`]; nothing is changed then.
+    pub fn replace(&mut self, relay: Relay) -> Result<Replaced, Refusal> {
+        let Some(entry) = self.relays.get(relay.name()) else {
+            return self.create(relay).map(|()| Replaced::Created);
+        };
+        if entry.relay == relay {
+            return Ok(Replaced::Unchanged);
+        }
+        self.check_owner(entry)?;
+        self.rulebook.strike(&entry.relay);
+        if let Err(refusal) = self.rulebook.admit(&relay) {
+            self.rulebook.restore(&entry.relay);
+            return Err(refusal);
+        }
+        self.insert(relay, Origin::Api);
+        Ok(Replaced::Changed)
+    }
+
+    /// Removes a relay of the API.
+    ///
+    /// # Errors
+    /// [`Refusal::NotFound`], [`Refusal::OwnedByFile`].
+    pub fn remove(&mut self, name: &RelayName) -> Result<(), Refusal> {
+        let entry = self.relays.get(name).ok_or_else(|| Refusal::NotFound { name: name.clone() })?;
+        self.check_owner(entry)?;
+        self.rulebook.strike(&entry.relay);
+        self.relays.remove(name);
+        self.settled = false;
+        Ok(())
+    }
+
+    /// Makes the relays of the file be exactly these; relays of the API stay.
+    ///
+    /// # Errors
+    /// Every [`Refusal`]; nothing is changed then.
+    pub fn load_file(&mut self, relays: Vec<Relay>) -> Result<Difference, Vec<Refusal>> {
+        let rulebook = self.rulebook_with_file(&relays)?;
+        self.rulebook = rulebook;
+        let mut difference = Difference::default();
+        let mut gone: BTreeMap<RelayName, ()> =
+            self.of_origin(Origin::File).map(|entry| (entry.relay.name().clone(), ())).collect();
+        for relay in relays {
+            let name = relay.name().clone();
+            gone.remove(&name);
+            match self.relays.get(&name) {
+                Some(entry) if entry.relay == relay => difference.unchanged.push(name),
+                Some(_) => {
+                    self.insert(relay, Origin::File);
+                    difference.changed.push(name);
+                }
+                None => {
+                    self.insert(relay, Origin::File);
+                    difference.added.push(name);
+                }
+            }
+        }
+        for name in gone.into_keys() {
+            self.relays.remove(&name);
+            difference.removed.push(name);
+        }
+        self.settled = false;
+        Ok(difference)
+    }
+
+    fn rulebook_with_file(&self, relays: &[Relay]) -> Result<Rulebook, Vec<Refusal>> {
+        let mut rulebook = Rulebook::default();
+        let mut refusals = Vec::new();
+        for entry in self.of_origin(Origin::Api) {
+            rulebook.admit(&entry.relay).map_err(|refusal| vec![refusal])?;
+        }
+        for relay in relays {
+            let name = relay.name();
+            if self.relays.get(name).is_some_and(|entry| entry.origin == Origin::Api) {
+                refusals.push(Refusal::OwnedByApi { name: name.clone() });
+            } else if let Err(refusal) = rulebook.admit(relay) {
+                refusals.push(refusal);
+            }
+        }
+        if refusals.is_empty() { Ok(rulebook) } else { Err(refusals) }
+    }
+
+    fn of_origin(&self, origin: Origin) -> impl Iterator<Item = &Entry> {
+        self.relays.values().filter(move |entry| entry.origin == origin)
+    }
+
+    fn check_owner(&self, entry: &Entry) -> Result<(), Refusal> {
+        match entry.origin {
+            Origin::Api => Ok(()),
+            Origin::File => {
+                Err(Refusal::OwnedByFile { name: entry.relay.name().clone(), file: self.file.clone() })
+            }
+        }
+    }
+
+    fn insert(&mut self, relay: Relay, origin: Origin) {
+        self.incarnations += 1;
+        let entry = Entry { relay, origin, incarnation: self.incarnations, meter: Meter::default() };
+        self.relays.insert(entry.relay.name().clone(), entry);
+        self.settled = false;
+    }
+
+    // ---- what is known
+
+    /// All interfaces that there are now.
+    pub fn interfaces_are(&mut self, interfaces: Vec<InterfaceFacts>) {
+        let facts: BTreeMap<_, _> = interfaces.into_iter().map(|facts| (facts.name.clone(), facts)).collect();
+        if facts == self.facts {
+            return;
+        }
+        self.facts = facts;
+        // Whatever failed may have failed because of what changed just now.
+        self.failures.clear();
+        let known: Vec<Ifindex> = self.facts.values().map(|facts| facts.index).collect();
+        self.neighbours.retain(|(interface, _), _| known.contains(interface));
+        self.actual.next_hops.clear();
+        self.settled = false;
+    }
+
+    /// The kernel's word on a neighbour.
+    pub fn neighbour_is(&mut self, neighbour: Neighbour) {
+        let Neighbour { interface, address, mac } = neighbour;
+        let key = (interface, address);
+        let before = match mac {
+            Some(mac) => self.neighbours.insert(key, mac),
+            None => self.neighbours.remove(&key),
+        };
+        if before != mac && self.actual.kept.contains(&key) {
+            self.settled = false;
+        }
+    }
+
+    /// Routes changed: next hops have to be asked for again.
+    pub fn routes_changed(&mut self) {
+        if !self.actual.next_hops.is_empty() {
+            self.actual.next_hops.clear();
+            self.settled = false;
+        }
+    }
+
+    /// What the datapath counted for a relay; of another incarnation than the present one it says nothing.
+    pub fn counted(&mut self, now: Duration, name: &RelayName, incarnation: u64, totals: RelayTotals) {
+        if let Some(entry) = self.relays.get_mut(name).filter(|entry| entry.incarnation == incarnation) {
+            entry.meter.observe(now, totals);
+        }
+    }
+
+    /// What the datapath counted on an interface without being able to charge a relay.
+    pub fn counted_on(&mut self, interface: Ifindex, ledger: InterfaceLedger) {
+        self.ledgers.insert(interface, ledger);
+    }
+
+    // ---- the difference
+
+    /// The next effects: carry out each, report it with [`Engine::done`], and ask again until there are none.
+    pub fn reconcile(&mut self, now: Duration) -> Vec<Effect> {
+        if self.failures.values().any(|failure| failure.retry_at <= now) {
+            self.settled = false;
+        }
+        if self.settled {
+            return Vec::new();
+        }
+        let desired = self.view().desire(self.relays.values());
+        let stages = [Self::openings, Self::installs, Self::joins, Self::endings];
+        let effects = stages.iter().map(|stage| self.due(stage(self, &desired), now)).find(|batch| !batch.is_empty());
+        self.settled = effects.is_none();
+        effects.unwrap_or_default()
+    }
+
+    /// What came of an effect.
+    pub fn done(&mut self, now: Duration, effect: Effect, result: Result<Outcome, EffectError>) {
+        let subject = effect.subject();
+        match result {
+            Ok(outcome) => {
+                self.failures.remove(&subject);
+                self.actual.record(effect, outcome);
+            }
+            Err(error) => {
+                let pause = self.failures.get(&subject).map_or(FIRST_PAUSE, |failure| failure.pause * 2);
+                let pause = pause.min(LONGEST_PAUSE);
+                self.failures.insert(subject, Failure { error, retry_at: now + pause, pause });
+            }
+        }
+        self.settled = false;
+    }
+
+    /// When [`Engine::reconcile`] should be asked although no event came.
+    pub fn next_retry(&self) -> Option<Duration> {
+        self.failures.values().map(|failure| failure.retry_at).min()
+    }
+
+    pub(crate) fn view(&self) -> View<'_> {
+        View { facts: &self.facts, neighbours: &self.neighbours, actual: &self.actual }
+    }
+
+    fn due(&self, effects: Vec<Effect>, now: Duration) -> Vec<Effect> {
+        let waits = |effect: &Effect| {
+            self.failures.get(&effect.subject()).is_some_and(|failure| failure.retry_at > now)
+        };
+        effects.into_iter().filter(|effect| !waits(effect)).collect()
+    }
+
+    fn openings(&self, desired: &Desired) -> Vec<Effect> {
+        let inputs = desired.inputs.iter().filter(|(index, _)| !self.actual.inputs.contains_key(index));
+        let inputs = inputs
+            .map(|(&interface, (name, mtu))| Effect::OpenInput { interface, name: name.clone(), mtu: *mtu });
+        let outputs = desired.outputs.iter().filter(|(index, _)| !self.actual.outputs.contains(index));
+        let outputs = outputs.map(|(&interface, name)| Effect::OpenOutput { interface, name: name.clone() });
+        let routes = desired.routed.iter().filter(|key| !self.actual.next_hops.contains_key(key));
+        let routes = routes.map(|&(interface, destination)| Effect::FindNextHop { interface, destination });
+        let hops = desired.neighbours.iter().filter(|key| !self.actual.kept.contains(key));
+        let hops = hops.map(|&(interface, next_hop)| Effect::Resolve { interface, next_hop });
+        inputs.chain(outputs).chain(routes).chain(hops).collect()
+    }
+
+    fn installs(&self, desired: &Desired) -> Vec<Effect> {
+        // An input that no relay wants any more gets an empty table before its groups are left.
+        let empty = crate::plan::InputPlan::default();
+        let open = self.actual.inputs.iter();
+        let changed = open.filter_map(|(&interface, table)| {
+            let plan = desired.plans.get(&interface).unwrap_or(&empty);
+            (table.as_ref() != Some(plan)).then(|| Effect::Install { interface, plan: plan.clone() })
+        });
+        changed.collect()
+    }
+
+    fn joins(&self, desired: &Desired) -> Vec<Effect> {
+        let listening = |interface| self.actual.inputs.get(&interface).is_some_and(Option::is_some);
+        let wanted = desired.groups.iter().filter(|(key, sources)| {
+            listening(key.0) && self.actual.groups.get(key) != Some(sources)
+        });
+        wanted.map(|(&(interface, group), sources)| Effect::Join(Membership { interface, group, sources: sources.clone() })).collect()
+    }
+
+    fn endings(&self, desired: &Desired) -> Vec<Effect> {
+        let groups = self.actual.groups.iter().filter(|(key, _)| !desired.groups.contains_key(key));
+        let groups = groups.map(|(&(interface, group), sources)| {
+            Effect::Leave(Membership { interface, group, sources: sources.clone() })
+        });
+        let hops = self.actual.kept.iter().filter(|key| !desired.neighbours.contains(key));
+        let hops = hops.map(|&(interface, next_hop)| Effect::Forget { interface, next_hop });
+        let inputs = self.actual.inputs.keys().chain(&self.actual.leftover_inputs);
+        let inputs = inputs.filter(|index| !desired.inputs.contains_key(index));
+        let inputs = inputs.map(|&interface| Effect::CloseInput { interface });
+        let outputs = self.actual.outputs.iter().chain(&self.actual.leftover_outputs);
+        let outputs = outputs.filter(|index| !desired.outputs.contains_key(index));
+        let outputs = outputs.map(|&interface| Effect::CloseOutput { interface });
+        groups.chain(hops).chain(inputs).chain(outputs).collect()
+    }
+
+    // ---- what people see
+
+    /// The relays that somebody has to count for.
+    pub fn wanted(&self) -> impl Iterator<Item = Wanted> {
+        self.relays.values().map(|entry| Wanted {
+            name: entry.relay.name().clone(),
+            incarnation: entry.incarnation,
+            outputs: entry.relay.outputs().len(),
+        })
+    }
+
+    /// All relays, by name.
+    pub fn statuses(&self, now: Duration) -> Vec<RelayStatus> {
+        self.relays.values().map(|entry| self.status_of(entry, now)).collect()
+    }
+
+    /// One relay.
+    pub fn status(&self, name: &RelayName, now: Duration) -> Option<RelayStatus> {
+        self.relays.get(name).map(|entry| self.status_of(entry, now))
+    }
+
+    /// The condition of each relay, without the rest of its status.
+    pub fn conditions(&self, now: Duration) -> impl Iterator<Item = (&RelayName, Condition)> {
+        self.relays.iter().map(move |(name, entry)| (name, self.condition(entry, now)))
+    }
+
+    fn status_of(&self, entry: &Entry, now: Duration) -> RelayStatus {
+        let condition = self.condition(entry, now);
+        RelayStatus {
+            name: entry.relay.name().to_string(),
+            origin: entry.origin,
+            state: condition.state,
+            reason: condition.reason,
+            remedy: condition.remedy,
+            datapath: "packet".to_owned(),
+            from: entry.relay.input().to_string(),
+            received: entry.meter.received(),
+            last_packet_seconds: entry.meter.quiet_for(now).map(|quiet| quiet.as_secs_f64()),
+            outputs: (0..entry.relay.outputs().len()).map(|i| self.output_status(entry, i)).collect(),
+            relay: (&entry.relay).into(),
+        }
+    }
+
+    fn output_status(&self, entry: &Entry, index: usize) -> OutputStatus {
+        let output = &entry.relay.outputs()[index];
+        let (ok, reason, remedy) = match self.output_health(entry, index) {
+            OutputHealth::Sending => (true, None, None),
+            OutputHealth::Waiting { reason, remedy } | OutputHealth::Failing { reason, remedy } => {
+                (false, Some(reason), Some(remedy))
+            }
+        };
+        let source = match self.view().action(output) {
+            Action::Send(plan) => Some(plan.source),
+            Action::Drop(_) => None,
+        };
+        let totals = entry.meter.totals.outputs.get(index).cloned().unwrap_or_default();
+        OutputStatus {
+            to: output.to_string(),
+            ok,
+            reason,
+            remedy,
+            source,
+            sent: entry.meter.sent(index),
+            dropped_packets: totals.dropped_packets(),
+            dropped: by_name(&totals.dropped),
+        }
+    }
+
+    /// All interfaces, by name.
+    pub fn interfaces(&self) -> Vec<InterfaceStatus> {
+        let status = |facts: &InterfaceFacts| InterfaceStatus {
+            name: facts.name.to_string(),
+            index: facts.index.0,
+            up: facts.up,
+            carrier: facts.carrier,
+            multicast: facts.multicast,
+            mtu: facts.mtu,
+            mac: facts.mac.map(|byte| format!("{byte:02x}")).join(":"),
+            addresses: facts.addresses.iter().map(|(address, prefix)| format!("{address}/{prefix}")).collect(),
+            input_of: self.relays.values().filter(|entry| entry.relay.input().interface == facts.name).count(),
+            output_of: self
+                .relays
+                .values()
+                .flat_map(|entry| entry.relay.outputs())
+                .filter(|output| output.interface == facts.name)
+                .count(),
+            unattributed: self.ledgers.get(&facts.index).map(|ledger| by_name(&ledger.dropped)),
+        };
+        self.facts.values().map(status).collect()
+    }
+}
+
+fn by_name(dropped: &[u64; DropReason::COUNT]) -> BTreeMap<String, u64> {
+    let named = DropReason::ALL.iter().map(|reason| (reason.name().to_owned(), dropped[reason.index()]));
+    named.filter(|(_, count)| *count > 0).collect()
+}

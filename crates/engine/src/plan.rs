@@ -1,0 +1,223 @@
+//! What should be: the relays against what is known of the interfaces, as tables for the datapath.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
+
+use mcr_model::relay::{Output, Relay};
+use mcr_model::{DropReason, InterfaceName, RelayName, VlanId};
+
+use crate::actual::Actual;
+use crate::engine::Entry;
+use crate::fact::{Ifindex, InterfaceFacts};
+
+/// The table of one input interface.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct InputPlan {
+    /// Its relays.
+    pub relays: Vec<RelayPlan>,
+    /// Source addresses of frames that this host sent itself.
+    pub our_macs: Vec<[u8; 6]>,
+}
+
+/// One relay in a table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RelayPlan {
+    /// Its name.
+    pub relay: RelayName,
+    /// Which definition of that name: a changed relay counts from zero.
+    pub incarnation: u64,
+    /// The tag of its frames; `None`: untagged.
+    pub vlan: Option<VlanId>,
+    /// The address they are sent to.
+    pub destination: Ipv4Addr,
+    /// The port they are sent to, in host byte order.
+    pub port: u16,
+    /// The only sources; empty: any.
+    pub sources: Vec<Ipv4Addr>,
+    /// One for each output of the relay, in its order.
+    pub outputs: Vec<OutputPlan>,
+}
+
+/// What becomes of the copy for one output.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OutputPlan {
+    /// Send it or drop it.
+    pub action: Action,
+}
+
+/// The fate of a copy.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Action {
+    /// Rewrite and send.
+    Send(SendPlan),
+    /// Count it by this name.
+    Drop(DropReason),
+}
+
+/// A rewrite with every address known.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SendPlan {
+    /// The interface that it leaves on.
+    pub interface: Ifindex,
+    /// The MTU there, in bytes.
+    pub mtu: u32,
+    /// The interface's own link-layer address.
+    pub source_mac: [u8; 6],
+    /// The group's (RFC 1112 section 6.4) or the next hop's.
+    pub destination_mac: [u8; 6],
+    /// The tag to push.
+    pub vlan: Option<VlanId>,
+    /// The source address.
+    pub source: Ipv4Addr,
+    /// The destination address.
+    pub destination: Ipv4Addr,
+    /// The destination port, in host byte order.
+    pub port: u16,
+    /// The source port, in host byte order; `None`: as it arrived.
+    pub source_port: Option<u16>,
+    /// The time to live.
+    pub ttl: u8,
+    /// The code point; `None`: as it arrived.
+    pub dscp: Option<u8>,
+}
+
+/// Everything that should be in force.
+#[derive(Debug, Default)]
+pub(crate) struct Desired {
+    pub(crate) inputs: BTreeMap<Ifindex, (InterfaceName, u32)>,
+    pub(crate) outputs: BTreeMap<Ifindex, InterfaceName>,
+    pub(crate) groups: BTreeMap<(Ifindex, Ipv4Addr), Vec<Ipv4Addr>>,
+    pub(crate) routed: BTreeSet<(Ifindex, Ipv4Addr)>,
+    pub(crate) neighbours: BTreeSet<(Ifindex, Ipv4Addr)>,
+    pub(crate) plans: BTreeMap<Ifindex, InputPlan>,
+}
+
+/// What the plan is made from.
+pub(crate) struct View<'a> {
+    pub(crate) facts: &'a BTreeMap<InterfaceName, InterfaceFacts>,
+    pub(crate) neighbours: &'a BTreeMap<(Ifindex, Ipv4Addr), [u8; 6]>,
+    pub(crate) actual: &'a Actual,
+}
+
+impl View<'_> {
+    pub(crate) fn desire<'e>(&self, entries: impl Iterator<Item = &'e Entry>) -> Desired {
+        let mut desired = Desired::default();
+        let mut our_macs = BTreeSet::new();
+        for entry in entries {
+            self.want_outputs(&mut desired, &mut our_macs, &entry.relay);
+            self.want_input(&mut desired, entry);
+        }
+        let our_macs: Vec<[u8; 6]> = our_macs.into_iter().collect();
+        desired.plans.values_mut().for_each(|plan| plan.our_macs.clone_from(&our_macs));
+        desired
+    }
+
+    fn want_outputs(&self, desired: &mut Desired, our_macs: &mut BTreeSet<[u8; 6]>, relay: &Relay) {
+        for output in relay.outputs() {
+            let Some(facts) = self.facts.get(&output.interface) else { continue };
+            desired.outputs.entry(facts.index).or_insert_with(|| facts.name.clone());
+            // The loopback interface has no address of its own: all zeros is no mark of ours.
+            if facts.mac != [0; 6] {
+                our_macs.insert(facts.mac);
+            }
+            if output.target.is_group() {
+                continue;
+            }
+            if !facts.is_on_link(output.target.ip()) {
+                desired.routed.insert((facts.index, output.target.ip()));
+            }
+            desired.neighbours.extend(self.next_hop(facts, output).map(|hop| (facts.index, hop)));
+        }
+    }
+
+    fn want_input(&self, desired: &mut Desired, entry: &Entry) {
+        let input = entry.relay.input();
+        let Some(facts) = self.facts.get(&input.interface) else { return };
+        if input.target.is_group() && !facts.multicast {
+            return;
+        }
+        desired.inputs.entry(facts.index).or_insert_with(|| (facts.name.clone(), facts.mtu));
+        desired.plans.entry(facts.index).or_default().relays.push(self.relay_plan(entry));
+        if !input.target.is_group() {
+            return;
+        }
+        // One relay that takes any source widens the membership for all; otherwise the sources add up.
+        match desired.groups.entry((facts.index, input.target.ip())) {
+            std::collections::btree_map::Entry::Vacant(slot) => {
+                slot.insert(input.sources.clone());
+            }
+            std::collections::btree_map::Entry::Occupied(mut slot) => {
+                let sources = slot.get_mut();
+                if sources.is_empty() || input.sources.is_empty() {
+                    sources.clear();
+                } else {
+                    sources.extend(&input.sources);
+                    sources.sort_unstable();
+                    sources.dedup();
+                }
+            }
+        }
+    }
+
+    fn relay_plan(&self, entry: &Entry) -> RelayPlan {
+        let input = entry.relay.input();
+        RelayPlan {
+            relay: entry.relay.name().clone(),
+            incarnation: entry.incarnation,
+            vlan: input.vlan,
+            destination: input.target.ip(),
+            port: input.port.get(),
+            sources: input.sources.clone(),
+            outputs: entry.relay.outputs().iter().map(|output| OutputPlan { action: self.action(output) }).collect(),
+        }
+    }
+
+    /// What becomes of a copy for `output` with what is known now.
+    pub(crate) fn action(&self, output: &Output) -> Action {
+        match self.send_plan(output) {
+            Ok(plan) => Action::Send(plan),
+            Err(reason) => Action::Drop(reason),
+        }
+    }
+
+    fn send_plan(&self, output: &Output) -> Result<SendPlan, DropReason> {
+        let facts = self.facts.get(&output.interface).ok_or(DropReason::OutputMissing)?;
+        if !self.actual.outputs.contains(&facts.index) {
+            return Err(DropReason::OutputMissing);
+        }
+        if !facts.can_send() {
+            return Err(DropReason::OutputDown);
+        }
+        let source = output.source.or(facts.first_address()).ok_or(DropReason::NoSourceAddress)?;
+        let destination_mac = self.destination_mac(facts, output).ok_or(DropReason::NoNeighbour)?;
+        Ok(SendPlan {
+            interface: facts.index,
+            mtu: facts.mtu,
+            source_mac: facts.mac,
+            destination_mac,
+            vlan: output.vlan,
+            source,
+            destination: output.target.ip(),
+            port: output.port.get(),
+            source_port: output.source_port.map(|port| port.get()),
+            ttl: output.ttl.get(),
+            dscp: output.dscp.map(|dscp| dscp.get()),
+        })
+    }
+
+    fn destination_mac(&self, facts: &InterfaceFacts, output: &Output) -> Option<[u8; 6]> {
+        if output.target.is_group() {
+            return Some(mcr_model::group_mac(output.target.ip()));
+        }
+        let next_hop = self.next_hop(facts, output)?;
+        self.neighbours.get(&(facts.index, next_hop)).copied()
+    }
+
+    fn next_hop(&self, facts: &InterfaceFacts, output: &Output) -> Option<Ipv4Addr> {
+        let destination = output.target.ip();
+        if facts.is_on_link(destination) {
+            return Some(destination);
+        }
+        self.actual.next_hops.get(&(facts.index, destination)).copied()
+    }
+}

@@ -1,0 +1,247 @@
+//! Whether a relay fits beside the others: no name twice, no output fed twice from one input, no cycle.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
+
+use mcr_model::relay::{Input, Output, Place, Relay};
+use mcr_model::RelayName;
+
+/// Why a change to the set of relays was refused. Nothing was changed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// A relay of that name exists.
+    #[error("there is already a relay {name}; choose another name, or replace it with PUT or by `mcr rm {name}` first")]
+    Exists {
+        /// The name.
+        name: RelayName,
+    },
+    /// No relay has that name.
+    #[error("there is no relay {name}; `mcr list` shows those there are")]
+    NotFound {
+        /// The name.
+        name: RelayName,
+    },
+    /// The relay belongs to the configuration file.
+    #[error("relay {name} belongs to the configuration file {file}; change it there and reload, or use another name")]
+    OwnedByFile {
+        /// The name.
+        name: RelayName,
+        /// The file.
+        file: String,
+    },
+    /// The file defines a relay that the API made.
+    #[error("relay {name} was made through the API; rename the one in the file, or remove the other with `mcr rm {name}`")]
+    OwnedByApi {
+        /// The name.
+        name: RelayName,
+    },
+    /// Another relay feeds the same output from the same input.
+    #[error("relay {name} sends {input} to {output}, which relay {other} does already: receivers would get each packet twice; remove one of the two outputs")]
+    AlreadyFed {
+        /// The refused relay.
+        name: RelayName,
+        /// The relay that feeds it.
+        other: RelayName,
+        /// The shared input.
+        input: String,
+        /// The shared output.
+        output: String,
+    },
+    /// The relay would close a cycle.
+    #[error("relay {name} would close a cycle, in which packets never stop: {path}; break it at one of these relays, or limit an input to its real sources")]
+    Cycle {
+        /// The refused relay.
+        name: RelayName,
+        /// The places of the cycle and the relays between them.
+        path: String,
+    },
+}
+
+/// What kind of refusal it is, for the status of an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RefusalKind {
+    /// The name is taken.
+    Exists,
+    /// The name is unknown.
+    NotFound,
+    /// Somebody else owns the relay.
+    Owned,
+    /// The relay does not fit beside the others.
+    Conflict,
+}
+
+impl Refusal {
+    /// Its kind.
+    pub fn kind(&self) -> RefusalKind {
+        match self {
+            Self::Exists { .. } => RefusalKind::Exists,
+            Self::NotFound { .. } => RefusalKind::NotFound,
+            Self::OwnedByFile { .. } | Self::OwnedByApi { .. } => RefusalKind::Owned,
+            Self::AlreadyFed { .. } | Self::Cycle { .. } => RefusalKind::Conflict,
+        }
+    }
+
+    /// The relay that was refused.
+    pub fn name(&self) -> &RelayName {
+        match self {
+            Self::Exists { name }
+            | Self::NotFound { name }
+            | Self::OwnedByFile { name, .. }
+            | Self::OwnedByApi { name }
+            | Self::AlreadyFed { name, .. }
+            | Self::Cycle { name, .. } => name,
+        }
+    }
+}
+
+/// The relays by the places they take from and send to.
+#[derive(Debug, Default)]
+pub(crate) struct Rulebook {
+    by_input: BTreeMap<Place, BTreeMap<RelayName, Rule>>,
+}
+
+#[derive(Debug)]
+struct Rule {
+    sources: Vec<Ipv4Addr>,
+    outputs: Vec<Output>,
+}
+
+impl Rulebook {
+    /// Adds `relay` if it fits; the book is unchanged when it does not.
+    pub(crate) fn admit(&mut self, relay: &Relay) -> Result<(), Refusal> {
+        self.check_shared_outputs(relay)?;
+        self.check_cycle(relay)?;
+        self.restore(relay);
+        Ok(())
+    }
+
+    /// Puts back a relay that was in the book before.
+    pub(crate) fn restore(&mut self, relay: &Relay) {
+        let rule = Rule { sources: relay.input().sources.clone(), outputs: relay.outputs().to_vec() };
+        self.by_input.entry(relay.input().place()).or_default().insert(relay.name().clone(), rule);
+    }
+
+    /// Takes `relay` out.
+    pub(crate) fn strike(&mut self, relay: &Relay) {
+        let place = relay.input().place();
+        if let Some(rules) = self.by_input.get_mut(&place) {
+            rules.remove(relay.name());
+            if rules.is_empty() {
+                self.by_input.remove(&place);
+            }
+        }
+    }
+
+    fn check_shared_outputs(&self, relay: &Relay) -> Result<(), Refusal> {
+        let wanted: BTreeSet<Place> = relay.outputs().iter().map(Output::place).collect();
+        for (other, rule) in self.by_input.get(&relay.input().place()).into_iter().flatten() {
+            if !overlap(&rule.sources, &relay.input().sources) {
+                continue;
+            }
+            if let Some(shared) = rule.outputs.iter().find(|output| wanted.contains(&output.place())) {
+                return Err(Refusal::AlreadyFed {
+                    name: relay.name().clone(),
+                    other: other.clone(),
+                    input: relay.input().to_string(),
+                    output: shared.to_string(),
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// Follows every output of `relay` through the book; a path that comes back to its input is a cycle.
+    fn check_cycle(&self, relay: &Relay) -> Result<(), Refusal> {
+        let mut seen = BTreeSet::new();
+        let mut paths: Vec<(&Output, String)> =
+            relay.outputs().iter().map(|output| (output, format!("{} → {output}", relay.input()))).collect();
+        while let Some((output, path)) = paths.pop() {
+            if takes(relay.input(), output) {
+                return Err(Refusal::Cycle { name: relay.name().clone(), path });
+            }
+            if !seen.insert((output.place(), output.source)) {
+                continue;
+            }
+            for (name, rule) in self.by_input.get(&output.place()).into_iter().flatten() {
+                if source_passes(&rule.sources, output.source) {
+                    paths.extend(rule.outputs.iter().map(|next| (next, format!("{path} → ({name}) {next}"))));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn takes(input: &Input, output: &Output) -> bool {
+    input.place() == output.place() && source_passes(&input.sources, output.source)
+}
+
+/// Whether packets with the source of an output pass a list of wanted sources. A source that is taken from the
+/// interface can change, so it passes every list.
+fn source_passes(wanted: &[Ipv4Addr], source: Option<Ipv4Addr>) -> bool {
+    wanted.is_empty() || source.is_none_or(|source| wanted.contains(&source))
+}
+
+fn overlap(a: &[Ipv4Addr], b: &[Ipv4Addr]) -> bool {
+    a.is_empty() || b.is_empty() || a.iter().any(|source| b.contains(source))
+}
+
+#[cfg(test)]
+mod tests {
+    use mcr_model::spec::{InputSpec, OutputSpec, RelaySpec};
+
+    use super::*;
+
+    fn relay(name: &str, from: &str, to: &[&str]) -> Relay {
+        let spec = RelaySpec {
+            name: name.into(),
+            input: InputSpec::from_endpoint(from).unwrap(),
+            output: to.iter().map(|to| OutputSpec::from_endpoint(to).unwrap()).collect(),
+            link_local: false,
+            allow_ptp: false,
+        };
+        spec.check().unwrap()
+    }
+
+    #[test]
+    fn several_relays_share_an_input_but_not_an_output() {
+        let mut book = Rulebook::default();
+        book.admit(&relay("a", "eth0:239.1.1.1:5001", &["eth1:239.2.2.2:6001"])).unwrap();
+        book.admit(&relay("b", "eth0:239.1.1.1:5001", &["eth1:239.2.2.3:6001"])).unwrap();
+        let again = relay("c", "eth0:239.1.1.1:5001", &["eth2:239.9.9.9:1", "eth1:239.2.2.2:6001,ttl=3"]);
+        assert!(matches!(book.admit(&again), Err(Refusal::AlreadyFed { other, .. }) if other.as_str() == "a"));
+        // The refusal left no trace: the same output of another input is no conflict.
+        book.admit(&relay("c", "eth0:239.1.1.1:5002", &["eth1:239.2.2.2:6001"])).unwrap();
+    }
+
+    #[test]
+    fn relays_of_different_sources_may_share_both() {
+        let mut book = Rulebook::default();
+        book.admit(&relay("a", "eth0:10.0.0.1@239.1.1.1:5001", &["eth1:239.2.2.2:6001"])).unwrap();
+        book.admit(&relay("b", "eth0:10.0.0.2@239.1.1.1:5001", &["eth1:239.2.2.2:6001"])).unwrap();
+        assert!(book.admit(&relay("c", "eth0:239.1.1.1:5001", &["eth1:239.2.2.2:6001"])).is_err());
+    }
+
+    #[test]
+    fn cycles_of_any_length_are_refused_and_named() {
+        let mut book = Rulebook::default();
+        book.admit(&relay("a", "eth0:239.1.1.1:5001", &["eth1:239.2.2.2:6001"])).unwrap();
+        book.admit(&relay("b", "eth1:239.2.2.2:6001", &["eth2:239.3.3.3:7001", "eth3:239.3.3.3:7001"])).unwrap();
+        let closing = relay("c", "eth3:239.3.3.3:7001", &["eth0:239.1.1.1:5001"]);
+        let refusal = book.admit(&closing).unwrap_err();
+        assert!(matches!(&refusal, Refusal::Cycle { path, .. } if path.contains("(a)") && path.contains("(b)")), "{refusal}");
+        let near = relay("c", "eth3:239.3.3.3:7001", &["eth0:239.1.1.1:5002"]);
+        book.admit(&near).unwrap();
+        book.strike(&near);
+        book.strike(&relay("b", "eth1:239.2.2.2:6001", &["eth2:239.3.3.3:7001"]));
+        book.admit(&closing).unwrap();
+    }
+
+    #[test]
+    fn a_source_list_breaks_a_cycle() {
+        let mut book = Rulebook::default();
+        book.admit(&relay("a", "eth0:192.168.168.55@239.1.1.1:5001", &["eth1:239.2.2.2:6001,source=10.0.0.9"])).unwrap();
+        book.admit(&relay("b", "eth1:239.2.2.2:6001", &["eth0:239.1.1.1:5001,source=10.0.0.8"])).unwrap();
+        assert!(book.admit(&relay("c", "eth1:239.2.2.2:6001", &["eth4:239.1.1.1:5001", "eth1:239.2.2.2:6002"])).is_ok());
+    }
+}

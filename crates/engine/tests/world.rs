@@ -1,0 +1,388 @@
+//! The engine against a small pretended machine: effects are carried out on a `Vec` of facts, time is a number.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use mcr_engine::{
+    Action, Effect, EffectError, Engine, Ifindex, InputPlan, InterfaceFacts, Inventory, Membership, Neighbour,
+    OutputTotals, Outcome, RelayTotals, Totals,
+};
+use mcr_model::relay::Relay;
+use mcr_model::spec::{InputSpec, OutputSpec, RelaySpec};
+use mcr_model::{DropReason, RelayState};
+use proptest::prelude::*;
+
+/// What a kernel and a keeper would hold.
+#[derive(Default)]
+struct Machine {
+    inputs: BTreeMap<Ifindex, InputPlan>,
+    outputs: BTreeSet<Ifindex>,
+    groups: BTreeMap<(Ifindex, Ipv4Addr), Vec<Ipv4Addr>>,
+    neighbours: BTreeSet<(Ifindex, Ipv4Addr)>,
+    /// Interfaces on which every effect fails.
+    broken: BTreeSet<Ifindex>,
+}
+
+impl Machine {
+    fn carry_out(&mut self, effect: &Effect) -> Result<Outcome, EffectError> {
+        let interface = match effect {
+            Effect::OpenInput { interface, .. }
+            | Effect::CloseInput { interface }
+            | Effect::OpenOutput { interface, .. }
+            | Effect::CloseOutput { interface }
+            | Effect::FindNextHop { interface, .. }
+            | Effect::Resolve { interface, .. }
+            | Effect::Forget { interface, .. }
+            | Effect::Install { interface, .. } => interface,
+            Effect::Join(membership) | Effect::Leave(membership) => &membership.interface,
+        };
+        if self.broken.contains(interface) {
+            return Err(EffectError { reason: "it is broken".into(), remedy: "mend it".into() });
+        }
+        match effect.clone() {
+            Effect::OpenInput { interface, .. } => drop(self.inputs.insert(interface, InputPlan::default())),
+            Effect::CloseInput { interface } => drop(self.inputs.remove(&interface)),
+            Effect::OpenOutput { interface, .. } => drop(self.outputs.insert(interface)),
+            Effect::CloseOutput { interface } => drop(self.outputs.remove(&interface)),
+            Effect::FindNextHop { .. } => return Ok(Outcome::NextHop([10, 0, 0, 254].into())),
+            Effect::Resolve { interface, next_hop } => drop(self.neighbours.insert((interface, next_hop))),
+            Effect::Forget { interface, next_hop } => drop(self.neighbours.remove(&(interface, next_hop))),
+            Effect::Install { interface, plan } => {
+                assert!(self.inputs.insert(interface, plan).is_some(), "a table for an input that is not open");
+            }
+            Effect::Join(Membership { interface, group, sources }) => {
+                drop(self.groups.insert((interface, group), sources));
+            }
+            Effect::Leave(Membership { interface, group, .. }) => drop(self.groups.remove(&(interface, group))),
+        }
+        Ok(Outcome::Done)
+    }
+
+    /// Carries out everything; what it was, in order.
+    fn settle(&mut self, engine: &mut Engine, now: u64) -> Vec<Effect> {
+        let now = Duration::from_millis(now);
+        let mut all = Vec::new();
+        for _ in 0..100 {
+            let effects = engine.reconcile(now);
+            if effects.is_empty() {
+                return all;
+            }
+            for effect in effects {
+                let result = self.carry_out(&effect);
+                engine.done(now, effect.clone(), result);
+                all.push(effect);
+            }
+        }
+        panic!("the engine does not come to rest: {all:?}");
+    }
+}
+
+fn relay(name: &str, from: &str, to: &[&str]) -> Relay {
+    let spec = RelaySpec {
+        name: name.into(),
+        input: InputSpec::from_endpoint(from).unwrap(),
+        output: to.iter().map(|to| OutputSpec::from_endpoint(to).unwrap()).collect(),
+        link_local: false,
+        allow_ptp: false,
+    };
+    spec.check().unwrap()
+}
+
+fn interface(index: u32, name: &str) -> InterfaceFacts {
+    InterfaceFacts {
+        index: Ifindex(index),
+        name: name.parse().unwrap(),
+        mac: [2, 0, 0, 0, 0, index as u8],
+        mtu: 1500,
+        up: true,
+        carrier: true,
+        multicast: true,
+        addresses: vec![([10, 0, index as u8, 1].into(), 24)],
+    }
+}
+
+fn two() -> Vec<InterfaceFacts> {
+    vec![interface(2, "eth0"), interface(3, "eth1")]
+}
+
+fn state(engine: &Engine, name: &str, now: u64) -> (RelayState, String) {
+    let status = engine.status(&name.parse().unwrap(), Duration::from_millis(now)).unwrap();
+    (status.state, status.reason)
+}
+
+const CAMERA: (&str, &str, &str) = ("camera", "eth0:239.1.1.1:5001", "eth1:239.2.2.2:6001");
+
+fn camera() -> Relay {
+    relay(CAMERA.0, CAMERA.1, &[CAMERA.2])
+}
+
+#[test]
+fn a_relay_is_opened_installed_and_joined_in_that_order() {
+    let (mut engine, mut machine) = (Engine::new("mcr.toml"), Machine::default());
+    engine.interfaces_are(two());
+    engine.create(camera()).unwrap();
+    let effects = machine.settle(&mut engine, 0);
+    let kinds: Vec<&str> = effects
+        .iter()
+        .map(|effect| match effect {
+            Effect::OpenInput { .. } => "input",
+            Effect::OpenOutput { .. } => "output",
+            Effect::Install { .. } => "install",
+            Effect::Join(_) => "join",
+            _ => "other",
+        })
+        .collect();
+    assert_eq!(kinds, ["input", "output", "install", "join"]);
+    assert_eq!(state(&engine, "camera", 0).0, RelayState::Ready);
+    let Action::Send(send) = &machine.inputs[&Ifindex(2)].relays[0].outputs[0].action else { panic!("not sent") };
+    assert_eq!(send.destination_mac, [0x01, 0x00, 0x5e, 2, 2, 2]);
+    assert_eq!((send.source, send.ttl), ([10, 0, 3, 1].into(), 16));
+
+    engine.remove(&"camera".parse().unwrap()).unwrap();
+    machine.settle(&mut engine, 1);
+    assert!(machine.inputs.is_empty() && machine.outputs.is_empty() && machine.groups.is_empty());
+}
+
+#[test]
+fn it_waits_for_interfaces_and_follows_their_return() {
+    let (mut engine, mut machine) = (Engine::new("mcr.toml"), Machine::default());
+    engine.create(camera()).unwrap();
+    machine.settle(&mut engine, 0);
+    assert_eq!(state(&engine, "camera", 0), (RelayState::Pending, "input interface eth0 does not exist".into()));
+
+    engine.interfaces_are(two());
+    machine.settle(&mut engine, 1);
+    assert_eq!(state(&engine, "camera", 1).0, RelayState::Ready);
+
+    // Made again: another number. Everything moves there, nothing stays behind.
+    engine.interfaces_are(vec![interface(9, "eth0"), interface(3, "eth1")]);
+    machine.settle(&mut engine, 2);
+    assert_eq!(machine.inputs.keys().collect::<Vec<_>>(), [&Ifindex(9)]);
+    assert_eq!(machine.groups.keys().collect::<Vec<_>>(), [&(Ifindex(9), [239, 1, 1, 1].into())]);
+
+    let mut down = two();
+    down[1].carrier = false;
+    engine.interfaces_are(down);
+    machine.settle(&mut engine, 3);
+    let dropped = &machine.inputs[&Ifindex(2)].relays[0].outputs[0].action;
+    assert_eq!(*dropped, Action::Drop(DropReason::OutputDown));
+    assert_eq!(state(&engine, "camera", 3), (RelayState::Pending, "output interface eth1 has no link".into()));
+}
+
+#[test]
+fn a_changed_address_changes_the_source() {
+    let (mut engine, mut machine) = (Engine::new("mcr.toml"), Machine::default());
+    engine.interfaces_are(two());
+    engine.create(camera()).unwrap();
+    machine.settle(&mut engine, 0);
+    let mut moved = two();
+    moved[1].addresses = vec![([172, 16, 0, 9].into(), 16)];
+    engine.interfaces_are(moved);
+    let effects = machine.settle(&mut engine, 1);
+    assert!(matches!(effects[..], [Effect::Install { .. }]), "nothing is opened or joined again: {effects:?}");
+    let Action::Send(send) = &machine.inputs[&Ifindex(2)].relays[0].outputs[0].action else { panic!("not sent") };
+    assert_eq!(send.source, Ipv4Addr::from([172, 16, 0, 9]));
+
+    let mut bare = two();
+    bare[1].addresses.clear();
+    engine.interfaces_are(bare);
+    machine.settle(&mut engine, 2);
+    let (state, reason) = state(&engine, "camera", 2);
+    assert_eq!(state, RelayState::Degraded);
+    assert!(reason.contains("no IPv4 address"), "{reason}");
+}
+
+#[test]
+fn a_failure_is_told_and_tried_again() {
+    let (mut engine, mut machine) = (Engine::new("mcr.toml"), Machine::default());
+    machine.broken.insert(Ifindex(2));
+    engine.interfaces_are(two());
+    engine.create(camera()).unwrap();
+    machine.settle(&mut engine, 0);
+    assert_eq!(state(&engine, "camera", 0), (RelayState::Failed, "it is broken".into()));
+    assert!(machine.settle(&mut engine, 100).is_empty(), "it waits before it tries again");
+    machine.broken.clear();
+    let retry = engine.next_retry().unwrap().as_millis() as u64;
+    machine.settle(&mut engine, retry);
+    assert_eq!(state(&engine, "camera", retry).0, RelayState::Ready);
+    assert_eq!(engine.next_retry(), None);
+}
+
+#[test]
+fn two_relays_of_one_group_share_its_membership() {
+    let (mut engine, mut machine) = (Engine::new("mcr.toml"), Machine::default());
+    engine.interfaces_are(two());
+    engine.create(relay("a", "eth0:192.168.168.55@239.1.1.1:5001", &["eth1:239.2.2.2:6001"])).unwrap();
+    engine.create(relay("b", "eth0:192.168.168.56@239.1.1.1:5001", &["eth1:239.2.2.3:6001"])).unwrap();
+    machine.settle(&mut engine, 0);
+    let key = (Ifindex(2), Ipv4Addr::from([239, 1, 1, 1]));
+    assert_eq!(machine.groups[&key].len(), 2);
+    engine.create(relay("c", "eth0:239.1.1.1:5009", &["eth1:239.2.2.4:6001"])).unwrap();
+    machine.settle(&mut engine, 1);
+    assert!(machine.groups[&key].is_empty(), "one that takes any source widens it");
+    engine.remove(&"c".parse().unwrap()).unwrap();
+    engine.remove(&"a".parse().unwrap()).unwrap();
+    machine.settle(&mut engine, 2);
+    assert_eq!(machine.groups[&key], [Ipv4Addr::from([192, 168, 168, 56])]);
+}
+
+#[test]
+fn unicast_outputs_wait_for_their_neighbour() {
+    let (mut engine, mut machine) = (Engine::new("mcr.toml"), Machine::default());
+    engine.interfaces_are(two());
+    engine.create(relay("near", "eth0:239.1.1.1:5001", &["eth1:10.0.3.7:6001"])).unwrap();
+    engine.create(relay("far", "eth0:239.1.1.2:5001", &["eth1:172.30.0.1:6001"])).unwrap();
+    machine.settle(&mut engine, 0);
+    assert_eq!(state(&engine, "near", 0).0, RelayState::Degraded);
+    assert!(machine.neighbours.contains(&(Ifindex(3), [10, 0, 3, 7].into())));
+    assert!(machine.neighbours.contains(&(Ifindex(3), [10, 0, 0, 254].into())), "a router for what is not on the link");
+    let neighbour = |address: [u8; 4], mac| Neighbour { interface: Ifindex(3), address: address.into(), mac };
+    engine.neighbour_is(neighbour([10, 0, 3, 7], Some([6; 6])));
+    engine.neighbour_is(neighbour([10, 0, 0, 254], Some([7; 6])));
+    machine.settle(&mut engine, 1);
+    let macs: Vec<[u8; 6]> = machine.inputs[&Ifindex(2)]
+        .relays
+        .iter()
+        .map(|relay| match &relay.outputs[0].action {
+            Action::Send(send) => send.destination_mac,
+            Action::Drop(reason) => panic!("{reason:?}"),
+        })
+        .collect();
+    assert_eq!(macs, [[7; 6], [6; 6]]);
+    engine.neighbour_is(neighbour([10, 0, 3, 7], None));
+    machine.settle(&mut engine, 2);
+    assert_eq!(state(&engine, "near", 2).0, RelayState::Degraded);
+}
+
+#[test]
+fn what_a_keeper_still_held_is_taken_over_or_released() {
+    let (mut engine, mut machine) = (Engine::new("mcr.toml"), Machine::default());
+    let kept = Membership { interface: Ifindex(2), group: [239, 1, 1, 1].into(), sources: vec![] };
+    let stale = Membership { interface: Ifindex(2), group: [239, 9, 9, 9].into(), sources: vec![] };
+    engine.adopt(Inventory {
+        memberships: vec![kept, stale.clone()],
+        inputs: vec![Ifindex(2), Ifindex(5)],
+        outputs: vec![],
+        neighbours: vec![],
+    });
+    engine.interfaces_are(two());
+    engine.create(camera()).unwrap();
+    let effects = machine.settle(&mut engine, 0);
+    assert!(!effects.iter().any(|effect| matches!(effect, Effect::Join(_))), "joined already: {effects:?}");
+    assert!(effects.contains(&Effect::Leave(stale)));
+    assert!(effects.contains(&Effect::CloseInput { interface: Ifindex(5) }));
+    assert!(!effects.contains(&Effect::CloseInput { interface: Ifindex(2) }));
+}
+
+#[test]
+fn flowing_silent_and_dropping_are_told_apart() {
+    let (mut engine, mut machine) = (Engine::new("mcr.toml"), Machine::default());
+    engine.interfaces_are(two());
+    engine.create(camera()).unwrap();
+    machine.settle(&mut engine, 0);
+    let wanted = engine.wanted().next().unwrap();
+    let count = |engine: &mut Engine, now: u64, received: u64, queue_full: u64| {
+        let totals = |packets| Totals { packets, bytes: packets * 128 };
+        let mut output = OutputTotals { sent: totals(received - queue_full), ..OutputTotals::default() };
+        output.dropped[DropReason::OutputQueueFull.index()] = queue_full;
+        let totals = RelayTotals { received: totals(received), outputs: vec![output] };
+        engine.counted(Duration::from_millis(now), &wanted.name, wanted.incarnation, totals);
+    };
+    count(&mut engine, 0, 0, 0);
+    count(&mut engine, 500, 10, 0);
+    assert_eq!(state(&engine, "camera", 600).0, RelayState::Flowing);
+    assert_eq!(state(&engine, "camera", 2000).0, RelayState::Silent);
+    count(&mut engine, 2100, 20, 5);
+    let (dropping, reason) = state(&engine, "camera", 2100);
+    assert_eq!(dropping, RelayState::Degraded);
+    assert!(reason.starts_with("5 packets were dropped in the last second: output_queue_full"), "{reason}");
+    count(&mut engine, 3200, 30, 5);
+    assert_eq!(state(&engine, "camera", 3200).0, RelayState::Flowing);
+    let status = engine.status(&wanted.name, Duration::from_millis(3200)).unwrap();
+    assert_eq!(status.outputs[0].dropped["output_queue_full"], 5);
+}
+
+#[test]
+fn the_file_owns_its_relays_and_touches_no_others() {
+    let mut engine = Engine::new("/etc/mcr/mcr.toml");
+    let a = relay("a", "eth0:239.1.1.1:5001", &["eth1:239.2.2.1:6001"]);
+    let b = relay("b", "eth0:239.1.1.2:5001", &["eth1:239.2.2.2:6001"]);
+    let b2 = relay("b", "eth0:239.1.1.2:5001", &["eth1:239.2.2.2:6001,ttl=4"]);
+    let c = relay("c", "eth0:239.1.1.3:5001", &["eth1:239.2.2.3:6001"]);
+    engine.load_file(vec![a.clone(), b]).unwrap();
+    engine.create(c.clone()).unwrap();
+    let refused = engine.remove(a.name()).unwrap_err();
+    assert!(refused.to_string().contains("/etc/mcr/mcr.toml"), "{refused}");
+    assert!(engine.load_file(vec![a.clone(), c.clone()]).is_err(), "the file can't take a relay of the API");
+    assert_eq!(engine.wanted().count(), 3, "a refused file changes nothing");
+    let difference = engine.load_file(vec![b2]).unwrap();
+    assert_eq!(difference.removed, [a.name().clone()]);
+    assert_eq!(difference.changed.len(), 1);
+    assert_eq!(engine.wanted().count(), 2);
+    engine.remove(c.name()).unwrap();
+}
+
+#[derive(Debug, Clone)]
+enum Happening {
+    Create(u8, u8, u8),
+    Remove(u8),
+    Interface(u8, Option<(u32, bool)>),
+    Break(u32),
+    Mend,
+}
+
+fn happening() -> impl Strategy<Value = Happening> {
+    prop_oneof![
+        (0..6u8, 0..3u8, 0..3u8).prop_map(|(name, from, to)| Happening::Create(name, from, to)),
+        (0..6u8).prop_map(Happening::Remove),
+        (0..3u8, proptest::option::of((2..9u32, any::<bool>()))).prop_map(|(i, f)| Happening::Interface(i, f)),
+        (2..9u32).prop_map(Happening::Break),
+        Just(Happening::Mend),
+    ]
+}
+
+proptest! {
+    /// Whatever happens, once everything works again exactly what is wanted is there, and nothing else.
+    #[test]
+    fn it_always_comes_to_rest_where_it_should(happenings in proptest::collection::vec(happening(), 0..60)) {
+        let (mut engine, mut machine) = (Engine::new("mcr.toml"), Machine::default());
+        let mut interfaces: BTreeMap<u8, InterfaceFacts> = BTreeMap::new();
+        let mut now = 0;
+        for happening in happenings {
+            now += 1000;
+            match happening {
+                Happening::Create(name, from, to) => {
+                    let from = format!("eth{from}:239.1.1.{from}:5001");
+                    let to = format!("eth{to}:239.2.2.{name}:6001");
+                    let _ = engine.create(relay(&format!("r{name}"), &from, &[&to]));
+                }
+                Happening::Remove(name) => drop(engine.remove(&format!("r{name}").parse().unwrap())),
+                Happening::Interface(i, None) => drop(interfaces.remove(&i)),
+                Happening::Interface(i, Some((index, up))) => {
+                    interfaces.retain(|_, other| other.index.0 != index);
+                    let mut facts = interface(index, &format!("eth{i}"));
+                    facts.up = up;
+                    interfaces.insert(i, facts);
+                }
+                Happening::Break(index) => drop(machine.broken.insert(Ifindex(index))),
+                Happening::Mend => machine.broken.clear(),
+            }
+            engine.interfaces_are(interfaces.values().cloned().collect());
+            machine.settle(&mut engine, now);
+        }
+        machine.broken.clear();
+        machine.settle(&mut engine, now + 60_000);
+        let here = |name: &str| interfaces.values().find(|facts| facts.name.as_str() == name).map(|facts| facts.index);
+        let statuses = engine.statuses(Duration::from_millis(now + 60_000));
+        let inputs: BTreeSet<Ifindex> =
+            statuses.iter().filter_map(|status| here(&status.relay.input.interface)).collect();
+        let outputs: BTreeSet<Ifindex> =
+            statuses.iter().flat_map(|status| &status.relay.output).filter_map(|output| here(&output.interface)).collect();
+        prop_assert_eq!(machine.inputs.keys().copied().collect::<BTreeSet<_>>(), inputs);
+        prop_assert_eq!(&machine.outputs, &outputs);
+        let relays: usize = machine.inputs.values().map(|plan| plan.relays.len()).sum();
+        let listening = statuses.iter().filter(|status| here(&status.relay.input.interface).is_some()).count();
+        prop_assert_eq!(relays, listening);
+    }
+}
