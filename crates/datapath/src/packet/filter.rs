@@ -1,0 +1,98 @@
+//! The kernel filter of an input: a classic BPF program that lets through the UDP/IPv4 datagrams
+//! of the configured destinations and nothing else, so that foreign traffic costs no wake-up and
+//! no ring slot.
+//!
+//! The program never refuses a frame that a relay wants. It may let more through (see
+//! [`compile`]); the look-up in user space decides. It reads one in-frame VLAN tag; the outermost
+//! tag is out of the frame by the time a packet socket's filter runs
+//! (`net/core/dev.c: __netif_receive_skb_core`). It ignores the VLAN, the header
+//! checksum and the source: those are verdicts with a name, given in user space.
+//!
+//! Shape of the program: a prologue puts the destination address into A and the destination port
+//! into X, then a binary search over the address space follows. Each stretch of addresses ends in
+//! a verdict: refuse, accept, or a block that compares the port. Later
+//! fragments carry no port; they are accepted by address alone, to be counted by name.
+//!
+//! Reference: `Documentation/networking/filter.rst`; checks in `net/core/filter.c:
+//! bpf_check_classic`.
+
+use std::net::Ipv4Addr;
+
+mod emit;
+mod segments;
+
+use segments::Segments;
+
+/// Longest program that [`compile`] makes, in instructions.
+///
+/// The kernel takes up to 4,096 (`BPF_MAXINSNS`), but charges the translated program to
+/// `net.core.optmem_max`, the old one and the new one together while they are swapped.
+pub const MAX_INSTRUCTIONS: usize = 3_072;
+
+/// One instruction of classic BPF, laid out as the kernel's `struct sock_filter`
+/// (`include/uapi/linux/filter.h`); all fields in host order.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FilterInstruction {
+    /// Operation, a sum of the `BPF_*` class, size, mode and source bits.
+    pub code: u16,
+    /// Instructions to skip when a conditional jump is taken.
+    pub jt: u8,
+    /// Instructions to skip when it is not.
+    pub jf: u8,
+    /// Operand: a constant, an offset or a jump distance.
+    pub k: u32,
+}
+
+const _: () = assert!(size_of::<FilterInstruction>() == size_of::<libc::sock_filter>());
+const _: () = assert!(align_of::<FilterInstruction>() == align_of::<libc::sock_filter>());
+
+/// The filter that refuses every frame.
+#[must_use]
+pub fn drop_all() -> [FilterInstruction; 1] {
+    [emit::REFUSE]
+}
+
+/// Compiles the filter for these destinations (address, port), at most [`MAX_INSTRUCTIONS`] long.
+///
+/// Exact while it fits. Past that it lets more through, the least harmful way first: the ports of
+/// an address become one range, then any port, then addresses that lie close
+/// together become one range.
+#[must_use]
+pub fn compile(destinations: &[(Ipv4Addr, u16)]) -> Vec<FilterInstruction> {
+    compile_within(destinations, MAX_INSTRUCTIONS)
+}
+
+/// As [`compile`], for a limit of the caller's, for a kernel that answers `ENOMEM` to the full
+/// length. A limit below 64 is taken as 64.
+#[must_use]
+pub fn compile_within(
+    destinations: &[(Ipv4Addr, u16)],
+    max_instructions: usize,
+) -> Vec<FilterInstruction> {
+    if destinations.is_empty() {
+        return drop_all().to_vec();
+    }
+    let limit = max_instructions.max(64);
+    let mut segments = Segments::exact(destinations);
+    let coarser: [fn(&mut Segments); 2] = [Segments::hull_ports, Segments::any_port];
+    for coarsen in coarser {
+        let program = emit::program(&segments);
+        if program.len() <= limit {
+            return program;
+        }
+        coarsen(&mut segments);
+    }
+    loop {
+        let program = emit::program(&segments);
+        if program.len() <= limit {
+            return program;
+        }
+        // Proportional, and a little more, so that two or three rounds are enough.
+        let wanted = segments.len() * limit / program.len();
+        segments.merge_nearest(wanted.saturating_sub(4).max(1));
+    }
+}
+
+#[cfg(test)]
+mod tests;
