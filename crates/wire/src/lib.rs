@@ -1,1 +1,20 @@
-//! Bytes to headers and back: checksums and the rewrite of a frame.
+//! Bytes to headers and back: what MCR does to a frame, without IO, allocation or `unsafe`.
+//!
+//! [`parse`] turns a frame into a [`Datagram`] or names the reason why not; a [`Rewrite`] turns a datagram into the
+//! frame that leaves on an output. Neither ever panics, on any bytes.
+
+#![no_std]
+#![forbid(unsafe_code)]
+
+pub mod checksum;
+pub mod drop_reason;
+pub mod ethernet;
+pub mod frame;
+pub mod ipv4;
+pub mod rewrite;
+pub mod udp;
+
+pub use drop_reason::DropReason;
+pub use ethernet::{MacAddr, VlanId, VlanTag};
+pub use frame::{ChecksumState, Datagram, Destination, FrameMeta, Reject, UdpChecksum, parse};
+pub use rewrite::{Completion, Headers, Rewrite};

@@ -1,0 +1,115 @@
+//! Ethernet II headers and 802.1Q tags (IEEE 802.3 clause 3.2, IEEE 802.1Q-2022 clause 9).
+
+use core::fmt;
+use core::net::Ipv4Addr;
+
+/// Bytes of two addresses and an EtherType.
+pub const HEADER_BYTES: usize = 14;
+/// Bytes of one 802.1Q tag.
+pub const TAG_BYTES: usize = 4;
+/// EtherType of IPv4.
+pub const ETHERTYPE_IPV4: u16 = 0x0800;
+/// Tag protocol identifier of a customer tag (802.1Q).
+pub const TPID_8021Q: u16 = 0x8100;
+/// Tag protocol identifier of a service tag (802.1ad).
+pub const TPID_8021AD: u16 = 0x88a8;
+
+/// A link-layer address, as on the wire.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct MacAddr([u8; 6]);
+
+impl MacAddr {
+    /// An address from its six octets.
+    pub const fn new(octets: [u8; 6]) -> Self {
+        Self(octets)
+    }
+
+    /// Its octets.
+    pub const fn octets(self) -> [u8; 6] {
+        self.0
+    }
+
+    /// The address that frames of a group are sent to: 01:00:5e and the low 23 bits (RFC 1112 section 6.4).
+    /// 32 groups share each.
+    pub const fn for_group(group: Ipv4Addr) -> Self {
+        let [_, b, c, d] = group.octets();
+        Self([0x01, 0x00, 0x5e, b & 0x7f, c, d])
+    }
+}
+
+impl From<[u8; 6]> for MacAddr {
+    fn from(octets: [u8; 6]) -> Self {
+        Self(octets)
+    }
+}
+
+impl fmt::Display for MacAddr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [a, b, c, d, e, g] = self.0;
+        write!(f, "{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{g:02x}")
+    }
+}
+
+/// A VLAN identifier, 1 to 4094 (0 means "priority only", 4095 is reserved: IEEE 802.1Q-2022 table 9-2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct VlanId(u16);
+
+impl VlanId {
+    /// The identifier, when it is one.
+    pub const fn new(id: u16) -> Option<Self> {
+        if id >= 1 && id <= 4094 { Some(Self(id)) } else { None }
+    }
+
+    /// The number, in host byte order.
+    pub const fn get(self) -> u16 {
+        self.0
+    }
+}
+
+impl fmt::Display for VlanId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// One tag: the protocol identifier and the tag control information, in host byte order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct VlanTag {
+    /// 0x8100 or 0x88a8.
+    pub tpid: u16,
+    /// Priority (3 bits), drop eligibility (1 bit), identifier (12 bits).
+    pub tci: u16,
+}
+
+impl VlanTag {
+    /// The identifier; `None` for a priority tag, which belongs to no VLAN.
+    pub const fn id(self) -> Option<VlanId> {
+        VlanId::new(self.tci & 0x0fff)
+    }
+
+    /// Priority and drop eligibility: the upper four bits of the control information, in place.
+    pub const fn priority_bits(self) -> u16 {
+        self.tci & 0xf000
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn groups_map_to_their_low_23_bits() {
+        let mac = |group: [u8; 4]| MacAddr::for_group(Ipv4Addr::from(group)).octets();
+        assert_eq!(mac([239, 1, 2, 3]), [1, 0, 0x5e, 1, 2, 3]);
+        assert_eq!(mac([239, 129, 2, 3]), [1, 0, 0x5e, 1, 2, 3]);
+        assert_eq!(mac([224, 255, 255, 255]), [1, 0, 0x5e, 0x7f, 255, 255]);
+    }
+
+    #[test]
+    fn vlan_identifiers() {
+        assert!(VlanId::new(0).is_none() && VlanId::new(4095).is_none());
+        assert_eq!(VlanId::new(4094).unwrap().get(), 4094);
+        assert_eq!(VlanTag { tpid: TPID_8021Q, tci: 0xe064 }.id(), VlanId::new(100));
+        assert_eq!(VlanTag { tpid: TPID_8021Q, tci: 0xe000 }.id(), None);
+    }
+}

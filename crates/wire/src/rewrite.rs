@@ -1,0 +1,178 @@
+//! The rewrite of a datagram into the frame that leaves on an output.
+//!
+//! Kept: payload, identification, DF, ECN, DSCP unless set, source port unless set, VLAN priority. Made anew:
+//! link-layer addresses, tag, source and destination, TTL, checksums. A zero UDP checksum stays zero; a known one is
+//! updated, never recomputed, so that damage to the payload on the way through this host is not covered up; a partial
+//! one is left to the kernel to complete.
+
+use core::net::{Ipv4Addr, SocketAddrV4};
+
+use crate::checksum::{Sum, udp_pseudo_header, update};
+use crate::ethernet::{self, ETHERTYPE_IPV4, MacAddr, TPID_8021Q, VlanId};
+use crate::frame::{Datagram, UdpChecksum};
+use crate::{ipv4, udp};
+
+/// What the frames of one output look like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rewrite {
+    /// The output interface's own address.
+    pub source_mac: MacAddr,
+    /// The group's or the next hop's.
+    pub destination_mac: MacAddr,
+    /// The tag to push; its priority is the datagram's.
+    pub vlan: Option<VlanId>,
+    /// The source address.
+    pub source: Ipv4Addr,
+    /// The destination address and port.
+    pub destination: SocketAddrV4,
+    /// The source port, in host byte order; `None`: as it arrived.
+    pub source_port: Option<u16>,
+    /// The time to live.
+    pub ttl: u8,
+    /// The code point, 0 to 63; `None`: as it arrived.
+    pub dscp: Option<u8>,
+}
+
+/// The headers of a frame, ready to be sent in front of a payload.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Headers {
+    bytes: [u8; Headers::MOST_BYTES],
+    length: u8,
+    /// Who finishes the UDP checksum.
+    pub completion: Completion,
+}
+
+/// Whether the UDP checksum of a frame is whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Completion {
+    /// It is, or there is none.
+    Done,
+    /// The field holds the pseudo header's sum; the sum over everything from `start` on has to be added to it, and its
+    /// complement stored `offset` bytes after `start` (`struct virtio_net_hdr`, `csum_start` and `csum_offset`).
+    Needed {
+        /// Bytes from the start of the frame to the UDP header.
+        start: u16,
+        /// Bytes from there to the checksum.
+        offset: u16,
+    },
+}
+
+impl Headers {
+    /// The most bytes of headers: Ethernet, one tag, IPv4, UDP.
+    pub const MOST_BYTES: usize =
+        ethernet::HEADER_BYTES + ethernet::TAG_BYTES + ipv4::HEADER_BYTES + udp::HEADER_BYTES;
+
+    /// The headers as they go on the wire.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes[..usize::from(self.length)]
+    }
+}
+
+impl Rewrite {
+    /// The headers of one datagram, or of a super-frame when it has `segment_bytes`.
+    pub fn headers(&self, datagram: &Datagram<'_>) -> Headers {
+        let checksum = match (datagram.segment_bytes, datagram.checksum) {
+            // Each segment gets its own checksum, from the pseudo header's sum.
+            (Some(_), _) => UdpChecksum::Partial,
+            (None, checksum) => checksum,
+        };
+        self.emit(datagram, datagram.payload.len(), checksum)
+    }
+
+    /// The headers of a super-frame of `payload_bytes`, whose first datagram is `first`: the lengths cover all of it,
+    /// and the checksums are left to whoever segments it.
+    pub fn run_headers(&self, first: &Datagram<'_>, payload_bytes: usize) -> Headers {
+        self.emit(first, payload_bytes, UdpChecksum::Partial)
+    }
+
+    /// Writes the whole frame of one datagram into `frame`; its length, or `None` when it has no room.
+    /// The checksum is completed here.
+    pub fn frame(&self, datagram: &Datagram<'_>, frame: &mut [u8]) -> Option<usize> {
+        let headers = self.headers(datagram);
+        let length = headers.bytes().len() + datagram.payload.len();
+        let frame = frame.get_mut(..length)?;
+        let (front, back) = frame.split_at_mut(headers.bytes().len());
+        front.copy_from_slice(headers.bytes());
+        back.copy_from_slice(datagram.payload);
+        if let Completion::Needed { start, offset } = headers.completion {
+            let (start, offset) = (usize::from(start), usize::from(offset));
+            let checksum = not_zero(Sum::default().add_bytes(&frame[start..]).checksum());
+            frame[start + offset..start + offset + 2].copy_from_slice(&checksum.to_be_bytes());
+        }
+        Some(length)
+    }
+
+    fn emit(&self, datagram: &Datagram<'_>, payload_bytes: usize, checksum: UdpChecksum) -> Headers {
+        let mut bytes = [0; Headers::MOST_BYTES];
+        bytes[0..6].copy_from_slice(&self.destination_mac.octets());
+        bytes[6..12].copy_from_slice(&self.source_mac.octets());
+        let mut at = 12;
+        if let Some(vlan) = self.vlan {
+            bytes[12..14].copy_from_slice(&TPID_8021Q.to_be_bytes());
+            bytes[14..16].copy_from_slice(&(datagram.priority_bits | vlan.get()).to_be_bytes());
+            at = 16;
+        }
+        bytes[at..at + 2].copy_from_slice(&ETHERTYPE_IPV4.to_be_bytes());
+        let ip_at = at + 2;
+        let udp_at = ip_at + ipv4::HEADER_BYTES;
+        let end = udp_at + udp::HEADER_BYTES;
+        // A datagram came out of an IPv4 packet, and a run is bounded by whoever gathers it: both fit 16 bits.
+        let udp_bytes = (payload_bytes + udp::HEADER_BYTES) as u16;
+        bytes[ip_at..udp_at].copy_from_slice(&self.ip_header(datagram, udp_bytes));
+        let source_port = self.source_port.unwrap_or(datagram.source.port());
+        let (field, completion) = self.udp_checksum(datagram, source_port, udp_bytes, checksum, udp_at);
+        let header = udp::emit(source_port, self.destination.port(), udp_bytes, field);
+        bytes[udp_at..end].copy_from_slice(&header);
+        Headers { bytes, length: end as u8, completion }
+    }
+
+    fn ip_header(&self, datagram: &Datagram<'_>, udp_bytes: u16) -> [u8; ipv4::HEADER_BYTES] {
+        let ecn = datagram.traffic_class & 0x03;
+        ipv4::Fields {
+            traffic_class: self.dscp.map_or(datagram.traffic_class, |dscp| dscp << 2 | ecn),
+            total_bytes: udp_bytes.wrapping_add(ipv4::HEADER_BYTES as u16),
+            identification: datagram.identification,
+            dont_fragment: datagram.dont_fragment,
+            ttl: self.ttl,
+            source: self.source,
+            destination: *self.destination.ip(),
+        }
+        .emit()
+    }
+
+    fn udp_checksum(
+        &self,
+        datagram: &Datagram<'_>,
+        source_port: u16,
+        udp_bytes: u16,
+        checksum: UdpChecksum,
+        udp_at: usize,
+    ) -> (u16, Completion) {
+        match checksum {
+            UdpChecksum::Zero => (0, Completion::Done),
+            UdpChecksum::Known(value) => {
+                let old = words(*datagram.source.ip(), datagram.destination.address)
+                    .add_word(datagram.source.port())
+                    .add_word(datagram.destination.port);
+                let new = words(self.source, *self.destination.ip())
+                    .add_word(source_port)
+                    .add_word(self.destination.port());
+                (not_zero(update(value, old, new)), Completion::Done)
+            }
+            UdpChecksum::Partial => {
+                let sum = udp_pseudo_header(self.source, *self.destination.ip(), udp_bytes).fold();
+                let (start, offset) = (udp_at as u16, udp::CHECKSUM_OFFSET as u16);
+                (sum, Completion::Needed { start, offset })
+            }
+        }
+    }
+}
+
+fn words(source: Ipv4Addr, destination: Ipv4Addr) -> Sum {
+    Sum::default().add_address(source).add_address(destination)
+}
+
+/// A computed checksum of zero is sent as all ones: zero means "none" (RFC 768).
+fn not_zero(checksum: u16) -> u16 {
+    if checksum == 0 { 0xffff } else { checksum }
+}
