@@ -1,0 +1,39 @@
+# MCR, the multicast relay for Linux. `make help` lists what there is.
+
+CARGO ?= cargo
+# Network tests make their own namespaces and need root; everything else does not care.
+export RUST_BACKTRACE ?= 1
+
+.PHONY: help demo test check build bench fuzz clean deps
+
+help: ## this list
+	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: ## show the main job in three network namespaces (root; seconds after the build)
+	@scripts/install-packages.sh demo
+	$(CARGO) build --release --locked --bin mcr --bin mcr-netd
+	@scripts/demo.sh target/release
+
+test: ## run every test (root; installs what they need)
+	@scripts/install-packages.sh test
+	@scripts/test.sh
+
+check: ## formatting, lints, documentation links
+	@scripts/install-packages.sh check
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --document-private-items --locked --quiet
+
+build: ## release binaries in target/release
+	$(CARGO) build --release --locked --bin mcr --bin mcr-netd
+
+bench: ## measure beside socat and a plain recv/send loop (root; minutes)
+	@scripts/install-packages.sh bench
+	$(CARGO) build --release --locked --bin mcr --bin mcr-netd --bin mcr-bench
+	target/release/mcr-bench
+
+fuzz: ## fuzz the frame parser (FUZZ_SECONDS, default 60)
+	@scripts/fuzz.sh $${FUZZ_SECONDS:-60}
+
+clean: ## remove what was built
+	$(CARGO) clean

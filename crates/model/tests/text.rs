@@ -1,0 +1,148 @@
+//! What people type, and what they are told when it is wrong.
+
+use mcr_model::spec::{ConfigSpec, InputSpec, OutputSpec, RelaySpec};
+use mcr_model::{FieldError, Relay};
+use proptest::prelude::*;
+
+fn input(text: &str) -> Result<String, String> {
+    let spec = InputSpec::from_endpoint(text).map_err(|error| error.to_string())?;
+    spec.check("input").map(|input| input.to_string()).map_err(|errors| errors[0].to_string())
+}
+
+fn output(text: &str) -> Result<String, String> {
+    let spec = OutputSpec::from_endpoint(text).map_err(|error| error.to_string())?;
+    spec.check("output[0]").map(|output| format!("{output:?}")).map_err(|errors| errors[0].to_string())
+}
+
+fn relay(from: &str, to: &[&str]) -> Result<Relay, Vec<FieldError>> {
+    let spec = RelaySpec {
+        name: "camera".into(),
+        input: InputSpec::from_endpoint(from).unwrap(),
+        output: to.iter().map(|to| OutputSpec::from_endpoint(to).unwrap()).collect(),
+        link_local: false,
+        allow_ptp: false,
+    };
+    spec.check()
+}
+
+#[test]
+fn endpoints_read_as_they_are_written() {
+    for text in [
+        "eth0:239.1.1.1:5001",
+        "eth0:192.168.168.55@239.1.1.1:5001",
+        "eth0.100:239.1.1.1:5001,vlan=7",
+        "eth0:10.0.0.7:5001",
+        "eth0:239.1.1.1:5001,source=10.0.0.1,source=10.0.0.2",
+    ] {
+        assert_eq!(input(text).as_deref(), Ok(text));
+    }
+    let text = output("eth1:239.2.2.2:6001,ttl=8,source=10.0.0.9,source-port=7,dscp=34,vlan=5").unwrap();
+    for part in ["Ttl(8)", "10.0.0.9", "Port(7)", "Dscp(34)", "VlanId(5)"] {
+        assert!(text.contains(part), "{part} in {text}");
+    }
+    assert_eq!(output("eth1:10.0.0.9@239.2.2.2:6001"), output("eth1:239.2.2.2:6001,source=10.0.0.9"));
+}
+
+#[test]
+fn a_wrong_endpoint_says_what_and_what_to_do() {
+    for (text, wanted) in [
+        ("", "no interface"),
+        ("eth0", "no interface"),
+        ("239.1.1.1:5001", "interface is missing"),
+        (":239.1.1.1:5001", "interface is missing"),
+        ("eth0:239.1.1.1", "no port"),
+        ("eth0:239.1.1.1:http", "\"http\" is not a port number"),
+        ("eth0:239.1.1.1:0", "port 0 is out of range"),
+        ("eth0:239.1.1.1:65536", "port 65536 is out of range"),
+        ("eth0:239.1.1:5001", "is not an IP address"),
+        ("eth0:239.1.1.1:5001,vlan", "has no value"),
+        ("eth0:239.1.1.1:5001,vlan=x", "is not a number"),
+        ("eth0:239.1.1.1:5001,vlan=4095", "vlan 4095 is out of range"),
+        ("eth0:239.1.1.1:5001,sorce=10.0.0.1", "did you mean \"source\"?"),
+        ("eth0:239.1.1.1:5001,ttl=8", "there is no option \"ttl\" here"),
+        ("eth0:224.0.0.256@239.1.1.1:5001", "is not an IP address"),
+        ("eth0:224.0.0.9@239.1.1.1:5001", "not a unicast address"),
+        ("a-very-long-interface-name:239.1.1.1:1", "not an interface name"),
+        ("eth0:[ff3e::1]:5001", "IPv6, which this version does not relay"),
+    ] {
+        let error = input(text).expect_err(text);
+        assert!(error.contains(wanted), "{text}: {error}");
+    }
+    assert!(output("eth1:239.2.2.2:6001,ttl=0").unwrap_err().contains("ttl 0 is out of range"));
+    assert!(output("eth1:239.2.2.2:6001,dscp=64").unwrap_err().contains("dscp 64 is out of range"));
+    assert!(output("eth1:0.0.0.0:6001").unwrap_err().contains("not a multicast group"));
+}
+
+#[test]
+fn a_relay_that_harms_is_refused_with_the_field() {
+    let refused = |from, to: &[&str]| {
+        let errors = relay(from, to).unwrap_err();
+        (errors[0].field.clone(), errors[0].to_string())
+    };
+    let (field, text) = refused("eth0:224.0.0.251:5353", &["eth1:239.2.2.2:6001"]);
+    assert_eq!(field, "input.group");
+    assert!(text.contains("link_local = true"), "{text}");
+    let (field, text) = refused("eth0:224.0.1.129:319", &["eth1:239.2.2.2:6001"]);
+    assert_eq!(field, "input.port");
+    assert!(text.contains("falsify the clock"), "{text}");
+    assert_eq!(refused("eth0:239.1.1.1:1", &["eth1:239.2.2.2:320"]).0, "output[0].port");
+    assert!(refused("eth0:239.1.1.1:1", &["eth1:239.1.1.1:1", "eth0:239.1.1.1:1"]).1.contains("own input"));
+    assert_eq!(refused("eth0:239.1.1.1:1", &["eth1:239.1.1.1:1", "eth1:239.1.1.1:1,ttl=3"]).0, "output[1]");
+    assert_eq!(refused("eth0:239.1.1.1:1", &[]).0, "output");
+    let many: Vec<String> = (0..65).map(|i| format!("eth1:239.2.2.{i}:1")).collect();
+    let many: Vec<&str> = many.iter().map(String::as_str).collect();
+    assert!(refused("eth0:239.1.1.1:1", &many).1.contains("65 outputs"));
+}
+
+#[test]
+fn every_mistake_is_told_at_once() {
+    let spec: RelaySpec = serde_json::from_str(
+        r#"{ "name": "Camera 3",
+             "input": { "interface": "eth0", "group": "10.0.0.1", "port": 0 },
+             "output": [ { "interface": "", "group": "239.1.1.1", "address": "10.0.0.1", "port": 1, "ttl": 300 } ] }"#,
+    )
+    .unwrap();
+    let fields: Vec<String> = spec.check().unwrap_err().into_iter().map(|error| error.field).collect();
+    let wanted = ["name", "input.group", "input.port", "output[0].interface", "output[0].address", "output[0].ttl"];
+    assert_eq!(fields, wanted);
+}
+
+#[test]
+fn toml_json_and_text_are_one() {
+    let config: ConfigSpec = toml::from_str(
+        r#"
+        [[relay]]
+        name   = "camera-3"
+        input  = { interface = "eth0", group = "239.1.1.1", port = 5001, sources = ["192.168.168.55"] }
+        output = [ { interface = "eth1", group = "239.2.2.2", port = 6001, ttl = 16 } ]
+        "#,
+    )
+    .unwrap();
+    let from_toml = config.relay[0].check().unwrap();
+    let json = serde_json::to_string(&RelaySpec::from(&from_toml)).unwrap();
+    let from_json: RelaySpec = serde_json::from_str(&json).unwrap();
+    assert_eq!(from_json.check().unwrap(), from_toml);
+    assert_eq!(from_toml.input().to_string(), "eth0:192.168.168.55@239.1.1.1:5001");
+    assert!(toml::from_str::<ConfigSpec>("[[relais]]").is_err());
+}
+
+proptest! {
+    #[test]
+    fn no_text_makes_an_endpoint_panic(text in "\\PC{0,60}") {
+        let _ = input(&text);
+        let _ = output(&text);
+    }
+
+    #[test]
+    fn near_endpoints_never_panic(text in "[a-z0-9.:@,=\\[\\]]{0,40}") {
+        let _ = input(&text);
+        let _ = output(&text);
+    }
+
+    #[test]
+    fn what_is_shown_can_be_typed(group in 0xe000_0100u32..0xf000_0000, port in 1u16.., vlan in proptest::option::of(1u16..4095)) {
+        let vlan = vlan.map(|vlan| format!(",vlan={vlan}")).unwrap_or_default();
+        let text = format!("eth0:{}:{port}{vlan}", std::net::Ipv4Addr::from(group));
+        prop_assert_eq!(input(&text), Ok(text));
+    }
+}

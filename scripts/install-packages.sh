@@ -1,0 +1,30 @@
+#!/usr/bin/env bash
+# Installs the Debian packages that a make target needs and this machine lacks.
+set -euo pipefail
+
+declare -A package_of=(
+    [ip]=iproute2 [ethtool]=ethtool [tc]=iproute2 [ffmpeg]=ffmpeg [socat]=socat [cc]=gcc [c++]=g++ [make]=make [jq]=jq [curl]=curl
+)
+case "${1:?which target}" in
+    demo)  commands=(ip ethtool cc) ;;
+    check) commands=(cc) ;;
+    test)  commands=(ip ethtool tc cc c++ ffmpeg socat curl jq) ;;
+    bench) commands=(ip ethtool cc socat) ;;
+    *) echo "install-packages.sh: no such target: $1" >&2; exit 2 ;;
+esac
+
+missing=()
+for command in "${commands[@]}"; do
+    command -v "$command" >/dev/null 2>&1 || PATH="$PATH:/usr/sbin:/sbin" command -v "$command" >/dev/null 2>&1 ||
+        missing+=("${package_of[$command]}")
+done
+[ ${#missing[@]} -eq 0 ] && exit 0
+
+if [ "$(id -u)" -ne 0 ]; then
+    echo "missing packages: ${missing[*]}; install them, or run this as root" >&2
+    exit 1
+fi
+echo "installing: ${missing[*]}"
+export DEBIAN_FRONTEND=noninteractive
+apt-get update -q >/dev/null
+apt-get install -qy --no-install-recommends "${missing[@]}" >/dev/null
