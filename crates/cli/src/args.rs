@@ -1,0 +1,325 @@
+//! What was typed. Help and completions come from here; what it means is decided in [`crate::verbs`].
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
+use mcr_model::RelayName;
+
+const EXAMPLES: &str = "\
+Endpoints are INTERFACE:[SOURCE@]ADDRESS:PORT, with options after commas:
+  eth0:239.1.1.1:5001                      a group
+  eth0:192.168.168.55@239.1.1.1:5001       only from this source
+  eth1:239.2.2.2:6001,ttl=8,source=10.0.0.9,source-port=6000,dscp=34,vlan=100
+
+Examples:
+  mcr relay eth0:239.1.1.1:5001 eth1:239.2.2.2:6001     one relay, until Ctrl-C
+  mcr run --config /etc/mcr/mcr.toml                    the daemon
+  mcr add camera-3 --from eth0:239.1.1.1:5001 --to eth1:239.2.2.2:6001
+  mcr wait camera-3 --for first-packet --timeout 5s
+
+Exit code: 0 done, 1 failed, 2 wrong usage.";
+
+/// Relay UDP multicast from devices with unroutable addresses to the networks that want it.
+#[derive(Debug, Parser)]
+#[command(name = "mcr", version, propagate_version = true, arg_required_else_help = true, after_help = EXAMPLES)]
+#[command(disable_help_subcommand = true, max_term_width = 100)]
+pub(crate) struct Args {
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) verb: Verb,
+}
+
+/// The verbs, in the order of the help.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Verb {
+    /// Run one relay in the foreground, without a daemon, until Ctrl-C
+    Relay(Relay),
+    /// Run the daemon
+    Run(Run),
+    /// Add a relay to the running daemon
+    Add(Add),
+    /// Remove relays from the running daemon
+    Rm(Rm),
+    /// Show one relay: its state, why, and what to do
+    Show(Show),
+    /// List all relays
+    List(List),
+    /// Show packets, rates and drops by reason
+    Stats(Stats),
+    /// Wait until a relay is ready or has seen its first packet
+    Wait(Wait),
+    /// Check a configuration file; needs no daemon
+    Check(Check),
+    /// Send test traffic from an ordinary socket
+    Send(Send),
+    /// Receive with an ordinary socket and count what is lost, duplicate, reordered or corrupt
+    Listen(Listen),
+    /// Print completions for a shell
+    Completions(Completions),
+}
+
+/// Which daemon to talk to.
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Daemon {
+    /// The daemon's socket
+    #[arg(long, value_name = "PATH", env = "MCR_SOCKET", hide_env_values = true, default_value = DEFAULT_SOCKET)]
+    pub(crate) socket: PathBuf,
+}
+
+/// Where the daemon's API is unless somebody says otherwise.
+pub(crate) const DEFAULT_SOCKET: &str = "/run/mcr/mcr.sock";
+
+/// How the result is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// For people
+    Text,
+    /// For scripts
+    Json,
+}
+
+/// The choice of how the result is written.
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Output {
+    /// How to write the result
+    #[arg(short = 'o', long = "output", value_name = "FORMAT", value_enum, default_value_t = Format::Text)]
+    pub(crate) format: Format,
+}
+
+/// The special addresses and ports that a relay may carry when it says so.
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Scope {
+    /// Allow 224.0.0.0/24, the link-local groups that no router forwards
+    #[arg(long)]
+    pub(crate) link_local: bool,
+    /// Allow ports 319 and 320, although a relay falsifies the clock of PTP
+    #[arg(long)]
+    pub(crate) allow_ptp: bool,
+}
+
+/// `mcr relay`
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Relay {
+    /// Where to listen, for example eth0:239.1.1.1:5001
+    #[arg(value_name = "FROM")]
+    pub(crate) from: String,
+    /// Where the copies go, for example eth1:239.2.2.2:6001,ttl=8
+    #[arg(value_name = "TO", required = true)]
+    pub(crate) to: Vec<String>,
+    /// What it may carry.
+    #[command(flatten)]
+    pub(crate) scope: Scope,
+    /// The keeper to start, when it is not beside mcr or in the PATH
+    #[arg(long, value_name = "PROGRAM", env = "MCR_NETD", hide_env_values = true)]
+    pub(crate) keeper: Option<PathBuf>,
+    /// How the result is written.
+    #[command(flatten)]
+    pub(crate) output: Output,
+}
+
+/// How the daemon writes its log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LogFormat {
+    /// Lines for people and journald
+    Text,
+    /// One JSON object per line
+    Json,
+}
+
+/// `mcr run`
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Run {
+    /// The relays to start with; without it /etc/mcr/mcr.toml, if there is one
+    #[arg(long, short, value_name = "FILE", env = "MCR_CONFIG", hide_env_values = true)]
+    pub(crate) config: Option<PathBuf>,
+    /// Where the API listens.
+    #[command(flatten)]
+    pub(crate) daemon: Daemon,
+    /// The keeper's socket; a keeper is started when none listens there
+    #[arg(long, value_name = "PATH", env = "MCR_KEEPER_SOCKET", hide_env_values = true)]
+    #[arg(default_value = "/run/mcr/netd.sock")]
+    pub(crate) keeper_socket: PathBuf,
+    /// The keeper to start, when it is not beside mcr or in the PATH
+    #[arg(long, value_name = "PROGRAM", env = "MCR_NETD", hide_env_values = true)]
+    pub(crate) keeper: Option<PathBuf>,
+    /// The user to become once the keeper is reached
+    #[arg(long, value_name = "NAME")]
+    pub(crate) user: Option<String>,
+    /// How to write the log
+    #[arg(long, value_name = "FORMAT", value_enum, default_value_t = LogFormat::Text)]
+    pub(crate) log_format: LogFormat,
+    /// What to log, for example info, debug or mcr_engine=debug
+    #[arg(long, value_name = "FILTER", env = "MCR_LOG", hide_env_values = true, default_value = "info")]
+    pub(crate) log: String,
+}
+
+/// `mcr add`
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Add {
+    /// The new relay's name
+    pub(crate) name: RelayName,
+    /// Where it listens, for example eth0:239.1.1.1:5001
+    #[arg(long, value_name = "ENDPOINT")]
+    pub(crate) from: String,
+    /// Where a copy goes, for example eth1:239.2.2.2:6001,ttl=8; may repeat
+    #[arg(long, value_name = "ENDPOINT", required = true, num_args = 1..)]
+    pub(crate) to: Vec<String>,
+    /// What it may carry.
+    #[command(flatten)]
+    pub(crate) scope: Scope,
+    /// Replace a relay of this name, if there is one
+    #[arg(long)]
+    pub(crate) replace: bool,
+    /// Which daemon.
+    #[command(flatten)]
+    pub(crate) daemon: Daemon,
+    /// How the result is written.
+    #[command(flatten)]
+    pub(crate) output: Output,
+}
+
+/// `mcr rm`
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Rm {
+    /// The relays to remove
+    #[arg(value_name = "NAME", required = true)]
+    pub(crate) names: Vec<RelayName>,
+    /// Which daemon.
+    #[command(flatten)]
+    pub(crate) daemon: Daemon,
+}
+
+/// `mcr show`
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Show {
+    /// The relay
+    pub(crate) name: RelayName,
+    /// Which daemon.
+    #[command(flatten)]
+    pub(crate) daemon: Daemon,
+    /// How the result is written.
+    #[command(flatten)]
+    pub(crate) output: Output,
+}
+
+/// `mcr list`
+#[derive(Debug, ClapArgs)]
+pub(crate) struct List {
+    /// Which daemon.
+    #[command(flatten)]
+    pub(crate) daemon: Daemon,
+    /// How the result is written.
+    #[command(flatten)]
+    pub(crate) output: Output,
+}
+
+/// `mcr stats`
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Stats {
+    /// Only this relay
+    pub(crate) name: Option<RelayName>,
+    /// Show it again and again until Ctrl-C; json is one line each time
+    #[arg(long, short)]
+    pub(crate) watch: bool,
+    /// How long between two looks
+    #[arg(long, value_name = "TIME", value_parser = crate::duration::parse, default_value = "1s", requires = "watch")]
+    pub(crate) interval: Duration,
+    /// Which daemon.
+    #[command(flatten)]
+    pub(crate) daemon: Daemon,
+    /// How the result is written.
+    #[command(flatten)]
+    pub(crate) output: Output,
+}
+
+/// What `mcr wait` waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum WaitFor {
+    /// The group is joined and the datapath has the rule: a packet that arrives from now on is relayed
+    Ready,
+    /// A packet arrived
+    FirstPacket,
+}
+
+/// `mcr wait`
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Wait {
+    /// The relay
+    pub(crate) name: RelayName,
+    /// What to wait for
+    #[arg(long = "for", value_name = "WHAT", value_enum, default_value_t = WaitFor::Ready)]
+    pub(crate) until: WaitFor,
+    /// How long to wait at most
+    #[arg(long, value_name = "TIME", value_parser = crate::duration::parse, default_value = "5s")]
+    pub(crate) timeout: Duration,
+    /// Which daemon.
+    #[command(flatten)]
+    pub(crate) daemon: Daemon,
+    /// How the result is written.
+    #[command(flatten)]
+    pub(crate) output: Output,
+}
+
+/// `mcr check`
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Check {
+    /// The configuration file
+    pub(crate) file: PathBuf,
+    /// How the result is written.
+    #[command(flatten)]
+    pub(crate) output: Output,
+}
+
+/// `mcr send`
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Send {
+    /// Where to send, for example eth0:239.1.1.1:5001 or eth0:239.1.1.1:5001,ttl=8,dscp=34
+    #[arg(value_name = "ENDPOINT")]
+    pub(crate) to: String,
+    /// Packets per second, for example 50 or 10k; max sends as fast as it can
+    #[arg(long, value_name = "PPS", default_value = "100")]
+    pub(crate) rate: String,
+    /// How many packets; without it until Ctrl-C
+    #[arg(long, short, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) count: Option<u64>,
+    /// Payload bytes, or a range to vary within, for example 1250 or 32-1400
+    #[arg(long, value_name = "BYTES", default_value = "1250")]
+    pub(crate) size: String,
+    /// Time to live [default: 16]
+    #[arg(long, value_parser = clap::value_parser!(i64))]
+    pub(crate) ttl: Option<i64>,
+    /// The source address; it must be one of this host
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) source: Option<String>,
+    /// How the result is written.
+    #[command(flatten)]
+    pub(crate) output: Output,
+}
+
+/// `mcr listen`
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Listen {
+    /// Where to listen, for example eth1:239.2.2.2:6001 or eth1:10.0.0.9@239.2.2.2:6001
+    #[arg(value_name = "ENDPOINT")]
+    pub(crate) from: String,
+    /// End after so many packets (duplicates not counted); fewer is a failure
+    #[arg(long, short, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) count: Option<u64>,
+    /// End after this time
+    #[arg(long, value_name = "TIME", value_parser = crate::duration::parse)]
+    pub(crate) duration: Option<Duration>,
+    /// End when nothing has arrived for this time
+    #[arg(long, value_name = "TIME", value_parser = crate::duration::parse)]
+    pub(crate) timeout: Option<Duration>,
+    /// How the result is written.
+    #[command(flatten)]
+    pub(crate) output: Output,
+}
+
+/// `mcr completions`
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Completions {
+    /// The shell
+    pub(crate) shell: clap_complete::Shell,
+}

@@ -1,0 +1,192 @@
+//! The daemon's API over its Unix socket: HTTP/1.1, one connection per request.
+
+use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use http_body_util::{BodyExt, Full};
+use hyper::body::Bytes;
+use hyper::{Method, Request, StatusCode, header};
+use hyper_util::rt::TokioIo;
+use mcr_model::status::{Problem, ProblemField};
+use serde::de::DeserializeOwned;
+use tokio::net::UnixStream;
+
+use crate::args::Daemon;
+use crate::failure::Failure;
+
+/// How long an answer may take that waits for nothing; the daemon answers within milliseconds.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Where the daemon is reached.
+#[derive(Debug)]
+pub(crate) struct Client {
+    socket: PathBuf,
+    runtime: tokio::runtime::Runtime,
+}
+
+/// A good answer of the daemon.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    body: Bytes,
+    socket: PathBuf,
+}
+
+impl Client {
+    /// A client of the daemon that was asked for. Nothing is sent yet.
+    pub(crate) fn new(daemon: Daemon) -> Result<Self, Failure> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.map_err(|error| Failure::failed(format!("cannot prepare to talk: {error}")))?;
+        Ok(Self { socket: daemon.socket, runtime })
+    }
+
+    /// Gets what is at `path`, below `/api/v1/`.
+    pub(crate) fn get(&self, path: &str) -> Result<Answer, Failure> {
+        self.request(Method::GET, path, None, PATIENCE)
+    }
+
+    /// Gets an answer for which the daemon itself waits up to `wait`.
+    pub(crate) fn get_waiting(&self, path: &str, wait: Duration) -> Result<Answer, Failure> {
+        self.request(Method::GET, path, None, wait.saturating_add(PATIENCE))
+    }
+
+    /// Makes something new.
+    pub(crate) fn post(&self, path: &str, json: String) -> Result<Answer, Failure> {
+        self.request(Method::POST, path, Some(json), PATIENCE)
+    }
+
+    /// Makes or replaces what is at `path`.
+    pub(crate) fn put(&self, path: &str, json: String) -> Result<Answer, Failure> {
+        self.request(Method::PUT, path, Some(json), PATIENCE)
+    }
+
+    /// Removes what is at `path`.
+    pub(crate) fn delete(&self, path: &str) -> Result<Answer, Failure> {
+        self.request(Method::DELETE, path, None, PATIENCE)
+    }
+
+    fn request(&self, method: Method, path: &str, json: Option<String>, patience: Duration) -> Result<Answer, Failure> {
+        let socket = self.socket.display();
+        let exchange = async { tokio::time::timeout(patience, self.exchange(method, path, json)).await };
+        let (status, body) = self.runtime.block_on(exchange).map_err(|_| {
+            let seconds = patience.as_secs();
+            Failure::failed(format!("the daemon at {socket} has not answered for {seconds} s; see its log"))
+        })??;
+        if status.is_success() {
+            return Ok(Answer { body, socket: self.socket.clone() });
+        }
+        Err(match serde_json::from_slice::<Problem>(&body) {
+            Ok(problem) => Failure::failed(sentence(&problem)),
+            Err(_) => Failure::failed(format!(
+                "what answers at {socket} is no MCR daemon of this version (HTTP {status} without a problem document); \
+                 name the right socket with --socket or MCR_SOCKET"
+            )),
+        })
+    }
+
+    async fn exchange(&self, method: Method, path: &str, json: Option<String>) -> Result<(StatusCode, Bytes), Failure> {
+        let stream = UnixStream::connect(&self.socket).await.map_err(|error| self.unreachable(&error))?;
+        let broken = |error: hyper::Error| self.broken(&error);
+        let (mut sender, connection) =
+            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
+        let mut request = Request::builder()
+            .method(method)
+            .uri(format!("/api/v1/{path}"))
+            .header(header::HOST, "localhost")
+            .header(header::ACCEPT, "application/json, application/problem+json")
+            .header(header::CONNECTION, "close");
+        if json.is_some() {
+            request = request.header(header::CONTENT_TYPE, "application/json");
+        }
+        let request = request
+            .body(Full::<Bytes>::from(json.unwrap_or_default()))
+            .map_err(|error| Failure::failed(format!("cannot ask for {path}: {error}")))?;
+        let answer = async {
+            let (head, body) = sender.send_request(request).await.map_err(broken)?.into_parts();
+            let body = body.collect().await.map_err(broken)?.to_bytes();
+            Ok((head.status, body))
+        };
+        tokio::pin!(answer);
+        tokio::select! {
+            answer = &mut answer => answer,
+            // The connection may be done (or broken) a moment before its answer is taken: the answer knows which.
+            _ = connection => answer.await,
+        }
+    }
+
+    fn unreachable(&self, error: &io::Error) -> Failure {
+        let socket = self.socket.display();
+        Failure::failed(match error.kind() {
+            io::ErrorKind::NotFound => format!(
+                "no daemon is running: there is no socket {socket}; start one with `mcr run`, or name another socket \
+                 with --socket or MCR_SOCKET"
+            ),
+            io::ErrorKind::ConnectionRefused => format!(
+                "no daemon is running: nobody listens on {socket}, which an earlier one left behind; start one with \
+                 `mcr run`"
+            ),
+            io::ErrorKind::PermissionDenied => format!(
+                "no permission to use {socket}; run mcr as root or as a user that `ls -l {socket}` shows to have \
+                 write access"
+            ),
+            _ => format!("cannot reach the daemon at {socket}: {error}; is it the socket of `mcr run`?"),
+        })
+    }
+
+    fn broken(&self, error: &hyper::Error) -> Failure {
+        let socket = self.socket.display();
+        Failure::failed(if error.is_parse() {
+            format!(
+                "what answers at {socket} does not speak HTTP, so it is no MCR daemon; name the right socket with \
+                 --socket or MCR_SOCKET"
+            )
+        } else {
+            format!("the daemon at {socket} ended the connection before its answer ({error}); see its log")
+        })
+    }
+}
+
+impl Answer {
+    /// The JSON as the daemon wrote it, with one newline at its end.
+    pub(crate) fn json(&self) -> String {
+        let text = String::from_utf8_lossy(&self.body);
+        format!("{}\n", text.trim_end())
+    }
+
+    /// The answer's meaning.
+    pub(crate) fn read<T: DeserializeOwned>(&self) -> Result<T, Failure> {
+        serde_json::from_slice(&self.body).map_err(|error| {
+            let socket = self.socket.display();
+            Failure::failed(format!(
+                "cannot understand the answer of the daemon at {socket}: {error}; is it of the same version as mcr \
+                 {}? -o json shows what it says",
+                env!("CARGO_PKG_VERSION")
+            ))
+        })
+    }
+}
+
+/// A problem document as a person reads it: what is wrong, then each wrong field that this did not say already.
+fn sentence(problem: &Problem) -> String {
+    let Problem { kind: _, title, status: _, detail, field, errors } = problem;
+    let mut text = if detail.is_empty() { title.clone() } else { detail.clone() };
+    if let Some(field) = field
+        && errors.is_empty()
+        && !text.contains(field.as_str())
+    {
+        text = format!("{field}: {text}");
+    }
+    for ProblemField { field, message, remedy } in errors {
+        if text.contains(message.as_str()) && errors.len() == 1 {
+            continue;
+        }
+        text.push_str("\n  ");
+        let pieces = [(field.as_str(), ": "), (message.as_str(), "; "), (remedy.as_str(), "")];
+        let pieces: Vec<_> = pieces.into_iter().filter(|(piece, _)| !piece.is_empty()).collect();
+        for (i, (piece, separator)) in pieces.iter().enumerate() {
+            text.push_str(piece);
+            text.push_str(if i + 1 < pieces.len() { separator } else { "" });
+        }
+    }
+    text
+}

@@ -1,0 +1,13 @@
+//! Test traffic over ordinary sockets: what [`send`](crate::verbs) writes and what `listen` makes of it.
+
+pub(crate) mod pace;
+pub(crate) mod payload;
+pub(crate) mod sequence;
+pub(crate) mod socket;
+pub(crate) mod tally;
+
+/// Bytes of the IPv4 and UDP headers before each payload: totals are those of IP packets, as everywhere in MCR.
+pub(crate) const HEADER_BYTES: u64 = 28;
+
+/// The largest payload that fits an IPv4 packet (RFC 768, RFC 791).
+pub(crate) const MAX_PAYLOAD_BYTES: usize = 65_507;

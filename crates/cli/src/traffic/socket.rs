@@ -1,0 +1,169 @@
+//! Ordinary UDP sockets, as any program would use: for traffic that tests the relay from outside.
+
+use std::io;
+use std::mem::size_of;
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, UdpSocket};
+use std::os::fd::{AsFd, AsRawFd};
+use std::os::unix::fs::MetadataExt;
+
+use mcr_model::{Input, InterfaceName, Output};
+use socket2::{Domain, InterfaceIndexOrAddress, Protocol, Socket, Type};
+
+use crate::failure::Failure;
+
+/// What a listener asks the kernel to hold for it: a tenth of a second at 300 Mbit/s.
+const RECEIVE_BUFFER_BYTES: libc::c_int = 8 << 20;
+
+/// A socket that sends to where `output` says, as it says.
+pub(crate) fn sending(output: &Output) -> Result<UdpSocket, Failure> {
+    let Output { interface, target, port, source, source_port, ttl, dscp, vlan } = output;
+    refuse_vlan(interface, vlan.is_some())?;
+    let socket = open(interface)?;
+    let failed = |what: &str, error: &io::Error| Failure::failed(format!("cannot {what}: {error}"));
+    let local = SocketAddrV4::new(source.unwrap_or(Ipv4Addr::UNSPECIFIED), source_port.map_or(0, |port| port.get()));
+    socket.bind(&local.into()).map_err(|error| bind_failure(local, interface, &error))?;
+    socket
+        .set_ttl_v4(ttl.get().into())
+        .and_then(|()| socket.set_multicast_ttl_v4(ttl.get().into()))
+        .map_err(|error| failed("set the time to live", &error))?;
+    if let Some(dscp) = dscp {
+        // The code point is the upper six bits of the byte (RFC 2474).
+        socket.set_tos_v4(u32::from(dscp.get()) << 2).map_err(|error| failed("set the DSCP", &error))?;
+    }
+    // A datagram that does not fit must fail here: fragments are no test of a relay, which drops them.
+    set_option(&socket, libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, &libc::IP_PMTUDISC_DO)
+        .map_err(|error| failed("forbid fragments", &error))?;
+    let to = SocketAddrV4::new(target.ip(), port.get());
+    socket.connect(&to.into()).map_err(|error| {
+        Failure::failed(format!(
+            "cannot send to {to} on {interface}: {error}; is {interface} up, with an IPv4 address?"
+        ))
+    })?;
+    Ok(socket.into())
+}
+
+/// A socket that receives what `input` says; the group is joined when it returns.
+pub(crate) fn listening(input: &Input) -> Result<UdpSocket, Failure> {
+    let Input { interface, target, port, sources, vlan } = input;
+    refuse_vlan(interface, vlan.is_some())?;
+    let socket = open(interface)?;
+    // Several listeners of one group are normal, on one host too.
+    socket.set_reuse_address(true).map_err(|error| Failure::failed(format!("cannot share the port: {error}")))?;
+    hold_much(&socket);
+    let local = SocketAddrV4::new(target.ip(), port.get());
+    socket.bind(&local.into()).map_err(|error| bind_failure(local, interface, &error))?;
+    if target.is_group() {
+        let joined = if sources.is_empty() {
+            index(interface)
+                .and_then(|index| socket.join_multicast_v4_n(&target.ip(), &InterfaceIndexOrAddress::Index(index)))
+        } else {
+            join_sources(&socket, input)
+        };
+        joined.map_err(|error| join_failure(input, &error))?;
+    }
+    Ok(socket.into())
+}
+
+/// Packets that arrived for `socket` while its buffer was full: lost by the listener, not on the way.
+pub(crate) fn own_drops(socket: &UdpSocket) -> Option<u64> {
+    let inode = std::fs::File::from(socket.as_fd().try_clone_to_owned().ok()?).metadata().ok()?.ino().to_string();
+    // Columns of `net/ipv4/udp.c`, udp4_format_sock: the inode is the tenth, drops the last.
+    let table = std::fs::read_to_string("/proc/thread-self/net/udp").ok()?;
+    let lines = table.lines().skip(1).map(|line| line.split_ascii_whitespace().collect::<Vec<_>>());
+    let mut ours = lines.filter(|columns| columns.get(9) == Some(&inode.as_str()));
+    ours.next()?.last()?.parse().ok()
+}
+
+/// Bound to the device rather than to an address: works without a route and without an address, and no packet of
+/// another interface is mistaken for one of this.
+fn open(interface: &InterfaceName) -> Result<Socket, Failure> {
+    let socket = Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::UDP))
+        .map_err(|error| Failure::failed(format!("cannot open a UDP socket: {error}")))?;
+    socket.bind_device(Some(interface.as_str().as_bytes())).map_err(|error| {
+        Failure::failed(match error.raw_os_error() {
+            Some(libc::ENODEV) => format!("there is no interface {interface}; `ip link` lists those that there are"),
+            _ => format!("cannot use {interface}: {error}"),
+        })
+    })?;
+    Ok(socket)
+}
+
+fn refuse_vlan(interface: &InterfaceName, given: bool) -> Result<(), Failure> {
+    if given {
+        return Err(Failure::failed(format!(
+            "an ordinary socket can't choose a VLAN tag; name the VLAN's own interface, as {interface}.100, instead of vlan="
+        )));
+    }
+    Ok(())
+}
+
+/// As much as the administrator allows; past that only with CAP_NET_ADMIN, which may be missing.
+fn hold_much(socket: &Socket) {
+    if set_option(socket, libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, &RECEIVE_BUFFER_BYTES).is_err() {
+        // Clipped at net.core.rmem_max and never refused; what it costs is told by `own_drops`.
+        let _ = socket.set_recv_buffer_size(RECEIVE_BUFFER_BYTES as usize);
+    }
+}
+
+/// Joins each source (RFC 3376 section 4.2.16, filter mode INCLUDE). `ip_mreq_source` names the interface by an address:
+/// the one that the kernel would send from.
+fn join_sources(socket: &Socket, input: &Input) -> io::Result<()> {
+    let probe = Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::UDP))?;
+    probe.bind_device(Some(input.interface.as_str().as_bytes()))?;
+    probe.connect(&SocketAddrV4::new(input.target.ip(), input.port.get()).into())?;
+    let own = match probe.local_addr()?.as_socket() {
+        Some(SocketAddr::V4(own)) if !own.ip().is_unspecified() => *own.ip(),
+        _ => return Err(io::ErrorKind::AddrNotAvailable.into()),
+    };
+    input.sources.iter().try_for_each(|source| socket.join_ssm_v4(source, &input.target.ip(), &own))
+}
+
+fn join_failure(input: &Input, error: &io::Error) -> Failure {
+    let Input { interface, target, .. } = input;
+    let why = match (error.raw_os_error(), error.kind()) {
+        (Some(libc::ENOBUFS), _) if input.sources.is_empty() => {
+            "the kernel allows no more memberships; raise net.ipv4.igmp_max_memberships".to_owned()
+        }
+        (Some(libc::ENOBUFS), _) => {
+            "the kernel allows no more sources of one group; name fewer or raise net.ipv4.igmp_max_msf".to_owned()
+        }
+        (Some(libc::ENODEV), _) => format!("{interface} is gone or takes no multicast; `ip link` shows it"),
+        (_, io::ErrorKind::AddrNotAvailable) => {
+            format!("{interface} has no IPv4 address, which joining by source needs; add one with `ip address add`")
+        }
+        _ => error.to_string(),
+    };
+    Failure::failed(format!("cannot join {target} on {interface}: {why}"))
+}
+
+fn bind_failure(local: SocketAddrV4, interface: &InterfaceName, error: &io::Error) -> Failure {
+    let ip = local.ip();
+    Failure::failed(match error.kind() {
+        io::ErrorKind::AddrNotAvailable => {
+            format!("{ip} is no address of this host; leave it out or add it: `ip address add {ip}/32 dev {interface}`")
+        }
+        io::ErrorKind::AddrInUse => {
+            format!("port {} is used by a program that does not share it; `ss -ulnp` shows which", local.port())
+        }
+        io::ErrorKind::PermissionDenied => {
+            format!("no permission to use port {}; use one from 1024 on or run as root", local.port())
+        }
+        _ => format!("cannot use {local}: {error}"),
+    })
+}
+
+fn index(interface: &InterfaceName) -> io::Result<u32> {
+    let name = std::ffi::CString::new(interface.as_str())?;
+    // SAFETY: `name` is a C string that outlives the call, which only reads it.
+    match unsafe { libc::if_nametoindex(name.as_ptr()) } {
+        0 => Err(io::Error::last_os_error()),
+        index => Ok(index),
+    }
+}
+
+fn set_option(socket: &Socket, level: libc::c_int, name: libc::c_int, value: &libc::c_int) -> io::Result<()> {
+    let length = size_of::<libc::c_int>() as libc::socklen_t;
+    // SAFETY: the descriptor is open as long as `socket` is borrowed, and the kernel reads `length` bytes of `value`.
+    let result = unsafe { libc::setsockopt(socket.as_raw_fd(), level, name, std::ptr::from_ref(value).cast(), length) };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}

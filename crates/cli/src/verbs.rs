@@ -1,0 +1,35 @@
+//! The verbs: what was typed, made into what it means, and done.
+
+mod add;
+mod check;
+mod completions;
+mod list;
+mod listen;
+mod relay;
+mod rm;
+mod run;
+mod send;
+mod show;
+mod stats;
+mod wait;
+
+use crate::args::Verb;
+use crate::failure::Failure;
+
+/// Does what was asked.
+pub(crate) fn run(verb: Verb) -> Result<(), Failure> {
+    match verb {
+        Verb::Relay(args) => relay::relay(args),
+        Verb::Run(args) => run::run(args),
+        Verb::Add(args) => add::add(args),
+        Verb::Rm(args) => rm::rm(args),
+        Verb::Show(args) => show::show(args),
+        Verb::List(args) => list::list(args),
+        Verb::Stats(args) => stats::stats(args),
+        Verb::Wait(args) => wait::wait(args),
+        Verb::Check(args) => check::check(args),
+        Verb::Send(args) => send::send(args),
+        Verb::Listen(args) => listen::listen(args),
+        Verb::Completions(args) => completions::completions(args),
+    }
+}

@@ -1,0 +1,45 @@
+//! `mcr add`: a relay from endpoint text.
+
+use mcr_model::spec::{InputSpec, OutputSpec, RelaySpec};
+use mcr_model::status::RelayStatus;
+
+use crate::args::{Add, Format, Scope};
+use crate::client::Client;
+use crate::failure::Failure;
+use crate::view::relay::trouble;
+use crate::view::screen::{Screen, state_style};
+
+/// Adds the relay and says how it does.
+pub(crate) fn add(args: Add) -> Result<(), Failure> {
+    let Add { name, from, to, scope, replace, daemon, output } = args;
+    let spec = spec(name.as_str(), &from, &to, &scope)?;
+    let json = serde_json::to_string(&spec).map_err(|error| Failure::failed(format!("cannot write it: {error}")))?;
+    let client = Client::new(daemon)?;
+    let answer = if replace { client.put(&format!("relays/{name}"), json)? } else { client.post("relays", json)? };
+    let screen = Screen::stdout();
+    match output.format {
+        Format::Json => screen.print(&answer.json()),
+        Format::Text => {
+            let relay: RelayStatus = answer.read()?;
+            let state = screen.ink().paint(state_style(relay.state), relay.state.name());
+            let line = match trouble(&relay) {
+                none if none.is_empty() => format!("{name} is {state}: {}\n", relay.reason),
+                trouble => trouble,
+            };
+            screen.print(&line)
+        }
+    }
+}
+
+/// The relay that endpoint texts describe. Values are not checked here: the daemon or [`RelaySpec::check`] does.
+pub(crate) fn spec(name: &str, from: &str, to: &[String], scope: &Scope) -> Result<RelaySpec, Failure> {
+    let wrong = |error: mcr_model::endpoint::EndpointError| Failure::usage(error.to_string());
+    let outputs: Result<Vec<_>, _> = to.iter().map(|to| OutputSpec::from_endpoint(to).map_err(wrong)).collect();
+    Ok(RelaySpec {
+        name: name.to_owned(),
+        input: InputSpec::from_endpoint(from).map_err(wrong)?,
+        output: outputs?,
+        link_local: scope.link_local,
+        allow_ptp: scope.allow_ptp,
+    })
+}

@@ -1,0 +1,216 @@
+//! `mcr listen`
+
+use std::collections::BTreeMap;
+use std::io::{self, Write};
+use std::net::UdpSocket;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use mcr_model::Input;
+use mcr_model::spec::InputSpec;
+use serde::Serialize;
+
+use crate::args::{Format, Listen};
+use crate::failure::Failure;
+use crate::interrupt::Interrupt;
+use crate::traffic::tally::{LatencySeconds, Tally};
+use crate::traffic::{MAX_PAYLOAD_BYTES, socket};
+use crate::view::quantity::{bit_rate, bytes, count, packet_rate, packets, seconds};
+use crate::view::screen::Screen;
+
+/// When to end, besides when somebody asks for it.
+#[derive(Debug, Clone, Copy)]
+struct Ends {
+    count: Option<u64>,
+    duration: Option<Duration>,
+    silence: Option<Duration>,
+}
+
+/// What came, and what a script reads.
+#[derive(Debug, Serialize)]
+struct Summary {
+    from: String,
+    complete: bool,
+    received_packets: u64,
+    received_bytes: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    expected_packets: Option<u64>,
+    lost_packets: u64,
+    duplicate_packets: u64,
+    reordered_packets: u64,
+    corrupt_packets: u64,
+    foreign_packets: u64,
+    /// Of the lost, those that arrived while this socket's buffer was full.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    own_buffer_dropped_packets: Option<u64>,
+    streams: usize,
+    sources: BTreeMap<String, u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    seconds: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    packets_per_second: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    bits_per_second: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    latency_seconds: Option<LatencySeconds>,
+}
+
+/// Listens, counts, and fails unless everything came.
+pub(crate) fn listen(args: Listen) -> Result<(), Failure> {
+    let Listen { from, count, duration, timeout, output } = args;
+    let spec = InputSpec::from_endpoint(&from).map_err(|error| Failure::usage(error.to_string()))?;
+    let input = spec.check("endpoint").map_err(|errors| {
+        let errors: Vec<String> = errors.iter().map(ToString::to_string).collect();
+        Failure::usage(errors.join("\nmcr: "))
+    })?;
+    let socket = socket::listening(&input)?;
+    let interrupt = Interrupt::watch()?;
+    let joined = if input.target.is_group() { "; the group is joined" } else { "" };
+    // For whoever starts a sender next. Whether anybody reads it makes no difference to the count.
+    let _ = writeln!(io::stderr(), "listening on {input}{joined}");
+    let screen = Screen::stdout();
+    let tally = receive(&socket, Ends { count, duration, silence: timeout }, &interrupt, screen)?;
+    screen.end_live_line()?;
+    let summary = summary(&input, &tally, count, socket::own_drops(&socket));
+    screen.print(&match output.format {
+        Format::Json => serde_json::to_string(&summary).unwrap_or_default() + "\n",
+        Format::Text => text(&summary),
+    })?;
+    if summary.complete { Ok(()) } else { Err(Failure::Silent) }
+}
+
+fn receive(socket: &UdpSocket, ends: Ends, interrupt: &Interrupt, screen: Screen) -> Result<Tally, Failure> {
+    // How long Ctrl-C and the ends may go unnoticed on a silent wire.
+    const GLANCE: Duration = Duration::from_millis(100);
+    let failed = |error: io::Error| Failure::failed(format!("cannot receive: {error}"));
+    socket.set_read_timeout(Some(GLANCE)).map_err(failed)?;
+    let mut tally = Tally::default();
+    let mut buffer = vec![0; MAX_PAYLOAD_BYTES + 1];
+    let started = Instant::now();
+    let mut last_arrival = started;
+    let mut line = LiveLine { shown: started, packets: 0, bytes: 0 };
+    loop {
+        let arrival = socket.recv_from(&mut buffer);
+        let now = Instant::now();
+        match arrival {
+            Ok((payload_bytes, source)) => {
+                let clock = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_nanos() as u64);
+                tally.count(&buffer[..payload_bytes], source, now, clock);
+                last_arrival = now;
+            }
+            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {}
+            Err(error) => return Err(failed(error)),
+        }
+        line.show(&tally, now, screen)?;
+        let is_over = ends.count.is_some_and(|count| tally.packets() >= count && tally.good() >= count)
+            || ends.duration.is_some_and(|duration| now.duration_since(started) >= duration)
+            || ends.silence.is_some_and(|silence| now.duration_since(last_arrival) >= silence);
+        if is_over || interrupt.is_asked() {
+            return Ok(tally);
+        }
+    }
+}
+
+/// The line that is renewed each second while a person looks.
+struct LiveLine {
+    shown: Instant,
+    packets: u64,
+    bytes: u64,
+}
+
+impl LiveLine {
+    fn show(&mut self, tally: &Tally, now: Instant, screen: Screen) -> Result<(), Failure> {
+        let seconds = now.duration_since(self.shown).as_secs_f64();
+        if seconds < 1.0 || !screen.is_terminal() {
+            return Ok(());
+        }
+        let (new_packets, new_bytes) = (tally.packets() - self.packets, tally.bytes() - self.bytes);
+        *self = Self { shown: now, packets: tally.packets(), bytes: tally.bytes() };
+        screen.live_line(&format!(
+            "{}, {}; received {}, lost {}, duplicate {}, reordered {}, corrupt {}",
+            packet_rate(new_packets as f64 / seconds),
+            bit_rate(new_bytes as f64 * 8.0 / seconds),
+            count(tally.packets()),
+            count(tally.lost()),
+            count(tally.duplicates()),
+            count(tally.reordered()),
+            count(tally.corrupt()),
+        ))
+    }
+}
+
+fn summary(input: &Input, tally: &Tally, expected: Option<u64>, own_drops: Option<u64>) -> Summary {
+    let rates = tally.rates();
+    Summary {
+        from: input.to_string(),
+        complete: tally.good() > 0
+            && tally.lost() == 0
+            && tally.corrupt() == 0
+            && expected.is_none_or(|expected| tally.good() >= expected),
+        received_packets: tally.packets(),
+        received_bytes: tally.bytes(),
+        expected_packets: expected,
+        lost_packets: tally.lost(),
+        duplicate_packets: tally.duplicates(),
+        reordered_packets: tally.reordered(),
+        corrupt_packets: tally.corrupt(),
+        foreign_packets: tally.foreign(),
+        own_buffer_dropped_packets: own_drops,
+        streams: tally.streams(),
+        sources: tally.sources().iter().map(|(source, packets)| (source.to_string(), *packets)).collect(),
+        seconds: tally.span().map(|span| span.as_secs_f64()),
+        packets_per_second: rates.map(|(packets, _)| packets),
+        bits_per_second: rates.map(|(_, bits)| bits),
+        latency_seconds: tally.latency(),
+    }
+}
+
+fn text(summary: &Summary) -> String {
+    let Summary { from, complete, received_packets, expected_packets, .. } = summary;
+    if *received_packets == 0 {
+        return format!(
+            "{from}: nothing came. Is the sender sending, is the relay ready (`mcr list`), does the TTL reach here?\n"
+        );
+    }
+    let verdict = match (complete, expected_packets) {
+        (true, None) if summary.foreign_packets == *received_packets => "not test packets, so only counted".to_owned(),
+        (true, _) => "all came".to_owned(),
+        (false, Some(expected)) => format!("not all of {} came", packets(*expected)),
+        (false, None) => "not all came".to_owned(),
+    };
+    let mut lines = vec![format!("{from}: {verdict}"), received_line(summary), lost_line(summary)];
+    lines.extend(summary.own_buffer_dropped_packets.filter(|drops| *drops > 0).map(|drops| {
+        format!(
+            "           {} arrived but found this listener's buffer full; raise net.core.rmem_max or run it as root",
+            packets(drops)
+        )
+    }));
+    lines.extend(summary.latency_seconds.map(|LatencySeconds { least, mean, most }| {
+        format!("  latency  {} least, {} mean, {} most", seconds(least), seconds(mean), seconds(most))
+    }));
+    lines.extend(summary.sources.iter().map(|(source, number)| format!("  source   {source}: {}", packets(*number))));
+    lines.join("\n") + "\n"
+}
+
+fn received_line(summary: &Summary) -> String {
+    let mut line = format!("  received {}, {}", packets(summary.received_packets), bytes(summary.received_bytes));
+    line.extend(summary.seconds.map(|span| format!(" in {}", seconds(span))));
+    if let (Some(packets), Some(bits)) = (summary.packets_per_second, summary.bits_per_second) {
+        line.push_str(&format!(": {}, {}", packet_rate(packets), bit_rate(bits)));
+    }
+    line
+}
+
+fn lost_line(summary: &Summary) -> String {
+    let Summary { lost_packets, duplicate_packets, reordered_packets, corrupt_packets, foreign_packets, .. } = summary;
+    let mut line = format!(
+        "  lost     {}; duplicate {}, reordered {}, corrupt {}",
+        count(*lost_packets),
+        count(*duplicate_packets),
+        count(*reordered_packets),
+        count(*corrupt_packets)
+    );
+    if *foreign_packets > 0 {
+        line.push_str(&format!(", no test packets {}", count(*foreign_packets)));
+    }
+    line
+}

@@ -1,0 +1,122 @@
+//! `mcr relay`: one relay in the foreground, and what it does once a second.
+
+use std::time::{Duration, Instant};
+
+use mcr_daemon::{Foreground, ForegroundOptions};
+use mcr_model::status::{OutputStatus, RelayStatus};
+
+use crate::args::{Format, Relay};
+use crate::failure::Failure;
+use crate::interrupt::Interrupt;
+use crate::verbs::add::spec;
+use crate::view::quantity::{bit_rate, count, packet_rate};
+use crate::view::relay::{because, drop_legend, drops, traffic, trouble};
+use crate::view::screen::{Ink, Screen, TROUBLE, state_style};
+
+/// What the relay is called in its own status; there is no other to tell it from.
+const NAME: &str = "relay";
+
+/// How long a relay may take to listen before the first line says what it waits for.
+const READY: Duration = Duration::from_secs(2);
+
+/// Runs the relay until somebody ends it, then shows its ledger.
+pub(crate) fn relay(args: Relay) -> Result<(), Failure> {
+    let Relay { from, to, scope, keeper, output } = args;
+    let relay = spec(NAME, &from, &to, &scope)?.check().map_err(|errors| {
+        let errors: Vec<String> = errors.iter().map(ToString::to_string).collect();
+        Failure::failed(errors.join("\nmcr: "))
+    })?;
+    let screen = Screen::stdout();
+    let options = ForegroundOptions { relay, keeper_program: keeper };
+    let foreground = mcr_daemon::foreground(options).map_err(|error| Failure::failed(format!("{error:#}")))?;
+    // Only now: privileges are those of a thread, so no thread may start before they are given up.
+    let interrupt = Interrupt::watch()?;
+    let first = foreground.wait_ready(READY);
+    if output.format == Format::Text {
+        screen.print(&start(&first, screen.ink()))?;
+    }
+    watch(&foreground, output.format, &interrupt, screen)?;
+    let last = foreground.stop();
+    screen.end_live_line()?;
+    screen.print(&match output.format {
+        Format::Json => json(&last),
+        Format::Text => ledger(&last, screen.ink()),
+    })
+}
+
+/// Until somebody ends it: one line that is renewed on a terminal, else a line each second.
+fn watch(foreground: &Foreground, format: Format, interrupt: &Interrupt, screen: Screen) -> Result<(), Failure> {
+    const INTERVAL: Duration = Duration::from_secs(1);
+    const GLANCE: Duration = Duration::from_millis(50);
+    let mut next = Instant::now() + INTERVAL;
+    let mut told = String::new();
+    while !interrupt.is_asked() {
+        if Instant::now() < next {
+            std::thread::sleep(GLANCE);
+            continue;
+        }
+        next += INTERVAL;
+        let status = foreground.status();
+        match format {
+            Format::Json => screen.print(&json(&status))?,
+            Format::Text => {
+                let trouble = trouble(&status);
+                if trouble != told {
+                    screen.end_live_line()?;
+                    screen.print(&trouble)?;
+                    told = trouble;
+                }
+                let line = line(&status, screen.ink());
+                if screen.is_terminal() { screen.live_line(&line)? } else { screen.print(&format!("{line}\n"))? }
+            }
+        }
+    }
+    Ok(())
+}
+
+fn json(status: &RelayStatus) -> String {
+    serde_json::to_string(status).unwrap_or_default() + "\n"
+}
+
+fn start(status: &RelayStatus, ink: Ink) -> String {
+    let to: Vec<&str> = status.outputs.iter().map(|output| output.to.as_str()).collect();
+    let state = ink.paint(state_style(status.state), status.state.name());
+    let RelayStatus { from, reason, datapath, .. } = status;
+    format!("{from} -> {}\n{state} ({datapath}): {reason}; Ctrl-C ends it\n", to.join(" "))
+}
+
+fn line(status: &RelayStatus, ink: Ink) -> String {
+    let received = &status.received;
+    let state = ink.paint(state_style(status.state), status.state.name());
+    let rates = match (received.packets_per_second, received.bits_per_second) {
+        (Some(packets), Some(bits)) => format!("{}, {}", packet_rate(packets), bit_rate(bits)),
+        _ => "-".to_owned(),
+    };
+    let sent: Vec<String> = status.outputs.iter().map(|output| count(output.sent.packets)).collect();
+    let dropped: u64 = status.outputs.iter().map(|output| output.dropped_packets).sum();
+    let dropped_text = format!("dropped {}", count(dropped));
+    let dropped_text = if dropped > 0 { ink.paint(TROUBLE, &dropped_text) } else { dropped_text };
+    format!("{state}  {rates}  received {}, sent {}, {dropped_text}", count(received.packets), sent.join(" + "))
+}
+
+/// Received = sent + dropped, output by output.
+fn ledger(status: &RelayStatus, ink: Ink) -> String {
+    let mut lines = vec![format!("received  {}  {}", status.from, total(&traffic(&status.received)))];
+    for output in &status.outputs {
+        let OutputStatus { to, sent, ok, reason, remedy, dropped_packets, .. } = output;
+        lines.push(format!("sent      {to}  {}", total(&traffic(sent))));
+        if *dropped_packets > 0 {
+            let word = ink.paint(TROUBLE, "dropped");
+            lines.push(format!("  {word} {}: {}", count(*dropped_packets), drops(output)));
+        }
+        if !ok {
+            lines.push(format!("  {}", because(reason.as_deref(), remedy.as_deref())));
+        }
+    }
+    format!("{}\n{}", lines.join("\n"), drop_legend([status]))
+}
+
+/// The totals without the rates: when it is over there is no "now".
+fn total(traffic: &str) -> &str {
+    traffic.split(';').next().unwrap_or(traffic)
+}

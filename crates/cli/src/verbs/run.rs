@@ -1,0 +1,36 @@
+//! `mcr run`
+
+use std::path::PathBuf;
+
+use mcr_daemon::log::{LogFormat, LogOptions};
+use mcr_daemon::{KeeperChoice, RunOptions};
+
+use crate::args::{self, Run};
+use crate::failure::Failure;
+
+/// Read when no other file is named, and not missed when it is not there.
+const DEFAULT_CONFIG: &str = "/etc/mcr/mcr.toml";
+
+/// The daemon, until it is told to end.
+pub(crate) fn run(args: Run) -> Result<(), Failure> {
+    let Run { config, daemon, keeper_socket, keeper, user, log_format, log } = args;
+    let format = match log_format {
+        args::LogFormat::Text => LogFormat::Text,
+        args::LogFormat::Json => LogFormat::Json,
+    };
+    let options = RunOptions {
+        config: config.or_else(default_config),
+        socket: daemon.socket,
+        keeper: KeeperChoice { socket: keeper_socket, program: keeper },
+        user,
+        log: LogOptions { format, filter: log },
+    };
+    mcr_daemon::run(options).map_err(|error| Failure::failed(format!("{error:#}")))
+}
+
+fn default_config() -> Option<PathBuf> {
+    let path = PathBuf::from(DEFAULT_CONFIG);
+    // A file that is there and can't be read is an error for the daemon to tell, so only absence counts.
+    let is_absent = std::fs::metadata(&path).is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound);
+    (!is_absent).then_some(path)
+}

@@ -1,0 +1,66 @@
+//! `mcr show`
+
+use mcr_model::spec::OutputSpec;
+use mcr_model::status::{Origin, OutputStatus, RelayStatus};
+
+use crate::args::{Format, Show};
+use crate::client::Client;
+use crate::failure::Failure;
+use crate::view::quantity::{count, seconds};
+use crate::view::relay::{because, drop_legend, drops, traffic};
+use crate::view::screen::{HEADING, Ink, Screen, TROUBLE, state_style};
+
+/// Shows one relay.
+pub(crate) fn show(args: Show) -> Result<(), Failure> {
+    let Show { name, daemon, output } = args;
+    let answer = Client::new(daemon)?.get(&format!("relays/{name}"))?;
+    let screen = Screen::stdout();
+    match output.format {
+        Format::Json => screen.print(&answer.json()),
+        Format::Text => screen.print(&text(&answer.read()?, screen.ink())),
+    }
+}
+
+fn text(relay: &RelayStatus, ink: Ink) -> String {
+    let RelayStatus { name, origin, state, reason, remedy, datapath, from, received, .. } = relay;
+    let mut lines =
+        vec![format!("{} is {}: {reason}", ink.paint(HEADING, name), ink.paint(state_style(*state), state.name()))];
+    lines.extend(remedy.as_ref().map(|remedy| format!("  to do     {remedy}")));
+    let made_by = match origin {
+        Origin::File => "the configuration file",
+        Origin::Api => "a call of the API",
+    };
+    lines.push(format!("  made by   {made_by}"));
+    lines.push(format!("  datapath  {datapath}"));
+    lines.push(format!("  from      {from}"));
+    let last = relay.last_packet_seconds.map(|ago| format!("; last packet {} ago", seconds(ago)));
+    lines.push(format!("  received  {}{}", traffic(received), last.unwrap_or_default()));
+    for (i, output) in relay.outputs.iter().enumerate() {
+        lines.extend(output_lines(output, relay.relay.output.get(i), ink));
+    }
+    let legend = drop_legend([relay]);
+    let separator = if legend.is_empty() { "" } else { "\n" };
+    format!("{}\n{separator}{legend}", lines.join("\n"))
+}
+
+fn output_lines(output: &OutputStatus, spec: Option<&OutputSpec>, ink: Ink) -> Vec<String> {
+    let OutputStatus { to, ok, reason, remedy, source, sent, dropped_packets, dropped: _ } = output;
+    let mut headers: Vec<String> = source.iter().map(|source| format!("source {source}")).collect();
+    if let Some(spec) = spec {
+        headers.extend(spec.source_port.map(|port| format!("source port {port}")));
+        headers.extend(spec.ttl.map(|ttl| format!("ttl {ttl}")));
+        headers.extend(spec.dscp.map(|dscp| format!("dscp {dscp}")));
+    }
+    let headers = if headers.is_empty() { String::new() } else { format!("  ({})", headers.join(", ")) };
+    let mut lines = vec![format!("  to        {to}{headers}")];
+    if !ok {
+        let why = because(reason.as_deref(), remedy.as_deref());
+        lines.push(format!("    {}   {why}", ink.paint(TROUBLE, "fails")));
+    }
+    lines.push(format!("    sent    {}", traffic(sent)));
+    if *dropped_packets > 0 {
+        let word = ink.paint(TROUBLE, "dropped");
+        lines.push(format!("    {word} {}: {}", count(*dropped_packets), drops(output)));
+    }
+    lines
+}

@@ -1,0 +1,6 @@
+//! What a person sees: quantities, tables, colours, and the texts about relays that several verbs share.
+
+pub(crate) mod quantity;
+pub(crate) mod relay;
+pub(crate) mod screen;
+pub(crate) mod table;

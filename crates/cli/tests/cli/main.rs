@@ -1,0 +1,8 @@
+//! The binary as a person or a script meets it, against a daemon that gives fixed answers.
+
+mod daemon;
+mod errors;
+mod help;
+mod mcr;
+mod relays;
+mod traffic;
