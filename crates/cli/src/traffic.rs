@@ -2,6 +2,7 @@
 
 pub(crate) mod pace;
 pub(crate) mod payload;
+pub(crate) mod reverse_path;
 pub(crate) mod sequence;
 pub(crate) mod socket;
 pub(crate) mod tally;

@@ -36,9 +36,16 @@ pub(crate) fn sending(output: &Output) -> Result<UdpSocket, Failure> {
     let to = SocketAddrV4::new(target.ip(), port.get());
     socket.connect(&to.into()).map_err(|error| {
         Failure::failed(format!(
-            "cannot send to {to} on {interface}: {error}; is {interface} up, with an IPv4 address?"
+            "cannot send to {to} on {interface}: {error}; is {interface} up, with an IPv4 address? `ip address show {interface}` tells"
         ))
     })?;
+    // The kernel would send from 0.0.0.0, and every receiver drop it.
+    if matches!(socket.local_addr().map(|local| local.as_socket()), Ok(Some(SocketAddr::V4(local))) if local.ip().is_unspecified())
+    {
+        return Err(Failure::failed(format!(
+            "{interface} has no IPv4 address to send from; add one with `ip address add ADDRESS/PREFIX dev {interface}`"
+        )));
+    }
     Ok(socket.into())
 }
 

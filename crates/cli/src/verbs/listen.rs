@@ -13,7 +13,7 @@ use crate::args::{Format, Listen};
 use crate::failure::Failure;
 use crate::interrupt::Interrupt;
 use crate::traffic::tally::{LatencySeconds, Tally};
-use crate::traffic::{MAX_PAYLOAD_BYTES, socket};
+use crate::traffic::{MAX_PAYLOAD_BYTES, reverse_path, socket};
 use crate::view::quantity::{bit_rate, bytes, count, packet_rate, packets, seconds};
 use crate::view::screen::Screen;
 
@@ -23,6 +23,13 @@ struct Ends {
     count: Option<u64>,
     duration: Option<Duration>,
     silence: Option<Duration>,
+}
+
+/// Packets that reached this host and were dropped by it.
+#[derive(Debug, Clone, Copy)]
+struct HostDrops {
+    own_buffer: Option<u64>,
+    reverse_path: Option<u64>,
 }
 
 /// What came, and what a script reads.
@@ -42,6 +49,9 @@ struct Summary {
     /// Of the lost, those that arrived while this socket's buffer was full.
     #[serde(skip_serializing_if = "Option::is_none")]
     own_buffer_dropped_packets: Option<u64>,
+    /// What the reverse-path check of this network namespace dropped meanwhile, of this traffic or of other.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reverse_path_dropped_packets: Option<u64>,
     streams: usize,
     sources: BTreeMap<String, u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -62,6 +72,7 @@ pub(crate) fn listen(args: Listen) -> Result<(), Failure> {
         let errors: Vec<String> = errors.iter().map(ToString::to_string).collect();
         Failure::usage(errors.join("\nmcr: "))
     })?;
+    let reverse_path_before = reverse_path::dropped();
     let socket = socket::listening(&input)?;
     let interrupt = Interrupt::watch()?;
     let joined = if input.target.is_group() { "; the group is joined" } else { "" };
@@ -70,7 +81,11 @@ pub(crate) fn listen(args: Listen) -> Result<(), Failure> {
     let screen = Screen::stdout();
     let tally = receive(&socket, Ends { count, duration, silence: timeout }, &interrupt, screen)?;
     screen.end_live_line()?;
-    let summary = summary(&input, &tally, count, socket::own_drops(&socket));
+    let host = HostDrops {
+        own_buffer: socket::own_drops(&socket),
+        reverse_path: reverse_path::dropped().zip(reverse_path_before).map(|(now, before)| now.saturating_sub(before)),
+    };
+    let summary = summary(&input, &tally, count, host);
     screen.print(&match output.format {
         Format::Json => serde_json::to_string(&summary).unwrap_or_default() + "\n",
         Format::Text => text(&summary),
@@ -138,7 +153,7 @@ impl LiveLine {
     }
 }
 
-fn summary(input: &Input, tally: &Tally, expected: Option<u64>, own_drops: Option<u64>) -> Summary {
+fn summary(input: &Input, tally: &Tally, expected: Option<u64>, host: HostDrops) -> Summary {
     let rates = tally.rates();
     Summary {
         from: input.to_string(),
@@ -154,7 +169,8 @@ fn summary(input: &Input, tally: &Tally, expected: Option<u64>, own_drops: Optio
         reordered_packets: tally.reordered(),
         corrupt_packets: tally.corrupt(),
         foreign_packets: tally.foreign(),
-        own_buffer_dropped_packets: own_drops,
+        own_buffer_dropped_packets: host.own_buffer,
+        reverse_path_dropped_packets: host.reverse_path,
         streams: tally.streams(),
         sources: tally.sources().iter().map(|(source, packets)| (source.to_string(), *packets)).collect(),
         seconds: tally.span().map(|span| span.as_secs_f64()),
@@ -167,9 +183,7 @@ fn summary(input: &Input, tally: &Tally, expected: Option<u64>, own_drops: Optio
 fn text(summary: &Summary) -> String {
     let Summary { from, complete, received_packets, expected_packets, .. } = summary;
     if *received_packets == 0 {
-        return format!(
-            "{from}: nothing came. Is the sender sending, is the relay ready (`mcr list`), does the TTL reach here?\n"
-        );
+        return nothing_came(summary);
     }
     let verdict = match (complete, expected_packets) {
         (true, None) if summary.foreign_packets == *received_packets => "not test packets, so only counted".to_owned(),
@@ -180,7 +194,7 @@ fn text(summary: &Summary) -> String {
     let mut lines = vec![format!("{from}: {verdict}"), received_line(summary), lost_line(summary)];
     lines.extend(summary.own_buffer_dropped_packets.filter(|drops| *drops > 0).map(|drops| {
         format!(
-            "           {} arrived but found this listener's buffer full; raise net.core.rmem_max or run it as root",
+            "           {} arrived but found this listener's buffer full: it was too slow, so send at a lower rate",
             packets(drops)
         )
     }));
@@ -189,6 +203,20 @@ fn text(summary: &Summary) -> String {
     }));
     lines.extend(summary.sources.iter().map(|(source, number)| format!("  source   {source}: {}", packets(*number))));
     lines.join("\n") + "\n"
+}
+
+fn nothing_came(summary: &Summary) -> String {
+    let from = &summary.from;
+    match summary.reverse_path_dropped_packets {
+        Some(dropped) if dropped > 0 => format!(
+            "{from}: nothing came to this socket, but the reverse-path check of this host dropped {} meanwhile: it has no \
+             route back to their source. A relay takes them before that check: mcr relay {from} OUTPUT\n",
+            packets(dropped)
+        ),
+        Some(_) | None => format!(
+            "{from}: nothing came. Is the sender sending, is the relay ready (`mcr list`), does the TTL reach here?\n"
+        ),
+    }
 }
 
 fn received_line(summary: &Summary) -> String {

@@ -120,3 +120,42 @@ fn ledger(status: &RelayStatus, ink: Ink) -> String {
 fn total(traffic: &str) -> &str {
     traffic.split(';').next().unwrap_or(traffic)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn status() -> RelayStatus {
+        let traffic = serde_json::json!({
+            "packets": 1500, "bytes": 1_917_000, "packets_per_second": 100.0, "bits_per_second": 1_022_400.0
+        });
+        let less = serde_json::json!({
+            "packets": 1493, "bytes": 1_908_054, "packets_per_second": 100.0, "bits_per_second": 1_022_400.0
+        });
+        serde_json::from_value(serde_json::json!({
+            "name": NAME, "origin": "api", "state": "flowing", "reason": "packets arrive and leave",
+            "datapath": "packet", "from": "eth0:239.1.1.1:5001", "received": traffic,
+            "outputs": [
+                {"to": "eth1:239.2.2.2:6001", "ok": true, "sent": traffic, "dropped_packets": 0, "dropped": {}},
+                {"to": "eth2:10.0.0.7:6001", "ok": false, "reason": "eth2 is down", "remedy": "ip link set eth2 up",
+                 "sent": less, "dropped_packets": 7, "dropped": {"output_down": 7}},
+            ],
+            "relay": {"name": NAME, "input": {"interface": "eth0", "group": "239.1.1.1", "port": 5001}, "output": []},
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn from_start_to_ledger() {
+        let status = status();
+        let texts = [start(&status, Ink::Plain), line(&status, Ink::Plain) + "\n", ledger(&status, Ink::Plain)];
+        insta::assert_snapshot!(texts.join("---\n"), @"");
+    }
+
+    #[test]
+    fn a_line_without_rates_yet() {
+        let mut status = status();
+        status.received = mcr_model::status::Traffic::default();
+        assert!(line(&status, Ink::Plain).starts_with("flowing  -  received 0, "));
+    }
+}

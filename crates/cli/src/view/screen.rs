@@ -7,6 +7,10 @@ use mcr_model::RelayState;
 
 use crate::failure::Failure;
 
+/// Autowrap off and on (DECAWM, ECMA-48 private mode 7).
+const NO_WRAP: &str = "\x1b[?7l";
+const WRAP: &str = "\x1b[?7h";
+
 /// Standard output.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Screen {
@@ -60,9 +64,10 @@ impl Screen {
         })
     }
 
-    /// Replaces the line that the cursor stands in; only on a terminal.
+    /// Replaces the line that the cursor stands in; only on a terminal. It is cut where the terminal ends: a line that
+    /// wraps could not be replaced.
     pub(crate) fn live_line(self, line: &str) -> Result<(), Failure> {
-        if self.is_terminal() { self.print(&format!("\r\x1b[K{line}")) } else { Ok(()) }
+        if self.is_terminal() { self.print(&format!("\r\x1b[K{NO_WRAP}{line}{WRAP}")) } else { Ok(()) }
     }
 
     /// Takes a live line away again; only on a terminal.
@@ -74,7 +79,7 @@ impl Screen {
     pub(crate) fn redraw(self, text: &str) -> Result<(), Failure> {
         match self.kind {
             // Clearing to the end of each line instead of the whole screen first: no flicker.
-            Kind::Terminal => self.print(&format!("\x1b[H{}\x1b[J", text.replace('\n', "\x1b[K\n"))),
+            Kind::Terminal => self.print(&format!("\x1b[H{NO_WRAP}{}{WRAP}\x1b[J", text.replace('\n', "\x1b[K\n"))),
             Kind::Stream => self.print(&format!("{text}\n")),
         }
     }

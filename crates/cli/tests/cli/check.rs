@@ -1,0 +1,33 @@
+//! `mcr check`: a file, no daemon.
+
+use insta::assert_snapshot;
+
+use crate::mcr::run;
+
+const GOOD: &str = r#"
+[[relay]]
+name   = "camera-3"
+input  = { interface = "eth0", group = "239.1.1.1", port = 5001, sources = ["192.168.168.55"] }
+output = [ { interface = "eth1", group = "239.2.2.2", port = 6001 }, { interface = "eth2", address = "10.0.2.7", port = 6001 } ]
+"#;
+
+const BAD: &str = r#"
+[[relay]]
+name   = "camera-3"
+input  = { interface = "eth0", group = "10.1.1.1", port = 5001, source = ["192.168.168.55"] }
+output = [ { interface = "eth1", group = "239.2.2.2", port = 0 } ]
+"#;
+
+#[test]
+fn files() {
+    let directory = tempfile::tempdir().unwrap();
+    for (name, text) in [("good", GOOD), ("bad", BAD), ("empty", "")] {
+        let file = directory.path().join(format!("{name}.toml"));
+        std::fs::write(&file, text).unwrap();
+        let file = file.to_str().unwrap();
+        assert_snapshot!(name, run(directory.path(), &["check", file]));
+        assert_snapshot!(format!("{name}_json"), run(directory.path(), &["check", file, "-o", "json"]));
+    }
+    let missing = directory.path().join("missing.toml");
+    assert_snapshot!("missing", run(directory.path(), &["check", missing.to_str().unwrap()]));
+}
