@@ -149,7 +149,19 @@ mod tests {
     fn from_start_to_ledger() {
         let status = status();
         let texts = [start(&status, Ink::Plain), line(&status, Ink::Plain) + "\n", ledger(&status, Ink::Plain)];
-        insta::assert_snapshot!(texts.join("---\n"), @"");
+        insta::assert_snapshot!(texts.join("---\n"), @r"
+        eth0:239.1.1.1:5001 -> eth1:239.2.2.2:6001 eth2:10.0.0.7:6001
+        flowing (packet): packets arrive and leave; Ctrl-C ends it
+        ---
+        flowing  100 pps, 1.02 Mbit/s  received 1,500, sent 1,500 + 1,493, dropped 7
+        ---
+        received  eth0:239.1.1.1:5001  1,500 packets, 1.92 MB
+        sent      eth1:239.2.2.2:6001  1,500 packets, 1.92 MB
+        sent      eth2:10.0.0.7:6001  1,493 packets, 1.91 MB
+          dropped 7: 7 output_down
+          eth2 is down; ip link set eth2 up
+        output_down: the output interface is down or has no link; set it up or check its cable; the output goes on by itself
+        ");
     }
 
     #[test]
