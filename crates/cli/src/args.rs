@@ -163,7 +163,7 @@ pub(crate) struct Add {
     #[arg(long, value_name = "ENDPOINT")]
     pub(crate) from: String,
     /// Where a copy goes, for example eth1:239.2.2.2:6001,ttl=8; may repeat
-    #[arg(long, value_name = "ENDPOINT", required = true, num_args = 1..)]
+    #[arg(long, value_name = "ENDPOINT", required = true)]
     pub(crate) to: Vec<String>,
     /// What it may carry.
     #[command(flatten)]
