@@ -1,0 +1,297 @@
+//! The shape of a configuration: which keys there are and of which type their values are.
+//!
+//! The keys that a table may have are those that are asked for here, in the order of the fields of
+//! [`mcr_model::spec`]; a field that is added there breaks this build until it is read. `serde` could read the same
+//! types, but stops at the first mistake.
+
+use std::ops::Range;
+
+use mcr_model::FieldError;
+use mcr_model::endpoint::closest;
+use mcr_model::spec::{ConfigSpec, InputSpec, OutputSpec, RelaySpec};
+use toml::Spanned;
+use toml::de::{DeInteger, DeString, DeTable, DeValue};
+
+use super::finding::Findings;
+
+/// Stands for a text or a number that could not be read, so that the other fields are still checked. It is valid
+/// everywhere, and what is said of a field that was found wrong already is not told again.
+const PLACEHOLDER: &str = "x";
+const PLACEHOLDER_PORT: i64 = 9;
+
+/// The configuration, with placeholders where the shape is wrong.
+pub(super) fn config(document: &DeTable<'_>, findings: &mut Findings) -> ConfigSpec {
+    let mut keys = Keys::new(document, 0..0, String::new(), findings);
+    let spec = ConfigSpec { relay: keys.list("relay", relay) };
+    keys.finish();
+    spec
+}
+
+fn relay(value: &Spanned<DeValue<'_>>, path: String, findings: &mut Findings) -> Option<RelaySpec> {
+    let mut keys = Keys::of_value(value, path, "a relay is written as [[relay]] or { name = \"…\", … }", findings)?;
+    let spec = RelaySpec {
+        name: keys.required("name", Keys::text).unwrap_or_else(placeholder),
+        input: keys.required("input", input).unwrap_or_default(),
+        output: keys.outputs(),
+        link_local: keys.flag("link_local").unwrap_or_default(),
+        allow_ptp: keys.flag("allow_ptp").unwrap_or_default(),
+    };
+    keys.finish();
+    Some(spec)
+}
+
+fn input(keys: &mut Keys<'_, '_>, key: &'static str) -> Option<InputSpec> {
+    let mut keys = keys.table(key, "write { interface = \"eth0\", group = \"239.1.1.1\", port = 5001 }")?;
+    let spec = InputSpec {
+        interface: keys.required("interface", Keys::text).unwrap_or_else(placeholder),
+        group: keys.text("group"),
+        address: keys.text("address"),
+        port: keys.required("port", Keys::number).unwrap_or(PLACEHOLDER_PORT),
+        sources: keys.list("sources", text),
+        vlan: keys.number("vlan"),
+    };
+    keys.finish();
+    Some(spec)
+}
+
+fn output(value: &Spanned<DeValue<'_>>, path: String, findings: &mut Findings) -> Option<OutputSpec> {
+    let mut keys = Keys::of_value(value, path, OUTPUT_WANTED, findings)?;
+    let spec = OutputSpec {
+        interface: keys.required("interface", Keys::text).unwrap_or_else(placeholder),
+        group: keys.text("group"),
+        address: keys.text("address"),
+        port: keys.required("port", Keys::number).unwrap_or(PLACEHOLDER_PORT),
+        source: keys.text("source"),
+        source_port: keys.number("source_port"),
+        ttl: keys.number("ttl"),
+        dscp: keys.number("dscp"),
+        vlan: keys.number("vlan"),
+    };
+    keys.finish();
+    Some(spec)
+}
+
+const OUTPUT_WANTED: &str = "write { interface = \"eth1\", group = \"239.2.2.2\", port = 6001 }";
+
+fn placeholder() -> String {
+    PLACEHOLDER.to_owned()
+}
+
+fn text(value: &Spanned<DeValue<'_>>, path: String, findings: &mut Findings) -> Option<String> {
+    let text = value.get_ref().as_str().map(str::to_owned);
+    if text.is_none() {
+        wrong_type(value, "text", &quoted(value.get_ref()), path, findings);
+    }
+    text
+}
+
+/// A table while its keys are being asked for.
+struct Keys<'t, 'd> {
+    table: &'t DeTable<'d>,
+    span: Range<usize>,
+    path: String,
+    known: Vec<&'static str>,
+    missing: Vec<&'static str>,
+    findings: &'t mut Findings,
+}
+
+impl<'t, 'd> Keys<'t, 'd> {
+    fn new(table: &'t DeTable<'d>, span: Range<usize>, path: String, findings: &'t mut Findings) -> Self {
+        Self { table, span, path, known: Vec::new(), missing: Vec::new(), findings }
+    }
+
+    fn of_value(
+        value: &'t Spanned<DeValue<'d>>,
+        path: String,
+        wanted: &str,
+        findings: &'t mut Findings,
+    ) -> Option<Self> {
+        match value.get_ref() {
+            DeValue::Table(table) => Some(Self::new(table, value.span(), path, findings)),
+            _ => {
+                wrong_type(value, "a table", wanted, path, findings);
+                None
+            }
+        }
+    }
+
+    fn path(&self, key: &str) -> String {
+        if self.path.is_empty() { key.to_owned() } else { format!("{}.{key}", self.path) }
+    }
+
+    fn get(&mut self, key: &'static str) -> Option<&'t Spanned<DeValue<'d>>> {
+        self.known.push(key);
+        self.table.get(key)
+    }
+
+    fn required<T>(&mut self, key: &'static str, read: impl FnOnce(&mut Self, &'static str) -> Option<T>) -> Option<T> {
+        if !self.table.contains_key(key) {
+            self.missing.push(key);
+        }
+        read(self, key)
+    }
+
+    fn text(&mut self, key: &'static str) -> Option<String> {
+        let (value, path) = (self.get(key)?, self.path(key));
+        text(value, path, self.findings)
+    }
+
+    fn number(&mut self, key: &'static str) -> Option<i64> {
+        let (value, path) = (self.get(key)?, self.path(key));
+        let DeValue::Integer(integer) = value.get_ref() else {
+            wrong_type(value, "a whole number", &unquoted(key, value.get_ref()), path, self.findings);
+            return None;
+        };
+        let number = to_i64(integer);
+        if number.is_none() {
+            let error =
+                FieldError::new(path, format!("{key} {} is out of range", integer.as_str()), "use a smaller number");
+            self.findings.add(value.span(), "", error);
+        }
+        number
+    }
+
+    fn flag(&mut self, key: &'static str) -> Option<bool> {
+        let (value, path) = (self.get(key)?, self.path(key));
+        let flag = value.get_ref().as_bool();
+        if flag.is_none() {
+            wrong_type(value, "true or false", &format!("write {key} = true"), path, self.findings);
+        }
+        flag
+    }
+
+    fn table(&mut self, key: &'static str, wanted: &str) -> Option<Keys<'_, 'd>> {
+        let (value, path) = (self.get(key)?, self.path(key));
+        Keys::of_value(value, path, wanted, self.findings)
+    }
+
+    /// The elements that can be read; one that can't is told and left out.
+    fn list<T>(
+        &mut self,
+        key: &'static str,
+        read: impl Fn(&Spanned<DeValue<'_>>, String, &mut Findings) -> Option<T>,
+    ) -> Vec<T> {
+        let Some(value) = self.get(key) else { return Vec::new() };
+        let path = self.path(key);
+        let DeValue::Array(items) = value.get_ref() else {
+            let wanted = match value.get_ref() {
+                DeValue::Table(_) if key == "relay" => "write its heading as [[relay]], in double brackets".to_owned(),
+                DeValue::Table(_) => format!("write {key} = [ {{ … }} ], or its heading in double brackets"),
+                DeValue::String(text) => format!("write {key} = [{:?}]", short(text)),
+                _ => format!("write {key} = [ … ]"),
+            };
+            wrong_type(value, "a list", &wanted, path, self.findings);
+            return Vec::new();
+        };
+        let mut read_items = Vec::with_capacity(items.len());
+        for (i, item) in items.iter().enumerate() {
+            if self.findings.is_full() {
+                break;
+            }
+            read_items.extend(read(item, format!("{path}[{i}]"), self.findings));
+        }
+        read_items
+    }
+
+    fn outputs(&mut self) -> Vec<OutputSpec> {
+        self.required("output", |keys, key| Some(keys.list(key, output))).unwrap_or_default()
+    }
+
+    /// Tells every key that was not asked for, then those that were and are not there. A missing key that an unknown
+    /// one was meant to be is not told.
+    fn finish(mut self) {
+        for key in self.table.keys() {
+            if !self.known.contains(&key.get_ref().as_ref()) {
+                self.unknown(key);
+            }
+        }
+        for key in std::mem::take(&mut self.missing) {
+            let error = FieldError::new(self.path(key), format!("{key:?} is missing"), missing_remedy(key));
+            self.findings.add(self.span.clone(), "in this table", error);
+        }
+    }
+
+    fn unknown(&mut self, key: &Spanned<DeString<'_>>) {
+        let name = key.get_ref().as_ref();
+        let place = if self.path.is_empty() { "at the top of a configuration" } else { "here" };
+        let remedy = match closest(name, &self.known) {
+            Some(meant) => {
+                self.missing.retain(|missing| *missing != meant);
+                self.findings.touch(&self.path(meant));
+                format!("did you mean {meant:?}?")
+            }
+            None => format!("the keys are {}", self.known.join(", ")),
+        };
+        let error = FieldError::new(self.path(name), format!("there is no key {:?} {place}", short(name)), remedy);
+        self.findings.add(key.span(), "unknown key", error);
+    }
+}
+
+/// Enough of a text to recognise it.
+fn short(text: &str) -> String {
+    text.chars().take(60).collect()
+}
+
+fn missing_remedy(key: &str) -> String {
+    match key {
+        "name" => "add a name, as name = \"camera-3\"".to_owned(),
+        "port" => "add the UDP port, as port = 5001".to_owned(),
+        "interface" => "add the interface, as interface = \"eth0\" (see `ip link`)".to_owned(),
+        "input" => {
+            "add where it listens, as input = { interface = \"eth0\", group = \"239.1.1.1\", port = 5001 }".to_owned()
+        }
+        "output" => {
+            "add where it sends to, as output = [ { interface = \"eth1\", group = \"239.2.2.2\", port = 6001 } ]"
+                .to_owned()
+        }
+        other => format!("add {other} = …"),
+    }
+}
+
+fn wrong_type(value: &Spanned<DeValue<'_>>, wanted: &str, remedy: &str, path: String, findings: &mut Findings) {
+    let key = path.rsplit('.').next().unwrap_or(&path);
+    let message = format!("{key} must be {wanted}");
+    findings.add(value.span(), format!("this is {}", kind(value.get_ref())), FieldError::new(path, message, remedy));
+}
+
+fn kind(value: &DeValue<'_>) -> &'static str {
+    match value {
+        DeValue::String(_) => "text",
+        DeValue::Integer(_) => "a whole number",
+        DeValue::Float(_) => "a number with a fraction",
+        DeValue::Boolean(_) => "true or false",
+        DeValue::Datetime(_) => "a date or time",
+        DeValue::Array(_) => "a list",
+        DeValue::Table(_) => "a table",
+    }
+}
+
+/// What to write where a number stands for a text.
+fn quoted(value: &DeValue<'_>) -> String {
+    match value {
+        DeValue::Integer(number) => format!("write it in quotes: \"{}\"", number.as_str()),
+        DeValue::Float(number) => format!("write it in quotes: \"{}\"", number.as_str()),
+        DeValue::Array(_) => "write one text in quotes".to_owned(),
+        _ => "write it in quotes".to_owned(),
+    }
+}
+
+/// What to write where a text stands for a number.
+fn unquoted(key: &str, value: &DeValue<'_>) -> String {
+    match value.as_str().and_then(|text| text.trim().parse::<i64>().ok()) {
+        Some(number) => format!("write it without quotes: {key} = {number}"),
+        None => {
+            let example = match key {
+                "ttl" => 16,
+                "dscp" => 34,
+                "vlan" => 100,
+                _ => 5001,
+            };
+            format!("write a number, as {key} = {example}")
+        }
+    }
+}
+
+fn to_i64(integer: &DeInteger<'_>) -> Option<i64> {
+    i64::from_str_radix(integer.as_str(), integer.radix()).ok()
+}
