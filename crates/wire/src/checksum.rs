@@ -12,60 +12,79 @@ pub struct Sum(u64);
 impl Sum {
     /// Adds `bytes`; an odd last byte counts as the high half of a word (RFC 1071 section 1). Parts that are added one
     /// after the other must have even lengths, but for the last.
+    #[inline]
     #[must_use]
     pub fn add_bytes(self, bytes: &[u8]) -> Self {
-        // Four independent accumulators of 32-bit halves: additions never carry out, so they need no carry handling
-        // and the compiler vectorises them. A half can take 2^32 words before it overflows; no frame has that many.
-        let mut lanes = [0u64; 4];
-        let mut chunks = bytes.chunks_exact(32);
-        for chunk in &mut chunks {
-            for (lane, word) in lanes.iter_mut().zip(chunk.chunks_exact(8)) {
-                let word = u64::from_ne_bytes([
-                    word[0], word[1], word[2], word[3], word[4], word[5], word[6], word[7],
-                ]);
-                *lane += (word & 0xffff_ffff) + (word >> 32);
-            }
+        let (words, tail) = bytes.as_chunks::<8>();
+        let (blocks, words) = words.as_chunks::<LANES>();
+        let mut sum = self.0 + sum_of_blocks(blocks);
+        for word in words {
+            sum += halves(u64::from_ne_bytes(*word));
         }
-        let mut sum = self.0 + lanes.iter().map(|lane| (lane & 0xffff_ffff) + (lane >> 32)).sum::<u64>();
-        let mut words = chunks.remainder().chunks_exact(2);
-        for word in &mut words {
-            sum += u64::from(u16::from_ne_bytes([word[0], word[1]]));
+        let mut last = [0; 8];
+        for (to, from) in last.iter_mut().zip(tail) {
+            *to = *from;
         }
-        if let [last] = words.remainder() {
-            sum += u64::from(u16::from_ne_bytes([*last, 0]));
-        }
-        Self(sum)
+        Self(sum + halves(u64::from_ne_bytes(last)))
     }
 
     /// Adds one 16-bit word given in host byte order.
+    #[inline]
     #[must_use]
     pub fn add_word(self, word: u16) -> Self {
         Self(self.0 + u64::from(word.to_be()))
     }
 
     /// Adds an address.
+    #[inline]
     #[must_use]
     pub fn add_address(self, address: Ipv4Addr) -> Self {
-        self.add_bytes(&address.octets())
+        Self(self.0 + u64::from(address.to_bits().to_be()))
     }
 
     /// The folded sum, in host byte order, not complemented: what a partial checksum carries.
+    #[inline]
     pub fn fold(self) -> u16 {
-        let mut sum = self.0;
-        while sum > 0xffff {
-            sum = (sum & 0xffff) + (sum >> 16);
-        }
-        // At most 0xffff after the loop.
+        let sum = halves(halves(self.0));
+        let sum = (sum & 0xffff) + (sum >> 16);
+        let sum = (sum & 0xffff) + (sum >> 16);
+        // 33 bits became 32, then 17, then 16.
         u16::from_be(sum as u16)
     }
 
     /// The checksum: the complement of the folded sum, in host byte order.
+    #[inline]
     pub fn checksum(self) -> u16 {
         !self.fold()
     }
 }
 
+/// Words of 64 bits that are added side by side: as many as the widest vectors of today take in two steps.
+const LANES: usize = 8;
+
+/// Adds blocks without a carry chain, so that the compiler can vectorise it: per lane, `all` wraps and `high` collects
+/// the upper halves. The lower halves are then `all - high * 2^32` exactly, as long as a lane has fewer than 2^32
+/// words; that saves the mask, an operation in five.
+fn sum_of_blocks(blocks: &[[[u8; 8]; LANES]]) -> u64 {
+    let mut all = [0_u64; LANES];
+    let mut high = [0_u64; LANES];
+    for block in blocks {
+        for ((all, high), word) in all.iter_mut().zip(&mut high).zip(block) {
+            let word = u64::from_ne_bytes(*word);
+            *all = all.wrapping_add(word);
+            *high += word >> 32;
+        }
+    }
+    all.iter().zip(&high).map(|(all, high)| halves(all.wrapping_sub(high << 32)) + halves(*high)).sum()
+}
+
+/// The two halves of a word, added: the same ones' complement sum in half the bits.
+const fn halves(word: u64) -> u64 {
+    (word & 0xffff_ffff) + (word >> 32)
+}
+
 /// The sum over the IPv4 pseudo header of UDP (RFC 768): addresses, protocol and UDP length in bytes.
+#[inline]
 pub fn udp_pseudo_header(source: Ipv4Addr, destination: Ipv4Addr, udp_bytes: u16) -> Sum {
     Sum::default()
         .add_address(source)
@@ -76,6 +95,7 @@ pub fn udp_pseudo_header(source: Ipv4Addr, destination: Ipv4Addr, udp_bytes: u16
 
 /// The checksum after words changed: `HC' = ~(~HC + ~m + m')` (RFC 1624 equation 3). `old` and `new` are sums over
 /// the words before and after.
+#[inline]
 pub fn update(checksum: u16, old: Sum, new: Sum) -> u16 {
     let sum = u32::from(!checksum) + u32::from(!old.fold()) + u32::from(new.fold());
     let sum = (sum & 0xffff) + (sum >> 16);

@@ -20,17 +20,20 @@ pub struct MacAddr([u8; 6]);
 
 impl MacAddr {
     /// An address from its six octets.
+    #[inline]
     pub const fn new(octets: [u8; 6]) -> Self {
         Self(octets)
     }
 
     /// Its octets.
+    #[inline]
     pub const fn octets(self) -> [u8; 6] {
         self.0
     }
 
     /// The address that frames of a group are sent to: 01:00:5e and the low 23 bits (RFC 1112 section 6.4).
     /// 32 groups share each.
+    #[inline]
     pub const fn for_group(group: Ipv4Addr) -> Self {
         let [_, b, c, d] = group.octets();
         Self([0x01, 0x00, 0x5e, b & 0x7f, c, d])
@@ -56,11 +59,13 @@ pub struct VlanId(u16);
 
 impl VlanId {
     /// The identifier, when it is one.
+    #[inline]
     pub const fn new(id: u16) -> Option<Self> {
         if id >= 1 && id <= 4094 { Some(Self(id)) } else { None }
     }
 
     /// The number, in host byte order.
+    #[inline]
     pub const fn get(self) -> u16 {
         self.0
     }
@@ -83,11 +88,19 @@ pub struct VlanTag {
 
 impl VlanTag {
     /// The identifier; `None` for a priority tag, which belongs to no VLAN.
+    #[inline]
     pub const fn id(self) -> Option<VlanId> {
         VlanId::new(self.tci & 0x0fff)
     }
 
+    /// Whether the identifier is the one that no frame may carry, 4095.
+    #[inline]
+    pub const fn is_reserved(self) -> bool {
+        self.tci & 0x0fff == 0x0fff
+    }
+
     /// Priority and drop eligibility: the upper four bits of the control information, in place.
+    #[inline]
     pub const fn priority_bits(self) -> u16 {
         self.tci & 0xf000
     }
@@ -111,5 +124,7 @@ mod tests {
         assert_eq!(VlanId::new(4094).unwrap().get(), 4094);
         assert_eq!(VlanTag { tpid: TPID_8021Q, tci: 0xe064 }.id(), VlanId::new(100));
         assert_eq!(VlanTag { tpid: TPID_8021Q, tci: 0xe000 }.id(), None);
+        assert!(VlanTag { tpid: TPID_8021Q, tci: 0x0fff }.is_reserved());
+        assert!(!VlanTag { tpid: TPID_8021Q, tci: 0xeffe }.is_reserved());
     }
 }

@@ -1,33 +1,39 @@
 //! A frame as it arrived, and what of it is a datagram that may be relayed.
 //!
 //! The verdicts, in the order in which they are reached; the first that applies counts. "Not ours" frames are left
-//! alone: they are no part of any ledger.
+//! alone: they are no part of any ledger. "To" says whether a refusal tells the destination, so that the relays it
+//! belongs to can be charged; "if there" means when the frame goes as far as the ports.
 //!
-//! | # | what is found | verdict |
-//! |---|---|---|
-//! | 1 | fewer bytes than the Ethernet header and tags need | `truncated` |
-//! | 2 | a second VLAN tag, or an EtherType other than IPv4 | not ours |
-//! | 3 | fewer bytes than an IPv4 header | `truncated` |
-//! | 4 | version not 4, header length under 20, total length under the header's | `bad_ip_header` |
-//! | 5 | a protocol other than UDP | not ours |
-//! | 6 | the frame ends before the total length | `truncated` (bytes after it are padding, and cut off) |
-//! | 7 | the IPv4 header checksum is wrong | `bad_ip_checksum` |
-//! | 8 | a fragment, first or later | `fragment` |
-//! | 9 | IPv4 options | `ip_options` |
-//! | 10 | no room for a UDP header, or its length is not that of the IP payload | `bad_udp_length` |
-//! | 11 | the UDP checksum is present, not vouched for, and wrong | `bad_udp_checksum` |
+//! | # | what is found | verdict | to |
+//! |---|---|---|---|
+//! | 1 | fewer bytes than the Ethernet header and its tag need | `truncated` | no |
+//! | 2 | a second VLAN tag, VLAN 4095, or an EtherType other than IPv4 | not ours | |
+//! | 3 | fewer bytes than an IPv4 header | `truncated` | no |
+//! | 4 | version not 4, header length under 20, total length under the header's | `bad_ip_header` | no |
+//! | 5 | a protocol other than UDP | not ours | |
+//! | 6 | the frame ends before the total length (bytes after it are padding, and cut off) | `truncated` | if there |
+//! | 7 | the IPv4 header checksum is wrong | `bad_ip_checksum` | if there |
+//! | 8 | a fragment, first or later | `fragment` | the first |
+//! | 9 | IPv4 options | `ip_options` | if there |
+//! | 10 | no room for a UDP header, or its length is not that of the IP payload (nor, in a super-frame, that of one segment) | `bad_udp_length` | if there |
+//! | 11 | a super-frame without UDP checksum: segmentation would give its datagrams one | `gso_unsupported` | yes |
+//! | 12 | the UDP checksum is present, not vouched for, and wrong | `bad_udp_checksum` | yes |
 //!
-//! From verdict 6 on the destination is told with the reason where it can be read, so that the relay it belongs to can
-//! be charged.
+//! One tag may be in the frame or beside it ([`FrameMeta::vlan`]). A priority tag (VLAN 0) is no VLAN: the frame
+//! counts as untagged and keeps its priority.
 
+use core::fmt;
 use core::net::{Ipv4Addr, SocketAddrV4};
 use core::num::NonZeroU16;
 
 use crate::checksum::udp_pseudo_header;
 use crate::drop_reason::DropReason;
 use crate::ethernet::{self, ETHERTYPE_IPV4, TPID_8021AD, TPID_8021Q, VlanId, VlanTag};
-use crate::ipv4::Ipv4;
+use crate::ipv4::{self, Ipv4};
 use crate::udp::{self, Udp};
+
+/// Bytes of the IPv4 and UDP headers of each datagram that is relayed.
+const HEADER_BYTES: usize = ipv4::HEADER_BYTES + udp::HEADER_BYTES;
 
 /// What the kernel knows of the UDP checksum of a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,6 +74,16 @@ pub struct Destination {
     pub port: u16,
 }
 
+impl fmt::Display for Destination {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.address, self.port)?;
+        match self.vlan {
+            Some(vlan) => write!(f, " in VLAN {vlan}"),
+            None => Ok(()),
+        }
+    }
+}
+
 /// The UDP checksum of a datagram that passed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum UdpChecksum {
@@ -96,11 +112,11 @@ pub struct Datagram<'a> {
     pub dont_fragment: bool,
     /// The identification field.
     pub identification: u16,
-    /// Its checksum.
+    /// Its checksum; [`parse`] says [`UdpChecksum::Partial`] of every super-frame.
     pub checksum: UdpChecksum,
     /// Set when it is a super-frame of several datagrams with this many bytes of payload each (the last may have less).
     pub segment_bytes: Option<NonZeroU16>,
-    /// The payload.
+    /// The payload; of all its datagrams together in a super-frame.
     pub payload: &'a [u8],
 }
 
@@ -118,19 +134,78 @@ pub enum Reject {
     },
 }
 
-impl Datagram<'_> {
+/// What a ledger has to know of a refused frame beside the reason: [`parse`] is the faster for not finding it out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Refused {
+    /// Who sent it, if that can be read: a relay that lists its sources is charged for those only.
+    pub source: Option<Ipv4Addr>,
+    /// How many datagrams it would have been: one, unless it is a super-frame.
+    pub packets: u64,
+    /// Bytes of its IP packets, as [`Datagram::ip_bytes`] counts them: what the IP header says, or, when there is
+    /// none to believe, what follows the Ethernet header.
+    pub ip_bytes: u64,
+}
+
+impl Refused {
+    /// Reads what can be read of a frame that [`parse`] refused.
+    #[cold]
+    pub fn of(frame: &[u8], meta: &FrameMeta) -> Self {
+        let Ok((_, packet)) = strip_link(frame, meta) else {
+            let ip_bytes = frame.len().saturating_sub(ethernet::HEADER_BYTES) as u64;
+            return Self { source: None, packets: 1, ip_bytes };
+        };
+        let Ok(ip) = ip_header(packet) else {
+            return Self { source: None, packets: 1, ip_bytes: packet.len() as u64 };
+        };
+        let payload_bytes = ip.total_bytes().saturating_sub(ip.header_bytes() + udp::HEADER_BYTES);
+        let packets = packets(payload_bytes, meta.segment_bytes);
+        let header_bytes = ip.total_bytes() - payload_bytes;
+        let ip_bytes = packets * header_bytes as u64 + payload_bytes as u64;
+        Self { source: Some(ip.source()), packets, ip_bytes }
+    }
+}
+
+impl<'a> Datagram<'a> {
     /// How many datagrams it carries: one, unless it is a super-frame.
+    #[inline]
     pub fn packets(&self) -> u64 {
-        match self.segment_bytes {
-            Some(bytes) => self.payload.len().div_ceil(usize::from(bytes.get())).max(1) as u64,
-            None => 1,
-        }
+        packets(self.payload.len(), self.segment_bytes)
     }
 
     /// Bytes of its IP packets, headers included.
+    #[inline]
     pub fn ip_bytes(&self) -> u64 {
-        let headers = (crate::ipv4::HEADER_BYTES + udp::HEADER_BYTES) as u64;
-        self.packets() * headers + self.payload.len() as u64
+        self.packets() * HEADER_BYTES as u64 + self.payload.len() as u64
+    }
+
+    /// Bytes of the largest of its IP packets: what the MTU of an output has to hold.
+    #[inline]
+    pub fn largest_ip_bytes(&self) -> u64 {
+        let segment_bytes = self.segment_bytes.map_or(usize::MAX, |bytes| bytes.get().into());
+        (HEADER_BYTES + self.payload.len().min(segment_bytes)) as u64
+    }
+
+    /// Its datagrams one by one; itself only, unless it is a super-frame.
+    ///
+    /// Identifications count up, as when Linux segments (`inet_gso_segment` in `net/ipv4/af_inet.c`).
+    pub fn segments(&self) -> impl Iterator<Item = Datagram<'a>> + use<'a> {
+        let whole = *self;
+        let segment_bytes = whole.segment_bytes.map_or(usize::MAX, |bytes| bytes.get().into());
+        let mut rest = Some(whole.payload);
+        let payloads = core::iter::from_fn(move || {
+            let (payload, after) = match rest?.split_at_checked(segment_bytes) {
+                Some((payload, after)) => (payload, Some(after).filter(|after| !after.is_empty())),
+                None => (rest?, None),
+            };
+            rest = after;
+            Some(payload)
+        });
+        payloads.zip(0..).map(move |(payload, index)| Datagram {
+            identification: whole.identification.wrapping_add(index),
+            segment_bytes: None,
+            payload,
+            ..whole
+        })
     }
 }
 
@@ -138,88 +213,166 @@ impl Datagram<'_> {
 ///
 /// # Errors
 /// The [`Reject`] of the table above.
+#[inline]
 pub fn parse<'a>(frame: &'a [u8], meta: &FrameMeta) -> Result<Datagram<'a>, Reject> {
     let (tag, packet) = strip_link(frame, meta)?;
-    let ip = Ipv4::new(packet).ok_or(unknown(DropReason::Truncated))?;
-    let header_bytes = ip.header_bytes();
-    if ip.version() != 4 || header_bytes < crate::ipv4::HEADER_BYTES || ip.total_bytes() < header_bytes {
-        return Err(unknown(DropReason::BadIpHeader));
-    }
-    if ip.protocol() != crate::ipv4::PROTOCOL_UDP {
-        return Err(Reject::NotOurs);
-    }
-    let vlan = tag.and_then(VlanTag::id);
-    // The ports are readable also where the rest is not in order, unless it is a later fragment.
-    let ports = ip.is_first().then(|| packet.get(header_bytes..).and_then(Udp::new)).flatten();
-    let destination = ports.map(|udp| Destination { vlan, address: ip.destination(), port: udp.destination() });
-    let drop = |reason| Reject::Drop { reason, destination };
-    let payload_range = header_bytes..ip.total_bytes();
-    let segment = packet.get(payload_range).ok_or(drop(DropReason::Truncated))?;
-    if !ip.checksum_is_right() {
-        return Err(drop(DropReason::BadIpChecksum));
-    }
-    if ip.is_fragment() {
-        return Err(drop(DropReason::Fragment));
-    }
-    if header_bytes > crate::ipv4::HEADER_BYTES {
-        return Err(drop(DropReason::IpOptions));
-    }
-    let udp = Udp::new(segment).ok_or(drop(DropReason::BadUdpLength))?;
-    if udp.length() != segment.len() {
-        return Err(drop(DropReason::BadUdpLength));
-    }
-    let checksum = udp_checksum(&ip, &udp, segment, meta).ok_or(drop(DropReason::BadUdpChecksum))?;
+    let ip = ip_header(packet)?;
+    let packet = Packet { ip, vlan: tag.and_then(VlanTag::id), bytes: packet, meta };
+    let segment = packet.whole_udp()?;
+    let udp = packet.udp_header(segment)?;
+    let payload = &segment[udp::HEADER_BYTES..];
+    // What fits one segment is an ordinary datagram.
+    let segment_bytes = meta.segment_bytes.filter(|bytes| usize::from(bytes.get()) < payload.len());
+    let checksum = match segment_bytes {
+        Some(_) => packet.super_frame_checksum(&udp, segment)?,
+        None => packet.udp_checksum(&udp, segment)?,
+    };
     Ok(Datagram {
-        destination: Destination { vlan, address: ip.destination(), port: udp.destination() },
+        destination: Destination { vlan: packet.vlan, address: ip.destination(), port: udp.destination() },
         source: SocketAddrV4::new(ip.source(), udp.source()),
         priority_bits: tag.map_or(0, VlanTag::priority_bits),
         traffic_class: ip.traffic_class(),
         ttl: ip.ttl(),
-        dont_fragment: ip.fragmentation() & crate::ipv4::DONT_FRAGMENT != 0,
+        dont_fragment: ip.fragmentation() & ipv4::DONT_FRAGMENT != 0,
         identification: ip.identification(),
         checksum,
-        segment_bytes: meta.segment_bytes,
-        payload: &segment[udp::HEADER_BYTES..],
+        segment_bytes,
+        payload,
     })
 }
 
-const fn unknown(reason: DropReason) -> Reject {
+/// Takes the Ethernet header and at most one tag off: verdicts 1 and 2.
+#[inline]
+fn strip_link<'a>(frame: &'a [u8], meta: &FrameMeta) -> Result<(Option<VlanTag>, &'a [u8]), Reject> {
+    let cut = unattributed(DropReason::Truncated);
+    let (addresses_and_type, rest) = frame.split_first_chunk::<{ ethernet::HEADER_BYTES }>().ok_or(cut)?;
+    let outer = u16::from_be_bytes([addresses_and_type[12], addresses_and_type[13]]);
+    let (tag, ethertype, packet) = if is_tag(outer) {
+        let (tag, rest) = rest.split_first_chunk::<{ ethernet::TAG_BYTES }>().ok_or(cut)?;
+        let inner = u16::from_be_bytes([tag[2], tag[3]]);
+        if meta.vlan.is_some() || is_tag(inner) {
+            return Err(Reject::NotOurs);
+        }
+        (Some(VlanTag { tpid: outer, tci: u16::from_be_bytes([tag[0], tag[1]]) }), inner, rest)
+    } else {
+        (meta.vlan, outer, rest)
+    };
+    if ethertype != ETHERTYPE_IPV4 || tag.is_some_and(VlanTag::is_reserved) {
+        return Err(Reject::NotOurs);
+    }
+    Ok((tag, packet))
+}
+
+const fn is_tag(ethertype: u16) -> bool {
+    matches!(ethertype, TPID_8021Q | TPID_8021AD)
+}
+
+/// Verdicts 3 to 5.
+#[inline]
+fn ip_header(packet: &[u8]) -> Result<Ipv4<'_>, Reject> {
+    let ip = Ipv4::new(packet).ok_or(unattributed(DropReason::Truncated))?;
+    if ip.version() != 4 || ip.header_bytes() < ipv4::HEADER_BYTES || ip.total_bytes() < ip.header_bytes() {
+        return Err(unattributed(DropReason::BadIpHeader));
+    }
+    if ip.protocol() != ipv4::PROTOCOL_UDP {
+        return Err(Reject::NotOurs);
+    }
+    Ok(ip)
+}
+
+const fn unattributed(reason: DropReason) -> Reject {
     Reject::Drop { reason, destination: None }
 }
 
-/// Takes the Ethernet header and at most one tag off.
-fn strip_link<'a>(frame: &'a [u8], meta: &FrameMeta) -> Result<(Option<VlanTag>, &'a [u8]), Reject> {
-    let ethertype_at = |at: usize| {
-        let bytes = frame.get(at..at + 2).ok_or(unknown(DropReason::Truncated))?;
-        Ok(u16::from_be_bytes([bytes[0], bytes[1]]))
-    };
-    let outer = ethertype_at(12)?;
-    let (tag, ethertype, headers) = match (outer, meta.vlan) {
-        (TPID_8021Q | TPID_8021AD, Some(_)) => return Err(Reject::NotOurs),
-        (TPID_8021Q | TPID_8021AD, None) => {
-            let tci = ethertype_at(14)?;
-            let tag = VlanTag { tpid: outer, tci };
-            (Some(tag), ethertype_at(16)?, ethernet::HEADER_BYTES + ethernet::TAG_BYTES)
-        }
-        (ethertype, tag) => (tag, ethertype, ethernet::HEADER_BYTES),
-    };
-    if ethertype != ETHERTYPE_IPV4 {
-        return Err(Reject::NotOurs);
-    }
-    Ok((tag, frame.get(headers..).unwrap_or_default()))
+/// An IPv4 packet of UDP, its lengths and checksums still to be believed.
+struct Packet<'a, 'm> {
+    ip: Ipv4<'a>,
+    vlan: Option<VlanId>,
+    /// From the IPv4 header to the end of the frame.
+    bytes: &'a [u8],
+    meta: &'m FrameMeta,
 }
 
-/// `None` when it is wrong.
-fn udp_checksum(ip: &Ipv4<'_>, udp: &Udp<'_>, segment: &[u8], meta: &FrameMeta) -> Option<UdpChecksum> {
-    match (udp.checksum(), meta.checksum) {
-        // A partial checksum can fold to zero as well; the kernel's word comes first.
-        (_, ChecksumState::Partial) => Some(UdpChecksum::Partial),
-        (0, _) => Some(UdpChecksum::Zero),
-        (value, ChecksumState::Valid) => Some(UdpChecksum::Known(value)),
-        (value, ChecksumState::Unknown) => {
-            let bytes = u16::try_from(segment.len()).ok()?;
-            let sum = udp_pseudo_header(ip.source(), ip.destination(), bytes).add_bytes(segment);
-            (sum.checksum() == 0).then_some(UdpChecksum::Known(value))
+impl<'a> Packet<'a, '_> {
+    /// The UDP header and payload, without padding: verdicts 6 to 9.
+    #[inline]
+    fn whole_udp(&self) -> Result<&'a [u8], Reject> {
+        let Some(packet) = self.bytes.get(..self.ip.total_bytes()) else {
+            return Err(self.refuse(DropReason::Truncated));
+        };
+        if !self.ip.checksum_is_right() {
+            return Err(self.refuse(DropReason::BadIpChecksum));
+        }
+        if self.ip.is_fragment() {
+            return Err(self.refuse(DropReason::Fragment));
+        }
+        if self.ip.header_bytes() > ipv4::HEADER_BYTES {
+            return Err(self.refuse(DropReason::IpOptions));
+        }
+        Ok(&packet[ipv4::HEADER_BYTES..])
+    }
+
+    /// Verdict 10.
+    #[inline]
+    fn udp_header(&self, segment: &'a [u8]) -> Result<Udp<'a>, Reject> {
+        let udp = Udp::new(segment).ok_or_else(|| self.refuse(DropReason::BadUdpLength))?;
+        if udp.length() == segment.len() || self.is_length_of_one_segment(udp.length(), segment) {
+            Ok(udp)
+        } else {
+            Err(self.refuse(DropReason::BadUdpLength))
         }
     }
+
+    /// Linux lets the field cover the super-frame; drivers of other kernels' making need not.
+    fn is_length_of_one_segment(&self, length: usize, segment: &[u8]) -> bool {
+        self.meta.segment_bytes.is_some_and(|bytes| length == udp::HEADER_BYTES + usize::from(bytes.get()))
+            && length < segment.len()
+    }
+
+    /// Verdict 11, and 12 for super-frames. None of its datagrams has the checksum of the whole, so it is to be
+    /// completed once they are apart.
+    #[inline]
+    fn super_frame_checksum(&self, udp: &Udp<'_>, segment: &[u8]) -> Result<UdpChecksum, Reject> {
+        match self.udp_checksum(udp, segment)? {
+            UdpChecksum::Zero => Err(self.refuse(DropReason::GsoUnsupported)),
+            UdpChecksum::Partial | UdpChecksum::Known(_) => Ok(UdpChecksum::Partial),
+        }
+    }
+
+    /// Verdict 12.
+    #[inline]
+    fn udp_checksum(&self, udp: &Udp<'_>, segment: &[u8]) -> Result<UdpChecksum, Reject> {
+        match (udp.checksum(), self.meta.checksum) {
+            // A zero sum of the pseudo header is no "none": the kernel's word comes first.
+            (_, ChecksumState::Partial) => Ok(UdpChecksum::Partial),
+            (0, ChecksumState::Valid | ChecksumState::Unknown) => Ok(UdpChecksum::Zero),
+            (value, ChecksumState::Valid) => Ok(UdpChecksum::Known(value)),
+            (value, ChecksumState::Unknown) if self.verifies(udp, segment) => Ok(UdpChecksum::Known(value)),
+            (_, ChecksumState::Unknown) => Err(self.refuse(DropReason::BadUdpChecksum)),
+        }
+    }
+
+    #[inline]
+    fn verifies(&self, udp: &Udp<'_>, segment: &[u8]) -> bool {
+        // The length is a field of 16 bits.
+        let pseudo_header = udp_pseudo_header(self.ip.source(), self.ip.destination(), udp.length() as u16);
+        pseudo_header.add_bytes(segment).checksum() == 0
+    }
+
+    /// The refusal, with what can be read of where the packet was sent.
+    #[cold]
+    fn refuse(&self, reason: DropReason) -> Reject {
+        // Ports are not looked for in padding, nor in a later fragment.
+        let there = &self.bytes[..self.bytes.len().min(self.ip.total_bytes())];
+        let segment = there.get(self.ip.header_bytes()..).unwrap_or_default();
+        let port = udp::destination_port(segment).filter(|_| self.ip.is_first());
+        let destination = port.map(|port| Destination { vlan: self.vlan, address: self.ip.destination(), port });
+        Reject::Drop { reason, destination }
+    }
+}
+
+/// How many datagrams share a payload; an empty one is one, too.
+#[inline]
+fn packets(payload_bytes: usize, segment_bytes: Option<NonZeroU16>) -> u64 {
+    segment_bytes.map_or(1, |bytes| payload_bytes.div_ceil(bytes.get().into()).max(1) as u64)
 }

@@ -31,75 +31,90 @@ pub struct Ipv4<'a> {
 
 impl<'a> Ipv4<'a> {
     /// A view of the header at the start of `bytes`; `None` when they are too few.
+    #[inline]
     pub fn new(bytes: &'a [u8]) -> Option<Self> {
         Some(Self { fixed: bytes.first_chunk()?, bytes })
     }
 
+    #[inline]
     fn word(&self, at: usize) -> u16 {
         u16::from_be_bytes([self.fixed[at], self.fixed[at + 1]])
     }
 
     /// 4, if it is IPv4.
+    #[inline]
     pub fn version(&self) -> u8 {
         self.fixed[0] >> 4
     }
 
     /// Bytes of the header with its options.
+    #[inline]
     pub fn header_bytes(&self) -> usize {
         usize::from(self.fixed[0] & 0x0f) * 4
     }
 
     /// DSCP and ECN.
+    #[inline]
     pub fn traffic_class(&self) -> u8 {
         self.fixed[1]
     }
 
     /// Bytes of the packet, header included.
+    #[inline]
     pub fn total_bytes(&self) -> usize {
         usize::from(self.word(2))
     }
 
     /// The identification field.
+    #[inline]
     pub fn identification(&self) -> u16 {
         self.word(4)
     }
 
     /// The flags and fragment offset word.
+    #[inline]
     pub fn fragmentation(&self) -> u16 {
         self.word(6)
     }
 
     /// Whether it is a fragment, first or later.
+    #[inline]
     pub fn is_fragment(&self) -> bool {
         self.fragmentation() & FRAGMENT_MASK != 0
     }
 
     /// Whether it is the first fragment, which alone carries the UDP header.
+    #[inline]
     pub fn is_first(&self) -> bool {
         self.fragmentation() & 0x1fff == 0
     }
 
     /// Time to live.
+    #[inline]
     pub fn ttl(&self) -> u8 {
         self.fixed[8]
     }
 
     /// The protocol of the payload.
+    #[inline]
     pub fn protocol(&self) -> u8 {
         self.fixed[9]
     }
 
     /// The source address.
+    #[inline]
     pub fn source(&self) -> Ipv4Addr {
         Ipv4Addr::new(self.fixed[12], self.fixed[13], self.fixed[14], self.fixed[15])
     }
 
     /// The destination address.
+    #[inline]
     pub fn destination(&self) -> Ipv4Addr {
         Ipv4Addr::new(self.fixed[16], self.fixed[17], self.fixed[18], self.fixed[19])
     }
 
     /// Whether the header checksum is right; false when the options are cut off.
+    #[inline]
     pub fn checksum_is_right(&self) -> bool {
         self.bytes.get(..self.header_bytes()).is_some_and(|header| Sum::default().add_bytes(header).checksum() == 0)
     }
@@ -126,6 +141,7 @@ pub struct Fields {
 
 impl Fields {
     /// The header of a UDP packet without options.
+    #[inline]
     pub fn emit(&self) -> [u8; HEADER_BYTES] {
         let flags = if self.dont_fragment { DONT_FRAGMENT } else { 0 };
         let mut header = [0; HEADER_BYTES];

@@ -16,5 +16,5 @@ pub mod udp;
 
 pub use drop_reason::DropReason;
 pub use ethernet::{MacAddr, VlanId, VlanTag};
-pub use frame::{ChecksumState, Datagram, Destination, FrameMeta, Reject, UdpChecksum, parse};
+pub use frame::{ChecksumState, Datagram, Destination, FrameMeta, Refused, Reject, UdpChecksum, parse};
 pub use rewrite::{Completion, Headers, Rewrite};

@@ -59,10 +59,10 @@ pub enum Completion {
 
 impl Headers {
     /// The most bytes of headers: Ethernet, one tag, IPv4, UDP.
-    pub const MOST_BYTES: usize =
-        ethernet::HEADER_BYTES + ethernet::TAG_BYTES + ipv4::HEADER_BYTES + udp::HEADER_BYTES;
+    pub const MOST_BYTES: usize = ethernet::HEADER_BYTES + ethernet::TAG_BYTES + ipv4::HEADER_BYTES + udp::HEADER_BYTES;
 
     /// The headers as they go on the wire.
+    #[inline]
     pub fn bytes(&self) -> &[u8] {
         &self.bytes[..usize::from(self.length)]
     }
@@ -70,6 +70,7 @@ impl Headers {
 
 impl Rewrite {
     /// The headers of one datagram, or of a super-frame when it has `segment_bytes`.
+    #[inline]
     pub fn headers(&self, datagram: &Datagram<'_>) -> Headers {
         let checksum = match (datagram.segment_bytes, datagram.checksum) {
             // Each segment gets its own checksum, from the pseudo header's sum.
@@ -80,14 +81,21 @@ impl Rewrite {
     }
 
     /// The headers of a super-frame of `payload_bytes`, whose first datagram is `first`: the lengths cover all of it,
-    /// and the checksums are left to whoever segments it.
+    /// and the checksums are left to whoever segments it. Not for datagrams without checksum: they would get one.
+    ///
+    /// `payload_bytes` is at most [`udp::MOST_PAYLOAD_BYTES`]; of more, the lengths could not tell.
+    #[inline]
     pub fn run_headers(&self, first: &Datagram<'_>, payload_bytes: usize) -> Headers {
         self.emit(first, payload_bytes, UdpChecksum::Partial)
     }
 
-    /// Writes the whole frame of one datagram into `frame`; its length, or `None` when it has no room.
-    /// The checksum is completed here.
+    /// Writes the whole frame of one datagram into `frame`; its length, or `None` when there is no room, when the
+    /// payload is more than an IPv4 packet can carry, or when it is a super-frame, whose
+    /// [`segments`](Datagram::segments) are frames of their own. The checksum is completed here.
     pub fn frame(&self, datagram: &Datagram<'_>, frame: &mut [u8]) -> Option<usize> {
+        if datagram.segment_bytes.is_some() || datagram.payload.len() > udp::MOST_PAYLOAD_BYTES {
+            return None;
+        }
         let headers = self.headers(datagram);
         let length = headers.bytes().len() + datagram.payload.len();
         let frame = frame.get_mut(..length)?;
@@ -102,6 +110,7 @@ impl Rewrite {
         Some(length)
     }
 
+    #[inline]
     fn emit(&self, datagram: &Datagram<'_>, payload_bytes: usize, checksum: UdpChecksum) -> Headers {
         let mut bytes = [0; Headers::MOST_BYTES];
         bytes[0..6].copy_from_slice(&self.destination_mac.octets());
@@ -117,7 +126,7 @@ impl Rewrite {
         let udp_at = ip_at + ipv4::HEADER_BYTES;
         let end = udp_at + udp::HEADER_BYTES;
         // A datagram came out of an IPv4 packet, and a run is bounded by whoever gathers it: both fit 16 bits.
-        let udp_bytes = (payload_bytes + udp::HEADER_BYTES) as u16;
+        let udp_bytes = payload_bytes.wrapping_add(udp::HEADER_BYTES) as u16;
         bytes[ip_at..udp_at].copy_from_slice(&self.ip_header(datagram, udp_bytes));
         let source_port = self.source_port.unwrap_or(datagram.source.port());
         let (field, completion) = self.udp_checksum(datagram, source_port, udp_bytes, checksum, udp_at);
@@ -126,6 +135,7 @@ impl Rewrite {
         Headers { bytes, length: end as u8, completion }
     }
 
+    #[inline]
     fn ip_header(&self, datagram: &Datagram<'_>, udp_bytes: u16) -> [u8; ipv4::HEADER_BYTES] {
         let ecn = datagram.traffic_class & 0x03;
         ipv4::Fields {
@@ -140,6 +150,7 @@ impl Rewrite {
         .emit()
     }
 
+    #[inline]
     fn udp_checksum(
         &self,
         datagram: &Datagram<'_>,
@@ -154,9 +165,8 @@ impl Rewrite {
                 let old = words(*datagram.source.ip(), datagram.destination.address)
                     .add_word(datagram.source.port())
                     .add_word(datagram.destination.port);
-                let new = words(self.source, *self.destination.ip())
-                    .add_word(source_port)
-                    .add_word(self.destination.port());
+                let new =
+                    words(self.source, *self.destination.ip()).add_word(source_port).add_word(self.destination.port());
                 (not_zero(update(value, old, new)), Completion::Done)
             }
             UdpChecksum::Partial => {
