@@ -6,12 +6,17 @@
 //!
 //! Nothing here uses the product's own packet code, so that a test does not check that code against itself.
 
+mod deadline;
+mod frame;
 mod interface;
 mod namespace;
+pub mod payload;
 mod requirement;
 mod topology;
 mod veth;
 
+pub use deadline::{wait_for_state, wait_until};
+pub use frame::{Checksum, ETHERNET_BYTES, Frame, Seen, Tag, UDP_BYTES};
 pub use interface::{Interface, Mac, Offload, Switch};
 pub use namespace::Namespace;
 pub use topology::{DEVICE, Lan, Topology};
