@@ -1,11 +1,27 @@
 //! The `packet` datapath: frames come in through memory-mapped AF_PACKET rings and go out through
 //! AF_PACKET sockets, rewritten, in batches and in segmented runs.
+//!
+//! ```text
+//! ring ── input ── forward ── run ── transmit ── socket
+//!  slots   whole    look up,   what     messages,
+//!          frames   count      goes     errors by
+//!                              as one   name
+//! ```
 
 pub mod filter;
+mod forward;
+mod input;
+mod mailbox;
 mod ring;
+mod run;
 mod socket;
+mod transmit;
 mod virtio;
+mod wait;
+mod worker;
 
 pub use filter::FilterInstruction;
 pub use ring::RingGeometry;
 pub use socket::{open_input, open_output, set_filter};
+pub use transmit::TxSocket;
+pub use worker::{InputWorker, WorkerGone};

@@ -11,12 +11,19 @@
 //! ```
 //!
 //! Whoever reads the ring owns a slot while `TP_STATUS_USER` is set in it; the kernel otherwise.
+//!
+//! A ring outlives its readers: the keeper holds the descriptor, and the next worker goes on where
+//! the last one stopped. The kernel tells nobody which slot it fills next, so each slot that is
+//! given back carries the running number of its release in the gap, which the kernel leaves alone:
+//! the slot after the newest number is next, even when the ring is full.
 
 use std::io;
 use std::mem::size_of;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicU32, Ordering, fence};
+use std::slice;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::virtio::VirtioHeader;
 
@@ -54,10 +61,7 @@ impl RingGeometry {
     pub fn for_mtu(mtu: u32) -> Self {
         let frame = NETWORK_OFFSET + LINK_BYTES + mtu.clamp(576, MAX_MTU);
         let slot_bytes = frame.next_multiple_of(SLOT_ALIGNMENT);
-        let mut geometry = Self {
-            slot_bytes,
-            slots: 0,
-        };
+        let mut geometry = Self { slot_bytes, slots: 0 };
         let per_block = geometry.slots_per_block();
         let blocks = (RING_BYTES / geometry.block_bytes()).max(MIN_SLOTS.div_ceil(per_block));
         geometry.slots = blocks * per_block;
@@ -82,9 +86,7 @@ impl RingGeometry {
 
     fn block_bytes(&self) -> u32 {
         // Larger ones than any slot of `for_mtu` needs are refused by the kernel, not here.
-        self.slot_bytes
-            .checked_next_power_of_two()
-            .map_or(u32::MAX, |slot| slot.max(BLOCK_BYTES))
+        self.slot_bytes.checked_next_power_of_two().map_or(u32::MAX, |slot| slot.max(BLOCK_BYTES))
     }
 
     fn slots_per_block(&self) -> u32 {
@@ -93,5 +95,237 @@ impl RingGeometry {
 
     fn blocks(&self) -> u32 {
         self.slots / self.slots_per_block()
+    }
+}
+
+/// Offset of the running number of a slot's last release, in the gap before the virtio header.
+const MARK_OFFSET: usize = 56;
+const _: () = assert!(
+    MARK_OFFSET >= size_of::<libc::tpacket2_hdr>() + size_of::<libc::sockaddr_ll>()
+        && MARK_OFFSET + 4 <= NETWORK_OFFSET as usize - 14 - size_of::<VirtioHeader>()
+);
+/// What a slot's `tp_padding` says between its release by the reader and the next frame: the kernel
+/// writes zeros there with each frame.
+const RELEASED: [u8; 4] = [0xff; 4];
+
+/// A frame in its slot. Valid until the slot is given back.
+pub(super) struct Frame<'ring> {
+    /// As much of the frame as fits the slot, from the Ethernet header on.
+    pub(super) bytes: &'ring [u8],
+    /// Length of the whole frame in bytes.
+    pub(super) frame_bytes: u32,
+    /// `TP_STATUS_*` bits.
+    pub(super) status: u32,
+    /// Tag control information of the tag that the kernel took out; valid by `status`.
+    pub(super) vlan_tci: u16,
+    /// Protocol of that tag, host order; valid by `status`.
+    pub(super) vlan_tpid: u16,
+    /// `PACKET_HOST`, `PACKET_MULTICAST`, ...
+    pub(super) packet_type: u8,
+    /// What was left to offload.
+    pub(super) virtio: VirtioHeader,
+}
+
+impl Frame<'_> {
+    /// Whether the slot holds only the beginning of the frame.
+    pub(super) fn is_cut(&self) -> bool {
+        (self.bytes.len() as u64) < u64::from(self.frame_bytes)
+    }
+}
+
+/// The mapped ring and the place of its reader.
+pub(super) struct Ring {
+    memory: NonNull<u8>,
+    geometry: RingGeometry,
+    block_bytes: u32,
+    slots_per_block: u32,
+    /// The slot to read next.
+    next: u32,
+    /// Running number of the last release.
+    mark: u32,
+    socket: Arc<OwnedFd>,
+}
+
+// SAFETY: the mapping belongs to this value alone in this process and is not tied to a thread.
+unsafe impl Send for Ring {}
+
+impl Ring {
+    /// Maps the ring of a socket by `open_input` and finds the slot to read next, also when
+    /// another reader used the ring before. Only one reader may use it at a time.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` when the socket has no ring of this geometry.
+    pub(super) fn map(socket: Arc<OwnedFd>, geometry: RingGeometry) -> io::Result<Self> {
+        if geometry.slot_bytes < NETWORK_OFFSET || geometry.slots == 0 {
+            return Err(io::Error::from_raw_os_error(libc::EINVAL));
+        }
+        // SAFETY: a new mapping at an address of the kernel's choice; the kernel checks the length
+        // against the ring's.
+        let memory = unsafe {
+            libc::mmap(
+                std::ptr::null_mut(),
+                geometry.bytes(),
+                libc::PROT_READ | libc::PROT_WRITE,
+                libc::MAP_SHARED,
+                socket.as_raw_fd(),
+                0,
+            )
+        };
+        if memory == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+        let Some(memory) = NonNull::new(memory.cast::<u8>()) else {
+            return Err(io::Error::from_raw_os_error(libc::EINVAL));
+        };
+        let mut ring = Self {
+            memory,
+            geometry,
+            block_bytes: geometry.block_bytes(),
+            slots_per_block: geometry.slots_per_block(),
+            next: 0,
+            mark: 0,
+            socket,
+        };
+        ring.adopt();
+        Ok(ring)
+    }
+
+    pub(super) fn socket(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+
+    pub(super) fn shared_socket(&self) -> &OwnedFd {
+        &self.socket
+    }
+
+    /// Number of slots.
+    pub(super) fn slots(&self) -> u32 {
+        self.geometry.slots
+    }
+
+    /// The frame `ahead` slots after the next one, if the kernel has filled it.
+    #[inline]
+    pub(super) fn frame(&self, ahead: u32) -> Option<Frame<'_>> {
+        let slot = self.slot(self.after_next(ahead));
+        let status = self.status(slot).load(Ordering::Acquire);
+        if status & libc::TP_STATUS_USER == 0 {
+            return None;
+        }
+        // SAFETY: `slot` points at `slot_bytes` of mapped memory, which starts with this header;
+        // the kernel does not write to it until the status is given back, which needs `&mut self`.
+        let header = unsafe { &*slot.cast::<libc::tpacket2_hdr>().as_ptr() };
+        let start = usize::from(header.tp_mac);
+        // The kernel is trusted with memory, not with arithmetic: a slot never reads past its end.
+        let room = (self.geometry.slot_bytes as usize).checked_sub(start)?;
+        let virtio_start = start.checked_sub(size_of::<VirtioHeader>())?;
+        let length = (header.tp_snaplen as usize).min(room);
+        // SAFETY: `start + length <= slot_bytes`, so all of it is inside the slot.
+        let bytes = unsafe { slice::from_raw_parts(slot.as_ptr().add(start), length) };
+        // SAFETY: inside the slot by `virtio_start < start`; any bytes are a valid header.
+        let virtio = unsafe { slot.as_ptr().add(virtio_start).cast::<VirtioHeader>().read_unaligned() };
+        // SAFETY: the sockaddr_ll follows the header (its size is a multiple of TPACKET_ALIGNMENT).
+        let address = unsafe { &*slot.as_ptr().add(size_of::<libc::tpacket2_hdr>()).cast::<libc::sockaddr_ll>() };
+        Some(Frame {
+            bytes,
+            frame_bytes: header.tp_len,
+            status,
+            vlan_tci: header.tp_vlan_tci,
+            vlan_tpid: header.tp_vlan_tpid,
+            packet_type: address.sll_pkttype,
+            virtio,
+        })
+    }
+
+    /// Gives the next `count` slots back to the kernel.
+    pub(super) fn release(&mut self, count: u32) {
+        for _ in 0..count {
+            let slot = self.slot(self.next);
+            self.mark = self.mark.wrapping_add(1).max(1);
+            // SAFETY: both places are inside the slot, aligned, and ours until the status says
+            // otherwise.
+            unsafe {
+                slot.as_ptr().add(MARK_OFFSET).cast::<u32>().write(self.mark);
+                (*slot.cast::<libc::tpacket2_hdr>().as_ptr()).tp_padding = RELEASED;
+            }
+            self.status(slot).store(libc::TP_STATUS_KERNEL, Ordering::Release);
+            self.next = self.after_next(1);
+        }
+    }
+
+    /// Moves to the nearest filled slot, for a reader that lost its place: the kernel says that
+    /// there are frames, but not where the reader looks. Whether there is one.
+    pub(super) fn seek_filled(&mut self) -> bool {
+        let found = (0..self.geometry.slots).find(|&ahead| self.frame(ahead).is_some());
+        if let Some(ahead) = found {
+            self.next = self.after_next(ahead);
+        }
+        found.is_some()
+    }
+
+    /// Finds the slot after the one that was released last.
+    fn adopt(&mut self) {
+        let mut newest: Option<(u32, u32)> = None;
+        for index in 0..self.geometry.slots {
+            let mark = self.mark_of(index);
+            // Marks are at most one lap apart, so their distance tells the order across a wrap.
+            if mark != 0 && newest.is_none_or(|(best, _)| (mark.wrapping_sub(best) as i32) > 0) {
+                newest = Some((mark, index));
+            }
+        }
+        let Some((mark, index)) = newest else { return };
+        self.finish_release(index);
+        self.mark = mark;
+        self.next = index;
+        self.next = self.after_next(1);
+    }
+
+    /// Completes a release that the last reader was killed in the middle of.
+    fn finish_release(&self, index: u32) {
+        let slot = self.slot(index);
+        let status = self.status(slot);
+        if status.load(Ordering::Acquire) & libc::TP_STATUS_USER == 0 {
+            return;
+        }
+        // SAFETY: the slot is ours by its status, and starts with this header.
+        let padding = unsafe { (*slot.cast::<libc::tpacket2_hdr>().as_ptr()).tp_padding };
+        if padding == RELEASED {
+            status.store(libc::TP_STATUS_KERNEL, Ordering::Release);
+        }
+    }
+
+    fn mark_of(&self, index: u32) -> u32 {
+        // SAFETY: inside the slot and aligned; only readers write here, one at a time.
+        unsafe { self.slot(index).as_ptr().add(MARK_OFFSET).cast::<u32>().read() }
+    }
+
+    #[inline]
+    fn after_next(&self, ahead: u32) -> u32 {
+        let index = self.next + ahead;
+        if index >= self.geometry.slots { index - self.geometry.slots } else { index }
+    }
+
+    /// The slot of this number; slots do not cross blocks.
+    #[inline]
+    fn slot(&self, index: u32) -> NonNull<u8> {
+        let block = index / self.slots_per_block;
+        let within = index % self.slots_per_block;
+        let offset = block as usize * self.block_bytes as usize + within as usize * self.geometry.slot_bytes as usize;
+        // SAFETY: `index < slots`, so the offset is inside the mapping.
+        unsafe { self.memory.add(offset) }
+    }
+
+    #[inline]
+    fn status(&self, slot: NonNull<u8>) -> &AtomicU32 {
+        // SAFETY: the status is the first field of the slot, aligned to 16; the kernel and this
+        // process share it, so it is only ever touched atomically.
+        unsafe { AtomicU32::from_ptr(slot.cast::<u32>().as_ptr()) }
+    }
+}
+
+impl Drop for Ring {
+    fn drop(&mut self) {
+        // SAFETY: the mapping was made by `map` with this length; no frame outlives `self`.
+        unsafe { libc::munmap(self.memory.as_ptr().cast(), self.geometry.bytes()) };
     }
 }

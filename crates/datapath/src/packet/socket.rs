@@ -41,12 +41,7 @@ pub fn open_input(interface_index: u32, geometry: &RingGeometry) -> io::Result<O
     set_option(&socket, level, libc::PACKET_VNET_HDR, &1)?;
     set_option(&socket, level, libc::PACKET_IGNORE_OUTGOING, &1)?;
     set_option(&socket, level, libc::PACKET_COPY_THRESH, &1)?;
-    force_buffer(
-        &socket,
-        libc::SO_RCVBUFFORCE,
-        libc::SO_RCVBUF,
-        INPUT_OVERSIZE_BYTES,
-    )?;
+    force_buffer(&socket, libc::SO_RCVBUFFORCE, libc::SO_RCVBUF, INPUT_OVERSIZE_BYTES)?;
     set_option(&socket, level, libc::PACKET_RX_RING, &geometry.request())?;
     bind(&socket, interface_index, libc::ETH_P_ALL as u16)?;
     Ok(socket)
@@ -63,12 +58,7 @@ pub fn open_input(interface_index: u32, geometry: &RingGeometry) -> io::Result<O
 pub fn open_output(interface_index: u32) -> io::Result<OwnedFd> {
     let socket = open_unbound()?;
     set_option(&socket, libc::SOL_PACKET, libc::PACKET_VNET_HDR, &1)?;
-    force_buffer(
-        &socket,
-        libc::SO_SNDBUFFORCE,
-        libc::SO_SNDBUF,
-        OUTPUT_QUEUE_BYTES,
-    )?;
+    force_buffer(&socket, libc::SO_SNDBUFFORCE, libc::SO_SNDBUF, OUTPUT_QUEUE_BYTES)?;
     bind(&socket, interface_index, 0)?;
     Ok(socket)
 }
@@ -76,13 +66,27 @@ pub fn open_output(interface_index: u32) -> io::Result<OwnedFd> {
 /// Replaces the filter of a socket by [`open_input`]. The kernel swaps it between two frames:
 /// there is no moment without one.
 ///
+/// The kernel charges a filter to `net.core.optmem_max`, the old one and the new one together while
+/// it swaps them. Where both do not fit, a filter that accepts everything stands in between: more
+/// comes through for a moment, never less.
+///
 /// # Errors
 ///
 /// `EINVAL` for a program that the kernel's checker refuses or that is empty or longer than 4,096
-/// instructions, `ENOMEM` when it exceeds `net.core.optmem_max`.
+/// instructions. `ENOMEM` when it alone exceeds `net.core.optmem_max`: everything comes through
+/// then, and [`filter::compile_within`] makes a shorter one.
 pub fn set_filter(socket: BorrowedFd<'_>, instructions: &[FilterInstruction]) -> io::Result<()> {
-    let length = u16::try_from(instructions.len())
-        .map_err(|_| io::Error::from_raw_os_error(libc::EINVAL))?;
+    match attach(socket, instructions) {
+        Err(error) if error.raw_os_error() == Some(libc::ENOMEM) => {
+            attach(socket, &filter::accept_all())?;
+            attach(socket, instructions)
+        }
+        other => other,
+    }
+}
+
+fn attach(socket: BorrowedFd<'_>, instructions: &[FilterInstruction]) -> io::Result<()> {
+    let length = u16::try_from(instructions.len()).map_err(|_| io::Error::from_raw_os_error(libc::EINVAL))?;
     let program = libc::sock_fprog {
         len: length,
         // The kernel only reads the program; the C declaration lacks the `const`.
@@ -103,8 +107,7 @@ fn open_unbound() -> io::Result<OwnedFd> {
 }
 
 fn bind(socket: &OwnedFd, interface_index: u32, protocol: u16) -> io::Result<()> {
-    let index = libc::c_int::try_from(interface_index)
-        .map_err(|_| io::Error::from_raw_os_error(libc::ENODEV))?;
+    let index = libc::c_int::try_from(interface_index).map_err(|_| io::Error::from_raw_os_error(libc::ENODEV))?;
     // Index 0 would bind to every interface at once.
     if index == 0 {
         return Err(io::Error::from_raw_os_error(libc::ENODEV));
@@ -116,27 +119,14 @@ fn bind(socket: &OwnedFd, interface_index: u32, protocol: u16) -> io::Result<()>
     address.sll_ifindex = index;
     // SAFETY: the pointer and the length describe `address`, which outlives the call.
     let result = unsafe {
-        libc::bind(
-            socket.as_raw_fd(),
-            (&raw const address).cast(),
-            size_of::<libc::sockaddr_ll>() as libc::socklen_t,
-        )
+        libc::bind(socket.as_raw_fd(), (&raw const address).cast(), size_of::<libc::sockaddr_ll>() as libc::socklen_t)
     };
-    if result < 0 {
-        Err(io::Error::last_os_error())
-    } else {
-        Ok(())
-    }
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
 /// Sets a buffer size past the system's limit, or up to it where that needs a privilege that is
 /// missing (a user namespace): smaller is slower under bursts, not wrong.
-fn force_buffer(
-    socket: &OwnedFd,
-    forced: libc::c_int,
-    limited: libc::c_int,
-    bytes: libc::c_int,
-) -> io::Result<()> {
+fn force_buffer(socket: &OwnedFd, forced: libc::c_int, limited: libc::c_int, bytes: libc::c_int) -> io::Result<()> {
     match set_option(socket, libc::SOL_SOCKET, forced, &bytes) {
         Err(error) if error.raw_os_error() == Some(libc::EPERM) => {
             set_option(socket, libc::SOL_SOCKET, limited, &bytes)
@@ -145,28 +135,13 @@ fn force_buffer(
     }
 }
 
-fn set_option<S: AsRawFd, T>(
-    socket: &S,
-    level: libc::c_int,
-    name: libc::c_int,
-    value: &T,
-) -> io::Result<()> {
+fn set_option<S: AsRawFd, T>(socket: &S, level: libc::c_int, name: libc::c_int, value: &T) -> io::Result<()> {
     // SAFETY: the pointer and the length describe `value`, which outlives the call; the kernel
     // only reads it.
     let result = unsafe {
-        libc::setsockopt(
-            socket.as_raw_fd(),
-            level,
-            name,
-            (value as *const T).cast(),
-            size_of::<T>() as libc::socklen_t,
-        )
+        libc::setsockopt(socket.as_raw_fd(), level, name, (value as *const T).cast(), size_of::<T>() as libc::socklen_t)
     };
-    if result < 0 {
-        Err(io::Error::last_os_error())
-    } else {
-        Ok(())
-    }
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
 fn borrow(socket: &OwnedFd) -> BorrowedFd<'_> {

@@ -7,10 +7,10 @@
 use std::collections::HashMap;
 
 use super::FilterInstruction;
-use super::segments::{Ports, Segments};
+use super::segments::{PortRanges, Ports, Segments};
 
 /// Takes the whole frame: the verdict is a number of bytes.
-const ACCEPT: FilterInstruction = plain(libc::BPF_RET | libc::BPF_K, u32::MAX);
+pub(super) const ACCEPT: FilterInstruction = plain(libc::BPF_RET | libc::BPF_K, u32::MAX);
 /// Takes nothing.
 pub(super) const REFUSE: FilterInstruction = plain(libc::BPF_RET | libc::BPF_K, 0);
 /// A port that no datagram has: stands in X for a fragment that carries no UDP header.
@@ -44,11 +44,7 @@ enum Verdict {
 /// The whole program for these stretches.
 pub(super) fn program(segments: &Segments) -> Vec<FilterInstruction> {
     let (leaves, port_sets) = leaves(segments);
-    let mut writer = Writer {
-        backwards: Vec::new(),
-        known: HashMap::new(),
-        port_sets,
-    };
+    let mut writer = Writer { backwards: Vec::new(), known: HashMap::new(), port_sets };
     writer.search(&leaves);
     let mut program = prologue();
     program.extend(writer.backwards.iter().rev());
@@ -92,25 +88,20 @@ fn prologue() -> Vec<FilterInstruction> {
 
 /// The address space cut into stretches, gaps included: each starts at its address and ends where
 /// the next one starts. Equal sets of ports get one number.
-fn leaves(segments: &Segments) -> (Vec<(u32, Verdict)>, Vec<Vec<(u16, u16)>>) {
+fn leaves(segments: &Segments) -> (Vec<(u32, Verdict)>, Vec<PortRanges>) {
     let mut numbers: HashMap<&[(u16, u16)], usize> = HashMap::new();
     let mut port_sets = Vec::new();
     let mut leaves = vec![(0, Verdict::Refuse)];
     for segment in segments.as_slice() {
         let verdict = match &segment.ports {
             Ports::Any => Verdict::Accept,
-            Ports::Ranges(ranges) => {
-                Verdict::ComparePort(*numbers.entry(ranges).or_insert_with(|| {
-                    port_sets.push(ranges.clone());
-                    port_sets.len() - 1
-                }))
-            }
+            Ports::Ranges(ranges) => Verdict::ComparePort(*numbers.entry(ranges).or_insert_with(|| {
+                port_sets.push(ranges.clone());
+                port_sets.len() - 1
+            })),
         };
         // A stretch that follows without a gap takes over the place where the gap would start.
-        if leaves
-            .last()
-            .is_some_and(|&(start, _)| start == segment.first)
-        {
+        if leaves.last().is_some_and(|&(start, _)| start == segment.first) {
             leaves.pop();
         }
         leaves.push((segment.first, verdict));
@@ -129,7 +120,7 @@ struct Writer {
     backwards: Vec<FilterInstruction>,
     /// Where each verdict was written last.
     known: HashMap<Verdict, Place>,
-    port_sets: Vec<Vec<(u16, u16)>>,
+    port_sets: Vec<PortRanges>,
 }
 
 impl Writer {
@@ -216,10 +207,5 @@ const fn plain(code: u32, k: u32) -> FilterInstruction {
 }
 
 const fn branch(code: u32, k: u32, jt: u8, jf: u8) -> FilterInstruction {
-    FilterInstruction {
-        code: code as u16,
-        jt,
-        jf,
-        k,
-    }
+    FilterInstruction { code: code as u16, jt, jf, k }
 }

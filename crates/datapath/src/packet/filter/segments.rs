@@ -3,13 +3,16 @@
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
+/// Inclusive ranges of ports, sorted; they neither overlap nor touch.
+pub(super) type PortRanges = Vec<(u16, u16)>;
+
 /// Ports that are wanted at an address.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Ports {
     /// Every port.
     Any,
-    /// Sorted, inclusive ranges that neither overlap nor touch.
-    Ranges(Vec<(u16, u16)>),
+    /// These.
+    Ranges(PortRanges),
 }
 
 /// An inclusive stretch of addresses (host order) and its ports.
@@ -34,11 +37,7 @@ impl Segments {
         let mut segments = Self(
             by_address
                 .into_iter()
-                .map(|(address, ports)| Segment {
-                    first: address,
-                    last: address,
-                    ports: Ports::Ranges(ranges(ports)),
-                })
+                .map(|(address, ports)| Segment { first: address, last: address, ports: Ports::Ranges(ranges(ports)) })
                 .collect(),
         );
         segments.join_adjacent();
@@ -78,12 +77,8 @@ impl Segments {
     /// take any port.
     pub(super) fn merge_nearest(&mut self, wanted: usize) {
         let surplus = self.0.len().saturating_sub(wanted);
-        let mut gaps: Vec<(u32, usize)> = self
-            .0
-            .windows(2)
-            .enumerate()
-            .map(|(index, pair)| (pair[1].first - pair[0].last, index + 1))
-            .collect();
+        let mut gaps: Vec<(u32, usize)> =
+            self.0.windows(2).enumerate().map(|(index, pair)| (pair[1].first - pair[0].last, index + 1)).collect();
         gaps.sort_unstable();
         let mut closes_gap = vec![false; self.0.len()];
         for &(_, index) in gaps.iter().take(surplus) {
@@ -93,9 +88,7 @@ impl Segments {
     }
 
     fn join_adjacent(&mut self) {
-        self.join(|_, before, after| {
-            before.last.checked_add(1) == Some(after.first) && before.ports == after.ports
-        });
+        self.join(|_, before, after| before.last.checked_add(1) == Some(after.first) && before.ports == after.ports);
     }
 
     /// Joins each stretch to the one before it where `joins(index, before, stretch)` says so.
@@ -112,10 +105,10 @@ impl Segments {
 }
 
 /// Sorted ranges of these ports.
-fn ranges(mut ports: Vec<u16>) -> Vec<(u16, u16)> {
+fn ranges(mut ports: Vec<u16>) -> PortRanges {
     ports.sort_unstable();
     ports.dedup();
-    let mut ranges: Vec<(u16, u16)> = Vec::new();
+    let mut ranges: PortRanges = Vec::new();
     for port in ports {
         match ranges.last_mut() {
             Some((_, high)) if high.checked_add(1) == Some(port) => *high = port,

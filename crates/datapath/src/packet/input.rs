@@ -1,0 +1,177 @@
+//! What a frame in the ring means: its bytes, whole, and what came beside them.
+
+use std::io;
+use std::net::Ipv4Addr;
+use std::os::fd::{AsRawFd, BorrowedFd};
+
+use mcr_wire::ethernet::{self, TPID_8021Q};
+use mcr_wire::{ChecksumState, Datagram, Destination, DropReason, FrameMeta, Reject, VlanTag};
+
+use super::ring::Frame;
+use super::run::HEADER_BYTES;
+use super::virtio::{Segmentation, VirtioHeader};
+
+/// Frames larger than a slot that are held at once; the round ends when they are used up.
+const MAX_OVERSIZE: usize = 16;
+/// Virtio header, Ethernet header with one tag, and the largest IP packet, rounded up.
+const OVERSIZE_BYTES: usize = 65_600;
+
+/// A frame that is not relayed, with a name for it.
+pub(super) struct Refused {
+    pub(super) reason: DropReason,
+    /// Where it was sent, if that can be read.
+    pub(super) destination: Option<Destination>,
+    /// Who sent it, if that can be trusted.
+    pub(super) source: Option<Ipv4Addr>,
+    pub(super) packets: u64,
+    pub(super) ip_bytes: u64,
+}
+
+impl Refused {
+    /// A frame that could be read, but is not wanted.
+    pub(super) fn datagram(reason: DropReason, datagram: &Datagram<'_>) -> Self {
+        Self {
+            reason,
+            destination: Some(datagram.destination),
+            source: Some(*datagram.source.ip()),
+            packets: datagram.packets(),
+            ip_bytes: datagram.ip_bytes(),
+        }
+    }
+
+    /// A frame that could not be read. Its size is told from its length, and so includes what padding
+    /// there may be.
+    fn unreadable(reason: DropReason, destination: Option<Destination>, frame: &Frame<'_>) -> Self {
+        let ip_bytes = (frame.frame_bytes as usize).saturating_sub(ethernet::HEADER_BYTES);
+        let packets = match frame.virtio.segmentation() {
+            Segmentation::Udp(bytes) => ip_bytes.saturating_sub(HEADER_BYTES).div_ceil(bytes.get().into()).max(1),
+            Segmentation::Whole | Segmentation::Other => 1,
+        };
+        Self {
+            reason,
+            destination,
+            source: None,
+            packets: packets as u64,
+            ip_bytes: (ip_bytes + (packets - 1) * HEADER_BYTES) as u64,
+        }
+    }
+}
+
+/// Reads a frame, whose bytes are whole or the beginning of it. `Err(None)`: not ours, left alone.
+pub(super) fn read<'a>(frame: &Frame<'_>, bytes: &'a [u8]) -> Result<Datagram<'a>, Option<Refused>> {
+    let segmentation = frame.virtio.segmentation();
+    let segment_bytes = match segmentation {
+        Segmentation::Udp(bytes) => Some(bytes),
+        Segmentation::Whole | Segmentation::Other => None,
+    };
+    let meta = FrameMeta { vlan: vlan(frame), checksum: checksum(frame.status), segment_bytes };
+    match mcr_wire::parse(bytes, &meta) {
+        Ok(datagram) if segmentation == Segmentation::Other => {
+            Err(Some(Refused::datagram(DropReason::GsoUnsupported, &datagram)))
+        }
+        Ok(datagram) => Ok(datagram),
+        Err(Reject::NotOurs) => Err(None),
+        Err(Reject::Drop { reason, destination, .. }) => {
+            let lost = bytes.len() < frame.frame_bytes as usize;
+            // The rest of it did not fit into the socket's queue: it was lost here, not on the wire.
+            let reason = if lost { DropReason::RingFull } else { reason };
+            Err(Some(Refused::unreadable(reason, destination, frame)))
+        }
+    }
+}
+
+/// The tag that the kernel took out of the frame.
+fn vlan(frame: &Frame<'_>) -> Option<VlanTag> {
+    if frame.status & libc::TP_STATUS_VLAN_VALID == 0 {
+        return None;
+    }
+    let known = frame.status & libc::TP_STATUS_VLAN_TPID_VALID != 0;
+    Some(VlanTag { tpid: if known { frame.vlan_tpid } else { TPID_8021Q }, tci: frame.vlan_tci })
+}
+
+fn checksum(status: u32) -> ChecksumState {
+    if status & libc::TP_STATUS_CSUMNOTREADY != 0 {
+        ChecksumState::Partial
+    } else if status & libc::TP_STATUS_CSUM_VALID != 0 {
+        ChecksumState::Valid
+    } else {
+        ChecksumState::Unknown
+    }
+}
+
+/// Room for frames that are larger than a slot, which the kernel hands over through the socket's
+/// queue, in the order of their slots (`af_packet.c: tpacket_rcv`, `copy_skb`).
+///
+/// Made when the first one arrives: most inputs never see one.
+pub(super) struct Oversize {
+    buffers: Vec<Box<[u8]>>,
+    used: usize,
+}
+
+impl Oversize {
+    pub(super) fn new() -> Self {
+        Self { buffers: Vec::with_capacity(MAX_OVERSIZE), used: 0 }
+    }
+
+    pub(super) fn is_full(&self) -> bool {
+        self.used == MAX_OVERSIZE
+    }
+
+    /// Forgets what was fetched.
+    pub(super) fn clear(&mut self) {
+        self.used = 0;
+    }
+
+    /// Fetches the whole of a frame of which the ring has the beginning. `None` when the kernel did
+    /// not keep it. What was fetched stays in place until [`Oversize::clear`].
+    pub(super) fn fetch(&mut self, socket: BorrowedFd<'_>, frame: &Frame<'_>) -> Option<&[u8]> {
+        if frame.status & libc::TP_STATUS_COPY == 0 || self.is_full() {
+            return None;
+        }
+        if self.buffers.len() == self.used {
+            self.buffers.push(vec![0; OVERSIZE_BYTES].into_boxed_slice());
+        }
+        let buffer = &mut self.buffers[self.used];
+        let wanted = frame.frame_bytes as usize;
+        loop {
+            let received = receive(socket, buffer)?;
+            let start = size_of::<VirtioHeader>();
+            // A reader that was killed may have left copies behind whose slots are gone.
+            let is_ours =
+                received == start + wanted && buffer.get(start..).is_some_and(|bytes| bytes.starts_with(frame.bytes));
+            if is_ours {
+                self.used += 1;
+                return self.buffers[self.used - 1].get(start..start + wanted);
+            }
+        }
+    }
+}
+
+/// Takes one frame out of the socket's own queue and throws it away. Whether there was one.
+pub(super) fn discard_copy(socket: BorrowedFd<'_>) -> bool {
+    receive(socket, &mut [0; 64]).is_some()
+}
+
+/// One frame from the socket's own queue, behind its virtio header; its length, or `None` when
+/// there is none.
+fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> Option<usize> {
+    loop {
+        // SAFETY: the pointer and the length describe `buffer`, which outlives the call.
+        let received = unsafe {
+            libc::recv(
+                socket.as_raw_fd(),
+                buffer.as_mut_ptr().cast(),
+                buffer.len(),
+                libc::MSG_DONTWAIT | libc::MSG_TRUNC,
+            )
+        };
+        match usize::try_from(received) {
+            Ok(length) => return Some(length),
+            Err(_) => match io::Error::last_os_error().raw_os_error() {
+                // The call also reports that the interface went down, once.
+                Some(libc::EINTR | libc::ENETDOWN) => {}
+                _ => return None,
+            },
+        }
+    }
+}

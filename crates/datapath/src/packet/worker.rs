@@ -1,0 +1,144 @@
+//! The thread of an input: ring in, sockets out.
+//!
+//! It works in rounds: gather what is ready, send it, give the slots back. It waits only when the
+//! ring is empty, without a timer: a lone packet leaves at once, and a backlog makes its own
+//! batches. Slots are given back after their payloads were sent, since the kernel reads those
+//! straight from the ring.
+
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+
+use mcr_wire::DropReason;
+
+use super::forward::Forwarder;
+use super::mailbox::Mailbox;
+use super::ring::{Ring, RingGeometry};
+use super::wait::{self, Waiter};
+use crate::counters::InputCounters;
+use crate::table::{CompiledTable, InputTable};
+
+pub use super::mailbox::WorkerGone;
+
+/// A running worker. Dropping it ends the thread after the round it is in; the ring stays as it
+/// is, for the next worker.
+#[derive(Debug)]
+pub struct InputWorker {
+    mailbox: Arc<Mailbox>,
+    socket: Arc<OwnedFd>,
+    counters: Arc<InputCounters>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl InputWorker {
+    /// Starts the worker of a ring by [`open_input`](super::open_input), with an empty table. A
+    /// ring that another worker used, in this process or another, is taken on where that one left it,
+    /// also after it was killed. Only one worker may use a ring at a time.
+    ///
+    /// `name` is the thread's; the kernel shows its first 15 bytes.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` when the ring is not of this geometry; what `mmap`, `eventfd` and the start of
+    /// a thread may say.
+    pub fn start(name: &str, ring: OwnedFd, geometry: RingGeometry, counters: Arc<InputCounters>) -> io::Result<Self> {
+        let socket = Arc::new(ring);
+        let ring = Ring::map(Arc::clone(&socket), geometry)?;
+        let mailbox = Arc::new(Mailbox::new()?);
+        let worker = Worker {
+            waiter: Waiter::default(),
+            forwarder: Forwarder::new(Arc::clone(&counters)),
+            table: Box::default(),
+            ring,
+            mailbox: Arc::clone(&mailbox),
+            counters: Arc::clone(&counters),
+        };
+        let thread = thread::Builder::new().name(name.to_owned()).spawn(move || worker.run())?;
+        Ok(Self { mailbox, socket, counters, thread: Some(thread) })
+    }
+
+    /// Replaces the table. On return every later frame is looked up in the new one, and no
+    /// send by the old one is under way.
+    ///
+    /// # Errors
+    ///
+    /// [`WorkerGone`] when the thread has ended, which it does by itself only after a panic.
+    pub fn install(&self, table: InputTable) -> Result<(), WorkerGone> {
+        // Compiled here and dropped here: the worker only swaps two pointers.
+        self.mailbox.exchange(Box::new(CompiledTable::new(table))).map(drop)
+    }
+
+    /// Adds what the kernel dropped since the last call, because the ring was full, to the input's
+    /// `ring_full`. The worker does so itself when it sees that frames are missing; this is for
+    /// a reader who wants the books up to date.
+    pub fn poll_statistics(&self) {
+        count_ring_drops(&self.socket, &self.counters);
+    }
+
+    /// Whether the thread is there to move packets.
+    #[must_use]
+    pub fn is_running(&self) -> bool {
+        self.thread.as_ref().is_some_and(|thread| !thread.is_finished())
+    }
+}
+
+impl Drop for InputWorker {
+    fn drop(&mut self) {
+        self.mailbox.stop();
+        if let Some(thread) = self.thread.take() {
+            // A panic of the worker was reported by its hook; there is nothing to add.
+            let _ = thread.join();
+        }
+        self.poll_statistics();
+    }
+}
+
+/// What the thread owns.
+struct Worker {
+    // The forwarder points into the ring between `gather` and `send`; both are here to stay.
+    forwarder: Forwarder,
+    table: Box<CompiledTable>,
+    waiter: Waiter,
+    ring: Ring,
+    mailbox: Arc<Mailbox>,
+    counters: Arc<InputCounters>,
+}
+
+impl Worker {
+    fn run(mut self) {
+        let mailbox = Arc::clone(&self.mailbox);
+        let _farewell = mailbox.farewell();
+        while !mailbox.is_stopped() {
+            mailbox.collect(&mut self.table, |table| self.forwarder.prepare(table));
+            if self.round() == 0 {
+                self.waiter.wait(&mut self.ring, mailbox.wake_up());
+            } else {
+                self.waiter.progressed();
+            }
+        }
+    }
+
+    /// Moves what is ready, up to a round's worth; how many slots that were.
+    fn round(&mut self) -> u32 {
+        let gathered = self.forwarder.gather(&self.ring, &self.table);
+        if gathered.slots == 0 {
+            return 0;
+        }
+        self.forwarder.send(&self.table);
+        self.ring.release(gathered.slots);
+        if gathered.losing {
+            count_ring_drops(self.ring.shared_socket(), &self.counters);
+        }
+        gathered.slots
+    }
+}
+
+/// Reads and resets the kernel's count of frames that found the ring full.
+fn count_ring_drops(socket: &OwnedFd, counters: &InputCounters) {
+    let mut statistics = libc::tpacket_stats { tp_packets: 0, tp_drops: 0 };
+    let read = wait::get_option(socket.as_raw_fd(), libc::SOL_PACKET, libc::PACKET_STATISTICS, &mut statistics);
+    if read.is_ok() && statistics.tp_drops > 0 {
+        counters.count_dropped(DropReason::RingFull, statistics.tp_drops.into());
+    }
+}
