@@ -46,6 +46,9 @@ pub enum Offload {
     Gather,
     /// Gather received UDP that is only passing through (`rx-udp-gro-forwarding`): brings super-frames to packet sockets.
     GatherForwardedUdp,
+    /// Cut TCP streams on sending (`tso`). Off, on a veth, it lets the peer's NAPI take what is sent: see
+    /// [`Interface::queue_at_peer`].
+    SegmentTcp,
     /// Cut UDP super-frames on sending (`tx-udp-segmentation`).
     SegmentUdp,
 }
@@ -192,6 +195,7 @@ impl Interface {
             Offload::SendChecksum => "tx",
             Offload::Gather => "gro",
             Offload::GatherForwardedUdp => "rx-udp-gro-forwarding",
+            Offload::SegmentTcp => "tso",
             Offload::SegmentUdp => "tx-udp-segmentation",
         };
         let state = match switch {
@@ -199,6 +203,14 @@ impl Interface {
             Switch::Off => "off",
         };
         self.namespace.output("ethtool", &["-K", &self.name(), feature, state]);
+    }
+
+    /// Hands what is sent to the peer's own queue and its gathering, rather than to the backlog of 1,000 packets that all of a
+    /// CPU's interfaces share. A veth does that for a peer with gathering on only while TCP segmentation is off here
+    /// (`veth_skb_is_eligible_for_gro` in drivers/net/veth.c). Frames that came that way have had their checksum looked at.
+    #[track_caller]
+    pub fn queue_at_peer(&self) {
+        self.offload(Offload::SegmentTcp, Switch::Off);
     }
 
     #[track_caller]

@@ -9,9 +9,14 @@
 mod deadline;
 mod frame;
 mod interface;
+pub mod kernel;
 mod namespace;
 pub mod payload;
+mod raw;
+mod receiver;
 mod requirement;
+mod sender;
+mod socket;
 mod topology;
 mod veth;
 
@@ -19,5 +24,8 @@ pub use deadline::{wait_for_state, wait_until};
 pub use frame::{Checksum, ETHERNET_BYTES, Frame, Seen, Tag, UDP_BYTES};
 pub use interface::{Interface, Mac, Offload, Switch};
 pub use namespace::Namespace;
+pub use raw::{ChecksumStatus, RawReceiver, RawSender, Received};
+pub use receiver::{Receiver, Tally};
+pub use sender::{Sender, Sending, Sent};
 pub use topology::{DEVICE, Lan, Topology};
 pub use veth::{Bridge, Snooping, Veth};

@@ -102,6 +102,8 @@ impl Lan {
     fn new(relay: &Namespace, number: u8) -> Lan {
         let namespace = strict_host(&format!("lan{number}"));
         let cable = Veth::between(relay, &format!("lan{number}"), &namespace, "eth0");
+        // Many copies of a burst, one to each lan, would overflow the one backlog that they share otherwise.
+        cable.near().queue_at_peer();
         let lan = Lan { namespace, cable, number };
         lan.relay_side().add_address(&format!("{}/24", lan.relay_address()));
         lan.host_side().add_address(&format!("{}/24", lan.host_address()));

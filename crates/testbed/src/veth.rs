@@ -11,8 +11,8 @@ pub struct Veth {
 }
 
 impl Veth {
-    /// Lays a cable, both ends up, with receive gathering (and so NAPI) on at both: without NAPI a burst of more than the 1,000
-    /// packets of a CPU's backlog (`net.core.netdev_max_backlog`) is lost in the wire, and no fault of what is tested.
+    /// Lays a cable, both ends up, with receive gathering (and so NAPI, which redirecting XDP programs need) on at both.
+    /// Whether ordinary sending uses it is decided by [`Interface::queue_at_peer`].
     ///
     /// # Panics
     /// When a name is taken.
@@ -44,7 +44,7 @@ impl Veth {
         self.far.set_mtu(mtu_bytes);
     }
 
-    /// Finishing of checksums and cutting of UDP super-frames by the device, at both ends. Off: frames travel as on a real wire,
+    /// Finishing of checksums, and with it cutting of super-frames, by the device, at both ends. Off: frames travel as on a real wire,
     /// with finished checksums; on (as made): local senders leave a partial checksum in them.
     #[track_caller]
     pub fn offload_sending(&self, switch: Switch) {
