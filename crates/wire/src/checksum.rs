@@ -17,15 +17,14 @@ impl Sum {
     pub fn add_bytes(self, bytes: &[u8]) -> Self {
         let (words, tail) = bytes.as_chunks::<8>();
         let (blocks, words) = words.as_chunks::<LANES>();
-        let mut sum = self.0 + sum_of_blocks(blocks);
+        let mut sum = self.0;
+        if !blocks.is_empty() {
+            sum += sum_of_blocks(blocks);
+        }
         for word in words {
             sum += halves(u64::from_ne_bytes(*word));
         }
-        let mut last = [0; 8];
-        for (to, from) in last.iter_mut().zip(tail) {
-            *to = *from;
-        }
-        Self(sum + halves(u64::from_ne_bytes(last)))
+        Self(sum + sum_of_tail(tail))
     }
 
     /// Adds one 16-bit word given in host byte order.
@@ -59,8 +58,9 @@ impl Sum {
     }
 }
 
-/// Words of 64 bits that are added side by side: as many as the widest vectors of today take in two steps.
-const LANES: usize = 8;
+/// Words of 64 bits that are added side by side. 1,250 bytes took 24 ns with 4, 38 ns with 8 and 33 ns with 16: more
+/// do not fit the sixteen vector registers of every x86-64, next to their upper halves.
+const LANES: usize = 4;
 
 /// Adds blocks without a carry chain, so that the compiler can vectorise it: per lane, `all` wraps and `high` collects
 /// the upper halves. The lower halves are then `all - high * 2^32` exactly, as long as a lane has fewer than 2^32
@@ -76,6 +76,24 @@ fn sum_of_blocks(blocks: &[[[u8; 8]; LANES]]) -> u64 {
         }
     }
     all.iter().zip(&high).map(|(all, high)| halves(all.wrapping_sub(high << 32)) + halves(*high)).sum()
+}
+
+/// Adds what is left of eight bytes, without a loop: headers are short, and a loop would cost more than their sum.
+#[inline]
+fn sum_of_tail(mut tail: &[u8]) -> u64 {
+    let mut sum = 0;
+    if let Some((four, rest)) = tail.split_first_chunk() {
+        sum += u64::from(u32::from_ne_bytes(*four));
+        tail = rest;
+    }
+    if let Some((two, rest)) = tail.split_first_chunk() {
+        sum += u64::from(u16::from_ne_bytes(*two));
+        tail = rest;
+    }
+    if let [last] = tail {
+        sum += u64::from(u16::from_ne_bytes([*last, 0]));
+    }
+    sum
 }
 
 /// The two halves of a word, added: the same ones' complement sum in half the bits.

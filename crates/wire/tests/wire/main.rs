@@ -1,0 +1,5 @@
+//! The wire crate from outside: its verdicts on frames that other code made, and what other code reads of its own.
+
+mod frames;
+mod rewrite;
+mod verdicts;
