@@ -6,12 +6,14 @@
 //!
 //! Nothing here uses the product's own packet code, so that a test does not check that code against itself.
 
+mod capture;
 mod deadline;
 mod frame;
 mod interface;
 pub mod kernel;
 mod namespace;
 pub mod payload;
+mod process;
 mod raw;
 mod receiver;
 mod requirement;
@@ -20,10 +22,12 @@ mod socket;
 mod topology;
 mod veth;
 
+pub use capture::{Capture, CapturedPacket, NotACapture};
 pub use deadline::{wait_for_state, wait_until};
 pub use frame::{Checksum, ETHERNET_BYTES, Frame, Seen, Tag, UDP_BYTES};
 pub use interface::{Interface, Mac, Offload, Switch};
 pub use namespace::Namespace;
+pub use process::{Process, Signal, program};
 pub use raw::{ChecksumStatus, RawReceiver, RawSender, Received};
 pub use receiver::{Receiver, Tally};
 pub use sender::{Sender, Sending, Sent};
