@@ -98,16 +98,15 @@ impl Mailbox {
         self.stopped.load(Ordering::Acquire)
     }
 
-    /// The worker's side: takes a table that waits, after `prepare` has seen it.
+    /// The worker's side: takes a table that waits, after `prepare` has seen it; whether there was
+    /// one.
     #[inline]
-    pub(super) fn collect(&self, table: &mut Box<CompiledTable>, prepare: impl FnOnce(&CompiledTable)) {
-        if self.pending.load(Ordering::Acquire) {
-            self.collect_pending(table, prepare);
-        }
+    pub(super) fn collect(&self, table: &mut Box<CompiledTable>, prepare: impl FnOnce(&CompiledTable)) -> bool {
+        self.pending.load(Ordering::Acquire) && self.collect_pending(table, prepare)
     }
 
     #[cold]
-    fn collect_pending(&self, table: &mut Box<CompiledTable>, prepare: impl FnOnce(&CompiledTable)) {
+    fn collect_pending(&self, table: &mut Box<CompiledTable>, prepare: impl FnOnce(&CompiledTable)) -> bool {
         let mut slot = self.slot();
         self.pending.store(false, Ordering::Release);
         match std::mem::replace(&mut *slot, Slot::Empty) {
@@ -115,8 +114,12 @@ impl Mailbox {
                 prepare(&new);
                 *slot = Slot::Old(std::mem::replace(table, new));
                 self.changed.notify_all();
+                true
             }
-            other => *slot = other,
+            other => {
+                *slot = other;
+                false
+            }
         }
     }
 

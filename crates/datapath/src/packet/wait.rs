@@ -49,6 +49,12 @@ impl Waiter {
     }
 }
 
+/// Sleeps until the worker is called, whatever happens in the ring.
+pub(super) fn until_called(wake_up: BorrowedFd<'_>) {
+    poll(&mut [watch(wake_up.as_raw_fd())], -1);
+    clear_event(wake_up);
+}
+
 /// The kernel says that there is something to read, and the next slot is empty: either the queue
 /// of oversize frames has some that belong to no slot, or the worker looks at the wrong slot.
 fn find_place(ring: &mut Ring, wake_up: BorrowedFd<'_>) {

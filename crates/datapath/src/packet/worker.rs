@@ -32,9 +32,10 @@ pub struct InputWorker {
 }
 
 impl InputWorker {
-    /// Starts the worker of a ring by [`open_input`](super::open_input), with an empty table. A
-    /// ring that another worker used, in this process or another, is taken on where that one left it,
-    /// also after it was killed. Only one worker may use a ring at a time.
+    /// Starts the worker of a ring by [`open_input`](super::open_input). It leaves the ring alone
+    /// until [`install`](Self::install) has told it what to do with the frames. A ring that another
+    /// worker used, in this process or another, is taken on where that one left it, also after it
+    /// was killed. Only one worker may use a ring at a time.
     ///
     /// `name` is the thread's; the kernel shows its first 15 bytes.
     ///
@@ -109,14 +110,24 @@ impl Worker {
     fn run(mut self) {
         let mailbox = Arc::clone(&self.mailbox);
         let _farewell = mailbox.farewell();
+        // A ring that is taken over may hold frames already: without a table they would be lost.
+        while !mailbox.is_stopped() && !self.collect_table() {
+            wait::until_called(mailbox.wake_up());
+        }
         while !mailbox.is_stopped() {
-            mailbox.collect(&mut self.table, |table| self.forwarder.prepare(table));
+            self.collect_table();
             if self.round() == 0 {
                 self.waiter.wait(&mut self.ring, mailbox.wake_up());
             } else {
                 self.waiter.progressed();
             }
         }
+    }
+
+    /// Takes a new table if there is one; whether there was.
+    #[inline]
+    fn collect_table(&mut self) -> bool {
+        self.mailbox.collect(&mut self.table, |table| self.forwarder.prepare(table))
     }
 
     /// Moves what is ready, up to a round's worth; how many slots that were.

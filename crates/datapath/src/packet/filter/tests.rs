@@ -1,1 +1,232 @@
+//! The compiled programs, run by an interpreter of classic BPF over frames.
 
+use std::collections::HashSet;
+
+use proptest::prelude::*;
+
+use super::*;
+
+/// What the kernel's interpreter does (`net/core/filter.c`), for the instructions that are used.
+/// Panics where the kernel's checker would refuse the program.
+fn run(program: &[FilterInstruction], frame: &[u8]) -> u32 {
+    let (mut a, mut x, mut memory, mut pc) = (0_u32, 0_u32, [None; 16], 0_usize);
+    loop {
+        let FilterInstruction { code, jt, jf, k } = program[pc];
+        let code = u32::from(code);
+        pc += 1;
+        let load = |at: usize, bytes: usize| -> Option<u32> {
+            let bytes = frame.get(at..at + bytes)?;
+            Some(bytes.iter().fold(0, |value, &byte| value << 8 | u32::from(byte)))
+        };
+        let size = match code & 0x18 {
+            libc::BPF_W => 4,
+            libc::BPF_H => 2,
+            _ => 1,
+        };
+        let operand = if code & 0x08 == libc::BPF_X { x } else { k };
+        match code & 0x07 {
+            libc::BPF_RET => return k,
+            libc::BPF_LDX => x = k,
+            libc::BPF_ST => memory[k as usize] = Some(a),
+            libc::BPF_MISC if code & 0xf8 == libc::BPF_TAX => x = a,
+            libc::BPF_MISC => a = x,
+            libc::BPF_LD => match code & 0xe0 {
+                libc::BPF_IMM => a = k,
+                libc::BPF_MEM => a = memory[k as usize].expect("stored before it is loaded"),
+                mode => {
+                    let base = if mode == libc::BPF_IND { x as usize } else { 0 };
+                    let Some(value) = load(base + k as usize, size) else { return 0 };
+                    a = value;
+                }
+            },
+            libc::BPF_ALU => match code & 0xf0 {
+                libc::BPF_AND => a &= operand,
+                libc::BPF_LSH => a <<= operand,
+                libc::BPF_ADD => a = a.wrapping_add(operand),
+                other => panic!("arithmetic {other:#x}"),
+            },
+            libc::BPF_JMP => {
+                let taken = match code & 0xf0 {
+                    libc::BPF_JA => {
+                        pc += k as usize;
+                        continue;
+                    }
+                    libc::BPF_JEQ => a == operand,
+                    libc::BPF_JGE => a >= operand,
+                    libc::BPF_JSET => a & operand != 0,
+                    other => panic!("jump {other:#x}"),
+                };
+                pc += usize::from(if taken { jt } else { jf });
+            }
+            class => panic!("class {class}"),
+        }
+    }
+}
+
+/// Where and how a frame of [`frame`] differs from the plainest one.
+#[derive(Clone, Copy, Debug, Default)]
+struct Shape {
+    tag: Option<u16>,
+    option_words: u8,
+    fragment: u16,
+    protocol: Option<u8>,
+}
+
+fn frame(address: Ipv4Addr, port: u16, shape: Shape) -> Vec<u8> {
+    let mut frame = vec![0x02; 12];
+    if let Some(protocol) = shape.tag {
+        frame.extend(protocol.to_be_bytes());
+        frame.extend([0x20, 0x64]);
+    }
+    frame.extend([0x08, 0x00, 0x45 + shape.option_words, 0, 0, 0, 0, 0]);
+    frame.extend(shape.fragment.to_be_bytes());
+    frame.extend([1, shape.protocol.unwrap_or(17), 0, 0, 192, 168, 168, 55]);
+    frame.extend(address.octets());
+    frame.extend(vec![1; usize::from(shape.option_words) * 4]);
+    frame.extend([0x12, 0x34]);
+    frame.extend(port.to_be_bytes());
+    frame.extend([0; 12]);
+    frame
+}
+
+fn accepts(program: &[FilterInstruction], address: Ipv4Addr, port: u16) -> bool {
+    run(program, &frame(address, port, Shape::default())) != 0
+}
+
+/// `count` addresses spread over 239.0.0.0/8, each with a port of its own.
+fn spread(count: u32) -> Vec<(Ipv4Addr, u16)> {
+    (0..count)
+        .map(|n| (Ipv4Addr::from(0xef00_0000 + (n.wrapping_mul(0x9e37_79b1) >> 8)), 1_024 + (n * 7 % 60_000) as u16))
+        .collect()
+}
+
+#[test]
+fn every_destination_passes_at_every_number_of_them() {
+    for count in [1, 2, 100, 1_000, 20_000] {
+        let destinations = spread(count);
+        let program = compile(&destinations);
+        assert!(program.len() <= MAX_INSTRUCTIONS, "{count}: {}", program.len());
+        for &(address, port) in &destinations {
+            assert!(accepts(&program, address, port), "{address}:{port} of {count}");
+        }
+        assert!(!accepts(&program, Ipv4Addr::new(10, 0, 0, 1), 5_001));
+        assert!(!accepts(&program, Ipv4Addr::new(255, 255, 255, 255), 5_001));
+    }
+}
+
+#[test]
+fn nothing_else_passes_while_the_program_is_exact() {
+    let destinations = spread(100);
+    let program = compile(&destinations);
+    let wanted: HashSet<_> = destinations.iter().copied().collect();
+    for &(address, port) in &destinations {
+        for near in [
+            (address, port.wrapping_add(1)),
+            (address, port - 1),
+            (Ipv4Addr::from(u32::from(address) + 1), port),
+            (Ipv4Addr::from(u32::from(address) - 1), port),
+        ] {
+            assert_eq!(accepts(&program, near.0, near.1), wanted.contains(&near), "{near:?}");
+        }
+    }
+}
+
+#[test]
+fn a_thousand_groups_with_one_port_stay_exact() {
+    let destinations: Vec<_> = spread(1_000).into_iter().map(|(address, _)| (address, 5_001)).collect();
+    let program = compile(&destinations);
+    for &(address, _) in &destinations {
+        assert!(accepts(&program, address, 5_001));
+        assert!(!accepts(&program, address, 5_002));
+    }
+}
+
+#[test]
+fn tags_options_and_fragments_are_read() {
+    let (address, port) = (Ipv4Addr::new(239, 1, 1, 1), 5_001);
+    let program = compile(&[(address, port)]);
+    let passes = |port, shape| run(&program, &frame(address, port, shape)) != 0;
+    for tag in [None, Some(0x8100), Some(0x88a8)] {
+        for option_words in [0, 1, 10] {
+            let shape = Shape { tag, option_words, ..Shape::default() };
+            assert!(passes(port, shape), "{shape:?}");
+            assert!(!passes(port + 1, shape), "{shape:?}");
+            assert!(!passes(port, Shape { protocol: Some(6), ..shape }), "TCP, {shape:?}");
+            // A first fragment has ports; later ones have none and pass by their address.
+            assert!(passes(port, Shape { fragment: 0x2000, ..shape }), "{shape:?}");
+            assert!(!passes(port + 1, Shape { fragment: 0x2000, ..shape }), "{shape:?}");
+            assert!(passes(port + 1, Shape { fragment: 0x00b9, ..shape }), "{shape:?}");
+        }
+    }
+    let elsewhere = frame(Ipv4Addr::new(239, 1, 1, 2), port, Shape { fragment: 1, ..Shape::default() });
+    assert_eq!(run(&program, &elsewhere), 0);
+}
+
+#[test]
+fn short_frames_and_other_protocols_are_refused() {
+    let (address, port) = (Ipv4Addr::new(239, 1, 1, 1), 5_001);
+    let program = compile(&[(address, port)]);
+    let whole = frame(address, port, Shape::default());
+    for length in 0..38 {
+        assert_eq!(run(&program, &whole[..length]), 0, "{length} bytes");
+    }
+    assert_ne!(run(&program, &whole[..38]), 0);
+    for ethertype in [[0x86, 0xdd], [0x08, 0x06]] {
+        let mut other = whole.clone();
+        other[12..14].copy_from_slice(&ethertype);
+        assert_eq!(run(&program, &other), 0);
+    }
+}
+
+#[test]
+fn no_destination_means_no_frame() {
+    assert_eq!(compile(&[]), drop_all());
+    assert_eq!(run(&drop_all(), &[0; 64]), 0);
+    assert_ne!(run(&accept_all(), &[0; 64]), 0);
+}
+
+#[test]
+fn ends_of_the_address_and_port_space() {
+    let edges = [Ipv4Addr::new(0, 0, 0, 0), Ipv4Addr::new(255, 255, 255, 255)];
+    let destinations: Vec<_> =
+        edges.iter().flat_map(|&address| [0, 1, 65_534, 65_535].map(|port| (address, port))).collect();
+    let program = compile(&destinations);
+    for &(address, port) in &destinations {
+        assert!(accepts(&program, address, port), "{address}:{port}");
+        assert!(!accepts(&program, address, 2));
+        assert_ne!(run(&program, &frame(address, 2, Shape { fragment: 1, ..Shape::default() })), 0);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+
+    /// Few addresses and ports close together, so that stretches touch, join and repeat.
+    #[test]
+    fn exact_when_it_fits(destinations in prop::collection::vec((0_u32..40, 0_u16..20), 1..150)) {
+        let destinations: Vec<_> =
+            destinations.iter().map(|&(a, p)| (Ipv4Addr::from(0xefff_ffe0 + a), 65_516 + p)).collect();
+        let wanted: HashSet<_> = destinations.iter().copied().collect();
+        let program = compile(&destinations);
+        prop_assert!(program.len() <= MAX_INSTRUCTIONS);
+        for address in 0xefff_ffdf_u32..0xf000_000a {
+            for port in 65_515..=65_535 {
+                let destination = (Ipv4Addr::from(address), port);
+                prop_assert_eq!(accepts(&program, destination.0, destination.1), wanted.contains(&destination));
+            }
+        }
+    }
+
+    #[test]
+    fn never_refuses_a_wanted_one(
+        destinations in prop::collection::vec((any::<u32>(), any::<u16>()), 1..400),
+        limit in 0_usize..1_000,
+    ) {
+        let destinations: Vec<_> = destinations.into_iter().map(|(a, p)| (Ipv4Addr::from(a), p)).collect();
+        let program = compile_within(&destinations, limit);
+        prop_assert!(program.len() <= limit.max(64));
+        for (address, port) in destinations {
+            prop_assert!(accepts(&program, address, port));
+        }
+    }
+}
