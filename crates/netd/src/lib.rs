@@ -1,1 +1,31 @@
-//! The privileged keeper of MCR and its protocol.
+//! The keeper: the one privileged part of MCR. It opens packet sockets, joins groups and keeps
+//! neighbour entries for the daemon, which itself has no capability at all.
+//!
+//! The keeper reads no packet and no configuration of relays. It takes a dozen fixed requests
+//! (`protocol`), checks each against the administrator's policy ([`PolicyChoice`]), and holds what it made
+//! until the daemon gives it back, so that a daemon that crashed finds all of it again.
+//!
+//! The daemon's side is [`Keeper`]; the program `mcr-netd` is [`serve`].
+
+pub mod privileges;
+
+mod channel;
+mod client;
+mod holdings;
+mod interface;
+mod listener;
+mod membership;
+mod neighbour;
+mod policy;
+mod protocol;
+mod service;
+mod socket_path;
+
+pub use client::{Held, HeldInput, HeldMembership, Keeper, KeeperError, KeeperErrorKind, SpawnMode};
+pub use listener::ListenError;
+pub use policy::{DEFAULT_POLICY_PATH, PolicyChoice, PolicyError};
+pub use protocol::FailureKind;
+pub use service::{Door, ServeError, ServeOptions, WhenReleased, serve};
+
+/// Where the keeper listens when nothing else is said.
+pub const DEFAULT_SOCKET_PATH: &str = "/run/mcr/netd.sock";

@@ -1,2 +1,75 @@
-//! The keeper.
-fn main() {}
+//! `mcr-netd`: the keeper as a program.
+
+use std::os::fd::RawFd;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Parser;
+use mcr_netd::{DEFAULT_SOCKET_PATH, Door, PolicyChoice, ServeError, ServeOptions, WhenReleased, serve};
+
+/// The privileged keeper of MCR: opens packet sockets, joins groups and keeps neighbours for the
+/// daemon, and holds them while the daemon restarts.
+///
+/// It works with CAP_NET_RAW and CAP_NET_ADMIN only and gives up every other capability at start.
+#[derive(Debug, Parser)]
+#[command(name = "mcr-netd", version)]
+struct Arguments {
+    /// Listen on this socket [default: /run/mcr/netd.sock, unless --fd is given]
+    #[arg(long, value_name = "PATH")]
+    socket: Option<PathBuf>,
+
+    /// Serve the connection inherited as this descriptor; without --socket, end with it
+    #[arg(long, value_name = "NUMBER")]
+    fd: Option<RawFd>,
+
+    /// Read the policy from this file [default: /etc/mcr/policy.toml, if there is one]
+    #[arg(long, value_name = "FILE")]
+    policy: Option<PathBuf>,
+
+    /// Allow this interface as an input, instead of what the policy says; `*` and `?` are wildcards; may be repeated
+    #[arg(long, value_name = "NAME")]
+    allow_input: Vec<String>,
+
+    /// Allow this interface as an output, instead of what the policy says; may be repeated
+    #[arg(long, value_name = "NAME")]
+    allow_output: Vec<String>,
+
+    /// Let this user run the daemon, besides root
+    #[arg(long, value_name = "NAME")]
+    user: Option<String>,
+
+    /// End when the daemon has released everything
+    #[arg(long)]
+    end_on_release: bool,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let is_told = arguments.fd.is_some();
+    match serve(options(arguments)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // Who handed over a connection was told through it, and says so itself.
+            if !is_told || matches!(error, ServeError::Descriptor { .. }) {
+                eprintln!("mcr-netd: {error}");
+            }
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn options(arguments: Arguments) -> ServeOptions {
+    let Arguments { socket, fd, policy, allow_input, allow_output, user, end_on_release } = arguments;
+    let door = match (socket, fd) {
+        (None, None) => Door::Listening(PathBuf::from(DEFAULT_SOCKET_PATH)),
+        (Some(path), None) => Door::Listening(path),
+        (None, Some(fd)) => Door::Inherited(fd),
+        (Some(path), Some(fd)) => Door::ListeningWithFirst(path, fd),
+    };
+    ServeOptions {
+        door,
+        policy: PolicyChoice { file: policy, inputs: allow_input, outputs: allow_output },
+        user,
+        when_released: if end_on_release { WhenReleased::End } else { WhenReleased::Stay },
+    }
+}

@@ -1,0 +1,311 @@
+//! The daemon's side: one call per request, each answered or given up within five seconds.
+
+use std::fmt;
+use std::io;
+use std::net::IpAddr;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::time::Duration;
+
+use mcr_datapath::{FilterInstruction, RingGeometry};
+
+use self::spawn::Spawned;
+use crate::channel::{Channel, Patience, Received};
+use crate::protocol::{Item, Numbered, Reply, Request, VERSION};
+
+pub use self::error::{KeeperError, KeeperErrorKind};
+pub use self::spawn::SpawnMode;
+
+mod connect;
+mod error;
+mod spawn;
+
+/// How long a request may take: far more than any does, short enough that a stuck keeper is
+/// reported instead of hanging the daemon.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A connection to the keeper.
+pub struct Keeper {
+    channel: Channel,
+    sequence: u32,
+    process: Option<u32>,
+    /// The keeper that this process started for itself; dropped after the channel, whose end tells it to go.
+    _own: Option<Spawned>,
+}
+
+/// What the keeper holds.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Held {
+    /// The groups that are joined.
+    pub memberships: Vec<HeldMembership>,
+    /// The rings that are open.
+    pub inputs: Vec<HeldInput>,
+    /// The interfaces that are open for sending, by index.
+    pub outputs: Vec<u32>,
+    /// The neighbours that are kept resolved: interface and address.
+    pub neighbours: Vec<(u32, IpAddr)>,
+}
+
+/// A group that is joined.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HeldMembership {
+    /// The index of the interface.
+    pub interface: u32,
+    /// The group.
+    pub group: IpAddr,
+    /// The sources that are asked for, in order; empty: any.
+    pub sources: Vec<IpAddr>,
+}
+
+/// A ring that is open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HeldInput {
+    /// The index of the interface.
+    pub interface: u32,
+    /// How the ring is divided.
+    pub geometry: RingGeometry,
+}
+
+impl Keeper {
+    /// Connects to the keeper that listens at `path`.
+    ///
+    /// # Errors
+    /// [`KeeperError::is_nobody_there`] when none does; when it serves another daemon, or not us.
+    pub fn connect(path: &Path) -> Result<Self, KeeperError> {
+        let channel = connect::connect(path, REQUEST_TIMEOUT)?;
+        Self::greet(channel, None)
+    }
+
+    /// Starts a keeper and connects to it. It does not get the signals of this terminal.
+    ///
+    /// `program` names it; without, the environment variable `MCR_NETD` does; without that, it is
+    /// the `mcr-netd` beside this program, or the one in `PATH`.
+    ///
+    /// # Errors
+    /// When there is no such program, or it could not start; nothing is left behind then.
+    pub fn spawn(mode: &SpawnMode, program: Option<&Path>) -> Result<Self, KeeperError> {
+        let (channel, own) = spawn::spawn(mode, program)?;
+        channel
+            .set_timeout(REQUEST_TIMEOUT)
+            .map_err(|error| KeeperError::lost("preparing the connection to the keeper", &error))?;
+        Self::greet(channel, Some(own))
+    }
+
+    fn greet(channel: Channel, own: Option<Spawned>) -> Result<Self, KeeperError> {
+        let mut keeper = Self { channel, sequence: 0, process: None, _own: own };
+        match keeper.ask("greeting the keeper", &Request::Hello { version: VERSION })? {
+            (Reply::Welcome { version: VERSION, process }, _) => {
+                keeper.process = Some(process);
+                Ok(keeper)
+            }
+            (Reply::Welcome { version, .. }, _) => Err(KeeperError::other_version(version)),
+            (reply, _) => Err(KeeperError::unexpected(&reply)),
+        }
+    }
+
+    /// The keeper's process.
+    #[must_use]
+    pub fn pid(&self) -> Option<u32> {
+        self.process
+    }
+
+    /// Everything that the keeper holds. What belonged to interfaces that are gone is released.
+    ///
+    /// # Errors
+    /// When the keeper is gone or does not answer.
+    pub fn inventory(&mut self) -> Result<Held, KeeperError> {
+        let mut held = Held::default();
+        let mut start = 0;
+        loop {
+            match self.ask("asking what the keeper holds", &Request::Inventory { start })? {
+                (Reply::Held { next, items }, _) => {
+                    items.into_iter().for_each(|item| held.add(item));
+                    match next {
+                        0 => return Ok(held),
+                        // A keeper that does not advance would be asked forever.
+                        next if next <= start => return Err(KeeperError::malformed("the inventory repeats")),
+                        next => start = next,
+                    }
+                }
+                (reply, _) => return Err(KeeperError::unexpected(&reply)),
+            }
+        }
+    }
+
+    /// Opens the receiving side of an interface, or hands over the ring that is open already, whose
+    /// geometry may be another than the one asked for.
+    ///
+    /// # Errors
+    /// When the policy or the kernel refuses, or the keeper is gone.
+    pub fn open_input(
+        &mut self,
+        interface: u32,
+        geometry: &RingGeometry,
+    ) -> Result<(OwnedFd, RingGeometry), KeeperError> {
+        let request = Request::OpenInput { interface, geometry: *geometry };
+        match self.ask("opening an input", &request)? {
+            (Reply::Opened { geometry }, Some(ring)) => Ok((ring, geometry)),
+            (Reply::Opened { .. }, None) => Err(KeeperError::no_descriptor()),
+            (reply, _) => Err(KeeperError::unexpected(&reply)),
+        }
+    }
+
+    /// Replaces the filter of an open input.
+    ///
+    /// # Errors
+    /// When the input is not open, the kernel refuses the filter, or the keeper is gone.
+    pub fn set_filter(&mut self, interface: u32, instructions: &[FilterInstruction]) -> Result<(), KeeperError> {
+        if instructions.len() > crate::protocol::MAX_FILTER_INSTRUCTIONS {
+            return Err(KeeperError::filter_too_long(instructions.len()));
+        }
+        self.order("setting a filter", &Request::SetFilter { interface, instructions: instructions.to_vec() })
+    }
+
+    /// Closes an input; no error when it is not open. The ring lives on while this process has it.
+    ///
+    /// # Errors
+    /// When the keeper is gone.
+    pub fn close_input(&mut self, interface: u32) -> Result<(), KeeperError> {
+        self.order("closing an input", &Request::CloseInput { interface })
+    }
+
+    /// Opens the sending side of an interface, or hands over the socket that is open already.
+    ///
+    /// # Errors
+    /// When the policy or the kernel refuses, or the keeper is gone.
+    pub fn open_output(&mut self, interface: u32) -> Result<OwnedFd, KeeperError> {
+        match self.ask("opening an output", &Request::OpenOutput { interface })? {
+            (Reply::Done, Some(socket)) => Ok(socket),
+            (Reply::Done, None) => Err(KeeperError::no_descriptor()),
+            (reply, _) => Err(KeeperError::unexpected(&reply)),
+        }
+    }
+
+    /// Closes an output; no error when it is not open.
+    ///
+    /// # Errors
+    /// When the keeper is gone.
+    pub fn close_output(&mut self, interface: u32) -> Result<(), KeeperError> {
+        self.order("closing an output", &Request::CloseOutput { interface })
+    }
+
+    /// Joins a group on an interface for these sources, or for any when there are none. What is
+    /// joined already stays so without a gap; sources not named any more are left afterwards.
+    ///
+    /// # Errors
+    /// When the policy or the kernel refuses, or the keeper is gone. Then everything is as it was.
+    pub fn join(&mut self, interface: u32, group: IpAddr, sources: &[IpAddr]) -> Result<(), KeeperError> {
+        if sources.len() > crate::protocol::MAX_SOURCES {
+            return Err(KeeperError::too_many_sources(group, sources.len()));
+        }
+        self.order("joining a group", &Request::Join { interface, group, sources: sources.to_vec() })
+    }
+
+    /// Leaves a group; no error when it is not joined.
+    ///
+    /// # Errors
+    /// When the keeper is gone.
+    pub fn leave(&mut self, interface: u32, group: IpAddr) -> Result<(), KeeperError> {
+        self.order("leaving a group", &Request::Leave { interface, group })
+    }
+
+    /// Lets the kernel find the link address of a neighbour and keep it fresh.
+    ///
+    /// # Errors
+    /// When the policy or the kernel refuses, or the keeper is gone.
+    pub fn resolve(&mut self, interface: u32, address: IpAddr) -> Result<(), KeeperError> {
+        self.order("resolving a neighbour", &Request::Resolve { interface, address })
+    }
+
+    /// Ends what [`Keeper::resolve`] began; no error when it did not.
+    ///
+    /// # Errors
+    /// When the keeper is gone or the kernel refuses.
+    pub fn forget(&mut self, interface: u32, address: IpAddr) -> Result<(), KeeperError> {
+        self.order("giving up a neighbour", &Request::Forget { interface, address })
+    }
+
+    /// Gives everything back. A keeper that was started by [`Keeper::spawn`] to listen ends then.
+    ///
+    /// # Errors
+    /// When the keeper is gone.
+    pub fn release(&mut self) -> Result<(), KeeperError> {
+        self.order("releasing everything", &Request::Release)
+    }
+
+    /// A request whose answer says nothing more than that it is done.
+    fn order(&mut self, what: &'static str, request: &Request) -> Result<(), KeeperError> {
+        match self.ask(what, request)? {
+            (Reply::Done, _) => Ok(()),
+            (reply, _) => Err(KeeperError::unexpected(&reply)),
+        }
+    }
+
+    /// Sends a request and waits for its answer.
+    fn ask(&mut self, what: &'static str, request: &Request) -> Result<(Reply, Option<OwnedFd>), KeeperError> {
+        // 0 is not the number of any request.
+        self.sequence = self.sequence.wrapping_add(1).max(1);
+        let sent = self.channel.send(&request.encode(self.sequence), None, Patience::Wait);
+        match sent {
+            Ok(()) => {}
+            // The keeper may have said why before it went.
+            Err(error) if is_gone(&error) => {}
+            Err(error) => return Err(KeeperError::lost(what, &error)),
+        }
+        loop {
+            let (Numbered { sequence, message }, descriptor) = self.receive(what)?;
+            match message {
+                Reply::Failed(failure) if sequence == 0 || sequence == self.sequence => {
+                    return Err(KeeperError::from(failure));
+                }
+                reply if sequence == self.sequence => return Ok((reply, descriptor)),
+                // The late answer to a request that was given up.
+                _ => {}
+            }
+        }
+    }
+
+    fn receive(&self, what: &'static str) -> Result<(Numbered<Reply>, Option<OwnedFd>), KeeperError> {
+        let received = match self.channel.receive(Patience::Wait) {
+            // Said once, before what the keeper sent last, when it went without reading all of ours.
+            Err(error) if is_gone(&error) => self.channel.receive(Patience::Wait),
+            other => other,
+        };
+        match received.map_err(|error| KeeperError::lost(what, &error))? {
+            Received::Message(bytes, descriptor) => {
+                let reply = Reply::decode(&bytes).map_err(|error| KeeperError::malformed(error.0))?;
+                Ok((reply, descriptor))
+            }
+            Received::End => Err(KeeperError::ended(what)),
+            Received::TooLong => Err(KeeperError::malformed("too long")),
+        }
+    }
+}
+
+impl fmt::Debug for Keeper {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Keeper").field("process", &self.process).finish_non_exhaustive()
+    }
+}
+
+impl Held {
+    fn add(&mut self, item: Item) {
+        match item {
+            Item::Input { interface, geometry } => self.inputs.push(HeldInput { interface, geometry }),
+            Item::Output { interface } => self.outputs.push(interface),
+            Item::Membership { interface, group, sources } => {
+                self.memberships.push(HeldMembership { interface, group, sources });
+            }
+            Item::Neighbour { interface, address } => self.neighbours.push((interface, address)),
+        }
+    }
+}
+
+fn is_gone(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset)
+}
+
+const _: () = {
+    const fn is_send<T: Send>() {}
+    is_send::<Keeper>();
+};

@@ -1,0 +1,312 @@
+//! What the keeper holds for the daemon, and the requests that change it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::net::IpAddr;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use mcr_datapath::{FilterInstruction, RingGeometry, open_input, open_output, set_filter};
+
+use crate::interface;
+use crate::membership::{Joined, Memberships};
+use crate::neighbour::Neighbours;
+use crate::policy::{Policy, Use};
+use crate::protocol::{Failure, FailureKind, Item, Reply, Request};
+
+/// Most memory of one ring, in bytes: it is locked into memory and charged to nobody.
+const MAX_RING_BYTES: usize = 256 << 20;
+/// Smallest and largest slot of a ring, in bytes.
+const SLOT_BYTES: std::ops::RangeInclusive<u32> = 128..=128 << 10;
+/// Slots have to be aligned so (`TPACKET_ALIGNMENT`).
+const SLOT_ALIGNMENT: u32 = 16;
+/// Most neighbour entries that are kept fresh; each costs a request on the link every few seconds.
+const MAX_NEIGHBOURS: usize = 4_096;
+
+/// Everything that was opened, joined and resolved.
+#[derive(Debug)]
+pub(crate) struct Holdings {
+    policy: Policy,
+    inputs: BTreeMap<u32, Input>,
+    outputs: BTreeMap<u32, OwnedFd>,
+    memberships: Memberships,
+    neighbours: BTreeSet<(u32, IpAddr)>,
+    kernel_neighbours: Neighbours,
+}
+
+#[derive(Debug)]
+struct Input {
+    ring: OwnedFd,
+    geometry: RingGeometry,
+}
+
+/// A reply, and the descriptor that goes with it.
+#[derive(Debug)]
+pub(crate) struct Answer<'a> {
+    pub(crate) reply: Reply,
+    pub(crate) descriptor: Option<BorrowedFd<'a>>,
+}
+
+impl Holdings {
+    pub(crate) fn new(policy: Policy) -> io::Result<Self> {
+        Ok(Self {
+            policy,
+            inputs: BTreeMap::new(),
+            outputs: BTreeMap::new(),
+            memberships: Memberships::default(),
+            neighbours: BTreeSet::new(),
+            kernel_neighbours: Neighbours::open()?,
+        })
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.inputs.is_empty()
+            && self.outputs.is_empty()
+            && self.neighbours.is_empty()
+            && self.memberships.iter().next().is_none()
+    }
+
+    /// Does what is asked, or says why not.
+    pub(crate) fn carry_out(&mut self, request: Request) -> Answer<'_> {
+        match self.try_carry_out(request) {
+            Ok(answer) => answer,
+            Err(failure) => Answer { reply: Reply::Failed(failure), descriptor: None },
+        }
+    }
+
+    fn try_carry_out(&mut self, request: Request) -> Result<Answer<'_>, Failure> {
+        match request {
+            Request::Hello { .. } => return Err(invalid("a second hello on one connection")),
+            Request::Inventory { start } => return Ok(self.inventory(start).into()),
+            Request::OpenInput { interface, geometry } => return self.open_input(interface, geometry),
+            Request::OpenOutput { interface } => return self.open_output(interface),
+            Request::SetFilter { interface, instructions } => self.set_filter(interface, &instructions)?,
+            Request::CloseInput { interface } => drop(self.inputs.remove(&interface)),
+            Request::CloseOutput { interface } => drop(self.outputs.remove(&interface)),
+            Request::Join { interface, group, sources } => self.join(interface, group, &sources)?,
+            Request::Leave { interface, group } => self.memberships.leave(Joined { interface, group }),
+            Request::Resolve { interface, address } => self.resolve(interface, address)?,
+            Request::Forget { interface, address } => self.forget(interface, address)?,
+            Request::Release => self.release(),
+        }
+        Ok(Reply::Done.into())
+    }
+
+    /// Gives up everything.
+    pub(crate) fn release(&mut self) {
+        self.memberships.clear();
+        self.inputs.clear();
+        self.outputs.clear();
+        for (interface, address) in std::mem::take(&mut self.neighbours) {
+            // The entry ages and goes by itself then; there is nobody to tell.
+            let _ = self.kernel_neighbours.forget(interface, address);
+        }
+    }
+
+    fn inventory(&mut self, start: u32) -> Reply {
+        if start == 0 {
+            self.prune();
+        }
+        let inputs = self.inputs.iter();
+        let inputs = inputs.map(|(&interface, input)| Item::Input { interface, geometry: input.geometry });
+        let outputs = self.outputs.keys().map(|&interface| Item::Output { interface });
+        let memberships = self.memberships.iter().map(|(joined, sources)| {
+            let Joined { interface, group } = joined;
+            Item::Membership { interface, group, sources }
+        });
+        let neighbours = self.neighbours.iter();
+        let neighbours = neighbours.map(|&(interface, address)| Item::Neighbour { interface, address });
+        let items: Vec<Item> = inputs.chain(outputs).chain(memberships).chain(neighbours).collect();
+        Reply::held_from(&items, start)
+    }
+
+    /// Gives up what belongs to interfaces that are gone: a daemon that comes anew can not name them.
+    fn prune(&mut self) {
+        let joined: Vec<Joined> = self.memberships.iter().map(|(joined, _)| joined).collect();
+        let mut interfaces: BTreeSet<u32> = joined.iter().map(|joined| joined.interface).collect();
+        interfaces.extend(self.inputs.keys());
+        interfaces.extend(self.outputs.keys());
+        interfaces.extend(self.neighbours.iter().map(|(interface, _)| interface));
+        interfaces.retain(|index| matches!(interface::name(*index), Ok(None)));
+        self.inputs.retain(|interface, _| !interfaces.contains(interface));
+        self.outputs.retain(|interface, _| !interfaces.contains(interface));
+        self.neighbours.retain(|(interface, _)| !interfaces.contains(interface));
+        for joined in joined.into_iter().filter(|joined| interfaces.contains(&joined.interface)) {
+            self.memberships.leave(joined);
+        }
+    }
+
+    fn open_input(&mut self, interface: u32, geometry: RingGeometry) -> Result<Answer<'_>, Failure> {
+        let name = self.permit(Use::Input, interface)?;
+        if !self.inputs.contains_key(&interface) {
+            check_geometry(&geometry)?;
+            let ring = open_input(interface, &geometry)
+                .map_err(|error| system(format!("can not open {name} for receiving"), &error, open_remedy(&error)))?;
+            self.inputs.insert(interface, Input { ring, geometry });
+        }
+        let Input { ring, geometry } = &self.inputs[&interface];
+        Ok(Answer { reply: Reply::Opened { geometry: *geometry }, descriptor: Some(ring.as_fd()) })
+    }
+
+    fn open_output(&mut self, interface: u32) -> Result<Answer<'_>, Failure> {
+        let name = self.permit(Use::Output, interface)?;
+        if !self.outputs.contains_key(&interface) {
+            let socket = open_output(interface)
+                .map_err(|error| system(format!("can not open {name} for sending"), &error, open_remedy(&error)))?;
+            self.outputs.insert(interface, socket);
+        }
+        Ok(Answer { reply: Reply::Done, descriptor: Some(self.outputs[&interface].as_fd()) })
+    }
+
+    fn set_filter(&self, interface: u32, instructions: &[FilterInstruction]) -> Result<(), Failure> {
+        let Some(input) = self.inputs.get(&interface) else {
+            return Err(invalid(&format!("a filter for interface {interface}, which is not an open input")));
+        };
+        set_filter(input.ring.as_fd(), instructions).map_err(|error| {
+            let count = instructions.len();
+            let what = format!("can not filter {} by {count} instructions", label(interface));
+            let remedy = match error.raw_os_error() {
+                Some(libc::ENOMEM) => "raise net.core.optmem_max (sysctl), or relay fewer groups of this interface",
+                _ => "report this with the log of the daemon",
+            };
+            system(what, &error, remedy)
+        })
+    }
+
+    fn join(&mut self, interface: u32, group: IpAddr, sources: &[IpAddr]) -> Result<(), Failure> {
+        let name = self.permit(Use::Input, interface)?;
+        if !group.is_multicast() {
+            return Err(invalid(&format!("a join of {group}, which is not a multicast group")));
+        }
+        let fits =
+            |source: &IpAddr| source.is_ipv4() == group.is_ipv4() && !source.is_multicast() && !source.is_unspecified();
+        if let Some(source) = sources.iter().find(|source| !fits(source)) {
+            return Err(invalid(&format!("a join of {group} from {source}, which is no source of this group")));
+        }
+        self.memberships
+            .join(Joined { interface, group }, sources)
+            .map_err(|error| system(format!("can not join {group} on {name}"), &error, join_remedy(&error)))
+    }
+
+    fn resolve(&mut self, interface: u32, address: IpAddr) -> Result<(), Failure> {
+        let name = self.permit(Use::Output, interface)?;
+        if address.is_multicast() || address.is_unspecified() {
+            return Err(invalid(&format!("a neighbour {address}, which is no address of a host")));
+        }
+        if self.neighbours.len() >= MAX_NEIGHBOURS && !self.neighbours.contains(&(interface, address)) {
+            return Err(Failure {
+                kind: FailureKind::System,
+                errno: None,
+                reason: format!("can not resolve {address} on {name}: {MAX_NEIGHBOURS} neighbours are kept already"),
+                remedy: "send to multicast groups, or through a router".to_owned(),
+            });
+        }
+        self.kernel_neighbours.resolve(interface, address).map_err(|error| {
+            let what = format!("can not resolve {address} on {name}");
+            system(what, &error, "check that the interface is up and has an address of that network")
+        })?;
+        self.neighbours.insert((interface, address));
+        Ok(())
+    }
+
+    fn forget(&mut self, interface: u32, address: IpAddr) -> Result<(), Failure> {
+        if !self.neighbours.remove(&(interface, address)) {
+            return Ok(());
+        }
+        self.kernel_neighbours.forget(interface, address).map_err(|error| {
+            let what = format!("can not give up the neighbour {address} on {}", label(interface));
+            system(what, &error, "nothing: the entry goes when it is not used any more")
+        })
+    }
+
+    /// The name of the interface, if the policy lets it be used so.
+    fn permit(&self, wanted: Use, index: u32) -> Result<String, Failure> {
+        let name = interface::name(index)
+            .map_err(|error| system(format!("can not look up interface {index}"), &error, "try again"))?;
+        let Some(name) = name else {
+            return Err(Failure {
+                kind: FailureKind::NoInterface,
+                errno: Some(libc::ENODEV),
+                reason: format!("there is no interface with index {index}"),
+                remedy: "nothing: it is used again when it comes back".to_owned(),
+            });
+        };
+        if self.policy.allows(wanted, &name) {
+            return Ok(name);
+        }
+        let (noun, key) = (wanted.noun(), wanted.key());
+        Err(Failure {
+            kind: FailureKind::Policy,
+            errno: None,
+            reason: format!(
+                "the keeper's policy does not allow {name} as {noun} (allowed: {})",
+                self.policy.allowed(wanted)
+            ),
+            remedy: format!("add it to `{key}` in the policy of mcr-netd and restart mcr-netd"),
+        })
+    }
+}
+
+impl From<Reply> for Answer<'_> {
+    fn from(reply: Reply) -> Self {
+        Self { reply, descriptor: None }
+    }
+}
+
+fn check_geometry(geometry: &RingGeometry) -> Result<(), Failure> {
+    let RingGeometry { slot_bytes, slots } = *geometry;
+    let is_sound = SLOT_BYTES.contains(&slot_bytes)
+        && slot_bytes % SLOT_ALIGNMENT == 0
+        && slots > 0
+        && slots as usize <= MAX_RING_BYTES / slot_bytes as usize
+        && (1..=MAX_RING_BYTES).contains(&geometry.bytes());
+    if is_sound {
+        return Ok(());
+    }
+    Err(invalid(&format!("a ring of {slots} slots of {slot_bytes} bytes")))
+}
+
+fn label(interface: u32) -> String {
+    interface::name(interface).ok().flatten().unwrap_or_else(|| format!("interface {interface}"))
+}
+
+fn system(what: String, error: &io::Error, remedy: &str) -> Failure {
+    Failure {
+        kind: FailureKind::System,
+        errno: error.raw_os_error(),
+        reason: format!("{what}: {error}"),
+        remedy: remedy.to_owned(),
+    }
+}
+
+fn invalid(what: &str) -> Failure {
+    Failure {
+        kind: FailureKind::Invalid,
+        errno: Some(libc::EINVAL),
+        reason: format!("the keeper was asked for {what}"),
+        remedy: "report this with the log of the daemon".to_owned(),
+    }
+}
+
+fn open_remedy(error: &io::Error) -> &'static str {
+    match error.raw_os_error() {
+        Some(libc::EPERM | libc::EACCES) => "start mcr-netd with CAP_NET_RAW and CAP_NET_ADMIN",
+        Some(libc::ENOMEM | libc::ENOBUFS) => "free memory, or lower the MTU of the interface",
+        Some(libc::EMFILE | libc::ENFILE) => TOO_MANY_FILES,
+        Some(libc::EAFNOSUPPORT) => "use a kernel with packet sockets (CONFIG_PACKET; modprobe af_packet)",
+        Some(libc::ENODEV | libc::ENXIO) => "nothing: it is opened again when the interface comes back",
+        _ => "check the interface (ip link show)",
+    }
+}
+
+fn join_remedy(error: &io::Error) -> &'static str {
+    match error.raw_os_error() {
+        Some(libc::ENOBUFS | libc::ENOMEM) => {
+            "raise net.ipv4.igmp_max_memberships and net.ipv4.igmp_max_msf above 0, and net.core.optmem_max"
+        }
+        Some(libc::EMFILE | libc::ENFILE) => TOO_MANY_FILES,
+        Some(libc::ENODEV) => "set an IP address on the interface, and an MTU of at least 68 bytes",
+        _ => "check the interface (ip address show)",
+    }
+}
+
+const TOO_MANY_FILES: &str = "raise the limit on open files of mcr-netd (LimitNOFILE)";

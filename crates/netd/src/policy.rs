@@ -1,0 +1,249 @@
+//! What the administrator lets the keeper do: which interfaces may be inputs, which outputs.
+//!
+//! ```toml
+//! # /etc/mcr/policy.toml
+//! inputs = ["eth0", "ot*"]
+//! outputs = ["eth1"]
+//! ```
+//!
+//! A list that is absent allows every interface, an empty one none. `*` stands for any characters,
+//! `?` for one.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+/// Where the policy is read from when nothing else is said; it need not exist.
+pub const DEFAULT_POLICY_PATH: &str = "/etc/mcr/policy.toml";
+
+/// Where the policy comes from.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PolicyChoice {
+    /// The file, which must exist; `None`: [`DEFAULT_POLICY_PATH`], if it exists.
+    pub file: Option<PathBuf>,
+    /// The inputs that are allowed instead of those of the file; none: those of the file.
+    pub inputs: Vec<String>,
+    /// The outputs that are allowed instead of those of the file; none: those of the file.
+    pub outputs: Vec<String>,
+}
+
+/// Which interfaces may be used for what.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Policy {
+    inputs: Vec<String>,
+    outputs: Vec<String>,
+}
+
+/// What an interface is wanted for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Use {
+    Input,
+    Output,
+}
+
+/// Why a policy could not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum PolicyError {
+    /// The file can not be read.
+    #[error("can not read the policy {path}: {error}; check the path and its permissions", path = path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        error: io::Error,
+    },
+    /// The file is not of the form above.
+    #[error("the policy {path} is wrong; correct it: {error}", path = path.display())]
+    Wrong {
+        /// The file.
+        path: PathBuf,
+        /// Where and why.
+        #[source]
+        error: Box<toml::de::Error>,
+    },
+    /// Others than its owner may write the file.
+    #[error("the policy {path} may be written by others than its owner; run `chmod go-w {path}`", path = path.display())]
+    Writable {
+        /// The file.
+        path: PathBuf,
+    },
+}
+
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PolicyFile {
+    inputs: Option<Vec<String>>,
+    outputs: Option<Vec<String>>,
+}
+
+impl Default for Policy {
+    /// Every interface for everything.
+    fn default() -> Self {
+        Self { inputs: any(), outputs: any() }
+    }
+}
+
+impl PolicyChoice {
+    pub(crate) fn load(self) -> Result<Policy, PolicyError> {
+        let Self { file, inputs, outputs } = self;
+        let read = Policy::read(file.as_deref().unwrap_or(Path::new(DEFAULT_POLICY_PATH)));
+        let mut policy = match (file, read) {
+            (None, Err(PolicyError::Unreadable { error, .. })) if error.kind() == io::ErrorKind::NotFound => {
+                Policy::default()
+            }
+            (_, read) => read?,
+        };
+        if !inputs.is_empty() {
+            policy.inputs = inputs;
+        }
+        if !outputs.is_empty() {
+            policy.outputs = outputs;
+        }
+        Ok(policy)
+    }
+}
+
+impl Policy {
+    fn read(path: &Path) -> Result<Self, PolicyError> {
+        let unreadable = |error| PolicyError::Unreadable { path: path.to_owned(), error };
+        let file = fs::File::open(path).map_err(unreadable)?;
+        if file.metadata().map_err(unreadable)?.mode() & 0o022 != 0 {
+            return Err(PolicyError::Writable { path: path.to_owned() });
+        }
+        let text = io::read_to_string(file).map_err(unreadable)?;
+        Self::parse(&text).map_err(|error| PolicyError::Wrong { path: path.to_owned(), error: Box::new(error) })
+    }
+
+    fn parse(text: &str) -> Result<Self, toml::de::Error> {
+        let PolicyFile { inputs, outputs } = toml::from_str(text)?;
+        Ok(Self { inputs: inputs.unwrap_or_else(any), outputs: outputs.unwrap_or_else(any) })
+    }
+
+    pub(crate) fn allows(&self, wanted: Use, interface: &str) -> bool {
+        self.patterns(wanted).iter().any(|pattern| matches(pattern.as_bytes(), interface.as_bytes()))
+    }
+
+    /// What is allowed, for a sentence.
+    pub(crate) fn allowed(&self, wanted: Use) -> String {
+        match self.patterns(wanted) {
+            [] => "none".to_owned(),
+            patterns => patterns.join(", "),
+        }
+    }
+
+    fn patterns(&self, wanted: Use) -> &[String] {
+        match wanted {
+            Use::Input => &self.inputs,
+            Use::Output => &self.outputs,
+        }
+    }
+}
+
+impl Use {
+    /// The key of the policy file.
+    pub(crate) fn key(self) -> &'static str {
+        match self {
+            Self::Input => "inputs",
+            Self::Output => "outputs",
+        }
+    }
+
+    /// The word for a sentence.
+    pub(crate) fn noun(self) -> &'static str {
+        match self {
+            Self::Input => "an input",
+            Self::Output => "an output",
+        }
+    }
+}
+
+fn any() -> Vec<String> {
+    vec!["*".to_owned()]
+}
+
+/// Compares with backtracking to the last `*` only: time is bounded by the product of the lengths.
+fn matches(pattern: &[u8], name: &[u8]) -> bool {
+    let (mut p, mut n) = (0, 0);
+    let mut star: Option<(usize, usize)> = None;
+    while n < name.len() {
+        match pattern.get(p) {
+            Some(b'*') => {
+                star = Some((p, n));
+                p += 1;
+            }
+            Some(&byte) if byte == b'?' || byte == name[n] => {
+                p += 1;
+                n += 1;
+            }
+            _ => match &mut star {
+                None => return false,
+                Some((at, from)) => {
+                    *from += 1;
+                    (p, n) = (*at + 1, *from);
+                }
+            },
+        }
+    }
+    pattern[p..].iter().all(|byte| *byte == b'*')
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn patterns_match_names() {
+        let table = [
+            ("*", "eth0", true),
+            ("eth0", "eth0", true),
+            ("eth0", "eth01", false),
+            ("eth", "eth0", false),
+            ("ot*", "ot1.100", true),
+            ("ot*", "lot1", false),
+            ("*.100", "ot1.100", true),
+            ("e?h*0", "eth10", true),
+            ("e?h*0", "eth11", false),
+            ("**a*b", "aaab", true),
+            ("", "eth0", false),
+            ("?", "", false),
+        ];
+        for (pattern, name, expected) in table {
+            assert_eq!(matches(pattern.as_bytes(), name.as_bytes()), expected, "{pattern} {name}");
+        }
+    }
+
+    #[test]
+    fn absent_allows_all_and_empty_allows_none() {
+        let policy = Policy::parse("inputs = []").unwrap();
+        assert!(!policy.allows(Use::Input, "eth0"));
+        assert_eq!(policy.allowed(Use::Input), "none");
+        assert!(policy.allows(Use::Output, "eth0"));
+        assert_eq!(Policy::parse("").unwrap(), Policy::default());
+    }
+
+    #[test]
+    fn an_unknown_key_is_an_error() {
+        let error = Policy::parse("input = ['eth0']").unwrap_err().to_string();
+        assert!(error.contains("unknown field `input`"), "{error}");
+    }
+
+    #[test]
+    fn a_file_must_exist_and_belong_to_its_owner_alone() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let choice = |file: &Path| PolicyChoice { file: Some(file.to_owned()), ..PolicyChoice::default() };
+        fs::write(file.path(), "inputs = ['ot*']").unwrap();
+        let policy = choice(file.path()).load().unwrap();
+        assert!(policy.allows(Use::Input, "ot1") && !policy.allows(Use::Input, "eth0"));
+        let instead = PolicyChoice { inputs: vec!["eth?".to_owned()], ..choice(file.path()) };
+        let policy = instead.load().unwrap();
+        assert!(!policy.allows(Use::Input, "ot1") && policy.allows(Use::Input, "eth0"));
+        fs::set_permissions(file.path(), fs::Permissions::from_mode(0o662)).unwrap();
+        assert!(matches!(choice(file.path()).load(), Err(PolicyError::Writable { .. })));
+        let error = choice(Path::new("/nowhere/policy.toml")).load().unwrap_err();
+        assert!(error.to_string().starts_with("can not read the policy /nowhere/policy.toml"));
+    }
+}

@@ -1,0 +1,387 @@
+//! What the daemon and the keeper say to each other: one request, one reply, each one message of a
+//! `SOCK_SEQPACKET` Unix socket. All numbers are little-endian; nothing is aligned or padded.
+//!
+//! ```text
+//! every message   sequence u32 | kind u8 | body       at most 65,536 bytes
+//! address         family u8 (4 or 6) | 4 or 16 bytes
+//! text            length u16 | UTF-8
+//! list            count u16 | elements
+//! geometry        slot_bytes u32 | slots u32
+//! instruction     code u16 | jt u8 | jf u8 | k u32
+//!
+//! request                kind  body                                   answered by
+//! hello                    1   version u16                            welcome
+//! inventory                2   start u32 (0, then `next`)             held
+//! open input               3   interface u32, geometry                opened + descriptor
+//! set filter               4   interface u32, list of instructions    done
+//! close input              5   interface u32                          done
+//! open output              6   interface u32                          done + descriptor
+//! close output             7   interface u32                          done
+//! join                     8   interface u32, group, list of sources  done
+//! leave                    9   interface u32, group                   done
+//! resolve                 10   interface u32, address                 done
+//! forget                  11   interface u32, address                 done
+//! release                 12                                          done
+//!
+//! reply                  kind  body
+//! done                   128
+//! welcome                129   version u16, process u32
+//! opened                 130   geometry
+//! held                   131   next u32 (0: this was all), list of items
+//! failed                 132   failure u8, errno i32 (0: none), reason text, remedy text
+//!
+//! item: input 1 | interface u32, geometry        output 2 | interface u32
+//!       membership 3 | interface u32, group, list of sources
+//!       neighbour 4 | interface u32, address
+//! ```
+//!
+//! A reply carries the sequence number of its request, so that the answer to a request that was
+//! given up is not taken for the answer to the next. Sequence 0 is a reply to no request: the
+//! keeper could not start. A message that is not exactly of its form ends the connection.
+
+use std::net::IpAddr;
+
+use mcr_datapath::{FilterInstruction, RingGeometry};
+
+use self::bytes::{Reader, Writer};
+
+mod bytes;
+
+/// The version of this protocol; both sides must speak the same one.
+pub(crate) const VERSION: u16 = 1;
+/// Longest message in bytes: the longest filter that the kernel takes, twice.
+pub(crate) const MAX_MESSAGE_BYTES: usize = 65_536;
+/// Most sources of one join; an item of the inventory with that many fits a message.
+pub(crate) const MAX_SOURCES: usize = 1_024;
+/// Longest filter in instructions (`BPF_MAXINSNS`, `include/uapi/linux/bpf_common.h`).
+pub(crate) const MAX_FILTER_INSTRUCTIONS: usize = 4_096;
+/// Where a message of the inventory is closed, so that one more item always fits.
+const INVENTORY_FILL_BYTES: usize = MAX_MESSAGE_BYTES - 24 * 1_024;
+/// Longest text in bytes; longer ones are cut.
+const MAX_TEXT_BYTES: usize = 1_024;
+
+/// What the daemon asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Request {
+    Hello { version: u16 },
+    Inventory { start: u32 },
+    OpenInput { interface: u32, geometry: RingGeometry },
+    SetFilter { interface: u32, instructions: Vec<FilterInstruction> },
+    CloseInput { interface: u32 },
+    OpenOutput { interface: u32 },
+    CloseOutput { interface: u32 },
+    Join { interface: u32, group: IpAddr, sources: Vec<IpAddr> },
+    Leave { interface: u32, group: IpAddr },
+    Resolve { interface: u32, address: IpAddr },
+    Forget { interface: u32, address: IpAddr },
+    Release,
+}
+
+/// What the keeper answers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Reply {
+    Done,
+    Welcome { version: u16, process: u32 },
+    Opened { geometry: RingGeometry },
+    Held { next: u32, items: Vec<Item> },
+    Failed(Failure),
+}
+
+/// One thing that the keeper holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Item {
+    Input { interface: u32, geometry: RingGeometry },
+    Output { interface: u32 },
+    Membership { interface: u32, group: IpAddr, sources: Vec<IpAddr> },
+    Neighbour { interface: u32, address: IpAddr },
+}
+
+/// Why the keeper did not do it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Failure {
+    pub(crate) kind: FailureKind,
+    /// What the kernel said, if it was asked.
+    pub(crate) errno: Option<i32>,
+    /// What went wrong and where, without a final stop.
+    pub(crate) reason: String,
+    /// What to do about it, without a final stop.
+    pub(crate) remedy: String,
+}
+
+/// The classes of failure that a program may want to tell apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum FailureKind {
+    /// The administrator's policy does not allow it.
+    Policy,
+    /// No interface has this index.
+    NoInterface,
+    /// The kernel refused.
+    System,
+    /// Another daemon uses this keeper.
+    Busy,
+    /// This user may not use this keeper.
+    NotAllowed,
+    /// The two programs do not speak the same version.
+    Version,
+    /// The request makes no sense: a fault of the program that sent it.
+    Invalid,
+    /// The keeper could not start.
+    Startup,
+}
+
+/// A message that is not of the form above.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a message of the keeper's protocol is malformed: {0}")]
+pub(crate) struct Malformed(pub(crate) &'static str);
+
+/// A message with its sequence number.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Numbered<M> {
+    pub(crate) sequence: u32,
+    pub(crate) message: M,
+}
+
+impl Request {
+    pub(crate) fn encode(&self, sequence: u32) -> Vec<u8> {
+        let (mut out, kind) = (Writer::default(), self.kind());
+        out.u32(sequence);
+        out.u8(kind);
+        match self {
+            Self::Hello { version } => out.u16(*version),
+            Self::Inventory { start } => out.u32(*start),
+            Self::OpenInput { interface, geometry } => {
+                out.u32(*interface);
+                put_geometry(&mut out, geometry);
+            }
+            Self::SetFilter { interface, instructions } => {
+                out.u32(*interface);
+                out.list(instructions, put_instruction);
+            }
+            Self::CloseInput { interface } | Self::OpenOutput { interface } | Self::CloseOutput { interface } => {
+                out.u32(*interface)
+            }
+            Self::Join { interface, group, sources } => {
+                out.u32(*interface);
+                out.address(*group);
+                out.list(sources, |out, source| out.address(*source));
+            }
+            Self::Leave { interface, group: address }
+            | Self::Resolve { interface, address }
+            | Self::Forget { interface, address } => {
+                out.u32(*interface);
+                out.address(*address);
+            }
+            Self::Release => {}
+        }
+        out.finish()
+    }
+
+    fn kind(&self) -> u8 {
+        match self {
+            Self::Hello { .. } => 1,
+            Self::Inventory { .. } => 2,
+            Self::OpenInput { .. } => 3,
+            Self::SetFilter { .. } => 4,
+            Self::CloseInput { .. } => 5,
+            Self::OpenOutput { .. } => 6,
+            Self::CloseOutput { .. } => 7,
+            Self::Join { .. } => 8,
+            Self::Leave { .. } => 9,
+            Self::Resolve { .. } => 10,
+            Self::Forget { .. } => 11,
+            Self::Release => 12,
+        }
+    }
+
+    pub(crate) fn decode(bytes: &[u8]) -> Result<Numbered<Self>, Malformed> {
+        let mut input = Reader::new(bytes);
+        let sequence = input.u32()?;
+        let message = match input.u8()? {
+            1 => Self::Hello { version: input.u16()? },
+            2 => Self::Inventory { start: input.u32()? },
+            3 => Self::OpenInput { interface: input.u32()?, geometry: geometry(&mut input)? },
+            4 => Self::SetFilter {
+                interface: input.u32()?,
+                instructions: input.list(MAX_FILTER_INSTRUCTIONS, instruction)?,
+            },
+            5 => Self::CloseInput { interface: input.u32()? },
+            6 => Self::OpenOutput { interface: input.u32()? },
+            7 => Self::CloseOutput { interface: input.u32()? },
+            8 => Self::Join {
+                interface: input.u32()?,
+                group: input.address()?,
+                sources: input.list(MAX_SOURCES, Reader::address)?,
+            },
+            9 => Self::Leave { interface: input.u32()?, group: input.address()? },
+            10 => Self::Resolve { interface: input.u32()?, address: input.address()? },
+            11 => Self::Forget { interface: input.u32()?, address: input.address()? },
+            12 => Self::Release,
+            _ => return Err(Malformed("unknown request")),
+        };
+        input.finish()?;
+        Ok(Numbered { sequence, message })
+    }
+}
+
+impl Reply {
+    pub(crate) fn encode(&self, sequence: u32) -> Vec<u8> {
+        let mut out = Writer::default();
+        out.u32(sequence);
+        match self {
+            Self::Done => out.u8(128),
+            Self::Welcome { version, process } => {
+                out.u8(129);
+                out.u16(*version);
+                out.u32(*process);
+            }
+            Self::Opened { geometry } => {
+                out.u8(130);
+                put_geometry(&mut out, geometry);
+            }
+            Self::Held { next, items } => {
+                out.u8(131);
+                out.u32(*next);
+                out.list(items, put_item);
+            }
+            Self::Failed(Failure { kind, errno, reason, remedy }) => {
+                out.u8(132);
+                out.u8(kind.code());
+                out.u32(errno.unwrap_or(0).cast_unsigned());
+                out.text(reason);
+                out.text(remedy);
+            }
+        }
+        out.finish()
+    }
+
+    pub(crate) fn decode(bytes: &[u8]) -> Result<Numbered<Self>, Malformed> {
+        let mut input = Reader::new(bytes);
+        let sequence = input.u32()?;
+        let message = match input.u8()? {
+            128 => Self::Done,
+            129 => Self::Welcome { version: input.u16()?, process: input.u32()? },
+            130 => Self::Opened { geometry: geometry(&mut input)? },
+            131 => Self::Held { next: input.u32()?, items: input.list(usize::from(u16::MAX), item)? },
+            132 => Self::Failed(Failure {
+                kind: FailureKind::from_code(input.u8()?)?,
+                errno: Some(input.u32()?.cast_signed()).filter(|errno| *errno != 0),
+                reason: input.text()?,
+                remedy: input.text()?,
+            }),
+            _ => return Err(Malformed("unknown reply")),
+        };
+        input.finish()?;
+        Ok(Numbered { sequence, message })
+    }
+
+    /// The part of the inventory from item `start` on that fits one message.
+    pub(crate) fn held_from(items: &[Item], start: u32) -> Self {
+        let first = (start as usize).min(items.len());
+        let mut bytes = 0;
+        let fitting = items[first..].iter().take_while(|item| {
+            let fits = bytes <= INVENTORY_FILL_BYTES;
+            bytes += item.largest_bytes();
+            fits
+        });
+        let items_now: Vec<Item> = fitting.cloned().collect();
+        let end = first + items_now.len();
+        let next = if end < items.len() { end as u32 } else { 0 };
+        Self::Held { next, items: items_now }
+    }
+}
+
+impl Item {
+    /// An upper bound of the bytes that this takes in a message.
+    fn largest_bytes(&self) -> usize {
+        match self {
+            Self::Input { .. } | Self::Output { .. } | Self::Neighbour { .. } => 24,
+            Self::Membership { sources, .. } => 24 + 17 * sources.len(),
+        }
+    }
+}
+
+impl FailureKind {
+    const ALL: [Self; 8] = [
+        Self::Policy,
+        Self::NoInterface,
+        Self::System,
+        Self::Busy,
+        Self::NotAllowed,
+        Self::Version,
+        Self::Invalid,
+        Self::Startup,
+    ];
+
+    fn code(self) -> u8 {
+        self as u8
+    }
+
+    fn from_code(code: u8) -> Result<Self, Malformed> {
+        Self::ALL.get(usize::from(code)).copied().ok_or(Malformed("unknown failure"))
+    }
+}
+
+fn put_geometry(out: &mut Writer, geometry: &RingGeometry) {
+    let RingGeometry { slot_bytes, slots } = geometry;
+    out.u32(*slot_bytes);
+    out.u32(*slots);
+}
+
+fn geometry(input: &mut Reader<'_>) -> Result<RingGeometry, Malformed> {
+    Ok(RingGeometry { slot_bytes: input.u32()?, slots: input.u32()? })
+}
+
+fn put_instruction(out: &mut Writer, instruction: &FilterInstruction) {
+    let FilterInstruction { code, jt, jf, k } = instruction;
+    out.u16(*code);
+    out.u8(*jt);
+    out.u8(*jf);
+    out.u32(*k);
+}
+
+fn instruction(input: &mut Reader<'_>) -> Result<FilterInstruction, Malformed> {
+    Ok(FilterInstruction { code: input.u16()?, jt: input.u8()?, jf: input.u8()?, k: input.u32()? })
+}
+
+fn put_item(out: &mut Writer, item: &Item) {
+    match item {
+        Item::Input { interface, geometry } => {
+            out.u8(1);
+            out.u32(*interface);
+            put_geometry(out, geometry);
+        }
+        Item::Output { interface } => {
+            out.u8(2);
+            out.u32(*interface);
+        }
+        Item::Membership { interface, group, sources } => {
+            out.u8(3);
+            out.u32(*interface);
+            out.address(*group);
+            out.list(sources, |out, source| out.address(*source));
+        }
+        Item::Neighbour { interface, address } => {
+            out.u8(4);
+            out.u32(*interface);
+            out.address(*address);
+        }
+    }
+}
+
+fn item(input: &mut Reader<'_>) -> Result<Item, Malformed> {
+    Ok(match input.u8()? {
+        1 => Item::Input { interface: input.u32()?, geometry: geometry(input)? },
+        2 => Item::Output { interface: input.u32()? },
+        3 => Item::Membership {
+            interface: input.u32()?,
+            group: input.address()?,
+            sources: input.list(MAX_SOURCES, Reader::address)?,
+        },
+        4 => Item::Neighbour { interface: input.u32()?, address: input.address()? },
+        _ => return Err(Malformed("unknown item")),
+    })
+}
+
+#[cfg(test)]
+mod tests;

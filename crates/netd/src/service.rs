@@ -1,0 +1,458 @@
+//! The program: one thread that waits for requests and carries them out, one at a time.
+
+use std::io::{self, Write};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use crate::channel::{Channel, Patience, Received, check};
+use crate::holdings::{Answer, Holdings};
+use crate::listener::{ListenError, Listener};
+use crate::policy::{PolicyChoice, PolicyError};
+use crate::privileges::{self, PrivilegesError};
+use crate::protocol::{Failure, FailureKind, Numbered, Reply, Request, VERSION};
+
+/// Most connections at once. One is the daemon's; the others are about to be refused.
+const MAX_VISITORS: usize = 8;
+/// Descriptors that the keeper wants to be able to have: one per 20 groups, two per interface.
+const WANTED_FILES: libc::rlim_t = 65_536;
+
+/// How long a connection that could not be accepted waits, for descriptors to become free.
+const DEAF_AFTER_ERROR: Duration = Duration::from_millis(500);
+
+/// How the keeper is started.
+#[derive(Debug)]
+pub struct ServeOptions {
+    /// How daemons come in.
+    pub door: Door,
+    /// What the keeper may do.
+    pub policy: PolicyChoice,
+    /// The user that may use the keeper besides root.
+    pub user: Option<String>,
+    /// What to do when the daemon has given everything back.
+    pub when_released: WhenReleased,
+}
+
+/// How daemons come in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Door {
+    /// One connection, inherited as this descriptor; the keeper ends with it.
+    Inherited(RawFd),
+    /// A socket at this path; the keeper outlives its daemons.
+    Listening(PathBuf),
+    /// Both: the inherited connection is the first daemon's.
+    ListeningWithFirst(PathBuf, RawFd),
+}
+
+/// What to do when the daemon has given everything back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WhenReleased {
+    /// Wait for the next daemon.
+    Stay,
+    /// End: the daemon that started this keeper has stopped in order.
+    End,
+}
+
+/// Why the keeper could not start or go on.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// The inherited descriptor is not a connection of ours.
+    #[error("descriptor {fd} is not a connected SOCK_SEQPACKET socket: {error}; leave --fd to `mcr`")]
+    Descriptor {
+        /// The descriptor.
+        fd: RawFd,
+        /// Why not.
+        #[source]
+        error: io::Error,
+    },
+    /// The policy can not be read.
+    #[error(transparent)]
+    Policy(#[from] PolicyError),
+    /// The socket can not be had.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    /// Privileges are missing or can not be given up.
+    #[error(transparent)]
+    Privileges(#[from] PrivilegesError),
+    /// The kernel refused.
+    #[error("{call}: {error}; check the limits and the kernel's log")]
+    System {
+        /// What was refused.
+        call: &'static str,
+        /// Why.
+        #[source]
+        error: io::Error,
+    },
+}
+
+/// Runs the keeper until it is told to end: by SIGTERM, SIGINT or SIGHUP, by the end of an
+/// inherited connection, or as [`WhenReleased`] says. Everything it holds is released then.
+///
+/// # Errors
+/// See [`ServeError`]. A daemon on an inherited connection is told as well.
+pub fn serve(options: ServeOptions) -> Result<(), ServeError> {
+    let first = match options.door {
+        Door::Inherited(fd) | Door::ListeningWithFirst(_, fd) => Some(adopt(fd)?),
+        Door::Listening(_) => None,
+    };
+    match Service::start(options) {
+        Ok(mut service) => {
+            service.visitors.extend(first.map(Visitor::new));
+            let _ = sd_notify::notify(true, &[sd_notify::NotifyState::Ready]);
+            let result = service.run();
+            service.holdings.release();
+            result.map_err(failed("waiting for requests"))
+        }
+        Err(error) => {
+            if let Some(first) = first {
+                tell(&first, &error);
+            }
+            Err(error)
+        }
+    }
+}
+
+/// Everything that the loop looks at.
+struct Service {
+    signals: OwnedFd,
+    listener: Option<Listener>,
+    visitors: Vec<Visitor>,
+    holdings: Holdings,
+    user: Option<libc::uid_t>,
+    when_released: WhenReleased,
+    voice: Voice,
+    /// No connection is accepted before then.
+    deaf_until: Option<Instant>,
+}
+
+/// Whether there is a log to write to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Voice {
+    /// A service of its own.
+    Speaks,
+    /// Standard error belongs to the `mcr` that started this keeper.
+    Silent,
+}
+
+/// A connection. The first in the list that said hello is the daemon's.
+struct Visitor {
+    channel: Channel,
+    role: Role,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Role {
+    /// Said nothing yet.
+    Stranger,
+    /// The daemon that is served.
+    Daemon,
+    /// To be closed.
+    Leaving,
+}
+
+/// Whether the loop goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Course {
+    Continue,
+    End,
+}
+
+impl Service {
+    /// What needs more than the two capabilities comes first: the socket's file and its owner.
+    fn start(options: ServeOptions) -> Result<Self, ServeError> {
+        let ServeOptions { door, policy, user, when_released } = options;
+        let policy = policy.load()?;
+        let user = user.as_deref().map(privileges::user_id).transpose()?;
+        let (path, voice) = match door {
+            Door::Inherited(_) => (None, Voice::Silent),
+            Door::Listening(path) => (Some(path), Voice::Speaks),
+            Door::ListeningWithFirst(path, _) => (Some(path), Voice::Silent),
+        };
+        let signals = end_signals().map_err(failed("waiting for signals"))?;
+        let listener = path.map(|path| Listener::bind(&path, user)).transpose()?;
+        raise_file_limit();
+        privileges::keep_network_only()?;
+        let holdings = Holdings::new(policy).map_err(failed("opening rtnetlink"))?;
+        Ok(Self { signals, listener, visitors: Vec::new(), holdings, user, when_released, voice, deaf_until: None })
+    }
+
+    fn run(&mut self) -> io::Result<()> {
+        loop {
+            let ready = self.wait()?;
+            if ready.signal {
+                self.say(format_args!("told to end; everything is released"));
+                return Ok(());
+            }
+            // The daemon before the others: when it is gone, the next may have its place at once.
+            for index in ready.visitors {
+                if self.attend(index) == Course::End {
+                    return Ok(());
+                }
+            }
+            self.visitors.retain(|visitor| visitor.role != Role::Leaving);
+            if ready.listener {
+                self.welcome();
+            }
+            if self.is_pointless() {
+                return Ok(());
+            }
+        }
+    }
+
+    fn wait(&mut self) -> io::Result<Ready> {
+        let deaf = self.deaf_until.map(|until| until.saturating_duration_since(Instant::now()));
+        let deaf = deaf.filter(|left| !left.is_zero());
+        // One more, so that the time is over when poll is.
+        let timeout = deaf.map_or(-1, |left| left.as_millis() as libc::c_int + 1);
+        let listener = self.listener.as_ref().filter(|_| deaf.is_none());
+        let hears = listener.is_some();
+        let listener = listener.map(|listener| readable(listener.as_fd()));
+        let visitors = self.visitors.iter().map(|visitor| readable(visitor.channel.as_fd()));
+        let mut polled: Vec<libc::pollfd> =
+            std::iter::once(readable(self.signals.as_fd())).chain(visitors).chain(listener).collect();
+        loop {
+            // SAFETY: the pointer and the length describe `polled`, which outlives the call.
+            let result = unsafe { libc::poll(polled.as_mut_ptr(), polled.len() as libc::nfds_t, timeout) };
+            match check(result) {
+                Ok(()) => break,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        let is_ready = |index: usize| polled[index].revents != 0;
+        let mut visitors: Vec<usize> = (0..self.visitors.len()).filter(|index| is_ready(index + 1)).collect();
+        visitors.sort_by_key(|index| self.visitors[*index].role != Role::Daemon);
+        Ok(Ready { signal: is_ready(0), visitors, listener: hears && is_ready(self.visitors.len() + 1) })
+    }
+
+    /// A keeper that nobody can reach, or that was started by a daemon which is gone and left
+    /// nothing behind.
+    fn is_pointless(&self) -> bool {
+        self.visitors.is_empty()
+            && match self.when_released {
+                _ if self.listener.is_none() => true,
+                WhenReleased::End => self.holdings.is_empty(),
+                WhenReleased::Stay => false,
+            }
+    }
+
+    /// Takes in who knocks. Whoever has been silent longest makes room.
+    fn welcome(&mut self) {
+        let Some(listener) = &self.listener else { return };
+        let channel = match listener.accept() {
+            Ok(Some(channel)) => channel,
+            Ok(None) => return,
+            Err(error) => {
+                self.say(format_args!("can not accept a connection: {error}"));
+                self.deaf_until = Some(Instant::now() + DEAF_AFTER_ERROR);
+                return;
+            }
+        };
+        if self.visitors.len() >= MAX_VISITORS {
+            let silent = self.visitors.iter().position(|visitor| visitor.role == Role::Stranger);
+            if let Some(silent) = silent {
+                self.visitors.remove(silent);
+            }
+        }
+        self.visitors.push(Visitor::new(channel));
+    }
+
+    /// Reads one message of a visitor and answers it.
+    fn attend(&mut self, index: usize) -> Course {
+        let visitor = &self.visitors[index];
+        let request = match visitor.channel.receive_bytes(Patience::Now) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Course::Continue,
+            Err(_) | Ok(Received::End) => return self.part(index),
+            Ok(Received::TooLong) => None,
+            Ok(Received::Message(bytes, _)) => Request::decode(&bytes).ok(),
+        };
+        match (request, visitor.role) {
+            (None, _) => {
+                self.say(format_args!("a connection sent something that is not a request; it is closed"));
+                self.part(index)
+            }
+            (Some(Numbered { sequence, message: Request::Hello { version } }), Role::Stranger) => {
+                self.greet(index, sequence, version)
+            }
+            (Some(request), Role::Daemon) => self.obey(index, request),
+            (Some(_), Role::Stranger | Role::Leaving) => self.part(index),
+        }
+    }
+
+    /// Makes the visitor the daemon that is served, or says why not.
+    fn greet(&mut self, index: usize, sequence: u32, version: u16) -> Course {
+        let visitor = &self.visitors[index];
+        let peer = visitor.channel.peer();
+        let refusal = match &peer {
+            _ if version != VERSION => Some(other_version(version)),
+            Ok(peer) if !self.may_use(peer.uid) => Some(not_allowed(peer.uid)),
+            Err(_) => Some(not_allowed(libc::uid_t::MAX)),
+            Ok(_) => self.daemon().map(busy),
+        };
+        let reply = match &refusal {
+            None => Reply::Welcome { version: VERSION, process: std::process::id() },
+            Some(failure) => Reply::Failed(failure.clone()),
+        };
+        let sent = visitor.channel.send(&reply.encode(sequence), None, Patience::Now);
+        if let Some(failure) = refusal {
+            self.say(format_args!("a connection is refused: {}", failure.reason));
+            return self.part(index);
+        }
+        if let Ok(peer) = peer {
+            self.say(format_args!("a daemon is connected (process {}, user {})", peer.pid, peer.uid));
+        }
+        self.visitors[index].role = Role::Daemon;
+        if sent.is_err() { self.part(index) } else { Course::Continue }
+    }
+
+    fn obey(&mut self, index: usize, request: Numbered<Request>) -> Course {
+        let Numbered { sequence, message } = request;
+        let is_release = message == Request::Release;
+        let Answer { reply, descriptor } = self.holdings.carry_out(message);
+        // A daemon that does not take its replies in is stuck; the keeper does not wait for it.
+        let sent = self.visitors[index].channel.send(&reply.encode(sequence), descriptor, Patience::Now);
+        match self.when_released {
+            WhenReleased::End if is_release => Course::End,
+            _ if sent.is_err() => self.part(index),
+            WhenReleased::End | WhenReleased::Stay => Course::Continue,
+        }
+    }
+
+    /// Marks a connection as over; it is closed when this round is.
+    fn part(&mut self, index: usize) -> Course {
+        if self.visitors[index].role == Role::Daemon {
+            self.say(format_args!("the daemon is gone; what it opened and joined is kept for the next"));
+        }
+        self.visitors[index].role = Role::Leaving;
+        Course::Continue
+    }
+
+    /// The process that is served.
+    fn daemon(&self) -> Option<libc::pid_t> {
+        let daemon = self.visitors.iter().find(|visitor| visitor.role == Role::Daemon)?;
+        Some(daemon.channel.peer().map_or(0, |peer| peer.pid))
+    }
+
+    fn may_use(&self, user: libc::uid_t) -> bool {
+        // SAFETY: geteuid takes no arguments and can not fail.
+        let own = unsafe { libc::geteuid() };
+        user == 0 || user == own || self.user == Some(user)
+    }
+
+    fn say(&self, what: std::fmt::Arguments<'_>) {
+        if self.voice == Voice::Speaks {
+            // The log may be gone while the keeper is still needed.
+            let _ = writeln!(io::stderr(), "mcr-netd: {what}");
+        }
+    }
+}
+
+/// What a wait brought.
+struct Ready {
+    signal: bool,
+    visitors: Vec<usize>,
+    listener: bool,
+}
+
+impl Visitor {
+    fn new(channel: Channel) -> Self {
+        Self { channel, role: Role::Stranger }
+    }
+}
+
+fn readable(fd: BorrowedFd<'_>) -> libc::pollfd {
+    libc::pollfd { fd: fd.as_raw_fd(), events: libc::POLLIN, revents: 0 }
+}
+
+/// Takes over an inherited descriptor, if it is a connection of the right kind.
+fn adopt(fd: RawFd) -> Result<Channel, ServeError> {
+    let refused = |error| ServeError::Descriptor { fd, error };
+    if fd <= libc::STDERR_FILENO {
+        return Err(refused(io::Error::from_raw_os_error(libc::EBADF)));
+    }
+    let mut kind: libc::c_int = 0;
+    let mut length = size_of::<libc::c_int>() as libc::socklen_t;
+    // SAFETY: the pointers describe `kind` and `length`, which outlive the call; a descriptor that is
+    // not open or not a socket is an error of the call.
+    check(unsafe { libc::getsockopt(fd, libc::SOL_SOCKET, libc::SO_TYPE, (&raw mut kind).cast(), &raw mut length) })
+        .map_err(refused)?;
+    if kind != libc::SOCK_SEQPACKET {
+        return Err(refused(io::Error::from_raw_os_error(libc::EPROTOTYPE)));
+    }
+    // SAFETY: no pointers are passed.
+    check(unsafe { libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC) }).map_err(refused)?;
+    // SAFETY: the descriptor is open, and the caller started this program to hand it over.
+    Ok(Channel::new(unsafe { OwnedFd::from_raw_fd(fd) }))
+}
+
+/// A descriptor that is readable when this program is told to end.
+fn end_signals() -> io::Result<OwnedFd> {
+    // SAFETY: all-zero bytes are a valid sigset_t, and the calls only write to it.
+    let set = unsafe {
+        let mut set: libc::sigset_t = std::mem::zeroed();
+        libc::sigemptyset(&raw mut set);
+        for signal in [libc::SIGTERM, libc::SIGINT, libc::SIGHUP] {
+            libc::sigaddset(&raw mut set, signal);
+        }
+        set
+    };
+    // SAFETY: `set` outlives the call; the old mask is not wanted.
+    check(unsafe { libc::sigprocmask(libc::SIG_BLOCK, &raw const set, std::ptr::null_mut()) })?;
+    // SAFETY: `set` outlives the call.
+    let fd = unsafe { libc::signalfd(-1, &raw const set, libc::SFD_CLOEXEC) };
+    check(fd)?;
+    // SAFETY: `fd` was just opened and nobody else has it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// The soft limit on open files is 1,024 by tradition, for select(2), which is not used here. A
+/// limit that can not be raised shows when it is reached.
+fn raise_file_limit() {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: `limit` outlives the call.
+    if unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) } == 0 {
+        limit.rlim_cur = limit.rlim_cur.max(limit.rlim_max.min(WANTED_FILES));
+        // SAFETY: `limit` outlives the call.
+        unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) };
+    }
+}
+
+/// Tells the daemon on an inherited connection why there is no keeper.
+fn tell(first: &Channel, error: &ServeError) {
+    let text = error.to_string();
+    let (reason, remedy) = text.split_once("; ").unwrap_or((&text, "see the log of mcr-netd"));
+    let failure =
+        Failure { kind: FailureKind::Startup, errno: None, reason: reason.to_owned(), remedy: remedy.to_owned() };
+    let _ = first.send(&Reply::Failed(failure).encode(0), None, Patience::Now);
+}
+
+fn busy(process: libc::pid_t) -> Failure {
+    Failure {
+        kind: FailureKind::Busy,
+        errno: None,
+        reason: format!("the keeper serves another daemon (process {process})"),
+        remedy: "stop that one first, or start this one with a keeper socket of its own".to_owned(),
+    }
+}
+
+fn not_allowed(user: libc::uid_t) -> Failure {
+    Failure {
+        kind: FailureKind::NotAllowed,
+        errno: Some(libc::EPERM),
+        reason: format!("the user with id {user} may not use the keeper"),
+        remedy: "run the daemon as root, or start mcr-netd with `--user` and the daemon's user".to_owned(),
+    }
+}
+
+fn other_version(version: u16) -> Failure {
+    Failure {
+        kind: FailureKind::Version,
+        errno: None,
+        reason: format!("the daemon speaks version {version} of the keeper's protocol, the keeper version {VERSION}"),
+        remedy: "install mcr and mcr-netd of one release, and restart mcr-netd".to_owned(),
+    }
+}
+
+fn failed(call: &'static str) -> impl Fn(io::Error) -> ServeError {
+    move |error| ServeError::System { call, error }
+}
