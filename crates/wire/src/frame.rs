@@ -200,8 +200,9 @@ impl<'a> Datagram<'a> {
             rest = after;
             Some(payload)
         });
-        payloads.zip(0..).map(move |(payload, index)| Datagram {
-            identification: whole.identification.wrapping_add(index),
+        payloads.zip(0_usize..).map(move |(payload, index)| Datagram {
+            // A field of 16 bits, which wraps.
+            identification: whole.identification.wrapping_add(index as u16),
             segment_bytes: None,
             payload,
             ..whole
