@@ -1,1 +1,19 @@
-//! The MCR daemon: control thread, API, configuration and metrics.
+//! The MCR daemon: a control thread that owns every decision, an API in front of it, and no privilege.
+//!
+//! [`run`] is the daemon of `mcr run`; [`foreground`] is one relay without an API, for `mcr relay`. Both connect to
+//! (or start) the keeper first, then drop every capability, and only then start threads and read requests.
+
+pub mod api;
+pub mod config;
+pub mod control;
+pub mod log;
+pub mod metrics;
+mod netlink;
+pub mod notify;
+mod run;
+pub mod serve;
+
+pub use control::{Control, WaitFor, Waited};
+pub use run::{
+    Foreground, ForegroundOptions, KeeperChoice, RunOptions, foreground, run,
+};

@@ -1,0 +1,158 @@
+//! Every refusal as a problem document (RFC 9457): what kind it is, what happened, what to do.
+
+use std::time::Duration;
+
+use axum::Json;
+use axum::http::{HeaderValue, Method, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use mcr_engine::{Refusal, RefusalKind};
+use mcr_model::FieldError;
+use mcr_model::name::NameError;
+use mcr_model::status::{Problem, ProblemField, RelayStatus};
+use serde::Serialize;
+
+use super::MAX_BODY_BYTES;
+use crate::control::WaitFor;
+
+/// A request that was not done, and why.
+#[derive(Debug)]
+pub(super) struct Rejection(Box<Document>);
+
+#[derive(Debug, Serialize)]
+struct Document {
+    #[serde(flatten)]
+    problem: Problem,
+    /// How the relay does that was waited for in vain (an extension member, RFC 9457 section 3.2).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    relay: Option<RelayStatus>,
+}
+
+impl Rejection {
+    fn new(status: StatusCode, kind: &str, title: &str, detail: impl Into<String>) -> Self {
+        let problem = Problem {
+            kind: format!("/problems/{kind}"),
+            title: title.to_owned(),
+            status: status.as_u16(),
+            detail: detail.into(),
+            field: None,
+            errors: Vec::new(),
+        };
+        Self(Box::new(Document { problem, relay: None }))
+    }
+
+    /// A relay that is wrong in itself.
+    pub(super) fn wrong_relay(errors: Vec<FieldError>) -> Self {
+        let detail = match &errors[..] {
+            [only] => only.to_string(),
+            several => format!("{} fields of the relay are wrong", several.len()),
+        };
+        let mut rejection = Self::new(StatusCode::UNPROCESSABLE_ENTITY, "wrong-relay", "The relay is wrong", detail);
+        rejection.0.problem.field = errors.first().map(|error| error.field.clone()).filter(|field| !field.is_empty());
+        rejection.0.problem.errors = errors.into_iter().map(ProblemField::from).collect();
+        rejection
+    }
+
+    /// A name that no relay can have.
+    pub(super) fn no_such_name(error: &NameError) -> Self {
+        let detail = format!("there is no such relay: {error}");
+        Self::new(StatusCode::NOT_FOUND, "relay-not-found", "There is no such relay", detail)
+    }
+
+    pub(super) fn timed_out(condition: WaitFor, timeout: Duration, status: RelayStatus) -> Self {
+        let awaited = match condition {
+            WaitFor::Ready => "is not ready",
+            WaitFor::FirstPacket => "has received no packet",
+        };
+        let RelayStatus { name, state, reason, remedy, .. } = &status;
+        let remedy = remedy.as_ref().map(|remedy| format!("; {remedy}")).unwrap_or_default();
+        let detail = format!("relay {name} {awaited} after {timeout:?}; it is {state}: {reason}{remedy}");
+        let title = "The relay did not get there in time";
+        let mut rejection = Self::new(StatusCode::REQUEST_TIMEOUT, "wait-timed-out", title, detail);
+        rejection.0.relay = Some(status);
+        rejection
+    }
+
+    pub(super) fn bad_query(parameter: &str, value: &str, remedy: &str) -> Self {
+        let given: String = if value.is_empty() { parameter } else { value }.chars().take(80).collect();
+        let detail = format!("{given:?} is not understood in the query; {remedy}");
+        let mut rejection = Self::new(StatusCode::BAD_REQUEST, "bad-query", "The query is not understood", detail);
+        rejection.0.problem.field = Some(parameter.chars().take(80).collect());
+        rejection
+    }
+
+    pub(super) fn bad_json(error: &serde_json::Error) -> Self {
+        let detail = format!("the body is not JSON: {error}; check it with `jq . FILE`");
+        Self::new(StatusCode::BAD_REQUEST, "bad-json", "The body is not JSON", detail)
+    }
+
+    pub(super) fn no_body() -> Self {
+        let detail = "the request has no body; send the relay as JSON, as in {\"name\": …, \"input\": {…}, \"output\": [{…}]}";
+        Self::new(StatusCode::BAD_REQUEST, "bad-json", "The body is not JSON", detail)
+    }
+
+    pub(super) fn broken_body(error: &axum::Error) -> Self {
+        let detail = format!("the body did not arrive whole: {error}; send it again");
+        Self::new(StatusCode::BAD_REQUEST, "broken-body", "The body did not arrive", detail)
+    }
+
+    pub(super) fn too_slow(patience: Duration) -> Self {
+        let detail = format!("the body did not arrive within {patience:?}; send it at once");
+        Self::new(StatusCode::REQUEST_TIMEOUT, "body-timed-out", "The body took too long", detail)
+    }
+
+    pub(super) fn too_large() -> Self {
+        let detail = format!(
+            "the body is larger than {} MiB, which no relay needs; send one relay at a time",
+            MAX_BODY_BYTES >> 20
+        );
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", "The body is too large", detail)
+    }
+
+    pub(super) fn not_json(given: &str) -> Self {
+        let given: String = given.chars().take(80).collect();
+        let said = if given.is_empty() { "says nothing".to_owned() } else { format!("is {given:?}") };
+        let detail = format!("the content type of the body {said}; send JSON with `Content-Type: application/json`");
+        Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "not-json", "The body is not declared as JSON", detail)
+    }
+
+    pub(super) fn unknown_path(path: &str) -> Self {
+        let path: String = path.chars().take(200).collect();
+        let detail = format!("there is nothing at {path}; relays are at /api/v1/relays and /api/v1/relays/NAME");
+        Self::new(StatusCode::NOT_FOUND, "not-found", "There is nothing here", detail)
+    }
+
+    pub(super) fn wrong_method(method: &Method, path: &str) -> Self {
+        let path: String = path.chars().take(200).collect();
+        let detail = format!("{method} is not possible on {path}; the Allow header names the methods that are");
+        Self::new(StatusCode::METHOD_NOT_ALLOWED, "wrong-method", "The method is not possible here", detail)
+    }
+
+    /// A bug of the daemon, which the log has, too.
+    pub(super) fn internal(error: &dyn std::error::Error) -> Self {
+        tracing::error!(%error, "a request could not be answered");
+        let detail = format!("the daemon could not write its answer: {error}; please report this with its log");
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "The daemon failed", detail)
+    }
+}
+
+impl From<Refusal> for Rejection {
+    fn from(refusal: Refusal) -> Self {
+        let (status, kind, title) = match refusal.kind() {
+            RefusalKind::NotFound => (StatusCode::NOT_FOUND, "relay-not-found", "There is no such relay"),
+            RefusalKind::Exists => (StatusCode::CONFLICT, "relay-exists", "The relay exists already"),
+            RefusalKind::Owned => (StatusCode::CONFLICT, "relay-owned", "The relay belongs to somebody else"),
+            RefusalKind::Conflict => (StatusCode::CONFLICT, "relay-conflict", "The relay does not fit beside the others"),
+        };
+        Self::new(status, kind, title, refusal.to_string())
+    }
+}
+
+impl IntoResponse for Rejection {
+    fn into_response(self) -> Response {
+        let status = StatusCode::from_u16(self.0.problem.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let mut response = (status, Json(self.0)).into_response();
+        let problem = HeaderValue::from_static("application/problem+json");
+        response.headers_mut().insert(header::CONTENT_TYPE, problem);
+        response
+    }
+}

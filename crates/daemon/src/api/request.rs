@@ -1,0 +1,159 @@
+//! What a request means: pure functions from its parts to the call it asks for, or to the reason why not.
+
+use std::time::Duration;
+
+use axum::http::{HeaderMap, header};
+use mcr_model::endpoint::closest;
+use mcr_model::relay::Relay;
+use mcr_model::spec::{InputSpec, OutputSpec, RelaySpec};
+use mcr_model::{FieldError, RelayName};
+use serde::Deserialize;
+
+use super::rejection::Rejection;
+use crate::control::WaitFor;
+
+/// The longest wait that one request may ask for.
+pub(super) const LONGEST_WAIT: Duration = Duration::from_secs(3600);
+const DEFAULT_WAIT: Duration = Duration::from_secs(5);
+
+/// Where the name of a relay stands.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Named<'a> {
+    /// In the body only (POST).
+    InBody,
+    /// In the path; the body may repeat it (PUT).
+    InPath(&'a RelayName),
+}
+
+/// A relay as a request writes it: as in a file, but the name may be left to the path.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a relay: {\"name\": …, \"input\": {…}, \"output\": [{…}]}")]
+struct Body {
+    name: Option<String>,
+    input: InputSpec,
+    output: Vec<OutputSpec>,
+    #[serde(default)]
+    link_local: bool,
+    #[serde(default)]
+    allow_ptp: bool,
+}
+
+/// The name of a relay that a request wants to exist.
+pub(super) fn wanted(name: &str) -> Result<RelayName, Rejection> {
+    name.parse().map_err(|error: mcr_model::name::NameError| {
+        Rejection::wrong_relay(vec![FieldError::new("name", error.to_string(), "")])
+    })
+}
+
+/// The name of a relay that should exist. What is no name can't be that of a relay.
+pub(super) fn existing(name: &str) -> Result<RelayName, Rejection> {
+    name.parse().map_err(|error: mcr_model::name::NameError| Rejection::no_such_name(&error))
+}
+
+/// Refuses a body that is not declared to be JSON.
+pub(super) fn expect_json(headers: &HeaderMap) -> Result<(), Rejection> {
+    let declared = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let essence = declared.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    let is_json = essence == "application/json" || (essence.starts_with("application/") && essence.ends_with("+json"));
+    if is_json { Ok(()) } else { Err(Rejection::not_json(&essence)) }
+}
+
+/// The relay that a body describes.
+pub(super) fn relay(body: &[u8], named: Named<'_>) -> Result<Relay, Rejection> {
+    let mut json = serde_json::Deserializer::from_slice(body);
+    let parsed: Body = serde_path_to_error::deserialize(&mut json).map_err(|error| unreadable(body, error))?;
+    json.end().map_err(|error| Rejection::bad_json(&error))?;
+    let Body { name, input, output, link_local, allow_ptp } = parsed;
+    let name = match (named, name) {
+        (Named::InBody, Some(name)) => name,
+        (Named::InBody, None) => {
+            return Err(wrong_field("name", "the relay has no name", "add \"name\": \"camera-3\", say"));
+        }
+        (Named::InPath(path), Some(name)) if name != path.as_str() => {
+            let message = format!("the path names relay {path}, the body another");
+            return Err(wrong_field("name", message, "leave the name out of the body, or make both the same"));
+        }
+        (Named::InPath(path), _) => path.to_string(),
+    };
+    RelaySpec { name, input, output, link_local, allow_ptp }.check().map_err(Rejection::wrong_relay)
+}
+
+fn wrong_field(field: &str, message: impl Into<String>, remedy: &str) -> Rejection {
+    Rejection::wrong_relay(vec![FieldError::new(field, message, remedy)])
+}
+
+/// Text that is no JSON is a bad request; JSON that is no relay is a wrong relay, and says at which field.
+fn unreadable(body: &[u8], error: serde_path_to_error::Error<serde_json::Error>) -> Rejection {
+    let path = error.path().to_string();
+    let error = error.into_inner();
+    if !error.is_data() {
+        return if body.trim_ascii().is_empty() { Rejection::no_body() } else { Rejection::bad_json(&error) };
+    }
+    let text = error.to_string();
+    let (message, place) = text.rsplit_once(" at line ").unwrap_or((&text, ""));
+    let place = if place.is_empty() { String::new() } else { format!(" (line {place})") };
+    let field = if path == "." { String::new() } else { path };
+    Rejection::wrong_relay(vec![FieldError::new(field, format!("{}{place}", shortened(message)), hint(message))])
+}
+
+/// A wrong value may be as long as the body: enough of the message to see it, and its end, which says what was
+/// expected.
+fn shortened(message: &str) -> String {
+    const KEPT: usize = 150;
+    let characters = message.chars().count();
+    if characters <= 2 * KEPT {
+        return message.to_owned();
+    }
+    let start: String = message.chars().take(KEPT).collect();
+    let end: String = message.chars().skip(characters - KEPT).collect();
+    format!("{start} … {end}")
+}
+
+/// "unknown field `grup`, expected one of `interface`, `group`, …" to the word that was meant.
+fn hint(message: &str) -> String {
+    let Some(rest) = message.strip_prefix("unknown field `") else { return String::new() };
+    let mut quoted = rest.split('`').step_by(2);
+    let given = quoted.next().unwrap_or_default();
+    let known: Vec<&str> = quoted.filter(|word| !word.is_empty()).collect();
+    closest(given, &known).map(|meant| format!("did you mean {meant:?}?")).unwrap_or_default()
+}
+
+/// What a query like `for=first-packet&timeout=5s` waits for, and how long.
+pub(super) fn wait(query: &str) -> Result<(WaitFor, Duration), Rejection> {
+    let (mut condition, mut timeout) = (WaitFor::Ready, DEFAULT_WAIT);
+    for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+        match pair.split_once('=').unwrap_or((pair, "")) {
+            ("for", "ready") => condition = WaitFor::Ready,
+            ("for", "first-packet") => condition = WaitFor::FirstPacket,
+            ("for", other) => {
+                return Err(Rejection::bad_query("for", other, "use for=ready or for=first-packet"));
+            }
+            ("timeout", text) => timeout = wait_time(text)?,
+            (other, _) => return Err(Rejection::bad_query(other, "", "the parameters are for and timeout")),
+        }
+    }
+    Ok((condition, timeout))
+}
+
+fn wait_time(text: &str) -> Result<Duration, Rejection> {
+    let number_end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let (number, unit) = text.split_at(number_end);
+    let seconds = match unit {
+        "ms" => Some(0.001),
+        "s" => Some(1.0),
+        "m" => Some(60.0),
+        "h" => Some(3600.0),
+        _ => None,
+    };
+    let length = seconds.zip(number.parse::<f64>().ok()).map(|(unit, number)| unit * number);
+    match length.map(Duration::try_from_secs_f64) {
+        Some(Ok(length)) if length <= LONGEST_WAIT => Ok(length),
+        _ => Err(Rejection::bad_query("timeout", text, "write it as 500ms, 5s or 2m; the longest is 1h")),
+    }
+}
+
+/// What the client accepts, in lower case.
+pub(super) fn accept(headers: &HeaderMap) -> String {
+    let values = headers.get_all(header::ACCEPT).into_iter().filter_map(|value| value.to_str().ok());
+    values.collect::<Vec<_>>().join(",").to_ascii_lowercase()
+}

@@ -1,0 +1,177 @@
+//! The control thread: one owner of the engine, the keeper's client, the datapath and netlink.
+//!
+//! Everything that changes goes through one channel in one order, so there are no locks and no races between a
+//! request, an interface that vanishes and a reload. Each turn handles what came, lets the engine find the
+//! difference, carries it out, and answers. The API talks to it through [`Control`].
+
+mod hands;
+mod turn;
+
+use std::io;
+use std::sync::mpsc;
+use std::time::Duration;
+
+use mcr_engine::{Difference, Refusal, Replaced};
+use mcr_model::relay::Relay;
+use mcr_model::status::{DaemonStatus, InterfaceStatus, RelayStatus};
+use mcr_model::RelayName;
+use mcr_netd::Keeper;
+use tokio::sync::oneshot;
+
+use crate::netlink::{Change, Monitor, Netlink};
+
+/// What a waiter waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WaitFor {
+    /// Joined and installed: a packet that is sent from now on is received.
+    Ready,
+    /// The first packet arrived.
+    FirstPacket,
+}
+
+/// How waiting ended.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Waited {
+    /// It is so.
+    Reached(RelayStatus),
+    /// It was not so in time; this is how the relay does.
+    TimedOut(RelayStatus),
+    /// The relay does not exist, or was removed.
+    NotFound,
+}
+
+/// The handle of the control thread. Clones share it.
+#[derive(Debug, Clone)]
+pub struct Control {
+    commands: mpsc::Sender<Command>,
+}
+
+/// What the control thread is asked to do.
+#[derive(Debug)]
+enum Command {
+    Relays(oneshot::Sender<Vec<RelayStatus>>),
+    Relay(RelayName, oneshot::Sender<Option<RelayStatus>>),
+    Create(Relay, oneshot::Sender<Result<RelayStatus, Refusal>>),
+    Replace(Relay, oneshot::Sender<Result<(Replaced, RelayStatus), Refusal>>),
+    Remove(RelayName, oneshot::Sender<Result<(), Refusal>>),
+    LoadFile(Vec<Relay>, oneshot::Sender<Result<Difference, Vec<Refusal>>>),
+    Interfaces(oneshot::Sender<Vec<InterfaceStatus>>),
+    Status(oneshot::Sender<DaemonStatus>),
+    Wait(RelayName, WaitFor, Duration, oneshot::Sender<Waited>),
+    Changed(Vec<Change>),
+    Shutdown(oneshot::Sender<Vec<RelayStatus>>),
+}
+
+/// What the control thread starts with.
+#[derive(Debug)]
+pub struct Start {
+    /// The connection to the keeper.
+    pub keeper: Keeper,
+    /// The configuration file, as answers name it.
+    pub config: Option<String>,
+}
+
+impl Control {
+    /// Starts the control thread and the one that listens to netlink. Neither needs a privilege.
+    ///
+    /// # Errors
+    /// When netlink or a thread is not to be had, or the keeper does not say what it holds.
+    pub fn start(start: Start) -> io::Result<Self> {
+        let (commands, inbox) = mpsc::channel();
+        let monitor = Monitor::open()?;
+        let turn = turn::Turn::new(start, Netlink::open()?)?;
+        let changes = commands.clone();
+        std::thread::Builder::new().name("mcr-netlink".into()).spawn(move || listen(&monitor, &changes))?;
+        std::thread::Builder::new().name("mcr-control".into()).spawn(move || turn.run(&inbox))?;
+        Ok(Self { commands })
+    }
+
+    /// All relays, by name.
+    pub async fn relays(&self) -> Vec<RelayStatus> {
+        self.ask(Command::Relays).await
+    }
+
+    /// One relay.
+    pub async fn relay(&self, name: &RelayName) -> Option<RelayStatus> {
+        self.ask(|reply| Command::Relay(name.clone(), reply)).await
+    }
+
+    /// Makes a relay; when this returns it is in force or says why not.
+    ///
+    /// # Errors
+    /// The [`Refusal`]; nothing is changed then.
+    pub async fn create(&self, relay: Relay) -> Result<RelayStatus, Refusal> {
+        self.ask(|reply| Command::Create(relay, reply)).await
+    }
+
+    /// Makes the relay of that name be exactly this one.
+    ///
+    /// # Errors
+    /// The [`Refusal`]; nothing is changed then.
+    pub async fn replace(&self, relay: Relay) -> Result<(Replaced, RelayStatus), Refusal> {
+        self.ask(|reply| Command::Replace(relay, reply)).await
+    }
+
+    /// Removes a relay; when this returns its group is left unless another relay wants it.
+    ///
+    /// # Errors
+    /// The [`Refusal`]; nothing is changed then.
+    pub async fn remove(&self, name: RelayName) -> Result<(), Refusal> {
+        self.ask(|reply| Command::Remove(name, reply)).await
+    }
+
+    /// Makes the relays of the file be exactly these.
+    ///
+    /// # Errors
+    /// Every [`Refusal`]; nothing is changed then.
+    pub async fn load_file(&self, relays: Vec<Relay>) -> Result<Difference, Vec<Refusal>> {
+        self.ask(|reply| Command::LoadFile(relays, reply)).await
+    }
+
+    /// All interfaces, by name.
+    pub async fn interfaces(&self) -> Vec<InterfaceStatus> {
+        self.ask(Command::Interfaces).await
+    }
+
+    /// The daemon as a whole.
+    pub async fn status(&self) -> DaemonStatus {
+        self.ask(Command::Status).await
+    }
+
+    /// Waits for a condition of a relay, at most `timeout`.
+    pub async fn wait(&self, name: RelayName, condition: WaitFor, timeout: Duration) -> Waited {
+        self.ask(|reply| Command::Wait(name, condition, timeout, reply)).await
+    }
+
+    /// Stops every worker, gives everything back and ends the control thread. All relays with their final counters.
+    pub async fn shutdown(&self) -> Vec<RelayStatus> {
+        self.ask(Command::Shutdown).await
+    }
+
+    async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> T {
+        let (reply, answer) = oneshot::channel();
+        let sent = self.commands.send(command(reply));
+        match (sent, answer.await) {
+            (Ok(()), Ok(answer)) => answer,
+            // The thread ends only by Shutdown, after which nobody asks, or by a bug that has printed its panic.
+            _ => panic!("the control thread has ended"),
+        }
+    }
+}
+
+fn listen(monitor: &Monitor, commands: &mpsc::Sender<Command>) {
+    loop {
+        match monitor.next() {
+            Ok(changes) if changes.is_empty() => {}
+            Ok(changes) => {
+                if commands.send(Command::Changed(changes)).is_err() {
+                    return;
+                }
+            }
+            Err(error) => {
+                tracing::error!(%error, "can't hear netlink any more: changes of interfaces will be missed");
+                return;
+            }
+        }
+    }
+}

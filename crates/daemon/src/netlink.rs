@@ -1,0 +1,270 @@
+//! What the kernel says of interfaces, addresses, routes and neighbours (rtnetlink, `man 7 rtnetlink`).
+//!
+//! Reading needs no privilege. An event about a link or an address only says "look again": a whole new picture is
+//! taken then, so that a lost event can't leave a wrong one.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::Ipv4Addr;
+
+use mcr_engine::{Ifindex, InterfaceFacts, Neighbour};
+use netlink_packet_core::{
+    NLM_F_DUMP, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload,
+};
+use netlink_packet_route::address::{AddressAttribute, AddressMessage};
+use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkMessage};
+use netlink_packet_route::neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourMessage, NeighbourState};
+use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteMessage, RouteType};
+use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
+use netlink_sys::protocols::NETLINK_ROUTE;
+use netlink_sys::{Socket, SocketAddr};
+
+/// Multicast groups of rtnetlink, `include/uapi/linux/rtnetlink.h`.
+mod group {
+    pub(super) const LINK: u32 = 1;
+    pub(super) const NEIGHBOUR: u32 = 3;
+    pub(super) const IPV4_ADDRESS: u32 = 5;
+    pub(super) const IPV4_ROUTE: u32 = 7;
+}
+
+/// Large enough for any one datagram of a dump (the kernel uses at most 32 KiB) and for bursts of events.
+const BUFFER_BYTES: usize = 64 * 1024;
+
+/// What changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Change {
+    /// Links or addresses: take a new picture.
+    Interfaces,
+    /// Routes: next hops may differ.
+    Routes,
+    /// One neighbour.
+    Neighbour(Neighbour),
+    /// Events were lost: take a new picture of everything.
+    Everything,
+}
+
+/// Asks the kernel.
+pub(crate) struct Netlink {
+    socket: Socket,
+    sequence: u32,
+}
+
+impl Netlink {
+    pub(crate) fn open() -> io::Result<Self> {
+        let mut socket = Socket::new(NETLINK_ROUTE)?;
+        socket.bind_auto()?;
+        socket.connect(&SocketAddr::new(0, 0))?;
+        Ok(Self { socket, sequence: 0 })
+    }
+
+    /// All interfaces with their IPv4 addresses.
+    pub(crate) fn interfaces(&mut self) -> io::Result<Vec<InterfaceFacts>> {
+        let mut found: BTreeMap<u32, InterfaceFacts> = BTreeMap::new();
+        for answer in self.dump(RouteNetlinkMessage::GetLink(LinkMessage::default()))? {
+            if let RouteNetlinkMessage::NewLink(link) = answer {
+                found.extend(interface(&link).map(|facts| (facts.index.0, facts)));
+            }
+        }
+        let mut request = AddressMessage::default();
+        request.header.family = AddressFamily::Inet;
+        for answer in self.dump(RouteNetlinkMessage::GetAddress(request))? {
+            if let RouteNetlinkMessage::NewAddress(message) = answer
+                && let Some(facts) = found.get_mut(&message.header.index)
+            {
+                add_address(facts, &message);
+            }
+        }
+        Ok(found.into_values().collect())
+    }
+
+    /// All IPv4 neighbours that have a link-layer address.
+    pub(crate) fn neighbours(&mut self) -> io::Result<Vec<Neighbour>> {
+        let mut request = NeighbourMessage::default();
+        request.header.family = AddressFamily::Inet;
+        let answers = self.dump(RouteNetlinkMessage::GetNeighbour(request))?;
+        Ok(answers
+            .into_iter()
+            .filter_map(|answer| match answer {
+                RouteNetlinkMessage::NewNeighbour(message) => neighbour(&message),
+                _ => None,
+            })
+            .collect())
+    }
+
+    /// The neighbour that carries packets from `interface` to `destination`: a router, or the host itself.
+    pub(crate) fn next_hop(&mut self, interface: Ifindex, destination: Ipv4Addr) -> io::Result<Ipv4Addr> {
+        let mut request = RouteMessage::default();
+        request.header.address_family = AddressFamily::Inet;
+        request.header.destination_prefix_length = 32;
+        request.attributes.push(RouteAttribute::Destination(RouteAddress::Inet(destination)));
+        request.attributes.push(RouteAttribute::Oif(interface.0));
+        let answers = self.ask(RouteNetlinkMessage::GetRoute(request), NLM_F_REQUEST)?;
+        let Some(RouteNetlinkMessage::NewRoute(route)) = answers.into_iter().next() else {
+            return Err(io::Error::from_raw_os_error(libc::ENETUNREACH));
+        };
+        if route.header.kind != RouteType::Unicast {
+            return Err(io::Error::from_raw_os_error(libc::ENETUNREACH));
+        }
+        let gateway = route.attributes.iter().find_map(|attribute| match attribute {
+            RouteAttribute::Gateway(RouteAddress::Inet(gateway)) => Some(*gateway),
+            _ => None,
+        });
+        Ok(gateway.unwrap_or(destination))
+    }
+
+    fn dump(&mut self, request: RouteNetlinkMessage) -> io::Result<Vec<RouteNetlinkMessage>> {
+        self.ask(request, NLM_F_REQUEST | NLM_F_DUMP)
+    }
+
+    /// Sends `request` and collects its answers.
+    fn ask(&mut self, request: RouteNetlinkMessage, flags: u16) -> io::Result<Vec<RouteNetlinkMessage>> {
+        self.sequence = self.sequence.wrapping_add(1);
+        let mut packet = NetlinkMessage::new(NetlinkHeader::default(), NetlinkPayload::from(request));
+        packet.header.flags = flags;
+        packet.header.sequence_number = self.sequence;
+        packet.finalize();
+        let mut bytes = vec![0; packet.buffer_len()];
+        packet.serialize(&mut bytes);
+        self.socket.send(&bytes, 0)?;
+        let mut answers = Vec::new();
+        loop {
+            let (datagram, _) = self.socket.recv_from_full()?;
+            for message in messages(&datagram)? {
+                if message.header.sequence_number != self.sequence {
+                    continue;
+                }
+                match message.payload {
+                    NetlinkPayload::Done(_) => return Ok(answers),
+                    NetlinkPayload::Error(error) => {
+                        return error.code.map_or(Ok(answers), |_| Err(error.to_io()));
+                    }
+                    NetlinkPayload::InnerMessage(inner) => answers.push(inner),
+                    _ => {}
+                }
+                if flags & NLM_F_DUMP != NLM_F_DUMP {
+                    return Ok(answers);
+                }
+            }
+        }
+    }
+}
+
+/// Hears what changes.
+pub(crate) struct Monitor {
+    socket: Socket,
+}
+
+impl Monitor {
+    pub(crate) fn open() -> io::Result<Self> {
+        let mut socket = Socket::new(NETLINK_ROUTE)?;
+        socket.bind_auto()?;
+        socket.set_rx_buf_sz(BUFFER_BYTES as libc::c_int * 16)?;
+        for group in [group::LINK, group::NEIGHBOUR, group::IPV4_ADDRESS, group::IPV4_ROUTE] {
+            socket.add_membership(group)?;
+        }
+        Ok(Self { socket })
+    }
+
+    /// Waits for the next datagram and says what it changed.
+    ///
+    /// # Errors
+    /// Only those of a socket that is of no more use; lost events are [`Change::Everything`].
+    pub(crate) fn next(&self) -> io::Result<Vec<Change>> {
+        match self.socket.recv_from_full() {
+            Ok((datagram, _)) => Ok(messages(&datagram)?.iter().filter_map(change).collect()),
+            Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => Ok(vec![Change::Everything]),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(Vec::new()),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+fn messages(datagram: &[u8]) -> io::Result<Vec<NetlinkMessage<RouteNetlinkMessage>>> {
+    let mut found = Vec::new();
+    let mut rest = datagram;
+    while !rest.is_empty() {
+        let message = NetlinkMessage::<RouteNetlinkMessage>::deserialize(rest)
+            .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
+        let length = message.header.length as usize;
+        found.push(message);
+        if length == 0 {
+            break;
+        }
+        // Messages start at multiples of four bytes (NLMSG_ALIGNTO).
+        rest = rest.get(length.next_multiple_of(4)..).unwrap_or_default();
+    }
+    Ok(found)
+}
+
+fn change(message: &NetlinkMessage<RouteNetlinkMessage>) -> Option<Change> {
+    let NetlinkPayload::InnerMessage(inner) = &message.payload else { return None };
+    match inner {
+        RouteNetlinkMessage::NewLink(_)
+        | RouteNetlinkMessage::DelLink(_)
+        | RouteNetlinkMessage::NewAddress(_)
+        | RouteNetlinkMessage::DelAddress(_) => Some(Change::Interfaces),
+        RouteNetlinkMessage::NewRoute(_) | RouteNetlinkMessage::DelRoute(_) => Some(Change::Routes),
+        RouteNetlinkMessage::NewNeighbour(message) => neighbour(message).map(Change::Neighbour),
+        RouteNetlinkMessage::DelNeighbour(message) => {
+            neighbour(message).map(|gone| Change::Neighbour(Neighbour { mac: None, ..gone }))
+        }
+        _ => None,
+    }
+}
+
+fn interface(link: &LinkMessage) -> Option<InterfaceFacts> {
+    let mut name = None;
+    let mut mac = [0; 6];
+    let mut mtu = 0;
+    for attribute in &link.attributes {
+        match attribute {
+            LinkAttribute::IfName(text) => name = text.parse().ok(),
+            LinkAttribute::Address(bytes) => mac = <[u8; 6]>::try_from(&bytes[..]).unwrap_or_default(),
+            LinkAttribute::Mtu(bytes) => mtu = *bytes,
+            _ => {}
+        }
+    }
+    let flags = link.header.flags;
+    Some(InterfaceFacts {
+        index: Ifindex(link.header.index),
+        name: name?,
+        mac,
+        mtu,
+        up: flags.contains(LinkFlags::Up),
+        carrier: flags.contains(LinkFlags::LowerUp),
+        multicast: flags.contains(LinkFlags::Multicast),
+        addresses: Vec::new(),
+    })
+}
+
+/// The kernel lists the addresses of an interface with the primary ones before the secondary ones.
+fn add_address(facts: &mut InterfaceFacts, message: &AddressMessage) {
+    let local = message.attributes.iter().find_map(|attribute| match attribute {
+        AddressAttribute::Local(std::net::IpAddr::V4(address)) => Some(*address),
+        _ => None,
+    });
+    facts.addresses.extend(local.map(|address| (address, message.header.prefix_len)));
+}
+
+fn neighbour(message: &NeighbourMessage) -> Option<Neighbour> {
+    let mut address = None;
+    let mut mac = None;
+    for attribute in &message.attributes {
+        match attribute {
+            NeighbourAttribute::Destination(NeighbourAddress::Inet(ip)) => address = Some(*ip),
+            NeighbourAttribute::LinkLocalAddress(bytes) => mac = <[u8; 6]>::try_from(&bytes[..]).ok(),
+            _ => {}
+        }
+    }
+    let resolved = matches!(
+        message.header.state,
+        NeighbourState::Reachable
+            | NeighbourState::Stale
+            | NeighbourState::Delay
+            | NeighbourState::Probe
+            | NeighbourState::Permanent
+            | NeighbourState::Noarp
+    );
+    let interface = Ifindex(message.header.ifindex);
+    Some(Neighbour { interface, address: address?, mac: mac.filter(|_| resolved) })
+}

@@ -1,0 +1,190 @@
+//! Start, reload and stop: of the daemon, and of one relay in the foreground.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use mcr_engine::Refusal;
+use mcr_model::relay::Relay;
+use mcr_model::status::RelayStatus;
+use mcr_netd::{Keeper, SpawnMode, privileges};
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::control::{Control, Start};
+use crate::{config, log, notify, serve};
+
+/// Which keeper to use.
+#[derive(Debug, Clone)]
+pub struct KeeperChoice {
+    /// Where it listens.
+    pub socket: PathBuf,
+    /// The program to start when none listens there; `None`: the `mcr-netd` beside this program, or in the path.
+    pub program: Option<PathBuf>,
+}
+
+/// What `mcr run` was asked for.
+#[derive(Debug, Clone)]
+pub struct RunOptions {
+    /// The configuration file; `None`: no file.
+    pub config: Option<PathBuf>,
+    /// Where the API listens.
+    pub socket: PathBuf,
+    /// The keeper.
+    pub keeper: KeeperChoice,
+    /// The user to become; `None`: stay who we are.
+    pub user: Option<String>,
+    /// How to log.
+    pub log: log::LogOptions,
+}
+
+/// What `mcr relay` was asked for.
+#[derive(Debug, Clone)]
+pub struct ForegroundOptions {
+    /// The relay.
+    pub relay: Relay,
+    /// The program of the keeper, as in [`KeeperChoice::program`].
+    pub keeper_program: Option<PathBuf>,
+}
+
+/// The daemon, until SIGTERM or SIGINT; SIGHUP reads the configuration again.
+///
+/// # Errors
+/// A sentence that says what to do; nothing is left behind then.
+pub fn run(options: RunOptions) -> anyhow::Result<()> {
+    log::init(&options.log)?;
+    let relays = options.config.as_deref().map(config::load).transpose()?.unwrap_or_default();
+    // The listener comes first: when another daemon has the socket, nothing of it may be disturbed.
+    let listener = serve::listen(&options.socket)?;
+    let keeper = keeper(&options.keeper)?;
+    privileges::drop_all_capabilities(options.user.as_deref()).context("can not give up privileges")?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let config = options.config.as_deref().map(|path| path.display().to_string());
+    let control = Control::start(Start { keeper, config })?;
+    runtime.block_on(serve_until_told(options, listener, control, relays))
+}
+
+async fn serve_until_told(
+    options: RunOptions,
+    listener: serve::Listener,
+    control: Control,
+    relays: Vec<Relay>,
+) -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut hangup = signal(SignalKind::hangup())?;
+    if let Err(refusals) = control.load_file(relays).await {
+        control.shutdown().await;
+        bail!(refused(&refusals));
+    }
+    let server = tokio::spawn(serve::serve(listener, control.clone()));
+    notify::ready();
+    tracing::info!(socket = %options.socket.display(), "serving");
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
+            _ = hangup.recv() => reload(options.config.as_deref(), &control).await,
+        }
+    }
+    notify::stopping();
+    server.abort();
+    control.shutdown().await;
+    serve::remove(&options.socket);
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// Applies the file as a difference; a file that is wrong changes nothing.
+async fn reload(path: Option<&Path>, control: &Control) {
+    notify::reloading();
+    match path.map(config::load).transpose() {
+        Err(error) => tracing::error!(error = %error.plain(), "the configuration is wrong; the one in force stays"),
+        Ok(None) => tracing::info!("there is no configuration file to read again"),
+        Ok(Some(relays)) => match control.load_file(relays).await {
+            Ok(difference) => tracing::info!(
+                added = difference.added.len(),
+                changed = difference.changed.len(),
+                removed = difference.removed.len(),
+                unchanged = difference.unchanged.len(),
+                "the configuration is read again"
+            ),
+            Err(refusals) => {
+                tracing::error!(error = refused(&refusals), "the configuration does not fit; the one in force stays");
+            }
+        },
+    }
+    notify::ready();
+}
+
+fn refused(refusals: &[Refusal]) -> String {
+    refusals.iter().map(Refusal::to_string).collect::<Vec<_>>().join("\n")
+}
+
+/// The keeper that listens, or one that is started now.
+fn keeper(choice: &KeeperChoice) -> anyhow::Result<Keeper> {
+    match Keeper::connect(&choice.socket) {
+        Ok(keeper) => Ok(keeper),
+        Err(error) if error.is_nobody_there() => {
+            check_root()?;
+            let mode = SpawnMode::Listening { path: choice.socket.clone() };
+            Ok(Keeper::spawn(&mode, choice.program.as_deref())?)
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn check_root() -> anyhow::Result<()> {
+    if privileges::may_open_packet_sockets() {
+        return Ok(());
+    }
+    bail!(
+        "no keeper is running and this user may not start one: packet sockets need CAP_NET_RAW and CAP_NET_ADMIN; \
+         start `mcr-netd` as a service (systemctl start mcr-netd), or run this command as root"
+    )
+}
+
+/// One relay without an API: made by [`foreground`], gone when it is dropped.
+#[derive(Debug)]
+pub struct Foreground {
+    control: Control,
+    runtime: tokio::runtime::Runtime,
+    name: mcr_model::RelayName,
+}
+
+/// Starts one relay with a keeper of its own, which goes when this process goes.
+///
+/// # Errors
+/// A sentence that says what to do; nothing is left behind then.
+pub fn foreground(options: ForegroundOptions) -> anyhow::Result<Foreground> {
+    check_root()?;
+    let keeper = Keeper::spawn(&SpawnMode::Private, options.keeper_program.as_deref())?;
+    privileges::drop_all_capabilities(None).context("can not give up privileges")?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let control = Control::start(Start { keeper, config: None })?;
+    let name = options.relay.name().clone();
+    runtime.block_on(control.create(options.relay))?;
+    Ok(Foreground { control, runtime, name })
+}
+
+impl Foreground {
+    /// How the relay does.
+    pub fn status(&self) -> RelayStatus {
+        let status = self.runtime.block_on(self.control.relay(&self.name));
+        status.expect("the relay of a foreground is removed by nobody")
+    }
+
+    /// Waits at most `timeout` for the relay to listen.
+    pub fn wait_ready(&self, timeout: Duration) -> RelayStatus {
+        let waited = self.control.wait(self.name.clone(), crate::WaitFor::Ready, timeout);
+        match self.runtime.block_on(waited) {
+            crate::Waited::Reached(status) | crate::Waited::TimedOut(status) => status,
+            crate::Waited::NotFound => self.status(),
+        }
+    }
+
+    /// Stops the relay; its final counters.
+    pub fn stop(self) -> RelayStatus {
+        let last = self.runtime.block_on(self.control.shutdown());
+        last.into_iter().next().expect("the relay of a foreground is removed by nobody")
+    }
+}

@@ -1,0 +1,207 @@
+//! The Unix socket that the API is served on.
+
+use std::future::Future;
+use std::io;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+use std::{fs, future};
+
+use axum::Router;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::net::UnixStream;
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinSet;
+
+use crate::api::{self, Backend};
+
+/// So many connections are served at once; more wait in the backlog of the socket.
+const MOST_CONNECTIONS: usize = 256;
+/// How long a request may take to say what it wants, and a kept connection to begin its next one.
+const HEADER_PATIENCE: Duration = Duration::from_secs(10);
+/// The longest head of a request, in bytes.
+const MAX_HEAD_BYTES: usize = 64 << 10;
+/// How long requests that are under way may take when the daemon ends.
+const LAST_PATIENCE: Duration = Duration::from_secs(2);
+/// A rest after accepting failed for want of descriptors or memory, so that the loop does not spin.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Owner and group may talk to the daemon, nobody else.
+const SOCKET_MODE: u32 = 0o660;
+
+/// A socket that this daemon, and no other, listens on.
+#[derive(Debug)]
+pub struct Listener {
+    socket: UnixListener,
+}
+
+/// Why the socket can't be listened on.
+#[derive(Debug, thiserror::Error)]
+pub enum ListenError {
+    /// Somebody answers there.
+    #[error("another daemon answers on {path}; stop it, or give this one its own with --socket")]
+    Live {
+        /// The socket.
+        path: PathBuf,
+    },
+    /// Something else has that name.
+    #[error("{path} is not a socket; move it away, or name another path with --socket")]
+    NotASocket {
+        /// What is there.
+        path: PathBuf,
+    },
+    /// The system refuses.
+    #[error("can not {action} {path}: {error}; {remedy}")]
+    System {
+        /// What was being done.
+        action: &'static str,
+        /// To what.
+        path: PathBuf,
+        /// What the system says.
+        error: io::Error,
+        /// What to do about it.
+        remedy: &'static str,
+    },
+}
+
+/// Listens on `path`, for owner and group only. The directory is made when it is missing, a socket that a daemon
+/// left behind is replaced.
+///
+/// # Errors
+/// [`ListenError`], when another daemon answers there or the system refuses.
+pub fn listen(path: &Path) -> Result<Listener, ListenError> {
+    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    fs::create_dir_all(directory).map_err(system("create the directory", directory))?;
+    // Two daemons that start together must not both take the same stale socket for theirs to replace.
+    let lock = fs::File::open(directory).map_err(system("open the directory", directory))?;
+    lock.lock().map_err(system("lock the directory", directory))?;
+    make_way(path)?;
+    let socket = UnixListener::bind(path).map_err(system("listen on", path))?;
+    fs::set_permissions(path, fs::Permissions::from_mode(SOCKET_MODE)).map_err(system("set the mode of", path))?;
+    socket.set_nonblocking(true).map_err(system("listen on", path))?;
+    Ok(Listener { socket })
+}
+
+/// Removes the socket of a daemon that ends. A daemon that may not is no worse than one that was killed: the next
+/// one replaces the socket.
+pub fn remove(path: &Path) {
+    if let Err(error) = fs::remove_file(path) {
+        tracing::debug!(%error, path = %path.display(), "the socket stays behind");
+    }
+}
+
+/// Serves the API until the returned future is dropped.
+pub async fn serve<B: Backend>(listener: Listener, backend: B) {
+    serve_until(listener, api::router(backend), future::pending()).await;
+}
+
+/// Serves `router` until `stop`; then no new connection is accepted, and requests that are under way have a moment
+/// to finish.
+pub async fn serve_until(listener: Listener, router: Router, stop: impl Future<Output = ()>) {
+    let listener = match tokio::net::UnixListener::from_std(listener.socket) {
+        Ok(listener) => listener,
+        Err(error) => {
+            tracing::error!(%error, "can't serve the API");
+            return;
+        }
+    };
+    let (ending, ended) = watch::channel(());
+    let mut connections = JoinSet::new();
+    let room = Arc::new(Semaphore::new(MOST_CONNECTIONS));
+    let mut stop = pin!(stop);
+    loop {
+        let accepted = tokio::select! {
+            () = &mut stop => break,
+            accepted = accept(&listener, &room) => accepted,
+            Some(_) = connections.join_next() => continue,
+        };
+        match accepted {
+            Ok((stream, seat)) => {
+                let connection = talk(stream, router.clone(), ended.clone());
+                connections.spawn(async move {
+                    connection.await;
+                    drop(seat);
+                });
+            }
+            Err(error) => {
+                tracing::warn!(%error, "can't accept a connection; trying again");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+    drop((listener, ending));
+    let _ = tokio::time::timeout(LAST_PATIENCE, async { while connections.join_next().await.is_some() {} }).await;
+}
+
+type Seat = tokio::sync::OwnedSemaphorePermit;
+
+async fn accept(listener: &tokio::net::UnixListener, room: &Arc<Semaphore>) -> io::Result<(UnixStream, Seat)> {
+    let seat = room.clone().acquire_owned().await.map_err(io::Error::other)?;
+    let (stream, _) = listener.accept().await?;
+    Ok((stream, seat))
+}
+
+/// One connection, until its client ends it or `ended` closes.
+async fn talk(stream: UnixStream, router: Router, mut ended: watch::Receiver<()>) {
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_PATIENCE)
+        .max_buf_size(MAX_HEAD_BYTES)
+        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+    let mut connection = pin!(connection);
+    let outcome = tokio::select! {
+        outcome = &mut connection => outcome,
+        _ = ended.changed() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = outcome {
+        tracing::debug!(%error, "a connection ended early");
+    }
+}
+
+/// Removes a socket that nobody answers on.
+fn make_way(path: &Path) -> Result<(), ListenError> {
+    let found = match fs::symlink_metadata(path) {
+        Ok(found) => found,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(system("look at", path)(error)),
+    };
+    if !found.file_type().is_socket() {
+        return Err(ListenError::NotASocket { path: path.to_owned() });
+    }
+    match knock(path) {
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+            fs::remove_file(path).map_err(system("replace the old socket", path))
+        }
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Err(system("talk to", path)(error)),
+        // Whatever else is wrong, somebody has it: WouldBlock, for one, is a full backlog.
+        Ok(()) | Err(_) => Err(ListenError::Live { path: path.to_owned() }),
+    }
+}
+
+/// Connects without waiting: a daemon that hangs with a full backlog must not hang this one as well.
+fn knock(path: &Path) -> io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
+    runtime.block_on(UnixStream::connect(path)).map(drop)
+}
+
+fn system(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> ListenError {
+    let path = path.to_owned();
+    move |error| {
+        let remedy = match error.kind() {
+            io::ErrorKind::PermissionDenied => "run as root, or name a path that this user may write with --socket",
+            io::ErrorKind::InvalidInput => "the path of a socket has at most 107 bytes; name a shorter one with --socket",
+            io::ErrorKind::StorageFull => "make room on that file system",
+            io::ErrorKind::ReadOnlyFilesystem => "name a path that can be written with --socket, below /run for example",
+            _ => "name another path with --socket",
+        };
+        ListenError::System { action, path, error, remedy }
+    }
+}
