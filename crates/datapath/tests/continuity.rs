@@ -77,3 +77,26 @@ fn relays_of_one_destination_each_get_their_copy() {
     first.assert_balanced();
     second.assert_balanced();
 }
+
+#[test]
+fn a_ring_that_filled_up_meanwhile_is_read_from_its_oldest_frame() {
+    let topology = Topology::device_relay_lan(1);
+    let relay = Relay::new(GROUP_IN, vec![Output::open(topology.lan(1))]);
+    let geometry = RingGeometry { slots: 390, ..RingGeometry::for_mtu(1500) };
+    let slots = u64::from(geometry.slots);
+    let mut input = Input::open(topology.relay_input(), geometry);
+    input.install(&[&relay]);
+    // So that the oldest frame is not in the first slot.
+    let warm_up = Traffic { count: 1_000, ..STEADY };
+    send(&topology, warm_up);
+    mcr_testbed::wait_until(harness::PATIENCE, "the first thousand", || relay.received() == warm_up.count);
+    input.worker = None;
+    let listener = Listener::join(topology.lan(1));
+    send(&topology, warm_up);
+    input.start();
+    input.install(&[&relay]);
+    listener.expect_all(slots);
+    assert_eq!(relay.received(), warm_up.count + slots);
+    assert_eq!(input.dropped(mcr_wire::DropReason::RingFull), warm_up.count - slots);
+    relay.assert_balanced();
+}

@@ -84,6 +84,14 @@ impl RingGeometry {
         }
     }
 
+    /// Whether the kernel can have made a ring of it: what keeps every slot inside the mapping.
+    fn is_possible(&self) -> bool {
+        self.slot_bytes >= NETWORK_OFFSET
+            && self.slot_bytes.is_multiple_of(libc::TPACKET_ALIGNMENT as u32)
+            && self.slots > 0
+            && self.slots.is_multiple_of(self.slots_per_block())
+    }
+
     fn block_bytes(&self) -> u32 {
         // Larger ones than any slot of `for_mtu` needs are refused by the kernel, not here.
         self.slot_bytes.checked_next_power_of_two().map_or(u32::MAX, |slot| slot.max(BLOCK_BYTES))
@@ -157,7 +165,7 @@ impl Ring {
     ///
     /// `EINVAL` when the socket has no ring of this geometry.
     pub(super) fn map(socket: Arc<OwnedFd>, geometry: RingGeometry) -> io::Result<Self> {
-        if geometry.slot_bytes < NETWORK_OFFSET || geometry.slots == 0 {
+        if !geometry.is_possible() {
             return Err(io::Error::from_raw_os_error(libc::EINVAL));
         }
         // SAFETY: a new mapping at an address of the kernel's choice; the kernel checks the length
@@ -327,5 +335,36 @@ impl Drop for Ring {
     fn drop(&mut self) {
         // SAFETY: the mapping was made by `map` with this length; no frame outlives `self`.
         unsafe { libc::munmap(self.memory.as_ptr().cast(), self.geometry.bytes()) };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slots_hold_the_mtu_and_fill_about_eight_mebibytes() {
+        for mtu in [0, 68, 576, 1_280, 1_500, 9_000, 16_110, 65_535, u32::MAX] {
+            let geometry = RingGeometry::for_mtu(mtu);
+            assert!(geometry.is_possible(), "{mtu}: {geometry:?}");
+            assert!(geometry.slot_bytes >= NETWORK_OFFSET + mtu.min(MAX_MTU), "{mtu}: {geometry:?}");
+            assert!(geometry.slots >= MIN_SLOTS, "{mtu}: {geometry:?}");
+            assert!((8 << 20..=32 << 20).contains(&geometry.bytes()), "{mtu}: {geometry:?}");
+        }
+    }
+
+    #[test]
+    fn slots_that_would_leave_the_mapping_are_refused() {
+        let good = RingGeometry::for_mtu(1_500);
+        for bad in [
+            RingGeometry { slots: 0, ..good },
+            RingGeometry { slots: good.slots + 1, ..good },
+            RingGeometry { slot_bytes: 0, ..good },
+            RingGeometry { slot_bytes: 64, ..good },
+            RingGeometry { slot_bytes: good.slot_bytes + 8, ..good },
+            RingGeometry { slot_bytes: u32::MAX, ..good },
+        ] {
+            assert!(!bad.is_possible(), "{bad:?}");
+        }
     }
 }

@@ -235,3 +235,92 @@ fn without_payload(datagram: &Datagram<'_>) -> Datagram<'static> {
         payload: &[],
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FIRST: Datagram<'static> =
+        Datagram { identification: 0xffff, checksum: UdpChecksum::Known(1), payload: &[1; 100], ..VACANT };
+
+    fn started(datagram: &Datagram<'static>) -> Run {
+        let mut run = Run::vacant();
+        // SAFETY: the payload is static.
+        unsafe { run.start(0, datagram) };
+        run
+    }
+
+    fn append(run: &mut Run, datagram: &Datagram<'static>) -> bool {
+        // SAFETY: the payload is static.
+        unsafe { run.append(datagram) }
+    }
+
+    #[test]
+    fn equal_datagrams_run_until_a_shorter_one() {
+        let mut run = started(&FIRST);
+        assert_eq!(run.segmented(), None);
+        assert!(append(&mut run, &Datagram { identification: 0, ..FIRST }));
+        assert!(append(&mut run, &Datagram { identification: 1, payload: &[2; 40], ..FIRST }));
+        assert!(!append(&mut run, &Datagram { identification: 2, payload: &[2; 40], ..FIRST }));
+        assert_eq!((run.packets(), run.payload_bytes(), run.ip_bytes()), (3, 240, 240 + 3 * 28));
+        assert_eq!(run.segmented().map(NonZeroU16::get), Some(100));
+        let again: Vec<_> = run.datagrams().map(|one| (one.identification, one.payload.len())).collect();
+        assert_eq!(again, [(0xffff, 100), (0, 100), (1, 40)]);
+    }
+
+    #[test]
+    fn what_segmentation_could_not_restore_starts_another_run() {
+        let next = Datagram { identification: 0, ..FIRST };
+        assert!(append(&mut started(&FIRST), &next));
+        for (why, other) in [
+            ("identification", Datagram { identification: 5, ..next }),
+            ("longer", Datagram { payload: &[1; 101], ..next }),
+            ("empty", Datagram { payload: &[], ..next }),
+            ("no checksum", Datagram { checksum: UdpChecksum::Zero, ..next }),
+            ("DF", Datagram { dont_fragment: true, ..next }),
+            ("class", Datagram { traffic_class: 4, ..next }),
+            ("priority", Datagram { priority_bits: 0x2000, ..next }),
+            ("source", Datagram { source: std::net::SocketAddrV4::new(std::net::Ipv4Addr::LOCALHOST, 0), ..next }),
+            ("super-frame", Datagram { segment_bytes: NonZeroU16::new(50), ..next }),
+        ] {
+            assert!(!append(&mut started(&FIRST), &other), "{why}");
+        }
+        for closed in [
+            Datagram { checksum: UdpChecksum::Zero, ..FIRST },
+            Datagram { payload: &[], ..FIRST },
+            Datagram { segment_bytes: NonZeroU16::new(50), ..FIRST },
+        ] {
+            assert!(!append(&mut started(&closed), &next), "{closed:?}");
+        }
+    }
+
+    #[test]
+    fn with_df_any_identification_continues() {
+        let first = Datagram { dont_fragment: true, ..FIRST };
+        assert!(append(&mut started(&first), &Datagram { identification: 0xffff, ..first }));
+    }
+
+    #[test]
+    fn a_run_ends_at_its_limits() {
+        let mut run = started(&FIRST);
+        for identification in 0..MAX_SEGMENTS as u16 - 1 {
+            assert!(append(&mut run, &Datagram { identification, ..FIRST }), "{identification}");
+        }
+        assert!(!append(&mut run, &Datagram { identification: MAX_SEGMENTS as u16 - 1, ..FIRST }));
+        assert_eq!(run.packets(), MAX_SEGMENTS as u64);
+        let large = Datagram { payload: &[0; 8_972], dont_fragment: true, ..FIRST };
+        let mut run = started(&large);
+        while append(&mut run, &large) {}
+        assert_eq!(run.packets(), 7);
+        assert!(run.payload_bytes() + HEADER_BYTES <= 65_535);
+    }
+
+    #[test]
+    fn super_frames_and_empty_datagrams_come_apart_as_they_were() {
+        let run = started(&Datagram { segment_bytes: NonZeroU16::new(40), ..FIRST });
+        assert_eq!(run.packets(), 3);
+        assert_eq!(run.datagrams().map(|one| one.payload.len()).collect::<Vec<_>>(), [40, 40, 20]);
+        let run = started(&Datagram { payload: &[], ..FIRST });
+        assert_eq!(run.datagrams().count(), 1);
+    }
+}
