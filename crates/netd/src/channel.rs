@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::protocol::MAX_MESSAGE_BYTES;
 
 /// Bytes of control data: room for one descriptor, aligned as `cmsghdr` wants it.
-const CONTROL_WORDS: usize = 4;
+const CONTROL_WORDS: usize = 3;
 
 /// A connected `SOCK_SEQPACKET` Unix socket.
 #[derive(Debug)]
@@ -196,9 +196,8 @@ fn attach(header: &mut libc::msghdr, control: &mut [u64; CONTROL_WORDS], descrip
     header.msg_control = control.as_mut_ptr().cast();
     // SAFETY: pure arithmetic.
     header.msg_controllen = unsafe { libc::CMSG_SPACE(payload) } as _;
-    assert!(header.msg_controllen as usize <= size_of::<[u64; CONTROL_WORDS]>());
-    // SAFETY: `control` is zeroed, aligned, and has room for one header and one descriptor, as the
-    // line above asserts, so that the first header is there and its data is writable.
+    // SAFETY: `control` is zeroed, aligned, and has room for one header and one descriptor (16 + 4
+    // bytes, padded to 24), so that the first header is there and its data is writable.
     unsafe {
         let first = libc::CMSG_FIRSTHDR(header);
         (*first).cmsg_level = libc::SOL_SOCKET;
@@ -213,12 +212,17 @@ fn attach(header: &mut libc::msghdr, control: &mut [u64; CONTROL_WORDS], descrip
 fn detach(header: &libc::msghdr) -> Option<OwnedFd> {
     // SAFETY: the kernel filled in `msg_control` and `msg_controllen`, which CMSG_FIRSTHDR checks
     // for room of a header.
-    let first = unsafe { libc::CMSG_FIRSTHDR(header).as_ref() }?;
-    if (first.cmsg_level, first.cmsg_type) != (libc::SOL_SOCKET, libc::SCM_RIGHTS) {
+    let first = unsafe { libc::CMSG_FIRSTHDR(header) };
+    if first.is_null() {
+        return None;
+    }
+    // SAFETY: the kernel wrote a whole header there.
+    let libc::cmsghdr { cmsg_len, cmsg_level, cmsg_type, .. } = unsafe { first.read() };
+    if (cmsg_level, cmsg_type) != (libc::SOL_SOCKET, libc::SCM_RIGHTS) {
         return None;
     }
     // SAFETY: pure arithmetic.
-    let bytes = first.cmsg_len as usize - unsafe { libc::CMSG_LEN(0) } as usize;
+    let bytes = cmsg_len.saturating_sub(unsafe { libc::CMSG_LEN(0) } as usize);
     let mut descriptors = (0..bytes / size_of::<RawFd>()).map(|index| {
         // SAFETY: the kernel wrote this many descriptors behind the header and installed each in
         // this process; nobody else has them.

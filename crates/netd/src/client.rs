@@ -309,3 +309,6 @@ const _: () = {
     const fn is_send<T: Send>() {}
     is_send::<Keeper>();
 };
+
+#[cfg(test)]
+mod tests;

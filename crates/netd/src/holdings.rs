@@ -1,6 +1,6 @@
 //! What the keeper holds for the daemon, and the requests that change it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, btree_map::Entry};
 use std::io;
 use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -137,24 +137,31 @@ impl Holdings {
 
     fn open_input(&mut self, interface: u32, geometry: RingGeometry) -> Result<Answer<'_>, Failure> {
         let name = self.permit(Use::Input, interface)?;
-        if !self.inputs.contains_key(&interface) {
-            check_geometry(&geometry)?;
-            let ring = open_input(interface, &geometry)
-                .map_err(|error| system(format!("can not open {name} for receiving"), &error, open_remedy(&error)))?;
-            self.inputs.insert(interface, Input { ring, geometry });
-        }
-        let Input { ring, geometry } = &self.inputs[&interface];
+        let input = match self.inputs.entry(interface) {
+            Entry::Occupied(held) => held.into_mut(),
+            Entry::Vacant(place) => {
+                check_geometry(&geometry)?;
+                let ring = open_input(interface, &geometry).map_err(|error| {
+                    system(format!("can not open {name} for receiving"), &error, open_remedy(&error))
+                })?;
+                place.insert(Input { ring, geometry })
+            }
+        };
+        let Input { ring, geometry } = &*input;
         Ok(Answer { reply: Reply::Opened { geometry: *geometry }, descriptor: Some(ring.as_fd()) })
     }
 
     fn open_output(&mut self, interface: u32) -> Result<Answer<'_>, Failure> {
         let name = self.permit(Use::Output, interface)?;
-        if !self.outputs.contains_key(&interface) {
-            let socket = open_output(interface)
-                .map_err(|error| system(format!("can not open {name} for sending"), &error, open_remedy(&error)))?;
-            self.outputs.insert(interface, socket);
-        }
-        Ok(Answer { reply: Reply::Done, descriptor: Some(self.outputs[&interface].as_fd()) })
+        let socket = match self.outputs.entry(interface) {
+            Entry::Occupied(held) => held.into_mut(),
+            Entry::Vacant(place) => {
+                let socket = open_output(interface)
+                    .map_err(|error| system(format!("can not open {name} for sending"), &error, open_remedy(&error)))?;
+                place.insert(socket)
+            }
+        };
+        Ok(Answer { reply: Reply::Done, descriptor: Some(OwnedFd::as_fd(socket)) })
     }
 
     fn set_filter(&self, interface: u32, instructions: &[FilterInstruction]) -> Result<(), Failure> {

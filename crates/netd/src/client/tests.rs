@@ -1,0 +1,94 @@
+//! The client against a keeper that is late, silent, gone or of another version.
+
+use std::os::fd::AsFd;
+use std::thread;
+
+use super::*;
+use crate::protocol::{Failure, FailureKind};
+
+/// A client, and the other end of its connection; both ends give up soon.
+fn pair() -> (Keeper, Channel) {
+    let (ours, theirs) = Channel::pair().unwrap();
+    for channel in [&ours, &theirs] {
+        channel.set_timeout(Duration::from_millis(50)).unwrap();
+    }
+    (Keeper { channel: ours, sequence: 0, process: None, _own: None }, theirs)
+}
+
+fn read(channel: &Channel) -> Numbered<Request> {
+    let Received::Message(bytes, _) = channel.receive_bytes(Patience::Wait).unwrap() else { panic!("no request came") };
+    Request::decode(&bytes).unwrap()
+}
+
+fn reply(channel: &Channel, sequence: u32, reply: &Reply) {
+    channel.send(&reply.encode(sequence), None, Patience::Now).unwrap();
+}
+
+#[test]
+fn a_late_answer_is_not_taken_for_the_next() {
+    let (mut keeper, theirs) = pair();
+    let error = keeper.open_output(3).unwrap_err();
+    assert_eq!(error.kind(), KeeperErrorKind::TimedOut);
+    assert!(error.to_string().starts_with("opening an output: the keeper does not answer; restart"), "{error}");
+    let late = read(&theirs).sequence;
+    let descriptor = std::fs::File::open("/proc/self/status").unwrap();
+    theirs.send(&Reply::Done.encode(late), Some(descriptor.as_fd()), Patience::Now).unwrap();
+    let failure = Failure {
+        kind: FailureKind::Policy,
+        errno: None,
+        reason: "not there".to_owned(),
+        remedy: "go elsewhere".to_owned(),
+    };
+    reply(&theirs, late + 1, &Reply::Failed(failure));
+    let error = keeper.join(3, "239.1.1.1".parse().unwrap(), &[]).unwrap_err();
+    assert_eq!(error.to_string(), "not there; go elsewhere");
+}
+
+#[test]
+fn what_a_keeper_says_last_is_heard() {
+    let (mut keeper, theirs) = pair();
+    // It goes with a request unread, which the kernel reports before what the keeper sent.
+    keeper.channel.send(&Request::Release.encode(1), None, Patience::Now).unwrap();
+    let failure = Failure {
+        kind: FailureKind::Startup,
+        errno: None,
+        reason: "no room".to_owned(),
+        remedy: "make some".to_owned(),
+    };
+    reply(&theirs, 0, &Reply::Failed(failure));
+    drop(theirs);
+    let error = keeper.release().unwrap_err();
+    assert_eq!(error.to_string(), "no room; make some");
+    let error = keeper.release().unwrap_err();
+    assert_eq!(error.kind(), KeeperErrorKind::Lost);
+    assert!(!error.is_nobody_there());
+}
+
+#[test]
+fn another_version_is_refused() {
+    let (keeper, theirs) = pair();
+    let answer = thread::spawn(move || {
+        let Numbered { sequence, message } = read(&theirs);
+        assert_eq!(message, Request::Hello { version: VERSION });
+        reply(&theirs, sequence, &Reply::Welcome { version: VERSION + 1, process: 1 });
+    });
+    let error = Keeper::greet(keeper.channel, None).unwrap_err();
+    assert!(error.to_string().contains("speaks version 2 of its protocol, this program speaks version 1; install"));
+    answer.join().unwrap();
+}
+
+#[test]
+fn answers_that_make_no_sense_are_errors() {
+    let (mut keeper, theirs) = pair();
+    // An inventory that does not advance would be asked for ever.
+    reply(&theirs, 1, &Reply::Held { next: 1, items: Vec::new() });
+    reply(&theirs, 2, &Reply::Held { next: 1, items: Vec::new() });
+    assert_eq!(keeper.inventory().unwrap_err().kind(), KeeperErrorKind::Protocol);
+    reply(&theirs, 3, &Reply::Done);
+    assert_eq!(keeper.inventory().unwrap_err().kind(), KeeperErrorKind::Protocol);
+    reply(&theirs, 4, &Reply::Done);
+    let error = keeper.open_output(3).unwrap_err();
+    assert!(error.reason().contains("did not arrive"), "{error}");
+    theirs.send(&[1, 2, 3], None, Patience::Now).unwrap();
+    assert_eq!(keeper.release().unwrap_err().kind(), KeeperErrorKind::Protocol);
+}
