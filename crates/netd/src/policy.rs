@@ -8,6 +8,12 @@
 //!
 //! A list that is absent allows every interface, an empty one none. `*` stands for any characters,
 //! `?` for one.
+//!
+//! The policy binds a daemon that works as it should, whoever configures it: no relay can be made on
+//! another interface. It does not confine a daemon that was taken over: whoever holds a packet
+//! socket may bind it to another interface, send through another and change its filter without a
+//! capability (`net/packet/af_packet.c: packet_bind`, `packet_snd`). Against that, give the daemon a
+//! network namespace that has only the interfaces it is for.
 
 use std::fs;
 use std::io;

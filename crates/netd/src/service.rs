@@ -161,6 +161,10 @@ impl Service {
     /// What needs more than the two capabilities comes first: the socket's file and its owner.
     fn start(options: ServeOptions) -> Result<Self, ServeError> {
         let ServeOptions { door, policy, user, when_released } = options;
+        // Asked first, so that this is what a user without privileges hears, not what fails for want of them.
+        if !privileges::may_open_packet_sockets() {
+            return Err(PrivilegesError::NotPrivileged.into());
+        }
         let policy = policy.load()?;
         let user = user.as_deref().map(privileges::user_id).transpose()?;
         let (path, voice) = match door {
