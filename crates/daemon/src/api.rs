@@ -6,13 +6,12 @@
 mod body;
 mod rejection;
 mod request;
-#[cfg(test)]
-mod tests;
 
 use std::future::Future;
 use std::time::Duration;
 
-use axum::extract::{Path, RawQuery, Request, State};
+use axum::extract::{FromRequestParts, Path, RawQuery, Request, State};
+use axum::http::request::Parts;
 use axum::http::{HeaderMap, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
@@ -67,10 +66,22 @@ pub fn router<B: Backend>(backend: B) -> Router {
         .route("/readyz", get(readyz::<B>))
         .route("/metrics", get(metrics_page::<B>))
         .fallback(|uri: Uri| async move { Rejection::unknown_path(uri.path()) })
-        .method_not_allowed_fallback(|method: Method, uri: Uri| async move {
-            Rejection::wrong_method(&method, uri.path())
-        })
+        .method_not_allowed_fallback(
+            |method: Method, uri: Uri| async move { Rejection::wrong_method(&method, uri.path()) },
+        )
         .with_state(backend)
+}
+
+/// The name in the path, decoded; whether it is a name is for [`request`] to say.
+struct InPath(String);
+
+impl<S: Send + Sync> FromRequestParts<S> for InPath {
+    type Rejection = Rejection;
+
+    async fn from_request_parts(head: &mut Parts, state: &S) -> Result<Self, Rejection> {
+        let Path(name) = Path::from_request_parts(head, state).await.map_err(|_| Rejection::bad_path())?;
+        Ok(Self(name))
+    }
 }
 
 #[derive(Serialize)]
@@ -97,7 +108,7 @@ async fn create<B: Backend>(State(backend): State<B>, request: Request) -> Resul
     Ok((StatusCode::CREATED, [(header::LOCATION, location)], Json(status)).into_response())
 }
 
-async fn show<B: Backend>(State(backend): State<B>, Path(name): Path<String>) -> Result<Response, Rejection> {
+async fn show<B: Backend>(State(backend): State<B>, InPath(name): InPath) -> Result<Response, Rejection> {
     let name = request::existing(&name)?;
     let status = backend.relay(&name).await.ok_or(Refusal::NotFound { name })?;
     Ok(Json(status).into_response())
@@ -105,7 +116,7 @@ async fn show<B: Backend>(State(backend): State<B>, Path(name): Path<String>) ->
 
 async fn replace<B: Backend>(
     State(backend): State<B>,
-    Path(name): Path<String>,
+    InPath(name): InPath,
     request: Request,
 ) -> Result<Response, Rejection> {
     let name = request::wanted(&name)?;
@@ -121,7 +132,7 @@ async fn replace<B: Backend>(
     Ok((code, Json(status)).into_response())
 }
 
-async fn remove<B: Backend>(State(backend): State<B>, Path(name): Path<String>) -> Result<StatusCode, Rejection> {
+async fn remove<B: Backend>(State(backend): State<B>, InPath(name): InPath) -> Result<StatusCode, Rejection> {
     let name = request::existing(&name)?;
     backend.remove(name.clone()).await?;
     tracing::info!(relay = %name, "removed through the API");
@@ -130,7 +141,7 @@ async fn remove<B: Backend>(State(backend): State<B>, Path(name): Path<String>) 
 
 async fn wait<B: Backend>(
     State(backend): State<B>,
-    Path(name): Path<String>,
+    InPath(name): InPath,
     RawQuery(query): RawQuery,
 ) -> Result<Response, Rejection> {
     let name = request::existing(&name)?;

@@ -33,7 +33,9 @@ pub struct LogOptions {
 #[derive(Debug, thiserror::Error)]
 pub enum LogError {
     /// The filter makes no sense.
-    #[error("{filter:?} is no log filter ({reason}); write a level (error, warn, info, debug, trace), or info,mcr_engine=debug")]
+    #[error(
+        "{filter:?} is no log filter ({reason}); write a level (error, warn, info, debug, trace), or info,mcr_engine=debug"
+    )]
     Filter {
         /// What was given.
         filter: String,

@@ -13,7 +13,8 @@ use mcr_model::RelayState;
 use mcr_model::status::{DaemonStatus, InterfaceStatus, OutputStatus, RelayStatus};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{
-    DescriptorEncoder, EncodeLabelSet, EncodeLabelValue, LabelValueEncoder, MetricEncoder, NoLabelSet, text,
+    DescriptorEncoder, EncodeGaugeValue, EncodeLabelSet, EncodeLabelValue, LabelValueEncoder, MetricEncoder,
+    NoLabelSet, text,
 };
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::{Registry, Unit};
@@ -133,7 +134,7 @@ impl Snapshot {
                 })
             })
         })?;
-        gauge(encoder, "mcr_relays", "Relays that are defined.", None, self.relays.len() as f64)
+        gauge(encoder, "mcr_relays", "Relays that are defined.", None, self.relays.len() as i64)
     }
 
     fn daemon(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
@@ -187,13 +188,7 @@ fn gauges(
     each(&mut Family(encoder.encode_descriptor(name, help, unit, MetricType::Gauge)?))
 }
 
-fn gauge(
-    encoder: &mut DescriptorEncoder<'_>,
-    name: &str,
-    help: &str,
-    unit: Option<&Unit>,
-    value: f64,
-) -> fmt::Result {
+fn gauge(encoder: &mut DescriptorEncoder<'_>, name: &str, help: &str, unit: Option<&Unit>, value: f64) -> fmt::Result {
     encoder.encode_descriptor(name, help, unit, MetricType::Gauge)?.encode_gauge(&value)
 }
 

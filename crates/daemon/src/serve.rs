@@ -197,9 +197,13 @@ fn system(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Listen
     move |error| {
         let remedy = match error.kind() {
             io::ErrorKind::PermissionDenied => "run as root, or name a path that this user may write with --socket",
-            io::ErrorKind::InvalidInput => "the path of a socket has at most 107 bytes; name a shorter one with --socket",
+            io::ErrorKind::InvalidInput => {
+                "the path of a socket has at most 107 bytes; name a shorter one with --socket"
+            }
             io::ErrorKind::StorageFull => "make room on that file system",
-            io::ErrorKind::ReadOnlyFilesystem => "name a path that can be written with --socket, below /run for example",
+            io::ErrorKind::ReadOnlyFilesystem => {
+                "name a path that can be written with --socket, below /run for example"
+            }
             _ => "name another path with --socket",
         };
         ListenError::System { action, path, error, remedy }

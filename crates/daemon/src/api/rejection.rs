@@ -86,7 +86,8 @@ impl Rejection {
     }
 
     pub(super) fn no_body() -> Self {
-        let detail = "the request has no body; send the relay as JSON, as in {\"name\": …, \"input\": {…}, \"output\": [{…}]}";
+        let detail =
+            "the request has no body; send the relay as JSON, as in {\"name\": …, \"input\": {…}, \"output\": [{…}]}";
         Self::new(StatusCode::BAD_REQUEST, "bad-json", "The body is not JSON", detail)
     }
 
@@ -110,8 +111,8 @@ impl Rejection {
 
     pub(super) fn not_json(given: &str) -> Self {
         let given: String = given.chars().take(80).collect();
-        let said = if given.is_empty() { "says nothing".to_owned() } else { format!("is {given:?}") };
-        let detail = format!("the content type of the body {said}; send JSON with `Content-Type: application/json`");
+        let said = if given.is_empty() { "missing".to_owned() } else { format!("{given:?}") };
+        let detail = format!("the content type of the body is {said}; send JSON with `Content-Type: application/json`");
         Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "not-json", "The body is not declared as JSON", detail)
     }
 
@@ -119,6 +120,11 @@ impl Rejection {
         let path: String = path.chars().take(200).collect();
         let detail = format!("there is nothing at {path}; relays are at /api/v1/relays and /api/v1/relays/NAME");
         Self::new(StatusCode::NOT_FOUND, "not-found", "There is nothing here", detail)
+    }
+
+    pub(super) fn bad_path() -> Self {
+        let detail = "the path is not UTF-8 when its %-codes are decoded; relay names are plain ASCII";
+        Self::new(StatusCode::BAD_REQUEST, "bad-path", "The path is not understood", detail)
     }
 
     pub(super) fn wrong_method(method: &Method, path: &str) -> Self {
@@ -141,7 +147,9 @@ impl From<Refusal> for Rejection {
             RefusalKind::NotFound => (StatusCode::NOT_FOUND, "relay-not-found", "There is no such relay"),
             RefusalKind::Exists => (StatusCode::CONFLICT, "relay-exists", "The relay exists already"),
             RefusalKind::Owned => (StatusCode::CONFLICT, "relay-owned", "The relay belongs to somebody else"),
-            RefusalKind::Conflict => (StatusCode::CONFLICT, "relay-conflict", "The relay does not fit beside the others"),
+            RefusalKind::Conflict => {
+                (StatusCode::CONFLICT, "relay-conflict", "The relay does not fit beside the others")
+            }
         };
         Self::new(status, kind, title, refusal.to_string())
     }

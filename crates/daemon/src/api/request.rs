@@ -8,6 +8,7 @@ use mcr_model::relay::Relay;
 use mcr_model::spec::{InputSpec, OutputSpec, RelaySpec};
 use mcr_model::{FieldError, RelayName};
 use serde::Deserialize;
+use serde_json::Value;
 
 use super::rejection::Rejection;
 use crate::control::WaitFor;
@@ -27,7 +28,7 @@ pub(super) enum Named<'a> {
 
 /// A relay as a request writes it: as in a file, but the name may be left to the path.
 #[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields, expecting = "a relay: {\"name\": …, \"input\": {…}, \"output\": [{…}]}")]
+#[serde(deny_unknown_fields)]
 struct Body {
     name: Option<String>,
     input: InputSpec,
@@ -60,14 +61,14 @@ pub(super) fn expect_json(headers: &HeaderMap) -> Result<(), Rejection> {
 
 /// The relay that a body describes.
 pub(super) fn relay(body: &[u8], named: Named<'_>) -> Result<Relay, Rejection> {
+    check_json(body)?;
     let mut json = serde_json::Deserializer::from_slice(body);
-    let parsed: Body = serde_path_to_error::deserialize(&mut json).map_err(|error| unreadable(body, error))?;
-    json.end().map_err(|error| Rejection::bad_json(&error))?;
+    let parsed: Body = serde_path_to_error::deserialize(&mut json).map_err(unreadable)?;
     let Body { name, input, output, link_local, allow_ptp } = parsed;
     let name = match (named, name) {
         (Named::InBody, Some(name)) => name,
         (Named::InBody, None) => {
-            return Err(wrong_field("name", "the relay has no name", "add \"name\": \"camera-3\", say"));
+            return Err(wrong_field("name", "the relay has no name", "add one, as \"name\": \"camera-3\""));
         }
         (Named::InPath(path), Some(name)) if name != path.as_str() => {
             let message = format!("the path names relay {path}, the body another");
@@ -78,22 +79,58 @@ pub(super) fn relay(body: &[u8], named: Named<'_>) -> Result<Relay, Rejection> {
     RelaySpec { name, input, output, link_local, allow_ptp }.check().map_err(Rejection::wrong_relay)
 }
 
+/// Refuses what is no JSON at all, and lists where an object must stand: `serde` would read `["eth0", …]` as an input
+/// with its fields in order, which nobody has promised.
+fn check_json(body: &[u8]) -> Result<(), Rejection> {
+    if body.trim_ascii().is_empty() {
+        return Err(Rejection::no_body());
+    }
+    let whole: Value = serde_json::from_slice(body).map_err(|error| Rejection::bad_json(&error))?;
+    let outputs = whole.get("output").and_then(Value::as_array).into_iter().flatten().enumerate();
+    let outputs = outputs.map(|(i, output)| (format!("output[{i}]"), Some(output)));
+    let mut objects =
+        [(String::new(), Some(&whole)), ("input".to_owned(), whole.get("input"))].into_iter().chain(outputs);
+    match objects.find(|(_, part)| part.is_some_and(|part| !part.is_object())) {
+        None => Ok(()),
+        Some((field, _)) => {
+            let what = if field.is_empty() { "a relay" } else { &field };
+            let remedy = if field.is_empty() { RELAY_SHAPE } else { ENDPOINT_SHAPE };
+            Err(wrong_field(&field, format!("{what} must be an object"), &format!("write {remedy}")))
+        }
+    }
+}
+
+const RELAY_SHAPE: &str = "{\"name\": …, \"input\": {…}, \"output\": [{…}]}";
+const ENDPOINT_SHAPE: &str = "{\"interface\": \"eth0\", \"group\": \"239.1.1.1\", \"port\": 5001}";
+
 fn wrong_field(field: &str, message: impl Into<String>, remedy: &str) -> Rejection {
     Rejection::wrong_relay(vec![FieldError::new(field, message, remedy)])
 }
 
-/// Text that is no JSON is a bad request; JSON that is no relay is a wrong relay, and says at which field.
-fn unreadable(body: &[u8], error: serde_path_to_error::Error<serde_json::Error>) -> Rejection {
+/// JSON that is no relay is a wrong relay, and says at which field.
+fn unreadable(error: serde_path_to_error::Error<serde_json::Error>) -> Rejection {
     let path = error.path().to_string();
-    let error = error.into_inner();
-    if !error.is_data() {
-        return if body.trim_ascii().is_empty() { Rejection::no_body() } else { Rejection::bad_json(&error) };
+    let path = if path == "." { String::new() } else { path };
+    let text = error.into_inner().to_string();
+    let (message, place) = text.rsplit_once(" at line ").unwrap_or((&text, "unknown"));
+    if let Some(key) = message.strip_prefix("missing field `").and_then(|rest| rest.strip_suffix('`')) {
+        let error = FieldError::new(key, format!("{key:?} is missing"), format!("add \"{key}\": …"));
+        return Rejection::wrong_relay(vec![error.within(&path)]);
     }
-    let text = error.to_string();
-    let (message, place) = text.rsplit_once(" at line ").unwrap_or((&text, ""));
-    let place = if place.is_empty() { String::new() } else { format!(" (line {place})") };
-    let field = if path == "." { String::new() } else { path };
-    Rejection::wrong_relay(vec![FieldError::new(field, format!("{}{place}", shortened(message)), hint(message))])
+    let said = format!("{} (line {place})", shortened(&in_our_words(message)));
+    Rejection::wrong_relay(vec![FieldError::new(path, said, hint(message))])
+}
+
+/// What `serde` expected, as JSON calls it.
+fn in_our_words(message: &str) -> String {
+    let words = [
+        ("expected i64", "expected a whole number"),
+        ("expected a sequence", "expected a list"),
+        ("expected a boolean", "expected true or false"),
+        ("expected a string", "expected text in quotes"),
+    ];
+    let known = words.iter().find(|(theirs, _)| message.ends_with(theirs));
+    known.map_or(message.to_owned(), |(theirs, ours)| message.replace(theirs, ours))
 }
 
 /// A wrong value may be as long as the body: enough of the message to see it, and its end, which says what was

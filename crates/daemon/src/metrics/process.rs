@@ -54,7 +54,7 @@ impl Process {
         ];
         for (name, help, unit, value) in gauges {
             if let Some(value) = value {
-                gauge(encoder, name, help, unit, value as f64)?;
+                gauge(encoder, name, help, unit, value as i64)?;
             }
         }
         Ok(())

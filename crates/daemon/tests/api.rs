@@ -1,0 +1,263 @@
+//! The API as its clients see it, without a socket: each request with its whole answer.
+
+mod backend;
+
+use axum::body::Body;
+use axum::http::{Request, header};
+use backend::Bench;
+use http_body_util::BodyExt;
+use hyper::service::Service;
+use hyper_util::service::TowerToHyperService;
+use mcr_daemon::api::{self, MAX_BODY_BYTES};
+use serde_json::{Value, json};
+
+const FILE: &str = r#"
+[[relay]]
+name = "from-file"
+input = { interface = "eth0", group = "239.9.9.9", port = 9001 }
+output = [ { interface = "eth1", group = "239.9.9.10", port = 9002 } ]
+"#;
+
+/// A client that writes down what it asked and what was answered.
+struct Client {
+    service: TowerToHyperService<axum::Router>,
+    transcript: String,
+}
+
+struct Ask {
+    method: &'static str,
+    path: String,
+    headers: Vec<(header::HeaderName, &'static str)>,
+    body: Vec<u8>,
+}
+
+fn ask(method: &'static str, path: impl Into<String>) -> Ask {
+    Ask { method, path: path.into(), headers: Vec::new(), body: Vec::new() }
+}
+
+impl Ask {
+    fn json(self, body: &Value) -> Self {
+        self.body(body.to_string())
+    }
+
+    fn body(mut self, body: impl Into<Vec<u8>>) -> Self {
+        self.body = body.into();
+        self.header(header::CONTENT_TYPE, "application/json")
+    }
+
+    fn header(mut self, name: header::HeaderName, value: &'static str) -> Self {
+        self.headers.retain(|(known, _)| *known != name);
+        self.headers.push((name, value));
+        self
+    }
+}
+
+impl Client {
+    fn new(file: &str) -> Self {
+        let router = api::router(Bench::with_file(file));
+        Self { service: TowerToHyperService::new(router), transcript: String::new() }
+    }
+
+    async fn send(&mut self, ask: Ask) -> (u16, String) {
+        let Ask { method, path, headers, body } = ask;
+        let shown = match std::str::from_utf8(&body) {
+            Ok(text) if text.len() <= 300 => text.to_owned(),
+            Ok(text) => format!("({} bytes)", text.len()),
+            Err(_) => "(not UTF-8)".to_owned(),
+        };
+        let mut request = Request::builder().method(method).uri(&path);
+        for (name, value) in headers {
+            request = request.header(name, value);
+        }
+        let answer = self.service.call(request.body(Body::from(body)).unwrap()).await.unwrap();
+        let (head, body) = answer.into_parts();
+        let body = String::from_utf8(body.collect().await.unwrap().to_bytes().to_vec()).unwrap();
+        let path: String = path.chars().take(120).collect();
+        self.transcript.push_str(format!("> {method} {path} {shown}").trim_end());
+        self.transcript.push_str(&format!("\n< {}\n", head.status));
+        for name in [header::CONTENT_TYPE, header::LOCATION, header::ALLOW] {
+            if let Some(value) = head.headers.get(&name) {
+                self.transcript.push_str(&format!("< {name}: {}\n", value.to_str().unwrap()));
+            }
+        }
+        let pretty = serde_json::from_str::<Value>(&body).map(|json| format!("{json:#}")).unwrap_or(body.clone());
+        self.transcript.push_str(&format!("{pretty}\n\n"));
+        (head.status.as_u16(), body)
+    }
+}
+
+fn camera() -> Value {
+    json!({
+        "name": "camera-3",
+        "input": { "interface": "eth0", "group": "239.1.1.1", "port": 5001, "sources": ["192.168.168.55"] },
+        "output": [{ "interface": "eth1", "group": "239.2.2.2", "port": 6001, "ttl": 16 }],
+    })
+}
+
+fn with(pointer: &str, value: Value) -> Value {
+    let mut relay = camera();
+    let (parent, key) = pointer.rsplit_once('/').unwrap();
+    match relay.pointer_mut(parent).unwrap() {
+        Value::Object(fields) => drop(fields.insert(key.to_owned(), value)),
+        Value::Array(items) => items.push(value),
+        other => panic!("{other} has no {key}"),
+    }
+    relay
+}
+
+fn without(key: &str) -> Value {
+    let mut relay = camera();
+    relay.as_object_mut().unwrap().remove(key);
+    relay
+}
+
+#[tokio::test]
+async fn the_life_of_a_relay() {
+    let mut client = Client::new("");
+    let path = "/api/v1/relays/camera-3";
+    assert_eq!(client.send(ask("POST", "/api/v1/relays").json(&camera())).await.0, 201);
+    assert_eq!(client.send(ask("POST", "/api/v1/relays").json(&camera())).await.0, 409);
+    assert_eq!(client.send(ask("GET", path)).await.0, 200);
+    assert_eq!(client.send(ask("PUT", path).json(&camera())).await.0, 200);
+    assert_eq!(client.send(ask("PUT", path).json(&without("name"))).await.0, 200);
+    assert_eq!(client.send(ask("PUT", path).json(&with("/output/0/ttl", json!(8)))).await.0, 200);
+    assert_eq!(client.send(ask("GET", "/api/v1/relays")).await.0, 200);
+    assert_eq!(client.send(ask("GET", "/api/v1/config")).await.0, 200);
+    let toml = ask("GET", "/api/v1/config").header(header::ACCEPT, "application/toml");
+    let (_, text) = client.send(toml).await;
+    assert_eq!(mcr_daemon::config::check_text("", &text).unwrap().len(), 1);
+    assert_eq!(client.send(ask("GET", format!("{path}/wait?for=ready&timeout=1500ms"))).await.0, 408);
+    assert_eq!(client.send(ask("DELETE", path)).await.0, 204);
+    assert_eq!(client.send(ask("DELETE", path)).await.0, 404);
+    assert_eq!(client.send(ask("GET", format!("{path}/wait"))).await.0, 404);
+    assert_eq!(client.send(ask("PUT", path).json(&camera())).await.0, 201);
+    insta::assert_snapshot!("api-life", client.transcript);
+}
+
+#[tokio::test]
+async fn relays_of_the_file_are_read_only() {
+    let mut client = Client::new(FILE);
+    let mut relay = camera();
+    relay["name"] = json!("from-file");
+    assert_eq!(client.send(ask("DELETE", "/api/v1/relays/from-file")).await.0, 409);
+    assert_eq!(client.send(ask("PUT", "/api/v1/relays/from-file").json(&relay)).await.0, 409);
+    assert_eq!(client.send(ask("POST", "/api/v1/relays").json(&relay)).await.0, 409);
+    insta::assert_snapshot!("api-file", client.transcript);
+}
+
+#[tokio::test]
+async fn relays_that_are_wrong() {
+    let mut client = Client::new(FILE);
+    let wrong = [
+        with("/name", json!("Süd")),
+        with("/name", json!(7)),
+        without("name"),
+        without("input"),
+        without("output"),
+        with("/output", json!([])),
+        with("/input/port", json!("5001")),
+        with("/input/port", json!(0)),
+        with("/input/port", json!(5001.5)),
+        with("/input/group", json!("10.1.1.1")),
+        with("/input/group", json!("224.0.0.251")),
+        with("/input/grup", json!("239.1.1.1")),
+        with("/output/0/ttl", json!(0)),
+        with("/output/0/tttl", json!(8)),
+        with("/output/0/port", json!(319)),
+        with("/output/-", json!({ "interface": "eth0", "group": "239.1.1.1", "port": 5001 })),
+        with("/output/-", json!({ "interface": "e/0", "address": "239.1.1.1", "port": 0, "dscp": 64 })),
+        with("/colour", json!("x".repeat(100_000))),
+        with("/output", json!("y".repeat(100_000))),
+        with("/input", json!(["eth0", "239.1.1.1", null, 5001])),
+        with("/output/-", json!("eth1:239.2.2.2:6001")),
+        with("/link_local", json!("yes")),
+        json!(["camera-3"]),
+        json!(null),
+    ];
+    for relay in wrong {
+        assert_eq!(client.send(ask("POST", "/api/v1/relays").json(&relay)).await.0, 422, "{relay}");
+    }
+    assert_eq!(client.send(ask("PUT", "/api/v1/relays/other").json(&camera())).await.0, 422);
+    assert_eq!(client.send(ask("PUT", "/api/v1/relays/Bad%20Name").json(&without("name"))).await.0, 422);
+    let (_, relays) = client.send(ask("GET", "/api/v1/relays")).await;
+    assert_eq!(serde_json::from_str::<Value>(&relays).unwrap()["relays"].as_array().unwrap().len(), 1);
+    insta::assert_snapshot!("api-wrong-relays", client.transcript);
+}
+
+#[tokio::test]
+async fn relays_that_do_not_fit_beside_the_others() {
+    let mut client = Client::new(FILE);
+    let fed = json!({
+        "name": "fed", "input": { "interface": "eth0", "group": "239.9.9.9", "port": 9001 },
+        "output": [{ "interface": "eth1", "group": "239.9.9.10", "port": 9002 }],
+    });
+    let cycle = json!({
+        "name": "cycle", "input": { "interface": "eth1", "group": "239.9.9.10", "port": 9002 },
+        "output": [{ "interface": "eth0", "group": "239.9.9.9", "port": 9001 }],
+    });
+    assert_eq!(client.send(ask("POST", "/api/v1/relays").json(&fed)).await.0, 409);
+    assert_eq!(client.send(ask("PUT", "/api/v1/relays/cycle").json(&cycle)).await.0, 409);
+    insta::assert_snapshot!("api-conflicts", client.transcript);
+}
+
+#[tokio::test]
+async fn requests_that_are_wrong() {
+    let mut client = Client::new(FILE);
+    let post = || ask("POST", "/api/v1/relays");
+    let form = "application/x-www-form-urlencoded";
+    let cases = [
+        (400, post().body("")),
+        (400, post().body("{\"name\": \"a\",\n  oops")),
+        (400, post().body(b"{\"name\": \"s\xfcd\"}".as_slice())),
+        (400, post().body(format!("{} trailing", camera()))),
+        (400, post().body("[".repeat(10_000))),
+        (413, post().body("x".repeat(MAX_BODY_BYTES + 1))),
+        (413, post().body("x".repeat(10_000_000))),
+        (413, post().body("x").header(header::CONTENT_LENGTH, "100000000000")),
+        (413, post().body("x").header(header::CONTENT_LENGTH, "2000000").header(header::EXPECT, "100-continue")),
+        (415, post()),
+        (415, post().json(&camera()).header(header::CONTENT_TYPE, form)),
+        (404, ask("GET", "/")),
+        (404, ask("GET", "/api/v2/relays")),
+        (404, ask("GET", "/api/v1/relays/")),
+        (404, ask("GET", "/api/v1/relays/a%2Fb")),
+        (404, ask("GET", "/api/v1/relays/%3Cscript%3E")),
+        (404, ask("DELETE", "/api/v1/relays/..")),
+        (404, ask("GET", format!("/{}", "x".repeat(5_000)))),
+        (405, ask("PATCH", "/api/v1/relays/from-file")),
+        (405, ask("DELETE", "/api/v1/relays")),
+        (405, ask("POST", "/metrics")),
+        (400, ask("GET", "/api/v1/relays/%ff")),
+        (400, ask("GET", "/api/v1/relays/from-file/wait?for=ever")),
+        (400, ask("GET", "/api/v1/relays/from-file/wait?timeout=5")),
+        (400, ask("GET", "/api/v1/relays/from-file/wait?timeout=2h")),
+        (400, ask("GET", "/api/v1/relays/from-file/wait?patience=5s")),
+    ];
+    for (status, ask) in cases {
+        let name = format!("{} {}", ask.method, ask.path);
+        let (answered, body) = client.send(ask).await;
+        assert_eq!(answered, status, "{name}");
+        let problem: Value = serde_json::from_str(&body).unwrap_or_else(|error| panic!("{name}: {error}: {body}"));
+        assert_eq!(problem["status"], status, "{name}");
+    }
+    insta::assert_snapshot!("api-wrong-requests", client.transcript);
+}
+
+#[tokio::test]
+async fn the_daemon_and_its_health() {
+    let mut client = Client::new("");
+    for path in ["/healthz", "/readyz", "/api/v1/status", "/api/v1/interfaces", "/api/v1/relays"] {
+        assert_eq!(client.send(ask("GET", path)).await.0, 200, "{path}");
+    }
+    insta::assert_snapshot!("api-daemon", client.transcript);
+}
+
+#[tokio::test]
+async fn the_metrics_page_in_both_forms() {
+    let mut client = Client::new(FILE);
+    let prometheus = "application/openmetrics-text;version=1.0.0;q=0.6,text/plain;version=0.0.4;q=0.3,*/*;q=0.1";
+    let (_, page) = client.send(ask("GET", "/metrics").header(header::ACCEPT, prometheus)).await;
+    assert!(page.ends_with("# EOF\n") && client.transcript.contains("openmetrics-text"), "{page}");
+    let (_, page) = client.send(ask("GET", "/metrics").header(header::ACCEPT, "*/*")).await;
+    assert!(!page.contains("# EOF") && client.transcript.contains("text/plain; version=0.0.4"), "{page}");
+}
