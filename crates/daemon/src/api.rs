@@ -1,7 +1,7 @@
 //! The HTTP API: requests become calls of the control thread, answers and refusals become JSON.
 //!
-//! What a request means is decided by the pure functions of [`request`]; the handlers here only carry it to the
-//! [`Backend`] and back. Everything that is refused is an RFC 9457 problem document ([`rejection`]).
+//! What a request means is decided by the pure functions of `request`; the handlers here only carry it to the
+//! [`Backend`] and back. Everything that is refused is an RFC 9457 problem document (`rejection`).
 
 mod body;
 mod rejection;

@@ -1,7 +1,7 @@
 //! The configuration file: TOML text to checked relays, or everything that is wrong with it at once.
 //!
 //! The text goes through three steps, each of which knows where in the text it is: the TOML grammar, the shape of the
-//! keys ([`shape`]), and the meaning of the values ([`mcr_model::spec::RelaySpec::check`], then the engine's rules on
+//! keys (`shape`), and the meaning of the values ([`mcr_model::spec::RelaySpec::check`], then the engine's rules on
 //! how relays fit beside each other). A later step runs only on what the earlier ones left sound, so that one
 //! mistake is told once.
 
