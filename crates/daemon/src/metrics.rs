@@ -187,6 +187,7 @@ fn gauges(
 ) -> fmt::Result {
     each(&mut Family(encoder.encode_descriptor(name, help, unit, MetricType::Gauge)?))
 }
+
 fn gauge(
     encoder: &mut DescriptorEncoder<'_>,
     name: &str,
@@ -194,7 +195,6 @@ fn gauge(
     unit: Option<&Unit>,
     value: impl EncodeGaugeValue,
 ) -> fmt::Result {
-fn gauge(encoder: &mut DescriptorEncoder<'_>, name: &str, help: &str, unit: Option<&Unit>, value: f64) -> fmt::Result {
     encoder.encode_descriptor(name, help, unit, MetricType::Gauge)?.encode_gauge(&value)
 }
 
