@@ -1,0 +1,83 @@
+//! Frames that no ordinary socket sends: each is relayed rightly or leaves by a named door.
+
+use std::time::Duration;
+
+use mcr_testbed::{Checksum, Frame, RawReceiver, RawSender, Tag, Topology, wait_until};
+
+use crate::service::{SOON, Service};
+
+const SOURCE: &str = "192.168.168.55:4000";
+const GROUP: &str = "239.1.1.1:5001";
+
+fn frame(payload: &[u8]) -> Frame {
+    Frame::udp(SOURCE, GROUP, payload.to_vec())
+}
+
+#[test]
+fn good_ones_arrive_with_what_is_to_be_kept() {
+    let net = Topology::device_relay_lan(1);
+    let service = Service::start(net.relay(), "");
+    service.add("plain", "dev0:239.1.1.1:5001", &["lan1:239.2.2.1:6001"]);
+    service.add("tagged", "dev0:239.1.1.1:5001,vlan=100", &["lan1:239.2.2.2:6002,vlan=200"]);
+    let sender = RawSender::new(net.device_interface());
+    let receiver = RawReceiver::new(net.lan(1).host_side());
+    let limit = Duration::from_secs(2);
+
+    sender.send(&frame(b"padded").padding(20).traffic_class(0xb9).ttl(1).identification(77));
+    let seen = receiver.next_udp(limit);
+    assert_eq!(seen.payload, b"padded", "the padding is cut off");
+    assert_eq!((seen.ttl, seen.traffic_class, seen.identification), (16, 0xb9, 77));
+    assert_eq!(seen.source.to_string(), "10.0.1.1:4000");
+    assert!(seen.udp_checksum_is_right && seen.ip_checksum_is_right);
+
+    sender.send(&frame(b"zero").udp_checksum(Checksum::Zero));
+    let seen = receiver.next_udp(limit);
+    assert_eq!((seen.payload.as_slice(), seen.udp_checksum), (b"zero".as_slice(), 0), "a zero checksum stays zero");
+
+    sender.send(&frame(b"tag").tag(Tag::with_priority(100, 5)));
+    let seen = receiver.next_udp(limit);
+    assert_eq!(seen.destination.to_string(), "239.2.2.2:6002");
+    assert_eq!(seen.tags, [Tag::with_priority(200, 5)], "the priority is kept");
+
+    sender.send(&frame(b"").padding(18));
+    assert_eq!(receiver.next_udp(limit).payload, b"", "an empty datagram is a datagram");
+    service.assert_balance();
+}
+
+#[test]
+fn bad_ones_leave_by_name() {
+    let net = Topology::device_relay_lan(1);
+    let service = Service::start(net.relay(), "");
+    service.add("camera", "dev0:239.1.1.1:5001", &["lan1:239.2.2.1:6001"]);
+    let sender = RawSender::new(net.device_interface());
+    let whole = frame(&[7; 200]);
+    let bytes = whole.bytes();
+    for frame in [
+        frame(b"x").udp_checksum(Checksum::Wrong),
+        frame(b"x").ip_checksum(Checksum::Wrong),
+        frame(b"x").udp_length(4),
+        frame(b"x").udp_length(300),
+        frame(b"x").options(&[1, 1, 1, 1]),
+        frame(&[1; 64]).flags_and_offset(0x2000),
+        frame(&[1; 64]).tag(Tag::vlan(9)),
+        frame(&[1; 64]).tag(Tag::service(9)).tag(Tag::vlan(10)),
+        Frame::udp(SOURCE, GROUP, vec![0; 1400]).total_length(1500),
+    ] {
+        sender.send(&frame);
+    }
+    for cut in 14..bytes.len() {
+        sender.send_bytes(&bytes[..cut]);
+    }
+    let dropped = |reason: &str| service.relay("camera")["outputs"][0]["dropped"][reason].as_u64().unwrap_or(0);
+    wait_until(SOON, "every bad frame is counted", || dropped("truncated") > 100);
+    for (reason, at_least) in
+        [("bad_udp_checksum", 1), ("bad_ip_checksum", 1), ("bad_udp_length", 2), ("ip_options", 1), ("fragment", 1)]
+    {
+        assert!(dropped(reason) >= at_least, "{reason}: {:#}", service.relay("camera"));
+    }
+    // And the relay still works.
+    let receiver = RawReceiver::new(net.lan(1).host_side());
+    sender.send(&whole);
+    assert_eq!(receiver.next_udp(Duration::from_secs(2)).payload, [7; 200]);
+    service.assert_balance();
+}

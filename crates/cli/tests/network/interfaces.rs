@@ -1,0 +1,166 @@
+//! Interfaces that are missing, come, go, are renamed, made again or change their address: the relay waits, says why,
+//! and flows again by itself.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use mcr_testbed::{DEVICE, Interface, Namespace, Topology, Veth, kernel, wait_until};
+
+use crate::service::{SOON, Service};
+use crate::traffic::{Payloads, Receiver, Series, send};
+
+/// How long a relay may take to flow again.
+const AGAIN: Duration = Duration::from_millis(500);
+
+/// Sends from the device, a few at a time, while `flag` is true.
+fn trickle(device: &Namespace, flag: &AtomicBool) {
+    while flag.load(Ordering::Relaxed) {
+        // The device's own interface may be away at this moment.
+        device.run(|| {
+            if let Ok(socket) = std::net::UdpSocket::bind((DEVICE, 0)) {
+                for _ in 0..20 {
+                    let _ = socket.send_to(b"tick", "239.1.1.1:5001");
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        });
+    }
+}
+
+/// Runs `fault` `times` times beside a trickle; after each one packets arrive again within [`AGAIN`].
+/// The slowest recovery.
+fn survive(net: &Topology, service: &Service, times: usize, mut fault: impl FnMut(usize)) -> Duration {
+    let lan = net.lan(1);
+    let receiver =
+        Receiver::start(lan.namespace(), lan.host_address(), "239.2.2.1:6001".parse().unwrap(), Payloads::Count);
+    let on = AtomicBool::new(true);
+    let mut slowest = Duration::ZERO;
+    std::thread::scope(|scope| {
+        scope.spawn(|| trickle(net.device(), &on));
+        let guard = Off(&on);
+        wait_until(SOON, "packets flow", || receiver.count() > 0);
+        for i in 0..times {
+            fault(i);
+            let (start, before) = (Instant::now(), receiver.count());
+            while receiver.count() == before {
+                assert!(start.elapsed() < SOON, "fault {i}: nothing flows again: {:#}", service.relay("camera"));
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            slowest = slowest.max(start.elapsed());
+        }
+        drop(guard);
+    });
+    assert!(slowest < AGAIN, "the slowest of {times} recoveries took {slowest:?}");
+    service.assert_balance();
+    slowest
+}
+
+/// Ends the trickle also when an assertion fails, or the scope would wait for it forever.
+struct Off<'a>(&'a AtomicBool);
+
+impl Drop for Off<'_> {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Relaxed);
+    }
+}
+
+fn service(net: &Topology) -> Service {
+    let service = Service::start(net.relay(), "");
+    service.add("camera", "dev0:239.1.1.1:5001", &["lan1:239.2.2.1:6001"]);
+    service
+}
+
+#[test]
+fn the_input_interface_is_deleted_and_made_again_a_hundred_times() {
+    let net = Topology::device_relay_lan(1);
+    let service = service(&net);
+    let slowest = survive(&net, &service, 100, |_| {
+        net.relay().ip("link delete dev0");
+        let cable = Veth::between(net.device(), "eth0", net.relay(), "dev0");
+        net.device().ip(&format!("address add {DEVICE}/32 dev eth0\nroute add 224.0.0.0/4 dev eth0"));
+        cable.far().add_address("10.0.0.1/24");
+        // It stays: the topology's own handle is of the interface that was deleted.
+        std::mem::forget(cable);
+    });
+    println!("slowest recovery after re-creation: {slowest:?}");
+    wait_until(SOON, "the group is joined again", || {
+        kernel::joined_groups(net.relay(), "dev0").contains(&"239.1.1.1".parse().unwrap())
+    });
+}
+
+#[test]
+fn the_output_interface_goes_down_and_up_a_hundred_times() {
+    let net = Topology::device_relay_lan(1);
+    let service = service(&net);
+    let slowest = survive(&net, &service, 100, |_| {
+        net.lan(1).relay_side().down();
+        std::thread::sleep(Duration::from_millis(20));
+        net.lan(1).relay_side().up();
+    });
+    println!("slowest recovery after down and up: {slowest:?}");
+    let relay = service.relay("camera");
+    assert!(relay["outputs"][0]["dropped"]["output_down"].as_u64() > Some(0), "{relay:#}");
+}
+
+#[test]
+fn the_output_address_changes_a_hundred_times() {
+    let net = Topology::device_relay_lan(1);
+    let service = service(&net);
+    let side: &Interface = net.lan(1).relay_side();
+    let slowest = survive(&net, &service, 100, |i| {
+        let (old, new) = (format!("10.0.1.{}/24", 1 + i % 2 * 100), format!("10.0.1.{}/24", 101 - i % 2 * 100));
+        side.remove_address(&old);
+        side.add_address(&new);
+        let new = new.trim_end_matches("/24").to_owned();
+        wait_until(AGAIN, "the new address is the source", || service.relay("camera")["outputs"][0]["source"] == new);
+    });
+    println!("slowest recovery after a change of address: {slowest:?}");
+}
+
+#[test]
+fn a_missing_interface_is_waited_for_and_a_renamed_one_is_followed() {
+    let net = Topology::device_relay_lan(1);
+    let service = Service::start(net.relay(), "");
+    service.ok(&["add", "later", "--from", "cam7:239.1.1.1:5001", "--to", "lan1:239.2.2.1:6001"]);
+    let relay = service.relay("later");
+    assert_eq!(relay["state"], "pending");
+    assert_eq!(relay["reason"], "input interface cam7 does not exist");
+    let refused = service.refused(&["wait", "later", "--for", "ready", "--timeout", "100ms"]);
+    assert!(refused.contains("cam7 does not exist"), "{refused}");
+
+    net.relay().ip("link set dev0 down\nlink set dev0 name cam7\nlink set cam7 up");
+    service.wait_for_state("later", "ready", SOON);
+    let lan = net.lan(1);
+    let receiver =
+        Receiver::start(lan.namespace(), lan.host_address(), "239.2.2.1:6001".parse().unwrap(), Payloads::Count);
+    send(net.device(), DEVICE, "239.1.1.1:5001".parse().unwrap(), Series::of(100, 200), 10_000);
+    assert_eq!(receiver.finish(100).count, 100);
+
+    net.relay().ip("link set cam7 down\nlink set cam7 name dev0\nlink set dev0 up");
+    service.wait_for_state("later", "pending", SOON);
+    assert!(!kernel::joined_groups(net.relay(), "dev0").contains(&"239.1.1.1".parse().unwrap()));
+}
+
+#[test]
+fn what_is_wrong_with_an_interface_is_said_with_its_remedy() {
+    let net = Topology::device_relay_lan(1);
+    let service = service(&net);
+    net.relay_input().down();
+    service.wait_for_state("camera", "pending", SOON);
+    assert_eq!(service.relay("camera")["reason"], "input interface dev0 is down");
+    net.relay_input().up();
+    service.wait_for_state("camera", "ready", SOON);
+
+    net.lan(1).relay_side().remove_address("10.0.1.1/24");
+    service.wait_for_state("camera", "degraded", SOON);
+    let relay = service.relay("camera");
+    assert!(relay["reason"].as_str().unwrap().contains("has no IPv4 address"), "{relay:#}");
+    assert!(relay["remedy"].as_str().unwrap().contains("ip address add"), "{relay:#}");
+
+    net.relay().ip("link set dev0 multicast off");
+    service.wait_for_state("camera", "failed", SOON);
+    let relay = service.relay("camera");
+    assert!(relay["remedy"].as_str().unwrap().contains("multicast on"), "{relay:#}");
+    service.assert_balance();
+}

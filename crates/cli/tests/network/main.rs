@@ -1,0 +1,11 @@
+//! What users rely on, through the real binaries, in network namespaces, asserted at the receiver. Needs root.
+
+mod bad_input;
+mod captures;
+mod frames;
+mod interfaces;
+mod main_job;
+mod membership;
+mod players;
+mod service;
+mod traffic;

@@ -1,0 +1,101 @@
+//! Groups are joined while a relay is there, left when it goes, and survive the daemon in the keeper.
+
+use std::net::Ipv4Addr;
+
+use mcr_testbed::{DEVICE, Topology, kernel, wait_until};
+
+use crate::service::{SOON, Service};
+use crate::traffic::{Payloads, Receiver, Series, send};
+
+#[test]
+fn a_group_is_joined_with_its_relay_and_left_with_it() {
+    let net = Topology::device_relay_lan(1);
+    let service = Service::start(net.relay(), "");
+    let joined = || kernel::joined_groups(net.relay(), "dev0").contains(&Ipv4Addr::new(239, 1, 1, 1));
+    assert!(!joined());
+    service.add("a", "dev0:239.1.1.1:5001", &["lan1:239.2.2.1:6001"]);
+    service.add("b", "dev0:239.1.1.1:5002", &["lan1:239.2.2.1:6002"]);
+    assert!(joined());
+    service.ok(&["rm", "a"]);
+    assert!(joined(), "another relay still wants it");
+    service.ok(&["rm", "b"]);
+    assert!(!joined());
+}
+
+#[test]
+fn sources_are_joined_one_by_one_and_others_are_not_relayed() {
+    let net = Topology::device_relay_lan(1);
+    let service = Service::start(net.relay(), "");
+    service.add("camera", "dev0:192.168.168.99@239.1.1.1:5001", &["lan1:239.2.2.1:6001"]);
+    let wanted = ("dev0".to_owned(), Ipv4Addr::new(239, 1, 1, 1), Ipv4Addr::new(192, 168, 168, 99));
+    assert!(kernel::joined_sources(net.relay()).contains(&wanted));
+    let lan = net.lan(1);
+    let receiver =
+        Receiver::start(lan.namespace(), lan.host_address(), "239.2.2.1:6001".parse().unwrap(), Payloads::Count);
+    send(net.device(), DEVICE, "239.1.1.1:5001".parse().unwrap(), Series::of(100, 200), 10_000);
+    assert_eq!(receiver.finish(0).count, 0);
+    assert_eq!(service.assert_balance()["camera"], 0, "it is not this relay's packet");
+    let interfaces = service.http("GET", "/api/v1/interfaces", "").1;
+    let dev0 = interfaces["interfaces"].as_array().unwrap().iter().find(|one| one["name"] == "dev0").unwrap();
+    assert_eq!(dev0["unattributed"]["source_not_listed"], 100, "{dev0:#}");
+}
+
+#[test]
+fn a_killed_daemon_leaves_its_groups_joined_and_the_next_one_takes_them_over() {
+    let net = Topology::device_relay_lan(1);
+    let config = r#"
+        [[relay]]
+        name = "camera"
+        input = { interface = "dev0", group = "239.1.1.1", port = 5001 }
+        output = [{ interface = "lan1", group = "239.2.2.1", port = 6001 }]
+    "#;
+    let mut service = Service::start(net.relay(), config);
+    service.add("stale", "dev0:239.1.1.2:5001", &["lan1:239.2.2.2:6001"]);
+    let keeper = service.keeper_pid();
+    service.restart_after_kill(net.relay());
+    assert_eq!(service.keeper_pid(), keeper, "the keeper outlives the daemon");
+    service.ok(&["wait", "camera", "--for", "ready"]);
+    let joined = kernel::joined_groups(net.relay(), "dev0");
+    assert!(joined.contains(&Ipv4Addr::new(239, 1, 1, 1)));
+    wait_until(SOON, "the group of no relay is left", || {
+        !kernel::joined_groups(net.relay(), "dev0").contains(&Ipv4Addr::new(239, 1, 1, 2))
+    });
+
+    let lan = net.lan(1);
+    let series = Series { count: 5_000, smallest: 1, largest: 1400 };
+    let on = "239.2.2.1:6001".parse().unwrap();
+    let receiver = Receiver::start(lan.namespace(), lan.host_address(), on, Payloads::Compare(series));
+    send(net.device(), DEVICE, "239.1.1.1:5001".parse().unwrap(), series, 20_000);
+    let report = receiver.finish(series.count);
+    assert_eq!((report.count, report.first_difference), (series.count, None));
+    service.assert_balance();
+    service.stop();
+    wait_until(SOON, "a keeper that was started ends with an orderly stop", || {
+        // Nobody may be there to reap it.
+        kernel::process_status(keeper, "State").is_none_or(|state| state.starts_with('Z'))
+    });
+    assert!(!kernel::joined_groups(net.relay(), "dev0").contains(&Ipv4Addr::new(239, 1, 1, 1)));
+}
+
+#[test]
+fn a_thousand_groups_are_joined_from_a_file_with_the_kernels_limits_as_they_are() {
+    use std::fmt::Write;
+    let net = Topology::device_relay_lan(1);
+    let mut config = String::new();
+    for i in 0..1000 {
+        let (high, low) = (i / 250, i % 250);
+        writeln!(
+            config,
+            "[[relay]]\nname = \"r{i}\"\ninput = {{ interface = \"dev0\", group = \"239.1.{high}.{low}\", port = 5001 }}\n\
+             output = [{{ interface = \"lan1\", group = \"239.2.{high}.{low}\", port = 6001 }}]"
+        )
+        .unwrap();
+    }
+    let service = Service::start(net.relay(), &config);
+    service.ok(&["wait", "r999", "--for", "ready"]);
+    let joined = kernel::joined_groups(net.relay(), "dev0");
+    let ours = joined.iter().filter(|group| group.octets()[..2] == [239, 1]).count();
+    assert_eq!(ours, 1000);
+    let status = service.http("GET", "/api/v1/status", "").1;
+    assert_eq!(status["relays"]["ready"], 1000, "{status:#}");
+}

@@ -1,0 +1,229 @@
+//! The real binaries as a service in a namespace: a daemon with its keeper, and the verbs against it.
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use mcr_testbed::{Namespace, wait_until};
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// The binary under test.
+pub(crate) const MCR: &str = env!("CARGO_BIN_EXE_mcr");
+
+/// How long anything that should happen at once may take on a loaded machine.
+pub(crate) const SOON: Duration = Duration::from_secs(5);
+
+/// A daemon in a namespace. `Drop` ends it and its keeper.
+pub(crate) struct Service {
+    folder: TempDir,
+    child: Child,
+}
+
+impl Service {
+    /// Starts the daemon with this configuration and waits until it answers.
+    #[track_caller]
+    pub(crate) fn start(namespace: &Namespace, config: &str) -> Service {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        std::fs::write(folder.path().join("mcr.toml"), config).expect("write the configuration");
+        let child = spawn(namespace, folder.path());
+        let service = Service { folder, child };
+        service.wait_for_answer();
+        service
+    }
+
+    /// Kills the daemon (its keeper lives on) and starts it again.
+    pub(crate) fn restart_after_kill(&mut self, namespace: &Namespace) {
+        self.child.kill().expect("kill the daemon");
+        self.child.wait().expect("wait for the daemon");
+        self.child = spawn(namespace, self.folder.path());
+        self.wait_for_answer();
+    }
+
+    #[track_caller]
+    fn wait_for_answer(&self) {
+        let deadline = Instant::now() + SOON * 2;
+        while !self.mcr(&["list"]).status.success() {
+            assert!(Instant::now() < deadline, "mcr run does not answer:\n{}", self.log());
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// Runs a verb against this daemon.
+    pub(crate) fn mcr(&self, arguments: &[&str]) -> Output {
+        Command::new(MCR).args(arguments).env("MCR_SOCKET", self.socket()).output().expect("run mcr")
+    }
+
+    /// Runs a verb that has to succeed; its output.
+    #[track_caller]
+    pub(crate) fn ok(&self, arguments: &[&str]) -> String {
+        let output = self.mcr(arguments);
+        let (out, err) = (text(&output.stdout), text(&output.stderr));
+        assert!(output.status.success(), "mcr {arguments:?}: {err}\n{out}\n{}", self.log());
+        out
+    }
+
+    /// Runs a verb that has to fail; what it said.
+    #[track_caller]
+    pub(crate) fn refused(&self, arguments: &[&str]) -> String {
+        let output = self.mcr(arguments);
+        assert_eq!(output.status.code(), Some(1), "mcr {arguments:?}: {}", text(&output.stdout));
+        text(&output.stderr)
+    }
+
+    /// Adds a relay and waits until it is ready.
+    #[track_caller]
+    pub(crate) fn add(&self, name: &str, from: &str, to: &[&str]) {
+        let mut arguments = vec!["add", name, "--from", from];
+        to.iter().for_each(|to| arguments.extend(["--to", to]));
+        self.ok(&arguments);
+        self.ok(&["wait", name, "--for", "ready"]);
+    }
+
+    /// The status of a relay, as the API answers it.
+    #[track_caller]
+    pub(crate) fn relay(&self, name: &str) -> Value {
+        serde_json::from_str(&self.ok(&["show", name, "-o", "json"])).expect("JSON")
+    }
+
+    /// Waits until the relay is in this state.
+    #[track_caller]
+    pub(crate) fn wait_for_state(&self, name: &str, state: &str, limit: Duration) {
+        wait_until(limit, &format!("{name} is {state}"), || self.relay(name)["state"] == state);
+    }
+
+    /// Waits until nothing is on its way any more, then asserts `received = sent + Σ dropped` for every output of
+    /// every relay. What was received, by relay name.
+    #[track_caller]
+    pub(crate) fn assert_balance(&self) -> std::collections::BTreeMap<String, u64> {
+        let relays = self.settled_relays();
+        let check = |relay: &Value| {
+            let received = relay["received"]["packets"].as_u64().expect("a number");
+            for output in relay["outputs"].as_array().expect("outputs") {
+                let sent = output["sent"]["packets"].as_u64().expect("a number");
+                let reasons = output["dropped"].as_object().expect("reasons");
+                let dropped: u64 = reasons.values().filter_map(Value::as_u64).sum();
+                assert_eq!(received, sent + dropped, "the ledger of {relay:#} does not balance");
+                assert_eq!(output["dropped_packets"], dropped);
+            }
+            (relay["name"].as_str().expect("a name").to_owned(), received)
+        };
+        relays.iter().map(check).collect()
+    }
+
+    /// All relays, once two looks agree on what was received.
+    fn settled_relays(&self) -> Vec<Value> {
+        let look = || -> Vec<Value> {
+            let list: Value = serde_json::from_str(&self.ok(&["list", "-o", "json"])).expect("JSON");
+            list["relays"].as_array().expect("relays").clone()
+        };
+        let mut before = look();
+        loop {
+            std::thread::sleep(Duration::from_millis(50));
+            let now = look();
+            let received = |relays: &[Value]| -> Vec<Value> {
+                relays.iter().map(|relay| relay["received"]["packets"].clone()).collect()
+            };
+            if received(&before) == received(&now) {
+                return now;
+            }
+            before = now;
+        }
+    }
+
+    /// Rewrites the configuration and has the daemon read it again.
+    pub(crate) fn reload(&self, config: &str) {
+        std::fs::write(self.folder.path().join("mcr.toml"), config).expect("write the configuration");
+        self.signal(libc::SIGHUP);
+    }
+
+    /// Sends a signal to the daemon.
+    pub(crate) fn signal(&self, signal: i32) {
+        // SAFETY: a plain system call on the id of our own child, which is not waited for yet.
+        assert_eq!(unsafe { libc::kill(self.pid() as i32, signal) }, 0, "the daemon is gone:\n{}", self.log());
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub(crate) fn keeper_pid(&self) -> u32 {
+        let status = self.http("GET", "/api/v1/status", "");
+        status.1["keeper_pid"].as_u64().expect("the keeper's id") as u32
+    }
+
+    pub(crate) fn socket(&self) -> PathBuf {
+        self.folder.path().join("mcr.sock")
+    }
+
+    pub(crate) fn log(&self) -> String {
+        std::fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
+    }
+
+    /// One request to the API with curl, as a script makes it; status and body.
+    #[track_caller]
+    pub(crate) fn http(&self, method: &str, path: &str, body: &str) -> (u16, Value) {
+        let (status, body) = self.http_text(method, path, body);
+        (status, serde_json::from_str(&body).unwrap_or(Value::String(body)))
+    }
+
+    /// As [`Service::http`], with the body as text.
+    #[track_caller]
+    pub(crate) fn http_text(&self, method: &str, path: &str, body: &str) -> (u16, String) {
+        let mut curl = Command::new("curl");
+        curl.args(["-s", "-X", method, "-w", "\n%{http_code}", "--unix-socket"]).arg(self.socket());
+        if !body.is_empty() {
+            curl.args(["-H", "Content-Type: application/json", "-d", body]);
+        }
+        let output = curl.arg(format!("http://mcr{path}")).output().expect("run curl");
+        let answer = text(&output.stdout);
+        let (body, status) = answer.rsplit_once('\n').expect("a status");
+        (status.parse().expect("a status"), body.to_owned())
+    }
+
+    /// Ends the daemon in order and waits for it.
+    pub(crate) fn stop(mut self) -> String {
+        self.signal(libc::SIGTERM);
+        let ended = self.child.wait().expect("wait for the daemon");
+        let log = self.log();
+        assert!(ended.success(), "mcr run ended with {ended}:\n{log}");
+        log
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        if let Ok(Some(_)) = self.child.try_wait() {
+            return;
+        }
+        // SAFETY: a plain system call on the id of our own child, which is not waited for yet.
+        unsafe { libc::kill(self.pid() as i32, libc::SIGTERM) };
+        let deadline = Instant::now() + SOON;
+        while matches!(self.child.try_wait(), Ok(None)) && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if std::thread::panicking() {
+            eprintln!("--- log of the daemon\n{}", self.log());
+        }
+    }
+}
+
+/// `mcr run` in that namespace with everything in that folder.
+pub(crate) fn run_command(namespace: &Namespace, folder: &Path) -> Command {
+    let mut command = namespace.command(MCR);
+    command.arg("run").arg("--config").arg(folder.join("mcr.toml"));
+    command.env("MCR_SOCKET", folder.join("mcr.sock")).env("MCR_KEEPER_SOCKET", folder.join("netd.sock"));
+    command.stdin(Stdio::null());
+    command
+}
+
+fn spawn(namespace: &Namespace, folder: &Path) -> Child {
+    let log = std::fs::File::options().create(true).append(true).open(folder.join("log")).expect("a log file");
+    run_command(namespace, folder).stderr(log).spawn().expect("start mcr run")
+}
+
+pub(crate) fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
