@@ -4,7 +4,7 @@ CARGO ?= cargo
 # Network tests make their own namespaces and need root; everything else does not care.
 export RUST_BACKTRACE ?= 1
 
-.PHONY: help demo test check build bench fuzz clean deps
+.PHONY: help demo test check build install bench fuzz clean
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -26,6 +26,9 @@ check: ## formatting, lints, documentation links
 
 build: ## release binaries in target/release
 	$(CARGO) build --release --locked --bin mcr --bin mcr-netd
+
+install: build ## install under PREFIX (default /usr/local), with systemd units and the user mcr
+	@scripts/install.sh $(or $(PREFIX),/usr/local)
 
 bench: ## measure beside socat and a plain recv/send loop (root; minutes)
 	@scripts/install-packages.sh bench

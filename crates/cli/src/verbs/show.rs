@@ -58,9 +58,9 @@ fn output_lines(output: &OutputStatus, spec: Option<&OutputSpec>, ink: Ink) -> V
         lines.push(format!("    {}   {why}", ink.paint(TROUBLE, "fails")));
     }
     lines.push(format!("    sent    {}", traffic(sent)));
-    if *dropped_packets > 0 {
-        let word = ink.paint(TROUBLE, "dropped");
-        lines.push(format!("    {word} {}: {}", count(*dropped_packets), drops(output)));
-    }
+    lines.push(match dropped_packets {
+        0 => "    dropped 0".to_owned(),
+        some => format!("    {} {}: {}", ink.paint(TROUBLE, "dropped"), count(*some), drops(output)),
+    });
     lines
 }

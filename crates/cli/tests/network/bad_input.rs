@@ -12,19 +12,74 @@ const GOOD: &str = r#"{"name":"camera",
 /// Body, status, the field that is named, words of the detail.
 const BAD: &[(&str, u16, &str, &str)] = &[
     ("{", 400, "", "line 1"),
-    ("[]", 400, "", "map"),
-    (r#"{"name":"x"}"#, 400, "", "missing field `input`"),
-    (r#"{"name":"x","input":{"interface":"dev0","group":"239.1.1.1","port":"5001"},"output":[]}"#, 400, "input.port", "string"),
-    (r#"{"name":"x","input":{"interface":"dev0","grup":"239.1.1.1","port":5001},"output":[]}"#, 400, "input.grup", "grup"),
-    (r#"{"name":"X!","input":{"interface":"dev0","group":"239.1.1.1","port":5001},"output":[{"interface":"lan1","group":"239.2.2.2","port":1}]}"#, 422, "name", "relay name"),
-    (r#"{"name":"x","input":{"interface":"dev0","group":"10.1.1.1","port":5001},"output":[{"interface":"lan1","group":"239.2.2.2","port":1}]}"#, 422, "input.group", "not a multicast group"),
-    (r#"{"name":"x","input":{"interface":"dev0","group":"224.0.0.5","port":5001},"output":[{"interface":"lan1","group":"239.2.2.2","port":1}]}"#, 422, "input.group", "link_local = true"),
-    (r#"{"name":"x","input":{"interface":"dev0","group":"239.1.1.1","port":0},"output":[{"interface":"lan1","group":"239.2.2.2","port":1}]}"#, 422, "input.port", "out of range"),
-    (r#"{"name":"x","input":{"interface":"dev0","group":"239.1.1.1","port":5001},"output":[{"interface":"lan1","group":"239.2.2.2","port":1,"ttl":0}]}"#, 422, "output[0].ttl", "out of range"),
-    (r#"{"name":"x","input":{"interface":"dev0","group":"239.1.1.1","port":319},"output":[{"interface":"lan1","group":"239.2.2.2","port":1}]}"#, 422, "input.port", "clock"),
-    (r#"{"name":"x","input":{"interface":"dev0","group":"239.1.1.1","port":5001},"output":[{"interface":"dev0","group":"239.1.1.1","port":5001}]}"#, 422, "output[0]", "own input"),
-    (r#"{"name":"x","input":{"interface":"dev0","group":"239.1.1.1","port":5001},"output":[{"interface":"lan1","group":"239.2.2.1","port":6001}]}"#, 409, "", "camera"),
-    (r#"{"name":"x","input":{"interface":"lan1","group":"239.2.2.1","port":6001},"output":[{"interface":"dev0","group":"239.1.1.1","port":5001}]}"#, 409, "", "cycle"),
+    ("[]", 422, "", "object"),
+    (r#"{"name":"x"}"#, 422, "input", "missing"),
+    (
+        r#"{"name":"x","input":{"interface":"dev0","group":"239.1.1.1","port":"5001"},"output":[]}"#,
+        422,
+        "input.port",
+        "5001",
+    ),
+    (
+        r#"{"name":"x","input":{"interface":"dev0","grup":"239.1.1.1","port":5001},"output":[]}"#,
+        422,
+        "input.grup",
+        "did you mean",
+    ),
+    (
+        r#"{"name":"X!","input":{"interface":"dev0","group":"239.1.1.1","port":5001},"output":[{"interface":"lan1","group":"239.2.2.2","port":1}]}"#,
+        422,
+        "name",
+        "relay name",
+    ),
+    (
+        r#"{"name":"x","input":{"interface":"dev0","group":"10.1.1.1","port":5001},"output":[{"interface":"lan1","group":"239.2.2.2","port":1}]}"#,
+        422,
+        "input.group",
+        "not a multicast group",
+    ),
+    (
+        r#"{"name":"x","input":{"interface":"dev0","group":"224.0.0.5","port":5001},"output":[{"interface":"lan1","group":"239.2.2.2","port":1}]}"#,
+        422,
+        "input.group",
+        "link_local = true",
+    ),
+    (
+        r#"{"name":"x","input":{"interface":"dev0","group":"239.1.1.1","port":0},"output":[{"interface":"lan1","group":"239.2.2.2","port":1}]}"#,
+        422,
+        "input.port",
+        "out of range",
+    ),
+    (
+        r#"{"name":"x","input":{"interface":"dev0","group":"239.1.1.1","port":5001},"output":[{"interface":"lan1","group":"239.2.2.2","port":1,"ttl":0}]}"#,
+        422,
+        "output[0].ttl",
+        "out of range",
+    ),
+    (
+        r#"{"name":"x","input":{"interface":"dev0","group":"239.1.1.1","port":319},"output":[{"interface":"lan1","group":"239.2.2.2","port":1}]}"#,
+        422,
+        "input.port",
+        "clock",
+    ),
+    (
+        r#"{"name":"x","input":{"interface":"dev0","group":"239.1.1.1","port":5001},"output":[{"interface":"dev0","group":"239.1.1.1","port":5001}]}"#,
+        422,
+        "output[0]",
+        "own input",
+    ),
+    (
+        r#"{"name":"x","input":{"interface":"dev0","group":"239.1.1.1","port":5001},"output":[{"interface":"lan1","group":"239.2.2.1","port":6001}]}"#,
+        409,
+        "",
+        "camera",
+    ),
+    (
+        r#"{"name":"x","input":{"interface":"lan1","group":"239.2.2.1","port":6001},"output":[{"interface":"dev0","group":"239.1.1.1","port":5001}]}"#,
+        409,
+        "",
+        "cycle",
+    ),
 ];
 
 #[test]
@@ -68,7 +123,17 @@ fn ten_megabytes_and_bytes_that_are_no_text_are_refused() {
         let file = folder.path().join("body");
         std::fs::write(&file, bytes).unwrap();
         let output = std::process::Command::new("curl")
-            .args(["-s", "-o", "/dev/null", "-w", "%{http_code}", "-H", "Content-Type: application/json", "-H", "Expect:"])
+            .args([
+                "-s",
+                "-o",
+                "/dev/null",
+                "-w",
+                "%{http_code}",
+                "-H",
+                "Content-Type: application/json",
+                "-H",
+                "Expect:",
+            ])
             .arg("--data-binary")
             .arg(format!("@{}", file.display()))
             .arg("--unix-socket")
@@ -138,7 +203,8 @@ fn a_second_daemon_on_the_same_socket_is_refused_and_disturbs_nothing() {
 fn a_wrong_file_ends_the_start_with_line_and_column() {
     let net = Topology::device_relay_lan(1);
     let folder = tempfile::tempdir().unwrap();
-    std::fs::write(folder.path().join("mcr.toml"), "[[relay]]\nname = \"a\"\ninptu = { interface = \"dev0\" }\n").unwrap();
+    std::fs::write(folder.path().join("mcr.toml"), "[[relay]]\nname = \"a\"\ninptu = { interface = \"dev0\" }\n")
+        .unwrap();
     let output = crate::service::run_command(net.relay(), folder.path()).output().unwrap();
     assert_eq!(output.status.code(), Some(1));
     let said = text(&output.stderr);

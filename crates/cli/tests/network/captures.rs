@@ -32,7 +32,8 @@ fn digest(payloads: &[Vec<u8>]) -> String {
 
 fn relayed_whole(name: &str) {
     let Some(capture) = capture(name) else { return };
-    let payloads: Vec<Vec<u8>> = capture.packets.iter().filter_map(|packet| Seen::read(&packet.bytes)).map(|seen| seen.payload).collect();
+    let payloads: Vec<Vec<u8>> =
+        capture.packets.iter().filter_map(|packet| Seen::read(&packet.bytes)).map(|seen| seen.payload).collect();
     assert!(payloads.len() > 10, "{name} has {} datagrams", payloads.len());
     let net = Topology::device_relay_lan(1);
     let service = Service::start(net.relay(), "");

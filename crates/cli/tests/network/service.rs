@@ -131,9 +131,11 @@ impl Service {
         }
     }
 
-    /// Rewrites the configuration and has the daemon read it again.
+    /// Rewrites the configuration, at once as editors do, and has the daemon read it again.
     pub(crate) fn reload(&self, config: &str) {
-        std::fs::write(self.folder.path().join("mcr.toml"), config).expect("write the configuration");
+        let (new, file) = (self.folder.path().join("mcr.toml.new"), self.folder.path().join("mcr.toml"));
+        std::fs::write(&new, config).expect("write the configuration");
+        std::fs::rename(new, file).expect("replace the configuration");
         self.signal(libc::SIGHUP);
     }
 
@@ -196,6 +198,11 @@ impl Drop for Service {
         if let Ok(Some(_)) = self.child.try_wait() {
             return;
         }
+        if std::thread::panicking() {
+            let list = text(&self.mcr(&["stats"]).stdout);
+            let interfaces = self.http_text("GET", "/api/v1/interfaces", "").1;
+            eprintln!("--- the daemon's log\n{}\n--- its relays\n{list}\n--- its interfaces\n{interfaces}", self.log());
+        }
         // SAFETY: a plain system call on the id of our own child, which is not waited for yet.
         unsafe { libc::kill(self.pid() as i32, libc::SIGTERM) };
         let deadline = Instant::now() + SOON;
@@ -204,9 +211,6 @@ impl Drop for Service {
         }
         let _ = self.child.kill();
         let _ = self.child.wait();
-        if std::thread::panicking() {
-            eprintln!("--- log of the daemon\n{}", self.log());
-        }
     }
 }
 

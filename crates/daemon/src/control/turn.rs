@@ -233,7 +233,7 @@ impl Turn {
         for (name, condition) in self.engine.conditions(now) {
             if self.last_states.get(name) != Some(&condition.state) {
                 let (state, reason) = (condition.state.name(), &condition.reason);
-                let remedy = condition.remedy.as_deref().unwrap_or_default();
+                let remedy = condition.remedy.as_deref();
                 tracing::info!(relay = %name, state, reason, remedy, "relay is {state}");
             }
             states.insert(name.clone(), condition.state);
