@@ -15,10 +15,12 @@ use crate::protocol::{Item, Numbered, Reply, Request, VERSION};
 
 pub use self::error::{KeeperError, KeeperErrorKind};
 pub use self::spawn::SpawnMode;
+pub use self::watch::KeeperWatch;
 
 mod connect;
 mod error;
 mod spawn;
+mod watch;
 
 /// How long a request may take: far more than any does, short enough that a stuck keeper is
 /// reported instead of hanging the daemon.
@@ -107,6 +109,14 @@ impl Keeper {
     #[must_use]
     pub fn pid(&self) -> Option<u32> {
         self.process
+    }
+
+    /// Something to wait with for the keeper's end.
+    ///
+    /// # Errors
+    /// When its process can not be watched: it has ended already, or lives in another pid namespace.
+    pub fn watch(&self) -> io::Result<KeeperWatch> {
+        KeeperWatch::of(self.process.ok_or(io::ErrorKind::NotFound)?)
     }
 
     /// Everything that the keeper holds. What belonged to interfaces that are gone is released.

@@ -2,12 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet, btree_map::Entry};
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use mcr_datapath::{FilterInstruction, RingGeometry, open_input, open_output, set_filter};
 
-use crate::interface;
+use crate::interface::{self, Anchor};
 use crate::membership::{Joined, Memberships};
 use crate::neighbour::Neighbours;
 use crate::policy::{Policy, Use};
@@ -30,6 +30,8 @@ pub(crate) struct Holdings {
     outputs: BTreeMap<u32, OwnedFd>,
     memberships: Memberships,
     neighbours: BTreeSet<(u32, IpAddr)>,
+    /// One for each interface that anything above is about.
+    anchors: BTreeMap<u32, Anchor>,
     kernel_neighbours: Neighbours,
 }
 
@@ -37,6 +39,13 @@ pub(crate) struct Holdings {
 struct Input {
     ring: OwnedFd,
     geometry: RingGeometry,
+}
+
+/// What a request led to.
+struct Done {
+    reply: Reply,
+    /// What of which interface the daemon gets a descriptor of.
+    handed: Option<(Use, u32)>,
 }
 
 /// A reply, and the descriptor that goes with it.
@@ -54,6 +63,7 @@ impl Holdings {
             outputs: BTreeMap::new(),
             memberships: Memberships::default(),
             neighbours: BTreeSet::new(),
+            anchors: BTreeMap::new(),
             kernel_neighbours: Neighbours::open()?,
         })
     }
@@ -67,13 +77,20 @@ impl Holdings {
 
     /// Does what is asked, or says why not.
     pub(crate) fn carry_out(&mut self, request: Request) -> Answer<'_> {
-        match self.try_carry_out(request) {
-            Ok(answer) => answer,
+        let interface = request.interface();
+        let done = self.try_carry_out(request);
+        if let Some(interface) = interface {
+            self.lift_anchor(interface);
+        }
+        match done {
+            Ok(Done { reply, handed }) => {
+                Answer { reply, descriptor: handed.and_then(|handed| self.descriptor(handed)) }
+            }
             Err(failure) => Answer { reply: Reply::Failed(failure), descriptor: None },
         }
     }
 
-    fn try_carry_out(&mut self, request: Request) -> Result<Answer<'_>, Failure> {
+    fn try_carry_out(&mut self, request: Request) -> Result<Done, Failure> {
         match request {
             Request::Hello { .. } => return Err(invalid("a second hello on one connection")),
             Request::Inventory { start } => return Ok(self.inventory(start).into()),
@@ -91,11 +108,19 @@ impl Holdings {
         Ok(Reply::Done.into())
     }
 
+    fn descriptor(&self, (opened, interface): (Use, u32)) -> Option<BorrowedFd<'_>> {
+        match opened {
+            Use::Input => self.inputs.get(&interface).map(|input| input.ring.as_fd()),
+            Use::Output => self.outputs.get(&interface).map(OwnedFd::as_fd),
+        }
+    }
+
     /// Gives up everything.
     pub(crate) fn release(&mut self) {
         self.memberships.clear();
         self.inputs.clear();
         self.outputs.clear();
+        self.anchors.clear();
         for (interface, address) in std::mem::take(&mut self.neighbours) {
             // The entry ages and goes by itself then; there is nobody to tell.
             let _ = self.kernel_neighbours.forget(interface, address);
@@ -121,21 +146,59 @@ impl Holdings {
 
     /// Gives up what belongs to interfaces that are gone: a daemon that comes anew can not name them.
     fn prune(&mut self) {
-        let joined: Vec<Joined> = self.memberships.iter().map(|(joined, _)| joined).collect();
-        let mut interfaces: BTreeSet<u32> = joined.iter().map(|joined| joined.interface).collect();
-        interfaces.extend(self.inputs.keys());
-        interfaces.extend(self.outputs.keys());
-        interfaces.extend(self.neighbours.iter().map(|(interface, _)| interface));
-        interfaces.retain(|index| matches!(interface::name(*index), Ok(None)));
-        self.inputs.retain(|interface, _| !interfaces.contains(interface));
-        self.outputs.retain(|interface, _| !interfaces.contains(interface));
-        self.neighbours.retain(|(interface, _)| !interfaces.contains(interface));
-        for joined in joined.into_iter().filter(|joined| interfaces.contains(&joined.interface)) {
+        let gone = self.anchors.iter().filter(|(_, anchor)| !anchor.holds());
+        let gone: Vec<u32> = gone.map(|(&interface, _)| interface).collect();
+        for interface in gone {
+            self.abandon(interface);
+        }
+    }
+
+    /// Gives up everything of an interface that is gone. Its index may be another interface's now, or its own
+    /// again: the kernel has forgotten its groups and has cut off its packet sockets all the same.
+    fn abandon(&mut self, interface: u32) {
+        self.anchors.remove(&interface);
+        self.inputs.remove(&interface);
+        self.outputs.remove(&interface);
+        self.neighbours.retain(|(index, _)| *index != interface);
+        self.leave_all(interface);
+    }
+
+    fn leave_all(&mut self, interface: u32) {
+        let joined: Vec<Joined> = self.memberships.on(interface).collect();
+        for joined in joined {
             self.memberships.leave(joined);
         }
     }
 
-    fn open_input(&mut self, interface: u32, geometry: RingGeometry) -> Result<Answer<'_>, Failure> {
+    /// Stops watching an interface that nothing is held of.
+    fn lift_anchor(&mut self, interface: u32) {
+        let is_used = self.inputs.contains_key(&interface)
+            || self.outputs.contains_key(&interface)
+            || self.memberships.on(interface).next().is_some()
+            || self.neighbours_on(interface).next().is_some();
+        if !is_used {
+            self.anchors.remove(&interface);
+        }
+    }
+
+    fn neighbours_on(&self, interface: u32) -> impl Iterator<Item = IpAddr> {
+        let from = (interface, Ipv4Addr::UNSPECIFIED.into());
+        self.neighbours.range(from..).take_while(move |(index, _)| *index == interface).map(|(_, address)| *address)
+    }
+
+    /// Makes sure that what is held under this index belongs to the interface that has it now.
+    fn settle(&mut self, interface: u32, name: &str) -> Result<(), Failure> {
+        if self.anchors.get(&interface).is_some_and(Anchor::holds) {
+            return Ok(());
+        }
+        self.abandon(interface);
+        let anchor = Anchor::cast(interface)
+            .map_err(|error| system(format!("can not watch {name}"), &error, open_remedy(&error)))?;
+        self.anchors.insert(interface, anchor);
+        Ok(())
+    }
+
+    fn open_input(&mut self, interface: u32, geometry: RingGeometry) -> Result<Done, Failure> {
         let name = self.permit(Use::Input, interface)?;
         let input = match self.inputs.entry(interface) {
             Entry::Occupied(held) => held.into_mut(),
@@ -147,21 +210,18 @@ impl Holdings {
                 place.insert(Input { ring, geometry })
             }
         };
-        let Input { ring, geometry } = &*input;
-        Ok(Answer { reply: Reply::Opened { geometry: *geometry }, descriptor: Some(ring.as_fd()) })
+        let reply = Reply::Opened { geometry: input.geometry };
+        Ok(Done { reply, handed: Some((Use::Input, interface)) })
     }
 
-    fn open_output(&mut self, interface: u32) -> Result<Answer<'_>, Failure> {
+    fn open_output(&mut self, interface: u32) -> Result<Done, Failure> {
         let name = self.permit(Use::Output, interface)?;
-        let socket = match self.outputs.entry(interface) {
-            Entry::Occupied(held) => held.into_mut(),
-            Entry::Vacant(place) => {
-                let socket = open_output(interface)
-                    .map_err(|error| system(format!("can not open {name} for sending"), &error, open_remedy(&error)))?;
-                place.insert(socket)
-            }
-        };
-        Ok(Answer { reply: Reply::Done, descriptor: Some(OwnedFd::as_fd(socket)) })
+        if let Entry::Vacant(place) = self.outputs.entry(interface) {
+            let socket = open_output(interface)
+                .map_err(|error| system(format!("can not open {name} for sending"), &error, open_remedy(&error)))?;
+            place.insert(socket);
+        }
+        Ok(Done { reply: Reply::Done, handed: Some((Use::Output, interface)) })
     }
 
     fn set_filter(&self, interface: u32, instructions: &[FilterInstruction]) -> Result<(), Failure> {
@@ -226,7 +286,7 @@ impl Holdings {
     }
 
     /// The name of the interface, if the policy lets it be used so.
-    fn permit(&self, wanted: Use, index: u32) -> Result<String, Failure> {
+    fn permit(&mut self, wanted: Use, index: u32) -> Result<String, Failure> {
         let name = interface::name(index)
             .map_err(|error| system(format!("can not look up interface {index}"), &error, "try again"))?;
         let Some(name) = name else {
@@ -238,6 +298,7 @@ impl Holdings {
             });
         };
         if self.policy.allows(wanted, &name) {
+            self.settle(index, &name)?;
             return Ok(name);
         }
         let (noun, key) = (wanted.noun(), wanted.key());
@@ -253,9 +314,9 @@ impl Holdings {
     }
 }
 
-impl From<Reply> for Answer<'_> {
+impl From<Reply> for Done {
     fn from(reply: Reply) -> Self {
-        Self { reply, descriptor: None }
+        Self { reply, handed: None }
     }
 }
 

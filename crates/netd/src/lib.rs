@@ -16,12 +16,13 @@ mod interface;
 mod listener;
 mod membership;
 mod neighbour;
+mod packet_socket;
 mod policy;
 mod protocol;
 mod service;
 mod socket_path;
 
-pub use client::{Held, HeldInput, HeldMembership, Keeper, KeeperError, KeeperErrorKind, SpawnMode};
+pub use client::{Held, HeldInput, HeldMembership, Keeper, KeeperError, KeeperErrorKind, KeeperWatch, SpawnMode};
 pub use listener::ListenError;
 pub use policy::{DEFAULT_POLICY_PATH, PolicyChoice, PolicyError};
 pub use protocol::FailureKind;

@@ -10,7 +10,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::mem::size_of;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::{AsFd, FromRawFd, OwnedFd};
 
 use crate::channel::{check, set_option};
@@ -118,6 +118,12 @@ impl Memberships {
     /// Every membership with its sources, none for any source.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (Joined, Vec<IpAddr>)> {
         self.joined.iter().map(|(joined, legs)| (*joined, legs.keys().copied().flatten().collect()))
+    }
+
+    /// The groups that are joined on one interface.
+    pub(crate) fn on(&self, interface: u32) -> impl Iterator<Item = Joined> {
+        let from = Joined { interface, group: Ipv4Addr::UNSPECIFIED.into() };
+        self.joined.range(from..).map(|(joined, _)| *joined).take_while(move |joined| joined.interface == interface)
     }
 
     /// Finds a socket that takes this leg: first one that has the group already, then one with

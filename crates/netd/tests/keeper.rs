@@ -106,6 +106,17 @@ fn identity(socket: &OwnedFd) -> PathBuf {
     fs::read_link(format!("/proc/self/fd/{}", socket.as_raw_fd())).unwrap()
 }
 
+/// The index of the interface that a packet socket is bound to.
+fn bound_to(socket: &OwnedFd) -> i32 {
+    // SAFETY: all-zero bytes are a valid sockaddr_ll.
+    let mut address: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
+    let mut length = size_of::<libc::sockaddr_ll>() as libc::socklen_t;
+    // SAFETY: the pointers describe `address` and `length`, which outlive the call.
+    let asked = unsafe { libc::getsockname(socket.as_raw_fd(), (&raw mut address).cast(), &raw mut length) };
+    assert_eq!(asked, 0);
+    address.sll_ifindex
+}
+
 fn refused(error: &KeeperError, kind: FailureKind) -> String {
     assert_eq!(error.kind(), KeeperErrorKind::Refused(kind), "{error}");
     assert_eq!(error.to_string(), format!("{}; {}", error.reason(), error.remedy()));
@@ -259,7 +270,8 @@ fn what_is_open_is_handed_over_again() {
     assert_eq!(identity(&ring), identity(&again));
     let sender = keeper.open_output(output).unwrap();
     assert_eq!(identity(&sender), identity(&keeper.open_output(output).unwrap()));
-    assert_eq!(bed.packet_sockets(), 2);
+    // The keeper watches each interface with one of its own.
+    assert_eq!(bed.packet_sockets(), 4);
     keeper.close_input(input).unwrap();
     keeper.close_output(output).unwrap();
     drop((ring, again, sender));
@@ -480,6 +492,49 @@ fn an_interface_that_is_gone_takes_its_things_with_it() {
     keeper.forget(output, "10.9.0.77".parse().unwrap()).unwrap();
     refused(&keeper.join(input, group(0), &[]).unwrap_err(), FailureKind::NoInterface);
     assert_eq!(keeper.inventory().unwrap(), Held::default());
+}
+
+/// The kernel dropped the groups of the first and unbound its packet sockets; its index says nothing of that.
+#[test]
+fn an_interface_with_the_index_of_another_gets_things_of_its_own() {
+    let bed = Bed::new("again");
+    let _process = bed.start(&[]);
+    let input = bed.input.index();
+    let elsewhere = Namespace::new("elsewhere");
+    let hold = |keeper: &mut Keeper| {
+        let (ring, _) = keeper.open_input(input, &RingGeometry::for_mtu(1_500)).unwrap();
+        let sender = keeper.open_output(input).unwrap();
+        keeper.join(input, group(0), &[]).unwrap();
+        keeper.join(input, group(1), &[source(0)]).unwrap();
+        assert_eq!([bound_to(&ring), bound_to(&sender)], [input.cast_signed(); 2]);
+        assert_eq!(bed.groups(), [group(0), group(1)]);
+    };
+    hold(&mut bed.connect());
+
+    // Made anew while no daemon is connected.
+    bed.namespace.ip(&format!(
+        "link delete in0\n link add in0 index {input} type veth peer name out0\n link set in0 up\n \
+         address add 10.9.1.1/24 dev in0"
+    ));
+    let mut keeper = bed.connect();
+    assert_eq!(keeper.inventory().unwrap(), Held::default());
+    hold(&mut keeper);
+
+    // Away and back while one is, which asks before it looks.
+    bed.namespace.ip(&format!("link set in0 netns {}", elsewhere.name()));
+    elsewhere.ip(&format!("link set in0 netns {}", bed.namespace.name()));
+    bed.namespace.ip("link set in0 up\n address add 10.9.1.1/24 dev in0");
+    assert_eq!(bed.input.index(), input);
+    hold(&mut keeper);
+    assert_eq!(keeper.inventory().unwrap().memberships.len(), 2);
+
+    // What only watches goes with what is watched.
+    keeper.leave(input, group(0)).unwrap();
+    keeper.leave(input, group(1)).unwrap();
+    keeper.close_input(input).unwrap();
+    keeper.close_output(input).unwrap();
+    refused(&keeper.join(input, source(0), &[]).unwrap_err(), FailureKind::Invalid);
+    wait_until(LIMIT, "the packet sockets are gone", || bed.packet_sockets() == 0);
 }
 
 #[test]

@@ -1,0 +1,42 @@
+//! What the keeper asks of packet sockets besides receiving and sending (packet(7)).
+
+use std::io;
+use std::mem::size_of;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+
+use crate::channel::check;
+
+const ADDRESS_BYTES: libc::socklen_t = size_of::<libc::sockaddr_ll>() as libc::socklen_t;
+
+/// A packet socket that receives nothing, bound to an interface.
+pub(crate) fn deaf(interface: u32) -> io::Result<OwnedFd> {
+    // Protocol 0 takes no frame.
+    // SAFETY: no pointers are passed.
+    let fd = unsafe { libc::socket(libc::AF_PACKET, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0) };
+    check(fd)?;
+    // SAFETY: `fd` was just opened and nobody else has it.
+    let socket = unsafe { OwnedFd::from_raw_fd(fd) };
+    bind(&socket, i32::try_from(interface).map_err(|_| io::Error::from_raw_os_error(libc::ENODEV))?)?;
+    Ok(socket)
+}
+
+/// The interface that a packet socket is bound to, `None` when that is gone or there never was one.
+pub(crate) fn bound_interface(socket: &OwnedFd) -> io::Result<Option<u32>> {
+    // SAFETY: all-zero bytes are a valid sockaddr_ll.
+    let mut address: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
+    let mut length = ADDRESS_BYTES;
+    // SAFETY: the pointers describe `address` and `length`, which outlive the call.
+    check(unsafe { libc::getsockname(socket.as_raw_fd(), (&raw mut address).cast(), &raw mut length) })?;
+    // The kernel says -1 for an interface that is gone, 0 for none.
+    Ok(u32::try_from(address.sll_ifindex).ok().filter(|index| *index != 0))
+}
+
+/// Binds to an interface for protocol 0, which receives nothing.
+fn bind(socket: &OwnedFd, interface: i32) -> io::Result<()> {
+    // SAFETY: all-zero bytes are a valid sockaddr_ll.
+    let mut address: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
+    address.sll_family = libc::AF_PACKET as libc::c_ushort;
+    address.sll_ifindex = interface;
+    // SAFETY: pointer and length describe `address`, which outlives the call.
+    check(unsafe { libc::bind(socket.as_raw_fd(), (&raw const address).cast(), ADDRESS_BYTES) })
+}
