@@ -8,13 +8,14 @@ mod hands;
 mod turn;
 
 use std::io;
+use std::path::PathBuf;
 use std::sync::mpsc;
 use std::time::Duration;
 
 use mcr_engine::{Difference, Refusal, Replaced};
+use mcr_model::RelayName;
 use mcr_model::relay::Relay;
 use mcr_model::status::{DaemonStatus, InterfaceStatus, RelayStatus};
-use mcr_model::RelayName;
 use mcr_netd::Keeper;
 use tokio::sync::oneshot;
 
@@ -59,6 +60,7 @@ enum Command {
     Status(oneshot::Sender<DaemonStatus>),
     Wait(RelayName, WaitFor, Duration, oneshot::Sender<Waited>),
     Changed(Vec<Change>),
+    KeeperGone,
     Shutdown(oneshot::Sender<Vec<RelayStatus>>),
 }
 
@@ -67,6 +69,8 @@ enum Command {
 pub struct Start {
     /// The connection to the keeper.
     pub keeper: Keeper,
+    /// Where another keeper may be found when this one ends; `None`: it is a private one.
+    pub keeper_socket: Option<PathBuf>,
     /// The configuration file, as answers name it.
     pub config: Option<String>,
 }
@@ -79,7 +83,7 @@ impl Control {
     pub fn start(start: Start) -> io::Result<Self> {
         let (commands, inbox) = mpsc::channel();
         let monitor = Monitor::open()?;
-        let turn = turn::Turn::new(start, Netlink::open()?)?;
+        let turn = turn::Turn::new(start, Netlink::open()?, commands.clone())?;
         let changes = commands.clone();
         std::thread::Builder::new().name("mcr-netlink".into()).spawn(move || listen(&monitor, &changes))?;
         std::thread::Builder::new().name("mcr-control".into()).spawn(move || turn.run(&inbox))?;
@@ -156,6 +160,22 @@ impl Control {
             // The thread ends only by Shutdown, after which nobody asks, or by a bug that has printed its panic.
             _ => panic!("the control thread has ended"),
         }
+    }
+}
+
+/// Tells the control thread when the keeper ends.
+fn watch(keeper: &Keeper, commands: &mpsc::Sender<Command>) {
+    let commands = commands.clone();
+    let started = keeper.watch().and_then(|watch| {
+        std::thread::Builder::new().name("mcr-watch".into()).spawn(move || {
+            if watch.wait().is_ok() {
+                // A control thread that has ended needs no keeper.
+                let _ = commands.send(Command::KeeperGone);
+            }
+        })
+    });
+    if let Err(error) = started {
+        tracing::warn!(%error, "can't watch the keeper: its end is noticed at the next change only");
     }
 }
 

@@ -14,6 +14,4 @@ mod run;
 pub mod serve;
 
 pub use control::{Control, WaitFor, Waited};
-pub use run::{
-    Foreground, ForegroundOptions, KeeperChoice, RunOptions, foreground, run,
-};
+pub use run::{Foreground, ForegroundOptions, KeeperChoice, RunOptions, foreground, run};

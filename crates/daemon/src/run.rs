@@ -59,7 +59,7 @@ pub fn run(options: RunOptions) -> anyhow::Result<()> {
     privileges::drop_all_capabilities(options.user.as_deref()).context("can not give up privileges")?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let config = options.config.as_deref().map(|path| path.display().to_string());
-    let control = Control::start(Start { keeper, config })?;
+    let control = Control::start(Start { keeper, keeper_socket: Some(options.keeper.socket.clone()), config })?;
     runtime.block_on(serve_until_told(options, listener, control, relays))
 }
 
@@ -160,7 +160,7 @@ pub fn foreground(options: ForegroundOptions) -> anyhow::Result<Foreground> {
     let keeper = Keeper::spawn(&SpawnMode::Private, options.keeper_program.as_deref())?;
     privileges::drop_all_capabilities(None).context("can not give up privileges")?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let control = Control::start(Start { keeper, config: None })?;
+    let control = Control::start(Start { keeper, keeper_socket: None, config: None })?;
     let name = options.relay.name().clone();
     runtime.block_on(control.create(options.relay))?;
     Ok(Foreground { control, runtime, name })

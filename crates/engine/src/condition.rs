@@ -16,8 +16,14 @@ use crate::traffic::SILENT_AFTER;
 pub(crate) enum OutputHealth {
     Sending,
     /// Its interface is missing or down: it will come by itself.
-    Waiting { reason: String, remedy: String },
-    Failing { reason: String, remedy: String },
+    Waiting {
+        reason: String,
+        remedy: String,
+    },
+    Failing {
+        reason: String,
+        remedy: String,
+    },
 }
 
 impl Engine {
@@ -116,7 +122,11 @@ fn recent_drops(entry: &Entry, index: usize) -> OutputHealth {
     match entry.meter.recent_drop(index) {
         None => OutputHealth::Sending,
         Some((reason, count)) => OutputHealth::Failing {
-            reason: format!("{count} packets were dropped in the last second: {} ({})", reason.name(), reason.meaning()),
+            reason: format!(
+                "{count} packets were dropped in the last second: {} ({})",
+                reason.name(),
+                reason.meaning()
+            ),
             remedy: reason.remedy().to_owned(),
         },
     }
@@ -163,9 +173,6 @@ fn down(facts: &InterfaceFacts, side: &str) -> (String, String) {
             format!("check its cable or peer (`ip link show {name}`); the relay goes on by itself"),
         )
     } else {
-        (
-            format!("{side} interface {name} is down"),
-            format!("`ip link set {name} up`; the relay goes on by itself"),
-        )
+        (format!("{side} interface {name} is down"), format!("`ip link set {name} up`; the relay goes on by itself"))
     }
 }

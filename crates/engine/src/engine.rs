@@ -101,6 +101,20 @@ impl Engine {
         self.settled = false;
     }
 
+    /// The keeper is gone and with it every membership; what this process holds open goes on.
+    pub fn keeper_lost(&mut self) {
+        self.actual.groups.clear();
+        self.actual.kept.clear();
+        self.settled = false;
+    }
+
+    /// Another keeper is there, which holds `inventory`; everything is opened and joined anew.
+    pub fn keeper_found(&mut self, inventory: Inventory) {
+        self.actual = Actual::default();
+        self.failures.clear();
+        self.adopt(inventory);
+    }
+
     // ---- what is wanted
 
     /// Adds a relay of the API.
@@ -207,9 +221,7 @@ impl Engine {
     fn check_owner(&self, entry: &Entry) -> Result<(), Refusal> {
         match entry.origin {
             Origin::Api => Ok(()),
-            Origin::File => {
-                Err(Refusal::OwnedByFile { name: entry.relay.name().clone(), file: self.file.clone() })
-            }
+            Origin::File => Err(Refusal::OwnedByFile { name: entry.relay.name().clone(), file: self.file.clone() }),
         }
     }
 
@@ -314,16 +326,15 @@ impl Engine {
     }
 
     fn due(&self, effects: Vec<Effect>, now: Duration) -> Vec<Effect> {
-        let waits = |effect: &Effect| {
-            self.failures.get(&effect.subject()).is_some_and(|failure| failure.retry_at > now)
-        };
+        let waits =
+            |effect: &Effect| self.failures.get(&effect.subject()).is_some_and(|failure| failure.retry_at > now);
         effects.into_iter().filter(|effect| !waits(effect)).collect()
     }
 
     fn openings(&self, desired: &Desired) -> Vec<Effect> {
         let inputs = desired.inputs.iter().filter(|(index, _)| !self.actual.inputs.contains_key(index));
-        let inputs = inputs
-            .map(|(&interface, (name, mtu))| Effect::OpenInput { interface, name: name.clone(), mtu: *mtu });
+        let inputs =
+            inputs.map(|(&interface, (name, mtu))| Effect::OpenInput { interface, name: name.clone(), mtu: *mtu });
         let outputs = desired.outputs.iter().filter(|(index, _)| !self.actual.outputs.contains(index));
         let outputs = outputs.map(|(&interface, name)| Effect::OpenOutput { interface, name: name.clone() });
         let routes = desired.routed.iter().filter(|key| !self.actual.next_hops.contains_key(key));
@@ -346,10 +357,15 @@ impl Engine {
 
     fn joins(&self, desired: &Desired) -> Vec<Effect> {
         let listening = |interface| self.actual.inputs.get(&interface).is_some_and(Option::is_some);
-        let wanted = desired.groups.iter().filter(|(key, sources)| {
-            listening(key.0) && self.actual.groups.get(key) != Some(sources)
-        });
-        wanted.map(|(&(interface, group), sources)| Effect::Join(Membership { interface, group, sources: sources.clone() })).collect()
+        let wanted = desired
+            .groups
+            .iter()
+            .filter(|(key, sources)| listening(key.0) && self.actual.groups.get(key) != Some(sources));
+        wanted
+            .map(|(&(interface, group), sources)| {
+                Effect::Join(Membership { interface, group, sources: sources.clone() })
+            })
+            .collect()
     }
 
     fn endings(&self, desired: &Desired) -> Vec<Effect> {

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 
-use mcr_model::relay::{Input, Output, Place, Relay};
 use mcr_model::RelayName;
+use mcr_model::relay::{Input, Output, Place, Relay};
 
 /// Why a change to the set of relays was refused. Nothing was changed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -30,13 +30,17 @@ pub enum Refusal {
         file: String,
     },
     /// The file defines a relay that the API made.
-    #[error("relay {name} was made through the API; rename the one in the file, or remove the other with `mcr rm {name}`")]
+    #[error(
+        "relay {name} was made through the API; rename the one in the file, or remove the other with `mcr rm {name}`"
+    )]
     OwnedByApi {
         /// The name.
         name: RelayName,
     },
     /// Another relay feeds the same output from the same input.
-    #[error("relay {name} sends {input} to {output}, which relay {other} does already: receivers would get each packet twice; remove one of the two outputs")]
+    #[error(
+        "relay {name} sends {input} to {output}, which relay {other} does already: receivers would get each packet twice; remove one of the two outputs"
+    )]
     AlreadyFed {
         /// The refused relay.
         name: RelayName,
@@ -48,7 +52,9 @@ pub enum Refusal {
         output: String,
     },
     /// The relay would close a cycle.
-    #[error("relay {name} would close a cycle, in which packets never stop: {path}; break it at one of these relays, or limit an input to its real sources")]
+    #[error(
+        "relay {name} would close a cycle, in which packets never stop: {path}; break it at one of these relays, or limit an input to its real sources"
+    )]
     Cycle {
         /// The refused relay.
         name: RelayName,
@@ -229,7 +235,10 @@ mod tests {
         book.admit(&relay("b", "eth1:239.2.2.2:6001", &["eth2:239.3.3.3:7001", "eth3:239.3.3.3:7001"])).unwrap();
         let closing = relay("c", "eth3:239.3.3.3:7001", &["eth0:239.1.1.1:5001"]);
         let refusal = book.admit(&closing).unwrap_err();
-        assert!(matches!(&refusal, Refusal::Cycle { path, .. } if path.contains("(a)") && path.contains("(b)")), "{refusal}");
+        assert!(
+            matches!(&refusal, Refusal::Cycle { path, .. } if path.contains("(a)") && path.contains("(b)")),
+            "{refusal}"
+        );
         let near = relay("c", "eth3:239.3.3.3:7001", &["eth0:239.1.1.1:5002"]);
         book.admit(&near).unwrap();
         book.strike(&near);
@@ -240,8 +249,11 @@ mod tests {
     #[test]
     fn a_source_list_breaks_a_cycle() {
         let mut book = Rulebook::default();
-        book.admit(&relay("a", "eth0:192.168.168.55@239.1.1.1:5001", &["eth1:239.2.2.2:6001,source=10.0.0.9"])).unwrap();
+        book.admit(&relay("a", "eth0:192.168.168.55@239.1.1.1:5001", &["eth1:239.2.2.2:6001,source=10.0.0.9"]))
+            .unwrap();
         book.admit(&relay("b", "eth1:239.2.2.2:6001", &["eth0:239.1.1.1:5001,source=10.0.0.8"])).unwrap();
-        assert!(book.admit(&relay("c", "eth1:239.2.2.2:6001", &["eth4:239.1.1.1:5001", "eth1:239.2.2.2:6002"])).is_ok());
+        assert!(
+            book.admit(&relay("c", "eth1:239.2.2.2:6001", &["eth4:239.1.1.1:5001", "eth1:239.2.2.2:6002"])).is_ok()
+        );
     }
 }

@@ -85,8 +85,7 @@ impl Meter {
             None => self.base = Some((now, self.totals.clone())),
             Some((since, _)) if now.saturating_sub(*since) < WINDOW => {}
             Some((since, from)) => {
-                self.window =
-                    Some(Window { span: now - *since, from: from.clone(), to: self.totals.clone() });
+                self.window = Some(Window { span: now - *since, from: from.clone(), to: self.totals.clone() });
                 self.base = Some((now, self.totals.clone()));
             }
         }

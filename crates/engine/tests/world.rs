@@ -5,8 +5,8 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use mcr_engine::{
-    Action, Effect, EffectError, Engine, Ifindex, InputPlan, InterfaceFacts, Inventory, Membership, Neighbour,
-    OutputTotals, Outcome, RelayTotals, Totals,
+    Action, Effect, EffectError, Engine, Ifindex, InputPlan, InterfaceFacts, Inventory, Membership, Neighbour, Outcome,
+    OutputTotals, RelayTotals, Totals,
 };
 use mcr_model::relay::Relay;
 use mcr_model::spec::{InputSpec, OutputSpec, RelaySpec};

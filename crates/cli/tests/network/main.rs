@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod captures;
+mod foreground;
 mod frames;
 mod interfaces;
 mod main_job;

@@ -2,7 +2,7 @@
 
 use std::net::Ipv4Addr;
 
-use mcr_testbed::{DEVICE, Topology, kernel, wait_until};
+use mcr_testbed::{DEVICE, Process, Topology, kernel, wait_until};
 
 use crate::service::{SOON, Service};
 use crate::traffic::{Payloads, Receiver, Series, send};
@@ -75,6 +75,34 @@ fn a_killed_daemon_leaves_its_groups_joined_and_the_next_one_takes_them_over() {
         kernel::process_status(keeper, "State").is_none_or(|state| state.starts_with('Z'))
     });
     assert!(!kernel::joined_groups(net.relay(), "dev0").contains(&Ipv4Addr::new(239, 1, 1, 1)));
+}
+
+#[test]
+fn a_killed_keeper_is_told_and_the_next_one_is_found() {
+    let net = Topology::device_relay_lan(1);
+    let service = Service::start(net.relay(), "");
+    service.add("camera", "dev0:239.1.1.1:5001", &["lan1:239.2.2.1:6001"]);
+    let joined = || kernel::joined_groups(net.relay(), "dev0").contains(&Ipv4Addr::new(239, 1, 1, 1));
+    let killed = service.keeper_pid();
+    // SAFETY: a plain system call; the process is the keeper that our own daemon started and just named.
+    assert_eq!(unsafe { libc::kill(killed as i32, libc::SIGKILL) }, 0);
+    service.wait_for_state("camera", "failed", SOON);
+    assert!(!joined(), "a membership lives as long as its socket");
+
+    let keeper_program = std::path::Path::new(crate::service::MCR).with_file_name("mcr-netd");
+    let socket = service.socket().with_file_name("netd.sock");
+    let keeper = Process::start(net.relay().command(keeper_program).arg("--socket").arg(socket));
+    service.wait_for_state("camera", "ready", SOON);
+    assert!(joined());
+    assert_eq!(service.keeper_pid(), keeper.pid());
+    let lan = net.lan(1);
+    let series = Series { count: 5_000, smallest: 1, largest: 1400 };
+    let on = "239.2.2.1:6001".parse().unwrap();
+    let receiver = Receiver::start(lan.namespace(), lan.host_address(), on, Payloads::Compare(series));
+    send(net.device(), DEVICE, "239.1.1.1:5001".parse().unwrap(), series, 20_000);
+    let report = receiver.finish(series.count);
+    assert_eq!((report.count, report.first_difference), (series.count, None));
+    service.assert_balance();
 }
 
 #[test]

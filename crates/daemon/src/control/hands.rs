@@ -8,8 +8,8 @@ use mcr_datapath::counters::{DroppedSnapshot, InputCounters, OutputCounters, Rel
 use mcr_datapath::packet::{InputWorker, RingGeometry, TxSocket, filter};
 use mcr_datapath::table::{InputTable, OutputAction, OutputEntry, RelayEntry};
 use mcr_engine::{
-    Action, Effect, EffectError, Ifindex, InputPlan, InterfaceLedger, Inventory, Membership, OutputTotals,
-    RelayPlan, RelayTotals, SendPlan, Totals,
+    Action, Effect, EffectError, Ifindex, InputPlan, InterfaceLedger, Inventory, Membership, OutputTotals, RelayPlan,
+    RelayTotals, SendPlan, Totals,
 };
 use mcr_model::{DropReason, InterfaceName, RelayName};
 use mcr_netd::{Keeper, KeeperError};
@@ -66,6 +66,13 @@ impl Hands {
                 .filter_map(|(interface, address)| Some((Ifindex(interface), v4(address)?)))
                 .collect(),
         })
+    }
+
+    /// Goes on with another keeper: what was opened through the old one is closed. What the new one holds.
+    pub(super) fn take(&mut self, keeper: Keeper) -> Result<Inventory, KeeperError> {
+        self.keeper = keeper;
+        self.stop();
+        self.inventory()
     }
 
     pub(super) fn keeper_pid(&self) -> Option<u32> {
@@ -125,12 +132,11 @@ impl Hands {
         let wanted = RingGeometry::for_mtu(mtu);
         let (ring, geometry) = self.keeper.open_input(interface.0, &wanted).map_err(keeper_failed)?;
         let counters = Arc::new(InputCounters::default());
-        let worker = InputWorker::start(name.as_str(), ring, geometry, Arc::clone(&counters)).map_err(|error| {
-            EffectError {
+        let worker =
+            InputWorker::start(name.as_str(), ring, geometry, Arc::clone(&counters)).map_err(|error| EffectError {
                 reason: format!("can not read packets of {name}: {error}"),
                 remedy: "check the limits of the daemon on memory and threads".to_owned(),
-            }
-        })?;
+            })?;
         self.inputs.insert(interface, Input { worker, counters, relays: BTreeSet::new() });
         Ok(())
     }
@@ -225,10 +231,7 @@ impl Book {
         });
         let outputs = outputs.collect();
         let received = self.relay.snapshot();
-        RelayTotals {
-            received: Totals { packets: received.received_packets, bytes: received.received_bytes },
-            outputs,
-        }
+        RelayTotals { received: Totals { packets: received.received_packets, bytes: received.received_bytes }, outputs }
     }
 }
 
@@ -241,9 +244,7 @@ fn action(sockets: &BTreeMap<Ifindex, Arc<TxSocket>>, action: &Action) -> Output
         Action::Drop(reason) => OutputAction::Drop(*reason),
         Action::Send(plan) => match sockets.get(&plan.interface) {
             None => OutputAction::Drop(DropReason::OutputMissing),
-            Some(socket) => {
-                OutputAction::Send { socket: Arc::clone(socket), rewrite: rewrite(plan), mtu: plan.mtu }
-            }
+            Some(socket) => OutputAction::Send { socket: Arc::clone(socket), rewrite: rewrite(plan), mtu: plan.mtu },
         },
     }
 }

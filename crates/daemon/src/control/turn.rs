@@ -1,12 +1,14 @@
 //! One turn of the control thread after the other.
 
 use std::io;
-use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::path::PathBuf;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant};
 
 use mcr_engine::{Effect, EffectError, Engine, Outcome, Refusal};
 use mcr_model::status::{DaemonStatus, RelayStatus};
 use mcr_model::{RelayName, RelayState};
+use mcr_netd::Keeper;
 use tokio::sync::oneshot;
 
 use super::hands::Hands;
@@ -26,6 +28,10 @@ pub(super) struct Turn {
     netlink: Netlink,
     started: Instant,
     config: Option<String>,
+    keeper: KeeperLink,
+    keeper_socket: Option<PathBuf>,
+    /// For the threads that report to this one.
+    commands: Sender<Command>,
     waiters: Vec<Waiter>,
     last_states: std::collections::BTreeMap<RelayName, RelayState>,
 }
@@ -37,14 +43,21 @@ struct Waiter {
     reply: oneshot::Sender<Waited>,
 }
 
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum KeeperLink {
+    Up,
+    Down,
+}
+
 enum Next {
     Turn,
     End,
 }
 
 impl Turn {
-    pub(super) fn new(start: Start, netlink: Netlink) -> io::Result<Self> {
-        let Start { keeper, config } = start;
+    pub(super) fn new(start: Start, netlink: Netlink, commands: Sender<Command>) -> io::Result<Self> {
+        let Start { keeper, keeper_socket, config } = start;
+        super::watch(&keeper, &commands);
         let mut engine = Engine::new(config.clone().unwrap_or_else(|| "(none)".to_owned()));
         let mut hands = Hands::new(keeper);
         engine.adopt(hands.inventory().map_err(io::Error::other)?);
@@ -54,6 +67,9 @@ impl Turn {
             netlink,
             started: Instant::now(),
             config,
+            keeper: KeeperLink::Up,
+            keeper_socket,
+            commands,
             waiters: Vec::new(),
             last_states: Default::default(),
         };
@@ -76,6 +92,7 @@ impl Turn {
             }
             self.settle();
             if Instant::now() >= next_tick {
+                self.seek_keeper();
                 self.count();
                 self.log_states();
                 self.answer_waiters();
@@ -125,6 +142,7 @@ impl Turn {
                 self.answer_waiters();
             }
             Command::Changed(changes) => self.changed(&changes),
+            Command::KeeperGone => self.keeper_gone(),
             Command::Shutdown(reply) => {
                 self.hands.stop();
                 let last = self.statuses();
@@ -159,6 +177,30 @@ impl Turn {
         }
         if look && let Err(error) = self.look_again() {
             tracing::error!(%error, "can't read the interfaces; their changes are missed until the next one");
+        }
+    }
+
+    fn keeper_gone(&mut self) {
+        tracing::error!(
+            "the keeper has ended: groups are left until another one is there; packets that still come are relayed"
+        );
+        self.keeper = KeeperLink::Down;
+        self.engine.keeper_lost();
+    }
+
+    /// Looks for another keeper; with it everything is opened and joined anew.
+    fn seek_keeper(&mut self) {
+        let (KeeperLink::Down, Some(path)) = (self.keeper, &self.keeper_socket) else { return };
+        let Ok(keeper) = Keeper::connect(path) else { return };
+        super::watch(&keeper, &self.commands);
+        match self.hands.take(keeper) {
+            Ok(inventory) => {
+                tracing::info!(keeper = self.hands.keeper_pid(), "another keeper is there");
+                self.keeper = KeeperLink::Up;
+                self.engine.keeper_found(inventory);
+                self.settle();
+            }
+            Err(error) => tracing::warn!(%error, "the new keeper does not answer"),
         }
     }
 

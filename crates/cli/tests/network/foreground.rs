@@ -1,0 +1,50 @@
+//! `mcr relay`: one line, no daemon, nothing left behind.
+
+use mcr_testbed::{DEVICE, Process, Signal, Topology, kernel, wait_until};
+
+use crate::service::{MCR, SOON};
+use crate::traffic::{Payloads, Receiver, Series, send};
+
+#[test]
+fn one_line_relays_until_it_is_interrupted() {
+    let net = Topology::device_relay_lan(2);
+    let mut command = net.relay().command(MCR);
+    command.args(["relay", "dev0:239.1.1.1:5001", "lan1:239.2.2.1:6001", "lan2:239.2.2.2:6002,ttl=4"]);
+    let mut relay = Process::start(&mut command);
+    relay.wait_for_line("ready", SOON);
+    for field in ["CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"] {
+        let value = kernel::process_status(relay.pid(), field).expect("a status");
+        assert_eq!(value.trim_start_matches('0'), "", "{field}");
+    }
+    let series = Series { count: 10_000, smallest: 1, largest: 1400 };
+    let receivers: Vec<Receiver> = (1..=2)
+        .map(|i| {
+            let lan = net.lan(i);
+            let on = format!("239.2.2.{i}:600{i}").parse().unwrap();
+            Receiver::start(lan.namespace(), lan.host_address(), on, Payloads::Compare(series))
+        })
+        .collect();
+    send(net.device(), DEVICE, "239.1.1.1:5001".parse().unwrap(), series, 20_000);
+    for receiver in receivers {
+        let report = receiver.finish(series.count);
+        assert_eq!((report.count, report.first_difference), (series.count, None));
+    }
+    relay.signal(Signal::Interrupt);
+    relay.wait_for_line("received  dev0:239.1.1.1:5001  10,000 packets", SOON);
+    wait_until(SOON, "the group is left", || {
+        !kernel::joined_groups(net.relay(), "dev0").contains(&"239.1.1.1".parse().unwrap())
+    });
+}
+
+#[test]
+fn a_killed_one_leaves_no_keeper_behind() {
+    let net = Topology::device_relay_lan(1);
+    let mut command = net.relay().command(MCR);
+    command.args(["relay", "dev0:239.1.1.1:5001", "lan1:239.2.2.1:6001"]);
+    let mut relay = Process::start(&mut command);
+    relay.wait_for_line("ready", SOON);
+    relay.signal(Signal::Kill);
+    wait_until(SOON, "the group is left", || {
+        !kernel::joined_groups(net.relay(), "dev0").contains(&"239.1.1.1".parse().unwrap())
+    });
+}
