@@ -6,12 +6,12 @@
 pub mod api;
 pub mod config;
 pub mod control;
+mod lifecycle;
 pub mod log;
 pub mod metrics;
 mod netlink;
 pub mod notify;
-mod run;
 pub mod serve;
 
 pub use control::{Control, WaitFor, Waited};
-pub use run::{Foreground, ForegroundOptions, KeeperChoice, RunOptions, foreground, run};
+pub use lifecycle::{Foreground, ForegroundOptions, KeeperChoice, RunOptions, foreground, run};

@@ -28,7 +28,7 @@ impl Series {
     pub(crate) fn payload(&self, number: u64, buffer: &mut Vec<u8>) {
         let span = (self.largest - self.smallest + 1) as u64;
         // Half of them come in runs of one size, as media streams do; the others change with each.
-        let seed = if number / 64 % 2 == 0 { number / 64 } else { number };
+        let seed = if (number / 64).is_multiple_of(2) { number / 64 } else { number };
         let length = self.smallest + (mix(seed) % span) as usize;
         buffer.clear();
         let mut word = number;
