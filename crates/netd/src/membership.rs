@@ -75,7 +75,7 @@ impl Memberships {
     /// Joins a group for these sources, or for any when there are none. What is joined already
     /// stays without a gap; sources that are not named any more are left after the new are joined.
     ///
-    /// On an error everything is as it was.
+    /// On an error everything is as it was, in the kernel too.
     pub(crate) fn join(&mut self, joined: Joined, sources: &[IpAddr]) -> io::Result<()> {
         let wanted: BTreeSet<Option<IpAddr>> = match sources {
             [] => [None].into(),
@@ -185,13 +185,19 @@ impl MembershipSocket {
                 Ok(())
             }
             Err(error) => {
-                // With the group there already it was the list of sources that is full.
-                if is_full(&error) && holding.is_none() {
+                // With the group there it was the list of sources that is full.
+                if holding.is_none() && !self.left_empty(joined, source) && is_full(&error) {
                     self.room = Room::None;
                 }
                 Err(error)
             }
         }
+    }
+
+    /// Leaves a group whose first source was refused: the kernel joins the group for no source first, and stays in
+    /// it (`net/ipv4/ip_sockglue.c: do_mcast_group_source`). Says whether that was so.
+    fn left_empty(&self, joined: Joined, source: Option<IpAddr>) -> bool {
+        source.is_some() && self.change(Change::Leave, joined, None).is_ok()
     }
 
     /// The kernel refuses to take a source from an interface that is gone; leaving the whole group

@@ -7,7 +7,8 @@
 //! ```
 //!
 //! A list that is absent allows every interface, an empty one none. `*` stands for any characters,
-//! `?` for one.
+//! `?` for one. The file belongs to root or to the user that the keeper runs as, and nobody else may
+//! write it; a keeper that is given another one does not start.
 //!
 //! The policy binds a daemon that works as it should, whoever configures it: no relay can be made on
 //! another interface. It does not confine a daemon that was taken over: whoever holds a packet
@@ -69,6 +70,18 @@ pub enum PolicyError {
         #[source]
         error: Box<toml::de::Error>,
     },
+    /// The file belongs to somebody who may not say what the keeper does.
+    #[error(
+        "the policy {path} belongs to the user with id {owner}, not to root or the user of mcr-netd; \
+         run `chown root {path}`",
+        path = path.display()
+    )]
+    Foreign {
+        /// The file.
+        path: PathBuf,
+        /// Its owner.
+        owner: u32,
+    },
     /// Others than its owner may write the file.
     #[error("the policy {path} may be written by others than its owner; run `chmod go-w {path}`", path = path.display())]
     Writable {
@@ -115,9 +128,8 @@ impl Policy {
     fn read(path: &Path) -> Result<Self, PolicyError> {
         let unreadable = |error| PolicyError::Unreadable { path: path.to_owned(), error };
         let file = fs::File::open(path).map_err(unreadable)?;
-        if file.metadata().map_err(unreadable)?.mode() & 0o022 != 0 {
-            return Err(PolicyError::Writable { path: path.to_owned() });
-        }
+        // Asked of the open file: the path may lead to another by now.
+        check_trusted(path, &file.metadata().map_err(unreadable)?)?;
         let text = io::read_to_string(file).map_err(unreadable)?;
         Self::parse(&text).map_err(|error| PolicyError::Wrong { path: path.to_owned(), error: Box::new(error) })
     }
@@ -163,6 +175,20 @@ impl Use {
             Self::Output => "an output",
         }
     }
+}
+
+/// Whoever may write the policy decides what the keeper does: that is root and who runs it.
+fn check_trusted(path: &Path, file: &fs::Metadata) -> Result<(), PolicyError> {
+    // SAFETY: geteuid takes no arguments and can not fail.
+    let own = unsafe { libc::geteuid() };
+    let owner = file.uid();
+    if owner != 0 && owner != own {
+        return Err(PolicyError::Foreign { path: path.to_owned(), owner });
+    }
+    if file.mode() & 0o022 != 0 {
+        return Err(PolicyError::Writable { path: path.to_owned() });
+    }
+    Ok(())
 }
 
 fn any() -> Vec<String> {
@@ -247,8 +273,10 @@ mod tests {
         let instead = PolicyChoice { inputs: vec!["eth?".to_owned()], ..choice(file.path()) };
         let policy = instead.load().unwrap();
         assert!(!policy.allows(Use::Input, "ot1") && policy.allows(Use::Input, "eth0"));
-        fs::set_permissions(file.path(), fs::Permissions::from_mode(0o662)).unwrap();
-        assert!(matches!(choice(file.path()).load(), Err(PolicyError::Writable { .. })));
+        for writable in [0o620, 0o602] {
+            fs::set_permissions(file.path(), fs::Permissions::from_mode(writable)).unwrap();
+            assert!(matches!(choice(file.path()).load(), Err(PolicyError::Writable { .. })));
+        }
         let error = choice(Path::new("/nowhere/policy.toml")).load().unwrap_err();
         assert!(error.to_string().starts_with("can not read the policy /nowhere/policy.toml"));
     }

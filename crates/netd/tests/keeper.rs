@@ -117,6 +117,15 @@ fn bound_to(socket: &OwnedFd) -> i32 {
     address.sll_ifindex
 }
 
+/// Lowers the limit on open files of a process, for good.
+fn limit_descriptors(process: u32, most: libc::rlim_t) {
+    let limit = libc::rlimit { rlim_cur: most, rlim_max: most };
+    // SAFETY: the pointer describes `limit`, which outlives the call; the old limit is not wanted.
+    let set =
+        unsafe { libc::prlimit(process.cast_signed(), libc::RLIMIT_NOFILE, &raw const limit, std::ptr::null_mut()) };
+    assert_eq!(set, 0, "{}", std::io::Error::last_os_error());
+}
+
 fn refused(error: &KeeperError, kind: FailureKind) -> String {
     assert_eq!(error.kind(), KeeperErrorKind::Refused(kind), "{error}");
     assert_eq!(error.to_string(), format!("{}; {}", error.reason(), error.remedy()));
@@ -211,6 +220,77 @@ fn a_join_that_fails_changes_nothing() {
     assert_eq!(bed.groups(), [group(0)]);
     assert_eq!(kernel::joined_sources(&bed.namespace).len(), 1);
     assert_eq!(keeper.inventory().unwrap().memberships[0].sources, [source(0)]);
+}
+
+#[test]
+fn a_join_that_fails_half_way_leaves_nothing_behind() {
+    let bed = Bed::new("halfway");
+    let process = bed.start(&[]);
+    let mut keeper = bed.connect();
+    let interface = bed.input.index();
+    keeper.join(interface, group(0), &[]).unwrap();
+
+    // Option memory of a socket, in bytes: 48 for a group, 64 for a list of sources (`struct ip_mc_socklist`,
+    // `ip_sf_socklist`). The group fits the socket that is there, its first source does not; then both fit no socket.
+    let most = bed.namespace.sysctl_value("net/core/optmem_max");
+    bed.namespace.sysctl("net/core/optmem_max", "140");
+    keeper.join(interface, group(1), &[source(0)]).unwrap();
+    assert_eq!(bed.groups(), [group(0), group(1)]);
+    keeper.leave(interface, group(1)).unwrap();
+    assert_eq!(bed.groups(), [group(0)]);
+    bed.namespace.sysctl("net/core/optmem_max", "112");
+    let error = keeper.join(interface, group(1), &[source(0)]).unwrap_err();
+    assert!(refused(&error, FailureKind::System).contains("net.core.optmem_max"), "{error}");
+    assert_eq!(bed.groups(), [group(0)]);
+    bed.namespace.sysctl("net/core/optmem_max", &most);
+
+    // Two sockets with ten sources each are had, the third is not.
+    let folder = PathBuf::from(format!("/proc/{}/fd", process.pid()));
+    let descriptors = || fs::read_dir(&folder).unwrap().count();
+    let before = descriptors();
+    let free = (0..).find(|number| !folder.join(number.to_string()).is_symlink()).unwrap();
+    limit_descriptors(process.pid(), free + 1);
+    let many: Vec<IpAddr> = (0..25).map(source).collect();
+    let error = keeper.join(interface, group(1), &many).unwrap_err();
+    assert!(refused(&error, FailureKind::System).contains("LimitNOFILE"), "{error}");
+    assert_eq!(bed.groups(), [group(0)]);
+    assert_eq!(kernel::joined_sources(&bed.namespace), []);
+    assert_eq!(keeper.inventory().unwrap().memberships.len(), 1);
+    assert_eq!(descriptors(), before);
+    // The socket that was there is not taken for a full one.
+    keeper.join(interface, group(2), &[]).unwrap();
+    assert_eq!(descriptors(), before);
+}
+
+#[test]
+fn a_policy_of_others_is_refused() {
+    let bed = Bed::new("trust");
+    let policy = bed.folder.path().join("policy.toml");
+    fs::write(&policy, "inputs = ['in*']\n").unwrap();
+    let refusal = || {
+        let mut process = Process::start(&mut bed.command(&["--policy", policy.to_str().unwrap()]));
+        let line = process.wait_for_line("mcr-netd: ", LIMIT);
+        assert!(!process.wait(LIMIT).success());
+        assert!(!bed.socket().exists());
+        line
+    };
+    let shown = policy.display();
+    std::os::unix::fs::chown(&policy, Some(65_534), None).unwrap();
+    assert_eq!(
+        refusal(),
+        format!(
+            "mcr-netd: the policy {shown} belongs to the user with id 65534, not to root or the user of mcr-netd; \
+             run `chown root {shown}`"
+        )
+    );
+    std::os::unix::fs::chown(&policy, Some(0), None).unwrap();
+    fs::set_permissions(&policy, fs::Permissions::from_mode(0o664)).unwrap();
+    assert_eq!(
+        refusal(),
+        format!("mcr-netd: the policy {shown} may be written by others than its owner; run `chmod go-w {shown}`")
+    );
+    fs::set_permissions(&policy, fs::Permissions::from_mode(0o644)).unwrap();
+    bed.start(&["--policy", policy.to_str().unwrap()]);
 }
 
 #[test]
