@@ -5,11 +5,12 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use mcr_datapath::{FilterInstruction, RingGeometry, open_input, open_output, set_filter};
+use mcr_datapath::{FilterInstruction, RingGeometry, filter, open_input, open_output, set_filter};
 
 use crate::interface::{self, Anchor};
 use crate::membership::{Joined, Memberships};
 use crate::neighbour::Neighbours;
+use crate::packet_socket;
 use crate::policy::{Policy, Use};
 use crate::protocol::{Failure, FailureKind, Item, Reply, Request};
 
@@ -127,6 +128,55 @@ impl Holdings {
         }
     }
 
+    /// Puts another policy in force and takes away what it forbids; hands back what of which interface that was.
+    pub(crate) fn submit_to(&mut self, policy: Policy) -> Vec<(Use, String)> {
+        self.policy = policy;
+        self.prune();
+        let mut taken = Vec::new();
+        let interfaces: Vec<u32> = self.anchors.keys().copied().collect();
+        for interface in interfaces {
+            // An interface without a name is one that nothing is known of: it is not allowed.
+            let name = interface::name(interface).ok().flatten();
+            let is_allowed = |wanted| name.as_deref().is_some_and(|name| self.policy.allows(wanted, name));
+            for forbidden in Use::ALL.into_iter().filter(|wanted| !is_allowed(*wanted)).collect::<Vec<_>>() {
+                if self.withdraw(forbidden, interface) {
+                    taken.push((forbidden, name.clone().unwrap_or_else(|| format!("interface {interface}"))));
+                }
+            }
+            self.lift_anchor(interface);
+        }
+        taken
+    }
+
+    /// Takes an interface away as an input or as an output, from a daemon that has descriptors of it as well; says
+    /// whether it was one.
+    fn withdraw(&mut self, used: Use, interface: u32) -> bool {
+        match used {
+            Use::Input => {
+                let has_joined = self.memberships.on(interface).next().is_some();
+                self.leave_all(interface);
+                let input = self.inputs.remove(&interface);
+                if let Some(Input { ring, .. }) = &input {
+                    // It fails only for a daemon that locked its filter, which does not work as it should.
+                    let _ = set_filter(ring.as_fd(), &filter::drop_all());
+                }
+                input.is_some() || has_joined
+            }
+            Use::Output => {
+                let output = self.outputs.remove(&interface);
+                if let Some(socket) = &output {
+                    // Nothing can fail about a socket that is no ring and has no fanout group.
+                    let _ = packet_socket::detach(socket);
+                }
+                let neighbours: Vec<IpAddr> = self.neighbours_on(interface).collect();
+                for address in &neighbours {
+                    let _ = self.forget(interface, *address);
+                }
+                output.is_some() || !neighbours.is_empty()
+            }
+        }
+    }
+
     fn inventory(&mut self, start: u32) -> Reply {
         if start == 0 {
             self.prune();
@@ -225,6 +275,7 @@ impl Holdings {
     }
 
     fn set_filter(&self, interface: u32, instructions: &[FilterInstruction]) -> Result<(), Failure> {
+        self.allowed(Use::Input, interface)?;
         let Some(input) = self.inputs.get(&interface) else {
             return Err(invalid(&format!("a filter for interface {interface}, which is not an open input")));
         };
@@ -285,8 +336,15 @@ impl Holdings {
         })
     }
 
-    /// The name of the interface, if the policy lets it be used so.
+    /// The name of an interface that the policy lets be used so, and that is watched from now on.
     fn permit(&mut self, wanted: Use, index: u32) -> Result<String, Failure> {
+        let name = self.allowed(wanted, index)?;
+        self.settle(index, &name)?;
+        Ok(name)
+    }
+
+    /// The name of the interface, if the policy lets it be used so.
+    fn allowed(&self, wanted: Use, index: u32) -> Result<String, Failure> {
         let name = interface::name(index)
             .map_err(|error| system(format!("can not look up interface {index}"), &error, "try again"))?;
         let Some(name) = name else {
@@ -298,7 +356,6 @@ impl Holdings {
             });
         };
         if self.policy.allows(wanted, &name) {
-            self.settle(index, &name)?;
             return Ok(name);
         }
         let (noun, key) = (wanted.noun(), wanted.key());
@@ -309,7 +366,7 @@ impl Holdings {
                 "the keeper's policy does not allow {name} as {noun} (allowed: {})",
                 self.policy.allowed(wanted)
             ),
-            remedy: format!("add it to `{key}` in the policy of mcr-netd and restart mcr-netd"),
+            remedy: format!("add it to `{key}` in the policy of mcr-netd and reload it (systemctl reload mcr-netd)"),
         })
     }
 }

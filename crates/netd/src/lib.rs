@@ -14,12 +14,14 @@ mod client;
 mod holdings;
 mod interface;
 mod listener;
+mod log;
 mod membership;
 mod neighbour;
 mod packet_socket;
 mod policy;
 mod protocol;
 mod service;
+mod signals;
 mod socket_path;
 
 pub use client::{Held, HeldInput, HeldMembership, Keeper, KeeperError, KeeperErrorKind, KeeperWatch, SpawnMode};

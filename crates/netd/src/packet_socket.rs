@@ -31,6 +31,12 @@ pub(crate) fn bound_interface(socket: &OwnedFd) -> io::Result<Option<u32>> {
     Ok(u32::try_from(address.sll_ifindex).ok().filter(|index| *index != 0))
 }
 
+/// Takes the interface away from a packet socket for sending, for everybody who has a descriptor of it: sending
+/// fails with `ENXIO` from then on (`net/packet/af_packet.c: packet_do_bind`, `packet_snd`).
+pub(crate) fn detach(sender: &OwnedFd) -> io::Result<()> {
+    bind(sender, 0)
+}
+
 /// Binds to an interface for protocol 0, which receives nothing.
 fn bind(socket: &OwnedFd, interface: i32) -> io::Result<()> {
     // SAFETY: all-zero bytes are a valid sockaddr_ll.

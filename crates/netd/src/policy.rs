@@ -10,12 +10,18 @@
 //! `?` for one. The file belongs to root or to the user that the keeper runs as, and nobody else may
 //! write it; a keeper that is given another one does not start.
 //!
+//! SIGHUP makes a keeper that listens read the file again; one that is wrong by then changes nothing. What
+//! the new policy forbids is taken away at once, from a daemon that is connected too: groups are left, an
+//! input that is open takes no frame any more, an output sends none, and neighbours are forgotten. The
+//! command line's `--allow-input` and `--allow-output` stay instead of the file's lists.
+//!
 //! The policy binds a daemon that works as it should, whoever configures it: no relay can be made on
 //! another interface. It does not confine a daemon that was taken over: whoever holds a packet
 //! socket may bind it to another interface, send through another and change its filter without a
 //! capability (`net/packet/af_packet.c: packet_bind`, `packet_snd`). Against that, give the daemon a
 //! network namespace that has only the interfaces it is for.
 
+use std::fmt;
 use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
@@ -105,7 +111,7 @@ impl Default for Policy {
 }
 
 impl PolicyChoice {
-    pub(crate) fn load(self) -> Result<Policy, PolicyError> {
+    pub(crate) fn load(&self) -> Result<Policy, PolicyError> {
         let Self { file, inputs, outputs } = self;
         let read = Policy::read(file.as_deref().unwrap_or(Path::new(DEFAULT_POLICY_PATH)));
         let mut policy = match (file, read) {
@@ -115,10 +121,10 @@ impl PolicyChoice {
             (_, read) => read?,
         };
         if !inputs.is_empty() {
-            policy.inputs = inputs;
+            policy.inputs.clone_from(inputs);
         }
         if !outputs.is_empty() {
-            policy.outputs = outputs;
+            policy.outputs.clone_from(outputs);
         }
         Ok(policy)
     }
@@ -159,7 +165,16 @@ impl Policy {
     }
 }
 
+/// What is allowed, for the log.
+impl fmt::Display for Policy {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "inputs {}; outputs {}", self.allowed(Use::Input), self.allowed(Use::Output))
+    }
+}
+
 impl Use {
+    pub(crate) const ALL: [Self; 2] = [Self::Input, Self::Output];
+
     /// The key of the policy file.
     pub(crate) fn key(self) -> &'static str {
         match self {

@@ -1,16 +1,20 @@
 //! The program: one thread that waits for requests and carries them out, one at a time.
 
-use std::io::{self, Write};
+use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use sd_notify::NotifyState;
+
 use crate::channel::{Channel, Patience, Received, check};
 use crate::holdings::{Answer, Holdings};
 use crate::listener::{ListenError, Listener};
+use crate::log::{self, Log, Severity, SystemLog};
 use crate::policy::{PolicyChoice, PolicyError};
 use crate::privileges::{self, PrivilegesError};
 use crate::protocol::{Failure, FailureKind, Numbered, Reply, Request, VERSION};
+use crate::signals::{Signals, Told};
 
 /// Most connections at once. One is the daemon's; the others are about to be refused.
 const MAX_VISITORS: usize = 8;
@@ -85,8 +89,12 @@ pub enum ServeError {
     },
 }
 
-/// Runs the keeper until it is told to end: by SIGTERM, SIGINT or SIGHUP, by the end of an
-/// inherited connection, or as [`WhenReleased`] says. Everything it holds is released then.
+/// Runs the keeper until it is told to end: by SIGTERM or SIGINT, by the end of an inherited
+/// connection, or as [`WhenReleased`] says. Everything it holds is released then. SIGHUP makes a keeper
+/// that listens read its policy again; it ends one that does not.
+///
+/// With [`Door::ListeningWithFirst`] the standard streams lead nowhere once the keeper has started, and
+/// messages go to the system's log.
 ///
 /// # Errors
 /// See [`ServeError`]. A daemon on an inherited connection is told as well.
@@ -98,7 +106,7 @@ pub fn serve(options: ServeOptions) -> Result<(), ServeError> {
     match Service::start(options) {
         Ok(mut service) => {
             service.visitors.extend(first.map(Visitor::new));
-            let _ = sd_notify::notify(true, &[sd_notify::NotifyState::Ready]);
+            let _ = sd_notify::notify(false, &[NotifyState::Ready]);
             let result = service.run();
             service.holdings.release();
             result.map_err(failed("waiting for requests"))
@@ -114,24 +122,16 @@ pub fn serve(options: ServeOptions) -> Result<(), ServeError> {
 
 /// Everything that the loop looks at.
 struct Service {
-    signals: OwnedFd,
+    signals: Signals,
     listener: Option<Listener>,
     visitors: Vec<Visitor>,
+    policy: PolicyChoice,
     holdings: Holdings,
     user: Option<libc::uid_t>,
     when_released: WhenReleased,
-    voice: Voice,
+    log: Log,
     /// No connection is accepted before then.
     deaf_until: Option<Instant>,
-}
-
-/// Whether there is a log to write to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Voice {
-    /// A service of its own.
-    Speaks,
-    /// Standard error belongs to the `mcr` that started this keeper.
-    Silent,
 }
 
 /// A connection. The first in the list that said hello is the daemon's.
@@ -165,25 +165,31 @@ impl Service {
         if !privileges::may_open_packet_sockets() {
             return Err(PrivilegesError::NotPrivileged.into());
         }
-        let policy = policy.load()?;
+        let in_force = policy.load()?;
         let user = user.as_deref().map(privileges::user_id).transpose()?;
-        let (path, voice) = match door {
-            Door::Inherited(_) => (None, Voice::Silent),
-            Door::Listening(path) => (Some(path), Voice::Speaks),
-            Door::ListeningWithFirst(path, _) => (Some(path), Voice::Silent),
+        let signals = Signals::take().map_err(failed("waiting for signals"))?;
+        let (path, log) = match door {
+            Door::Inherited(_) => (None, Log::Nowhere),
+            Door::Listening(path) => (Some(path), Log::StandardError),
+            Door::ListeningWithFirst(path, _) => {
+                (Some(path), Log::System(SystemLog::open().map_err(failed("opening the system's log"))?))
+            }
         };
-        let signals = end_signals().map_err(failed("waiting for signals"))?;
         let listener = path.map(|path| Listener::bind(&path, user)).transpose()?;
         raise_file_limit();
         privileges::keep_network_only()?;
-        let holdings = Holdings::new(policy).map_err(failed("opening rtnetlink"))?;
-        Ok(Self { signals, listener, visitors: Vec::new(), holdings, user, when_released, voice, deaf_until: None })
+        let holdings = Holdings::new(in_force).map_err(failed("opening rtnetlink"))?;
+        if matches!(log, Log::System(_)) {
+            log::detach_standard_streams().map_err(failed("letting go of the standard streams"))?;
+        }
+        let visitors = Vec::new();
+        Ok(Self { signals, listener, visitors, policy, holdings, user, when_released, log, deaf_until: None })
     }
 
     fn run(&mut self) -> io::Result<()> {
         loop {
             let ready = self.wait()?;
-            if ready.signal {
+            if ready.signal && self.listen_to_signals()? == Course::End {
                 self.say(format_args!("told to end; everything is released"));
                 return Ok(());
             }
@@ -201,6 +207,32 @@ impl Service {
                 return Ok(());
             }
         }
+    }
+
+    fn listen_to_signals(&mut self) -> io::Result<Course> {
+        while let Some(told) = self.signals.next()? {
+            match told {
+                Told::Reload if self.listener.is_some() => self.reload(),
+                Told::Reload | Told::End => return Ok(Course::End),
+            }
+        }
+        Ok(Course::Continue)
+    }
+
+    /// Reads the policy again and takes away what it forbids now; a wrong one changes nothing.
+    fn reload(&mut self) {
+        let time = NotifyState::monotonic_usec_now();
+        let _ = time.and_then(|time| sd_notify::notify(false, &[NotifyState::Reloading, time]));
+        match self.policy.load() {
+            Err(error) => self.log.say(Severity::Error, format_args!("the policy that was read before stays: {error}")),
+            Ok(policy) => {
+                self.say(format_args!("the policy is read again: {policy}"));
+                for (taken, interface) in self.holdings.submit_to(policy) {
+                    self.say(format_args!("{interface} is taken away as {}: the policy forbids it", taken.noun()));
+                }
+            }
+        }
+        let _ = sd_notify::notify(false, &[NotifyState::Ready]);
     }
 
     fn wait(&mut self) -> io::Result<Ready> {
@@ -247,7 +279,7 @@ impl Service {
             Ok(Some(channel)) => channel,
             Ok(None) => return,
             Err(error) => {
-                self.say(format_args!("can not accept a connection: {error}"));
+                self.log.say(Severity::Error, format_args!("can not accept a connection: {error}"));
                 self.deaf_until = Some(Instant::now() + DEAF_AFTER_ERROR);
                 return;
             }
@@ -344,10 +376,7 @@ impl Service {
     }
 
     fn say(&self, what: std::fmt::Arguments<'_>) {
-        if self.voice == Voice::Speaks {
-            // The log may be gone while the keeper is still needed.
-            let _ = writeln!(io::stderr(), "mcr-netd: {what}");
-        }
+        self.log.say(Severity::Notice, what);
     }
 }
 
@@ -387,26 +416,6 @@ fn adopt(fd: RawFd) -> Result<Channel, ServeError> {
     check(unsafe { libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC) }).map_err(refused)?;
     // SAFETY: the descriptor is open, and the caller started this program to hand it over.
     Ok(Channel::new(unsafe { OwnedFd::from_raw_fd(fd) }))
-}
-
-/// A descriptor that is readable when this program is told to end.
-fn end_signals() -> io::Result<OwnedFd> {
-    // SAFETY: all-zero bytes are a valid sigset_t, and the calls only write to it.
-    let set = unsafe {
-        let mut set: libc::sigset_t = std::mem::zeroed();
-        libc::sigemptyset(&raw mut set);
-        for signal in [libc::SIGTERM, libc::SIGINT, libc::SIGHUP] {
-            libc::sigaddset(&raw mut set, signal);
-        }
-        set
-    };
-    // SAFETY: `set` outlives the call; the old mask is not wanted.
-    check(unsafe { libc::sigprocmask(libc::SIG_BLOCK, &raw const set, std::ptr::null_mut()) })?;
-    // SAFETY: `set` outlives the call.
-    let fd = unsafe { libc::signalfd(-1, &raw const set, libc::SFD_CLOEXEC) };
-    check(fd)?;
-    // SAFETY: `fd` was just opened and nobody else has it.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
 /// The soft limit on open files is 1,024 by tradition, for select(2), which is not used here. A

@@ -62,11 +62,14 @@ fn command(program: &Path, mode: &SpawnMode, connection: RawFd) -> Command {
         // A session of its own: Ctrl-C at the terminal is for the daemon, which then says what to do.
         // SAFETY: no pointers are passed.
         check(unsafe { libc::setsid() })?;
-        // Only the keeper inherits its end; every other descriptor is closed on exec.
+        // The keeper may outlive this process: whatever else this one inherited, a pipe say, is not for it. Kernels
+        // before 5.11 do not know the call; descriptors that this process opened are closed on exec there too.
+        // SAFETY: no pointers are passed.
+        unsafe { libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC) };
         // SAFETY: no pointers are passed.
         check(unsafe { libc::fcntl(connection, libc::F_SETFD, 0) })
     };
-    // SAFETY: `prepare` makes two system calls and allocates nothing, which is allowed between fork
+    // SAFETY: `prepare` makes three system calls and allocates nothing, which is allowed between fork
     // and exec.
     unsafe { command.pre_exec(prepare) };
     command
