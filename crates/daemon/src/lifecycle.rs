@@ -9,9 +9,10 @@ use mcr_model::relay::Relay;
 use mcr_model::status::RelayStatus;
 use mcr_netd::{Keeper, SpawnMode, privileges};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::oneshot;
 
 use crate::control::{Control, Start};
-use crate::{config, log, notify, serve};
+use crate::{api, config, log, notify, serve};
 
 /// Which keeper to use.
 #[derive(Debug, Clone)]
@@ -76,7 +77,10 @@ async fn serve_until_told(
         control.shutdown().await;
         bail!(refused(&refusals));
     }
-    let server = tokio::spawn(serve::serve(listener, control.clone()));
+    let (stop, stopped) = oneshot::channel::<()>();
+    let until_stop = async { drop(stopped.await) };
+    let server = tokio::spawn(serve::serve_until(listener, api::router(control.clone()), until_stop));
+    tokio::spawn(notify::watchdog(control.clone()));
     notify::ready();
     tracing::info!(socket = %options.socket.display(), "serving");
     loop {
@@ -87,7 +91,8 @@ async fn serve_until_told(
         }
     }
     notify::stopping();
-    server.abort();
+    drop(stop);
+    server.await.context("the API ended by a panic")?;
     control.shutdown().await;
     serve::remove(&options.socket);
     tracing::info!("stopped");

@@ -1,5 +1,6 @@
 //! The Unix socket that the API is served on.
 
+use std::fs;
 use std::future::Future;
 use std::io;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
@@ -8,7 +9,6 @@ use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
-use std::{fs, future};
 
 use axum::Router;
 use hyper::server::conn::http1;
@@ -17,8 +17,6 @@ use hyper_util::service::TowerToHyperService;
 use tokio::net::UnixStream;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
-
-use crate::api::{self, Backend};
 
 /// So many connections are served at once; more wait in the backlog of the socket.
 const MOST_CONNECTIONS: usize = 256;
@@ -93,11 +91,6 @@ pub fn remove(path: &Path) {
     if let Err(error) = fs::remove_file(path) {
         tracing::debug!(%error, path = %path.display(), "the socket stays behind");
     }
-}
-
-/// Serves the API until the returned future is dropped.
-pub async fn serve<B: Backend>(listener: Listener, backend: B) {
-    serve_until(listener, api::router(backend), future::pending()).await;
 }
 
 /// Serves `router` until `stop`; then no new connection is accepted, and requests that are under way have a moment
