@@ -1,4 +1,4 @@
-//! A host of its own: one network namespace, made by the test and removed with the last handle to it.
+//! A host of its own: one network namespace, made by the test and removed with the last handle to it, or when the test is killed.
 //!
 //! `/proc/sys/net` and `/proc/thread-self/net` follow the calling thread into the namespace; `/sys/class/net` does not (it belongs
 //! to the mount), so ask netlink or [`Interface`](crate::Interface) instead.
@@ -12,6 +12,7 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use crate::guard;
 use crate::requirement;
 
 /// A network namespace. Clones are handles to the same one; the last handle removes it, and with it its interfaces.
@@ -38,7 +39,9 @@ impl Namespace {
     pub fn new(name: &str) -> Namespace {
         requirement::check();
         let number = MADE.fetch_add(1, Ordering::Relaxed);
-        let name = format!("mcr-{}-{number}-{name}", std::process::id());
+        let prefix = format!("mcr-{}-", std::process::id());
+        guard::watch(&prefix);
+        let name = format!("{prefix}{number}-{name}");
         run_to_end(Command::new("ip").args(["netns", "add", &name]), "");
         let path = PathBuf::from("/run/netns").join(&name);
         let file = File::open(&path).unwrap_or_else(|error| panic!("cannot open {}: {error}", path.display()));

@@ -7,7 +7,7 @@ use std::mem::size_of;
 use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket};
 use std::os::fd::AsRawFd;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -17,7 +17,9 @@ use crate::interface::Interface;
 use crate::namespace::Namespace;
 use crate::payload::{self, Content};
 use crate::sender::Sent;
-use crate::socket::{RECEIVE_TIMEOUT, endpoint_of, for_each_control, join, prepare_to_receive, set_option};
+use crate::socket::{
+    RECEIVE_TIMEOUT, endpoint_of, for_each_control, join, listening_socket, prepare_to_receive, set_option,
+};
 
 /// Datagrams taken from the kernel in one call.
 const BATCH: usize = 64;
@@ -29,14 +31,14 @@ const HIGHEST_SEQUENCE: u64 = 1 << 28;
 /// A listening UDP socket and the thread that reads it.
 #[derive(Debug)]
 pub struct Receiver {
-    tally: Arc<Mutex<Tally>>,
+    arrived: Arc<Mutex<Arrived>>,
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
     local: SocketAddrV4,
 }
 
 impl Receiver {
-    /// Listens to a group (as `239.1.1.1:5000`), joined on `interface`.
+    /// Listens to a group (as `239.1.1.1:5000`), joined on `interface`; other listeners of the host may do so too.
     #[track_caller]
     pub fn group(interface: &Interface, group: &str) -> Receiver {
         let (socket, group) = (bind(interface.namespace(), group), endpoint(group));
@@ -65,7 +67,11 @@ impl Receiver {
 
     /// What has arrived so far.
     pub fn tally(&self) -> Tally {
-        self.tally.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.arrived().tally.clone()
+    }
+
+    fn arrived(&self) -> MutexGuard<'_, Arrived> {
+        self.arrived.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Waits until `datagrams` have arrived, counting all streams, and damaged and repeated ones too.
@@ -78,21 +84,36 @@ impl Receiver {
         wait_for_state(limit, &what, || self.tally(), |tally| tally.datagrams >= datagrams)
     }
 
-    /// Waits for all that was sent, and that it arrived once each, in order and whole.
+    /// Waits for all that was sent by this one call, and that everything here arrived once, in order and whole. What was sent
+    /// before may be missing: a receiver may come late.
     ///
     /// # Panics
     /// When not all have arrived within `limit`, or not so.
     #[track_caller]
     pub fn expect(&self, sent: &Sent, limit: Duration) -> Tally {
         let what = format!("all of {sent:?} at {}", self.local);
-        let tally = wait_for_state(
-            limit,
-            &what,
-            || self.tally(),
-            |tally| tally.distinct(sent.stream) >= sent.first + sent.datagrams,
-        );
+        let look = || {
+            let tally = self.tally();
+            Progress { lost: tally.lost(sent), tally }
+        };
+        let Progress { tally, .. } = wait_for_state(limit, &what, look, |progress| progress.lost == 0);
         tally.assert_faultless();
         tally
+    }
+
+    /// Keeps every payload that arrives from now on, for [`Receiver::payloads`]; else they are checked and forgotten.
+    pub fn keep_payloads(self) -> Receiver {
+        self.arrived().kept.get_or_insert_default();
+        self
+    }
+
+    /// The payloads that were kept, in the order of their arrival.
+    ///
+    /// # Panics
+    /// Without [`Receiver::keep_payloads`].
+    #[track_caller]
+    pub fn payloads(&self) -> Vec<Vec<u8>> {
+        self.arrived().kept.clone().expect("a receiver made with keep_payloads")
     }
 
     /// Waits until nothing has arrived for `pause`: after a loss, when there is no number to wait for.
@@ -116,16 +137,16 @@ impl Receiver {
             set_option(&socket, libc::IPPROTO_IP, option, &1);
         }
         set_option(&socket, libc::SOL_SOCKET, libc::SO_RXQ_OVFL, &1);
-        let tally = Arc::new(Mutex::new(Tally::default()));
+        let arrived = Arc::new(Mutex::new(Arrived::default()));
         let stop = Arc::new(AtomicBool::new(false));
-        let (shared, told) = (tally.clone(), stop.clone());
+        let (shared, told) = (arrived.clone(), stop.clone());
         let thread = std::thread::spawn(move || {
             let mut inbox = Inbox::new();
             while !told.load(Ordering::Relaxed) {
                 inbox.receive(&socket, &shared);
             }
         });
-        Receiver { tally, stop, thread: Some(thread), local }
+        Receiver { arrived, stop, thread: Some(thread), local }
     }
 }
 
@@ -136,6 +157,20 @@ impl Drop for Receiver {
             let _ = thread.join();
         }
     }
+}
+
+/// What the thread shares with the test.
+#[derive(Debug, Default)]
+struct Arrived {
+    tally: Tally,
+    kept: Option<Vec<Vec<u8>>>,
+}
+
+/// What [`Receiver::expect`] has reached, told when it is not enough.
+#[derive(Debug)]
+struct Progress {
+    lost: u64,
+    tally: Tally,
 }
 
 /// All that arrived, and how.
@@ -282,7 +317,7 @@ impl Inbox {
     }
 
     /// Takes what is there, or waits for up to the socket's receive timeout.
-    fn receive(&mut self, socket: &UdpSocket, tally: &Mutex<Tally>) {
+    fn receive(&mut self, socket: &UdpSocket, arrived: &Mutex<Arrived>) {
         let mut vectors: Vec<libc::iovec> = self
             .payloads
             .iter_mut()
@@ -312,11 +347,15 @@ impl Inbox {
             assert!(is_nothing_yet, "cannot receive: {error}");
             return;
         };
-        let mut tally = tally.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut arrived = arrived.lock().unwrap_or_else(PoisonError::into_inner);
         for (index, message) in messages[..received].iter().enumerate() {
-            tally.count(&self.payloads[index][..message.msg_len as usize]);
-            tally.sources.insert(endpoint_of(&self.sources[index]));
-            tally.note(&message.msg_hdr);
+            let payload = &self.payloads[index][..message.msg_len as usize];
+            arrived.tally.count(payload);
+            arrived.tally.sources.insert(endpoint_of(&self.sources[index]));
+            arrived.tally.note(&message.msg_hdr);
+            if let Some(kept) = &mut arrived.kept {
+                kept.push(payload.to_vec());
+            }
         }
     }
 }
@@ -340,7 +379,7 @@ impl Tally {
 #[track_caller]
 fn bind(namespace: &Namespace, local: &str) -> UdpSocket {
     let address = endpoint(local);
-    let bound = namespace.run(|| UdpSocket::bind(address));
+    let bound = namespace.run(|| listening_socket(address));
     let socket = bound.unwrap_or_else(|error| panic!("cannot listen at {local} in {}: {error}", namespace.name()));
     // A socket hears a group that any other socket of its host joined, unless told otherwise.
     set_option(&socket, libc::IPPROTO_IP, libc::IP_MULTICAST_ALL, &0);

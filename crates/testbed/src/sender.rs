@@ -3,8 +3,8 @@
 use std::io;
 use std::net::{SocketAddrV4, UdpSocket};
 use std::os::fd::AsRawFd;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -27,6 +27,8 @@ static STREAMS: AtomicU32 = AtomicU32::new(1);
 #[derive(Debug)]
 pub struct Sender {
     socket: UdpSocket,
+    destination: SocketAddrV4,
+    connected: OnceLock<()>,
     stream: u32,
     next: u64,
     payload_sizes: Vec<usize>,
@@ -61,16 +63,13 @@ impl Sender {
     #[track_caller]
     pub fn bound(namespace: &Namespace, source: &str, destination: &str) -> Sender {
         let (source, destination) = (endpoint(source), endpoint(destination));
-        let opened = namespace.run(|| {
-            let socket = UdpSocket::bind(source)?;
-            socket.connect(destination)?;
-            Ok::<_, io::Error>(socket)
-        });
-        let socket = opened.unwrap_or_else(|error| {
-            panic!("cannot send from {source} to {destination} in {}: {error}", namespace.name())
-        });
+        let opened = namespace.run(|| UdpSocket::bind(source));
+        let socket =
+            opened.unwrap_or_else(|error| panic!("cannot send from {source} in {}: {error}", namespace.name()));
         let sender = Sender {
             socket,
+            destination,
+            connected: OnceLock::new(),
             stream: STREAMS.fetch_add(1, Ordering::Relaxed),
             next: 0,
             payload_sizes: vec![1200],
@@ -142,8 +141,10 @@ impl Sender {
     /// The address and port that it sends from.
     ///
     /// # Panics
-    /// Never for a socket that `new` made: it has an IPv4 address.
+    /// When there is no way to the destination.
+    #[track_caller]
     pub fn source(&self) -> SocketAddrV4 {
+        self.connect();
         match self.socket.local_addr() {
             Ok(std::net::SocketAddr::V4(address)) => address,
             other => panic!("a UDP socket without an IPv4 address: {other:?}"),
@@ -164,6 +165,30 @@ impl Sender {
         self.send_while(datagrams, || true)
     }
 
+    /// Sends these payloads as they are, a datagram each, at the sender's rate: those of a capture, perhaps. They are not of its
+    /// sequence, so that a receiver counts them as corrupt unless they happen to be test payloads: keep and compare them.
+    ///
+    /// # Panics
+    /// When the kernel refuses one, or when this sender sends super-frames.
+    #[track_caller]
+    pub fn send_payloads<P: AsRef<[u8]>>(&self, payloads: &[P]) {
+        assert!(self.segments.is_none(), "payloads of their own sizes cannot be cut from super-frames");
+        self.connect();
+        let begun = Instant::now();
+        let mut done = 0;
+        while done < payloads.len() {
+            assert!(begun.elapsed() < LONGEST_RUN, "{done} of {} payloads sent in {LONGEST_RUN:?}", payloads.len());
+            let due = usize::try_from(self.due(begun.elapsed())).unwrap_or(usize::MAX).min(payloads.len());
+            if due <= done {
+                std::thread::sleep(PACE);
+                continue;
+            }
+            let batch = &payloads[done..due.min(done + BATCH)];
+            self.hand_over(batch);
+            done += batch.len();
+        }
+    }
+
     /// Sends on a thread of its own until stopped, or for two minutes.
     pub fn start(mut self) -> Sending {
         let stop = Arc::new(AtomicBool::new(false));
@@ -172,8 +197,18 @@ impl Sender {
         Sending { stop, thread: Some(thread) }
     }
 
+    /// Chooses route and source address, at the first use: until then the interface may be set, without which there may be no route.
+    #[track_caller]
+    fn connect(&self) {
+        self.connected.get_or_init(|| {
+            let connected = self.socket.connect(self.destination);
+            connected.unwrap_or_else(|error| panic!("cannot send to {}: {error}", self.destination));
+        });
+    }
+
     #[track_caller]
     fn send_while(&mut self, datagrams: u64, go_on: impl Fn() -> bool) -> Sent {
+        self.connect();
         let begun = Instant::now();
         let mut sent =
             Sent { stream: self.stream, first: self.next, datagrams: 0, payload_bytes: 0, took: Duration::ZERO };
@@ -225,8 +260,16 @@ impl Sender {
     #[track_caller]
     fn send_batch(&mut self, count: usize) -> u64 {
         let payloads: Vec<Vec<u8>> = (0..count).map(|_| self.next_payload()).collect();
+        self.hand_over(&payloads);
+        payloads.iter().map(|payload| payload.len() as u64).sum()
+    }
+
+    /// Hands all of them to the kernel.
+    #[track_caller]
+    fn hand_over<P: AsRef<[u8]>>(&self, payloads: &[P]) {
         let mut vectors: Vec<libc::iovec> = payloads
             .iter()
+            .map(AsRef::as_ref)
             .map(|payload| libc::iovec { iov_base: payload.as_ptr().cast_mut().cast(), iov_len: payload.len() })
             .collect();
         let mut messages: Vec<libc::mmsghdr> = vectors
@@ -240,17 +283,16 @@ impl Sender {
             })
             .collect();
         let mut done = 0;
-        while done < count {
+        while done < messages.len() {
             let rest = &mut messages[done..];
             let sent = retry_refused(|| {
                 // SAFETY: `rest` has as many headers as it is long; each points at one vector of `vectors`, and that at one
-                // payload of `payloads`; both live to the end of this function and sendmmsg only reads the payloads.
+                // payload of `payloads`; both outlive the call and sendmmsg only reads the payloads.
                 let sent = unsafe { libc::sendmmsg(self.socket.as_raw_fd(), rest.as_mut_ptr(), rest.len() as u32, 0) };
                 usize::try_from(sent).map_err(|_| io::Error::last_os_error())
             });
-            done += sent.unwrap_or_else(|error| panic!("cannot send datagram {done} of {count}: {error}"));
+            done += sent.unwrap_or_else(|error| panic!("cannot send datagram {done} of {}: {error}", payloads.len()));
         }
-        payloads.iter().map(|payload| payload.len() as u64).sum()
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::mem::size_of;
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::time::Duration;
 
@@ -44,6 +44,31 @@ pub(crate) fn try_option<T: OptionValue>(
     // SAFETY: the kernel reads `length` bytes of `value`, which has them.
     let set = unsafe { libc::setsockopt(socket.as_raw_fd(), level, name, std::ptr::from_ref(value).cast(), length) };
     if set == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// A UDP socket bound to `local` in the namespace of the calling thread; a group's port may be shared with other listeners, each of
+/// which gets its copy.
+pub(crate) fn listening_socket(local: SocketAddrV4) -> io::Result<UdpSocket> {
+    // SAFETY: socket takes three integers.
+    let fd = unsafe { libc::socket(libc::AF_INET, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0) };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    let socket = UdpSocket::from(own(fd));
+    if local.ip().is_multicast() {
+        try_option(&socket, libc::SOL_SOCKET, libc::SO_REUSEADDR, &1)?;
+    }
+    // SAFETY: all zeros is a valid sockaddr_in.
+    let mut address: libc::sockaddr_in = unsafe { std::mem::zeroed() };
+    address.sin_family = libc::AF_INET as libc::sa_family_t;
+    address.sin_port = local.port().to_be();
+    address.sin_addr = in_addr(*local.ip());
+    let length = size_of::<libc::sockaddr_in>() as libc::socklen_t;
+    // SAFETY: the kernel reads `length` bytes of `address`, which has them.
+    match unsafe { libc::bind(socket.as_raw_fd(), std::ptr::from_ref(&address).cast(), length) } {
+        0 => Ok(socket),
+        _ => Err(io::Error::last_os_error()),
+    }
 }
 
 /// A large receive queue, and a receive timeout of [`RECEIVE_TIMEOUT`].

@@ -7,9 +7,12 @@ use mcr_testbed::{DEVICE, RawReceiver, Receiver, Sender, Topology, kernel, wait_
 const GROUP: &str = "239.1.1.1:5001";
 const LIMIT: Duration = Duration::from_secs(5);
 
-#[test]
-fn a_plain_udp_socket_hears_nothing_of_the_device_though_its_frames_arrive() {
+fn a_plain_udp_socket_hears_nothing(rp_filter: &str) {
     let topology = Topology::device_relay_lan(0);
+    // The kernel takes the larger value of `all` and the interface.
+    for interface in ["all", "dev0"] {
+        topology.relay().sysctl(&format!("net/ipv4/conf/{interface}/rp_filter"), rp_filter);
+    }
     let plain = Receiver::group(topology.relay_input(), GROUP);
     let wire = RawReceiver::new(topology.relay_input());
 
@@ -21,6 +24,17 @@ fn a_plain_udp_socket_hears_nothing_of_the_device_though_its_frames_arrive() {
     for _ in 0..100 {
         assert_eq!(*wire.next_udp(LIMIT).source.ip(), DEVICE);
     }
+}
+
+#[test]
+fn a_plain_udp_socket_hears_nothing_of_the_device_though_its_frames_arrive() {
+    a_plain_udp_socket_hears_nothing("1");
+}
+
+/// Loose checking asks for a route by any interface, and there is none.
+#[test]
+fn nor_does_it_when_sources_are_checked_loosely() {
+    a_plain_udp_socket_hears_nothing("2");
 }
 
 #[test]

@@ -1,8 +1,11 @@
 //! The networks that tests stand on are as their documentation draws them.
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
-use mcr_testbed::{DEVICE, Namespace, Topology, Veth};
+use mcr_testbed::{DEVICE, Namespace, Process, Topology, Veth, kernel, wait_until};
+
+const LIMIT: Duration = Duration::from_secs(5);
 
 #[test]
 fn a_topology_is_made_quickly() {
@@ -40,6 +43,31 @@ fn a_namespace_goes_with_its_last_handle_also_after_a_panic() {
     assert!(panicked.is_err());
     let path = format!("/run/netns/{}", name.lock().expect("not poisoned"));
     assert!(!std::path::Path::new(&path).exists(), "{path} is left");
+}
+
+/// Runs itself once more, to be killed in the middle.
+#[test]
+fn a_killed_test_leaves_neither_namespace_nor_program() {
+    const NAME: &str = "a_killed_test_leaves_neither_namespace_nor_program";
+    const VICTIM: &str = "MCR_TESTBED_VICTIM";
+    if std::env::var_os(VICTIM).is_some() {
+        let namespace = Namespace::new("victim");
+        let sleeper = Process::start(namespace.command("sleep").arg("60"));
+        println!("\nVICTIM {} {}", namespace.name(), sleeper.pid());
+        // SAFETY: raise takes an integer.
+        unsafe { libc::raise(libc::SIGKILL) };
+    }
+    let mut again = std::process::Command::new(std::env::current_exe().expect("a path"));
+    let mut victim = Process::start(again.args(["--exact", NAME, "--nocapture"]).env(VICTIM, "1"));
+    let line = victim.wait_for_line("VICTIM", LIMIT);
+    let [_, name, pid] = line.split(' ').collect::<Vec<_>>()[..] else { panic!("{line}") };
+    assert!(!victim.wait(LIMIT).success(), "it was killed");
+    let path = Path::new("/run/netns").join(name);
+    wait_until(LIMIT, "the namespace is gone", || !path.exists());
+    let pid = pid.parse().expect("a number");
+    // An orphan may stay a zombie for as long as the first process does not care.
+    let has_ended = || kernel::process_status(pid, "State").is_none_or(|state| state.starts_with(['Z', 'X']));
+    wait_until(LIMIT, "the program is gone", has_ended);
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Senders and receivers of the test bed agree with each other and with the kernel about every byte.
 
 use std::net::Ipv4Addr;
+use std::panic::AssertUnwindSafe;
 use std::time::Duration;
 
 use mcr_testbed::{
@@ -54,6 +55,50 @@ fn a_paced_sender_keeps_to_its_rate_and_stops_when_told() {
     receiver.expect(&sent, LIMIT);
     let rate = sent.datagrams as f64 / sent.took.as_secs_f64();
     assert!((1_000.0..=2_100.0).contains(&rate), "{rate} a second");
+}
+
+#[test]
+fn a_receiver_that_comes_late_expects_only_what_it_can_have_heard() {
+    let topology = Topology::device_relay_lan(1);
+    let lan = topology.lan(1);
+    let mut sender = Sender::new(topology.relay(), GROUP).out_of(lan.relay_side());
+    sender.send(10);
+    let receiver = Receiver::group(lan.host_side(), GROUP);
+    let sent = sender.send(50);
+    assert_eq!(receiver.expect(&sent, LIMIT).distinct(sent.stream), 50);
+}
+
+#[test]
+fn a_sender_takes_the_address_of_the_interface_that_it_is_given() {
+    let topology = Topology::device_relay_lan(2);
+    let to_the_second = Sender::new(topology.relay(), GROUP).out_of(topology.lan(2).relay_side());
+    assert_eq!(*to_the_second.source().ip(), topology.lan(2).relay_address());
+}
+
+#[test]
+fn what_was_lost_is_told_by_its_number() {
+    let topology = Topology::device_relay_lan(1);
+    let lan = topology.lan(1);
+    let mut sender = Sender::new(topology.relay(), GROUP).out_of(lan.relay_side());
+    let sent = sender.send(3);
+    let receiver = Receiver::group(lan.host_side(), GROUP);
+    let late = std::panic::catch_unwind(AssertUnwindSafe(|| receiver.expect(&sent, Duration::from_millis(30))));
+    let said = late.expect_err("it panics").downcast_ref::<String>().cloned().unwrap_or_default();
+    assert!(said.contains("reached Progress { lost: 3, tally: Tally { datagrams: 0,"), "{said}");
+}
+
+#[test]
+fn payloads_of_any_size_are_sent_and_kept_as_they_are() {
+    let topology = Topology::device_relay_lan(1);
+    let lan = topology.lan(1);
+    let payloads: Vec<Vec<u8>> = (0..500).map(|number| vec![number as u8; number * 3]).collect();
+    let receiver = Receiver::group(lan.host_side(), GROUP).keep_payloads();
+    let beside = Receiver::group(lan.host_side(), GROUP);
+    let sender = Sender::new(topology.relay(), GROUP).out_of(lan.relay_side()).datagrams_per_second(5_000);
+    sender.send_payloads(&payloads);
+    receiver.wait_for(500, LIMIT);
+    assert_eq!(receiver.payloads(), payloads);
+    assert_eq!(beside.wait_for(500, LIMIT).datagrams, 500);
 }
 
 #[test]
