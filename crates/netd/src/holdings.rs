@@ -7,7 +7,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use mcr_datapath::{FilterInstruction, RingGeometry, filter, open_input, open_output, set_filter};
 
-use crate::interface::{self, Anchor};
+use crate::departure::{Departed, Departures};
+use crate::interface;
 use crate::membership::{Joined, Memberships};
 use crate::neighbour::Neighbours;
 use crate::packet_socket;
@@ -20,6 +21,12 @@ const MAX_RING_BYTES: usize = 256 << 20;
 const SLOT_BYTES: std::ops::RangeInclusive<u32> = 128..=128 << 10;
 /// Slots have to be aligned so (`TPACKET_ALIGNMENT`).
 const SLOT_ALIGNMENT: u32 = 16;
+/// Most interfaces of which anything is held. Each may cost a ring; and closing a ring takes 25 ms, a sender 13 ms
+/// (measured: `net/packet/af_packet.c: packet_release` waits for every processor), while a daemon that releases
+/// everything waits 5 s at most.
+const MAX_INTERFACES: usize = 128;
+/// Most memberships; with listed sources each source is one. The kernel looks through lists of them.
+const MAX_MEMBERSHIPS: usize = 16_384;
 /// Most neighbour entries that are kept fresh; each costs a request on the link every few seconds.
 const MAX_NEIGHBOURS: usize = 4_096;
 
@@ -31,8 +38,7 @@ pub(crate) struct Holdings {
     outputs: BTreeMap<u32, OwnedFd>,
     memberships: Memberships,
     neighbours: BTreeSet<(u32, IpAddr)>,
-    /// One for each interface that anything above is about.
-    anchors: BTreeMap<u32, Anchor>,
+    departures: Departures,
     kernel_neighbours: Neighbours,
 }
 
@@ -64,7 +70,7 @@ impl Holdings {
             outputs: BTreeMap::new(),
             memberships: Memberships::default(),
             neighbours: BTreeSet::new(),
-            anchors: BTreeMap::new(),
+            departures: Departures::watch()?,
             kernel_neighbours: Neighbours::open()?,
         })
     }
@@ -78,12 +84,8 @@ impl Holdings {
 
     /// Does what is asked, or says why not.
     pub(crate) fn carry_out(&mut self, request: Request) -> Answer<'_> {
-        let interface = request.interface();
-        let done = self.try_carry_out(request);
-        if let Some(interface) = interface {
-            self.lift_anchor(interface);
-        }
-        match done {
+        self.give_up_departed();
+        match self.try_carry_out(request) {
             Ok(Done { reply, handed }) => {
                 Answer { reply, descriptor: handed.and_then(|handed| self.descriptor(handed)) }
             }
@@ -121,7 +123,6 @@ impl Holdings {
         self.memberships.clear();
         self.inputs.clear();
         self.outputs.clear();
-        self.anchors.clear();
         for (interface, address) in std::mem::take(&mut self.neighbours) {
             // The entry ages and goes by itself then; there is nobody to tell.
             let _ = self.kernel_neighbours.forget(interface, address);
@@ -131,10 +132,9 @@ impl Holdings {
     /// Puts another policy in force and takes away what it forbids; hands back what of which interface that was.
     pub(crate) fn submit_to(&mut self, policy: Policy) -> Vec<(Use, String)> {
         self.policy = policy;
-        self.prune();
+        self.give_up_departed();
         let mut taken = Vec::new();
-        let interfaces: Vec<u32> = self.anchors.keys().copied().collect();
-        for interface in interfaces {
+        for interface in self.interfaces() {
             // An interface without a name is one that nothing is known of: it is not allowed.
             let name = interface::name(interface).ok().flatten();
             let is_allowed = |wanted| name.as_deref().is_some_and(|name| self.policy.allows(wanted, name));
@@ -143,7 +143,6 @@ impl Holdings {
                     taken.push((forbidden, name.clone().unwrap_or_else(|| format!("interface {interface}"))));
                 }
             }
-            self.lift_anchor(interface);
         }
         taken
     }
@@ -177,10 +176,7 @@ impl Holdings {
         }
     }
 
-    fn inventory(&mut self, start: u32) -> Reply {
-        if start == 0 {
-            self.prune();
-        }
+    fn inventory(&self, start: u32) -> Reply {
         let inputs = self.inputs.iter();
         let inputs = inputs.map(|(&interface, input)| Item::Input { interface, geometry: input.geometry });
         let outputs = self.outputs.keys().map(|&interface| Item::Output { interface });
@@ -194,23 +190,40 @@ impl Holdings {
         Reply::held_from(&items, start)
     }
 
-    /// Gives up what belongs to interfaces that are gone: a daemon that comes anew can not name them.
-    fn prune(&mut self) {
-        let gone = self.anchors.iter().filter(|(_, anchor)| !anchor.holds());
-        let gone: Vec<u32> = gone.map(|(&interface, _)| interface).collect();
-        for interface in gone {
-            self.abandon(interface);
+    /// Readable when interfaces may have left: [`Self::give_up_departed`] is for then.
+    pub(crate) fn departures(&self) -> BorrowedFd<'_> {
+        self.departures.as_fd()
+    }
+
+    /// Gives up what belonged to interfaces that are gone: the kernel has forgotten their groups and has cut off
+    /// their packet sockets, also where another interface has the index now.
+    pub(crate) fn give_up_departed(&mut self) {
+        let departed = match self.departures.take() {
+            Departed::Exactly(departed) => departed,
+            Departed::Unknown => {
+                self.interfaces().into_iter().filter(|interface| self.seems_gone(*interface)).collect()
+            }
+        };
+        for interface in departed {
+            self.inputs.remove(&interface);
+            self.outputs.remove(&interface);
+            self.neighbours.retain(|(index, _)| *index != interface);
+            self.leave_all(interface);
         }
     }
 
-    /// Gives up everything of an interface that is gone. Its index may be another interface's now, or its own
-    /// again: the kernel has forgotten its groups and has cut off its packet sockets all the same.
-    fn abandon(&mut self, interface: u32) {
-        self.anchors.remove(&interface);
-        self.inputs.remove(&interface);
-        self.outputs.remove(&interface);
-        self.neighbours.retain(|(index, _)| *index != interface);
-        self.leave_all(interface);
+    /// What can be told of an interface without having heard: packet sockets know, names only say that one is gone.
+    fn seems_gone(&self, interface: u32) -> bool {
+        let sockets = self.inputs.get(&interface).map(|input| &input.ring).into_iter();
+        let is_bound = |socket| matches!(packet_socket::bound_interface(socket), Ok(Some(index)) if index == interface);
+        matches!(interface::name(interface), Ok(None)) || !sockets.chain(self.outputs.get(&interface)).all(is_bound)
+    }
+
+    /// Every interface of which anything is held.
+    fn interfaces(&self) -> BTreeSet<u32> {
+        let memberships = self.memberships.iter().map(|(joined, _)| joined.interface);
+        let neighbours = self.neighbours.iter().map(|(interface, _)| *interface);
+        self.inputs.keys().chain(self.outputs.keys()).copied().chain(memberships).chain(neighbours).collect()
     }
 
     fn leave_all(&mut self, interface: u32) {
@@ -220,32 +233,16 @@ impl Holdings {
         }
     }
 
-    /// Stops watching an interface that nothing is held of.
-    fn lift_anchor(&mut self, interface: u32) {
-        let is_used = self.inputs.contains_key(&interface)
+    fn is_used(&self, interface: u32) -> bool {
+        self.inputs.contains_key(&interface)
             || self.outputs.contains_key(&interface)
             || self.memberships.on(interface).next().is_some()
-            || self.neighbours_on(interface).next().is_some();
-        if !is_used {
-            self.anchors.remove(&interface);
-        }
+            || self.neighbours_on(interface).next().is_some()
     }
 
     fn neighbours_on(&self, interface: u32) -> impl Iterator<Item = IpAddr> {
         let from = (interface, Ipv4Addr::UNSPECIFIED.into());
         self.neighbours.range(from..).take_while(move |(index, _)| *index == interface).map(|(_, address)| *address)
-    }
-
-    /// Makes sure that what is held under this index belongs to the interface that has it now.
-    fn settle(&mut self, interface: u32, name: &str) -> Result<(), Failure> {
-        if self.anchors.get(&interface).is_some_and(Anchor::holds) {
-            return Ok(());
-        }
-        self.abandon(interface);
-        let anchor = Anchor::cast(interface)
-            .map_err(|error| system(format!("can not watch {name}"), &error, open_remedy(&error)))?;
-        self.anchors.insert(interface, anchor);
-        Ok(())
     }
 
     fn open_input(&mut self, interface: u32, geometry: RingGeometry) -> Result<Done, Failure> {
@@ -300,6 +297,10 @@ impl Holdings {
         if let Some(source) = sources.iter().find(|source| !fits(source)) {
             return Err(invalid(&format!("a join of {group} from {source}, which is no source of this group")));
         }
+        if self.memberships.count_with(Joined { interface, group }, sources) > MAX_MEMBERSHIPS {
+            let what = format!("can not join {group} on {name}: {MAX_MEMBERSHIPS} memberships are held at most");
+            return Err(full(what, "relay fewer groups, or list fewer sources (each counts as one)"));
+        }
         self.memberships
             .join(Joined { interface, group }, sources)
             .map_err(|error| system(format!("can not join {group} on {name}"), &error, join_remedy(&error)))
@@ -311,12 +312,8 @@ impl Holdings {
             return Err(invalid(&format!("a neighbour {address}, which is no address of a host")));
         }
         if self.neighbours.len() >= MAX_NEIGHBOURS && !self.neighbours.contains(&(interface, address)) {
-            return Err(Failure {
-                kind: FailureKind::System,
-                errno: None,
-                reason: format!("can not resolve {address} on {name}: {MAX_NEIGHBOURS} neighbours are kept already"),
-                remedy: "send to multicast groups, or through a router".to_owned(),
-            });
+            let what = format!("can not resolve {address} on {name}: {MAX_NEIGHBOURS} neighbours are kept already");
+            return Err(full(what, "send to multicast groups, or through a router"));
         }
         self.kernel_neighbours.resolve(interface, address).map_err(|error| {
             let what = format!("can not resolve {address} on {name}");
@@ -336,10 +333,13 @@ impl Holdings {
         })
     }
 
-    /// The name of an interface that the policy lets be used so, and that is watched from now on.
-    fn permit(&mut self, wanted: Use, index: u32) -> Result<String, Failure> {
+    /// The name of an interface that the policy lets be used so, and that there is room for.
+    fn permit(&self, wanted: Use, index: u32) -> Result<String, Failure> {
         let name = self.allowed(wanted, index)?;
-        self.settle(index, &name)?;
+        if !self.is_used(index) && self.interfaces().len() >= MAX_INTERFACES {
+            let what = format!("can not use {name}: {MAX_INTERFACES} interfaces are in use already");
+            return Err(full(what, "use fewer interfaces, or start another keeper and daemon for the rest"));
+        }
         Ok(name)
     }
 
@@ -401,6 +401,11 @@ fn system(what: String, error: &io::Error, remedy: &str) -> Failure {
         reason: format!("{what}: {error}"),
         remedy: remedy.to_owned(),
     }
+}
+
+/// A bound of the keeper's own is reached.
+fn full(what: String, remedy: &str) -> Failure {
+    Failure { kind: FailureKind::System, errno: None, reason: what, remedy: remedy.to_owned() }
 }
 
 fn invalid(what: &str) -> Failure {

@@ -1,10 +1,7 @@
-//! Names of interfaces, and whether an index still means the same one.
+//! Names of interfaces.
 
 use std::ffi::CStr;
 use std::io;
-use std::os::fd::OwnedFd;
-
-use crate::packet_socket;
 
 /// The name of the interface with this index, `None` when there is none.
 pub(crate) fn name(index: u32) -> io::Result<Option<String>> {
@@ -21,28 +18,6 @@ pub(crate) fn name(index: u32) -> io::Result<Option<String>> {
     // SAFETY: the call succeeded and wrote a text that ends in NUL.
     let name = unsafe { CStr::from_ptr(name.as_ptr()) };
     Ok(Some(name.to_string_lossy().into_owned()))
-}
-
-/// Tells whether an interface is still the one that had this index.
-///
-/// An index comes back: with an interface that returns from another namespace, or that is made with a chosen
-/// index. A packet socket notices, because the kernel unbinds it for good when the interface leaves
-/// (`net/packet/af_packet.c: packet_notifier`). This one stays with the keeper: a daemon can not bind it anew.
-#[derive(Debug)]
-pub(crate) struct Anchor {
-    socket: OwnedFd,
-    index: u32,
-}
-
-impl Anchor {
-    pub(crate) fn cast(index: u32) -> io::Result<Self> {
-        Ok(Self { socket: packet_socket::deaf(index)?, index })
-    }
-
-    /// Whether the interface has been there ever since.
-    pub(crate) fn holds(&self) -> bool {
-        matches!(packet_socket::bound_interface(&self.socket), Ok(Some(index)) if index == self.index)
-    }
 }
 
 #[cfg(test)]

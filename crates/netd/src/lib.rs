@@ -11,6 +11,7 @@ pub mod privileges;
 
 mod channel;
 mod client;
+mod departure;
 mod holdings;
 mod interface;
 mod listener;

@@ -19,6 +19,8 @@ use crate::channel::{check, set_option};
 #[derive(Debug, Default)]
 pub(crate) struct Memberships {
     joined: BTreeMap<Joined, Legs>,
+    /// The legs of all groups.
+    legs: usize,
     sockets: BTreeMap<SocketId, MembershipSocket>,
     last_socket: u32,
 }
@@ -77,10 +79,7 @@ impl Memberships {
     ///
     /// On an error everything is as it was, in the kernel too.
     pub(crate) fn join(&mut self, joined: Joined, sources: &[IpAddr]) -> io::Result<()> {
-        let wanted: BTreeSet<Option<IpAddr>> = match sources {
-            [] => [None].into(),
-            sources => sources.iter().copied().map(Some).collect(),
-        };
+        let wanted = wanted(sources);
         let had = self.joined.get(&joined).cloned().unwrap_or_default();
         let mut legs = had.clone();
         for source in wanted.iter().filter(|source| !had.contains_key(source)) {
@@ -96,6 +95,7 @@ impl Memberships {
             }
         }
         let surplus = legs.extract_if(.., |source, _| !wanted.contains(source)).collect();
+        self.legs = self.legs - had.len() + legs.len();
         self.joined.insert(joined, legs);
         self.drop_legs(joined, surplus);
         Ok(())
@@ -104,6 +104,7 @@ impl Memberships {
     /// Leaves a group; it is no error when it is not joined.
     pub(crate) fn leave(&mut self, joined: Joined) {
         if let Some(legs) = self.joined.remove(&joined) {
+            self.legs -= legs.len();
             self.drop_legs(joined, legs);
         }
     }
@@ -113,6 +114,13 @@ impl Memberships {
         // Closing a socket leaves its groups.
         self.sockets.clear();
         self.joined.clear();
+        self.legs = 0;
+    }
+
+    /// How many memberships there would be after such a join; each source counts as one.
+    pub(crate) fn count_with(&self, joined: Joined, sources: &[IpAddr]) -> usize {
+        let had = self.joined.get(&joined).map_or(0, Legs::len);
+        self.legs - had + wanted(sources).len()
     }
 
     /// Every membership with its sources, none for any source.
@@ -129,29 +137,45 @@ impl Memberships {
     /// Finds a socket that takes this leg: first one that has the group already, then one with
     /// room, then a new one.
     fn add(&mut self, joined: Joined, source: Option<IpAddr>, legs: &Legs) -> io::Result<SocketId> {
-        let kind = Kind::of(source);
-        let family = Family::of(joined.group);
         let siblings: BTreeSet<SocketId> = legs.values().copied().collect();
-        let open = self.sockets.iter().rev().filter(|(_, socket)| {
-            socket.room == Room::Perhaps && socket.family == family && !socket.groups.contains_key(&joined)
-        });
-        let open: Vec<SocketId> = open.map(|(id, _)| *id).collect();
-        for id in siblings.into_iter().rev().chain(open) {
-            let Some(socket) = self.sockets.get_mut(&id) else { continue };
-            if socket.groups.get(&joined).is_some_and(|holding| holding.kind != kind) {
-                continue;
-            }
-            match socket.add(joined, source) {
-                Ok(()) => return Ok(id),
-                Err(error) if is_full(&error) => {}
-                Err(error) => return Err(error),
+        for id in siblings.into_iter().rev() {
+            if self.takes(id, joined, source)? {
+                return Ok(id);
             }
         }
+        for id in self.with_room(joined) {
+            if self.takes(id, joined, source)? {
+                return Ok(id);
+            }
+        }
+        let family = Family::of(joined.group);
         let mut socket = MembershipSocket::open(family)?;
         socket.add(joined, source)?;
         self.last_socket += 1;
         self.sockets.insert(self.last_socket, socket);
         Ok(self.last_socket)
+    }
+
+    /// Joins on this socket unless it is full or has the group in another way; says whether it did.
+    fn takes(&mut self, id: SocketId, joined: Joined, source: Option<IpAddr>) -> io::Result<bool> {
+        let Some(socket) = self.sockets.get_mut(&id) else { return Ok(false) };
+        if socket.groups.get(&joined).is_some_and(|holding| holding.kind != Kind::of(source)) {
+            return Ok(false);
+        }
+        match socket.add(joined, source) {
+            Ok(()) => Ok(true),
+            Err(error) if is_full(&error) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The sockets that may take one more group, and do not have this one.
+    fn with_room(&self, joined: Joined) -> Vec<SocketId> {
+        let family = Family::of(joined.group);
+        let open = self.sockets.iter().rev().filter(|(_, socket)| {
+            socket.room == Room::Perhaps && socket.family == family && !socket.groups.contains_key(&joined)
+        });
+        open.map(|(id, _)| *id).collect()
     }
 
     fn drop_legs(&mut self, joined: Joined, legs: Legs) {
@@ -162,6 +186,14 @@ impl Memberships {
                 self.sockets.remove(&id);
             }
         }
+    }
+}
+
+/// The legs that a join is made of.
+fn wanted(sources: &[IpAddr]) -> BTreeSet<Option<IpAddr>> {
+    match sources {
+        [] => [None].into(),
+        sources => sources.iter().copied().map(Some).collect(),
     }
 }
 

@@ -2,23 +2,11 @@
 
 use std::io;
 use std::mem::size_of;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd};
 
 use crate::channel::check;
 
 const ADDRESS_BYTES: libc::socklen_t = size_of::<libc::sockaddr_ll>() as libc::socklen_t;
-
-/// A packet socket that receives nothing, bound to an interface.
-pub(crate) fn deaf(interface: u32) -> io::Result<OwnedFd> {
-    // Protocol 0 takes no frame.
-    // SAFETY: no pointers are passed.
-    let fd = unsafe { libc::socket(libc::AF_PACKET, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0) };
-    check(fd)?;
-    // SAFETY: `fd` was just opened and nobody else has it.
-    let socket = unsafe { OwnedFd::from_raw_fd(fd) };
-    bind(&socket, i32::try_from(interface).map_err(|_| io::Error::from_raw_os_error(libc::ENODEV))?)?;
-    Ok(socket)
-}
 
 /// The interface that a packet socket is bound to, `None` when that is gone or there never was one.
 pub(crate) fn bound_interface(socket: &OwnedFd) -> io::Result<Option<u32>> {
@@ -31,18 +19,12 @@ pub(crate) fn bound_interface(socket: &OwnedFd) -> io::Result<Option<u32>> {
     Ok(u32::try_from(address.sll_ifindex).ok().filter(|index| *index != 0))
 }
 
-/// Takes the interface away from a packet socket for sending, for everybody who has a descriptor of it: sending
+/// Takes the interface away from a packet socket that only sends, for everybody who has a descriptor of it: sending
 /// fails with `ENXIO` from then on (`net/packet/af_packet.c: packet_do_bind`, `packet_snd`).
 pub(crate) fn detach(sender: &OwnedFd) -> io::Result<()> {
-    bind(sender, 0)
-}
-
-/// Binds to an interface for protocol 0, which receives nothing.
-fn bind(socket: &OwnedFd, interface: i32) -> io::Result<()> {
     // SAFETY: all-zero bytes are a valid sockaddr_ll.
-    let mut address: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
-    address.sll_family = libc::AF_PACKET as libc::c_ushort;
-    address.sll_ifindex = interface;
-    // SAFETY: pointer and length describe `address`, which outlives the call.
-    check(unsafe { libc::bind(socket.as_raw_fd(), (&raw const address).cast(), ADDRESS_BYTES) })
+    let mut nowhere: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
+    nowhere.sll_family = libc::AF_PACKET as libc::c_ushort;
+    // SAFETY: pointer and length describe `nowhere`, which outlives the call.
+    check(unsafe { libc::bind(sender.as_raw_fd(), (&raw const nowhere).cast(), ADDRESS_BYTES) })
 }

@@ -177,22 +177,6 @@ impl Request {
         out.finish()
     }
 
-    /// The interface that this is about.
-    pub(crate) fn interface(&self) -> Option<u32> {
-        match self {
-            Self::Hello { .. } | Self::Inventory { .. } | Self::Release => None,
-            Self::OpenInput { interface, .. }
-            | Self::SetFilter { interface, .. }
-            | Self::CloseInput { interface }
-            | Self::OpenOutput { interface }
-            | Self::CloseOutput { interface }
-            | Self::Join { interface, .. }
-            | Self::Leave { interface, .. }
-            | Self::Resolve { interface, .. }
-            | Self::Forget { interface, .. } => Some(*interface),
-        }
-    }
-
     fn kind(&self) -> u8 {
         match self {
             Self::Hello { .. } => 1,

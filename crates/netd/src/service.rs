@@ -193,6 +193,11 @@ impl Service {
                 self.say(format_args!("told to end; everything is released"));
                 return Ok(());
             }
+            // At once, before another interface may have its index: the kernel would take us out of the groups of that
+            // one, and with us another program (`net/ipv4/igmp.c: ip_mc_leave_group`).
+            if ready.departure {
+                self.holdings.give_up_departed();
+            }
             // The daemon before the others: when it is gone, the next may have its place at once.
             for index in ready.visitors {
                 if self.attend(index) == Course::End {
@@ -244,8 +249,8 @@ impl Service {
         let hears = listener.is_some();
         let listener = listener.map(|listener| readable(listener.as_fd()));
         let visitors = self.visitors.iter().map(|visitor| readable(visitor.channel.as_fd()));
-        let mut polled: Vec<libc::pollfd> =
-            std::iter::once(readable(self.signals.as_fd())).chain(visitors).chain(listener).collect();
+        let own = [readable(self.signals.as_fd()), readable(self.holdings.departures())];
+        let mut polled: Vec<libc::pollfd> = own.into_iter().chain(visitors).chain(listener).collect();
         loop {
             // SAFETY: the pointer and the length describe `polled`, which outlives the call.
             let result = unsafe { libc::poll(polled.as_mut_ptr(), polled.len() as libc::nfds_t, timeout) };
@@ -256,9 +261,10 @@ impl Service {
             }
         }
         let is_ready = |index: usize| polled[index].revents != 0;
-        let mut visitors: Vec<usize> = (0..self.visitors.len()).filter(|index| is_ready(index + 1)).collect();
+        let mut visitors: Vec<usize> = (0..self.visitors.len()).filter(|index| is_ready(own.len() + index)).collect();
         visitors.sort_by_key(|index| self.visitors[*index].role != Role::Daemon);
-        Ok(Ready { signal: is_ready(0), visitors, listener: hears && is_ready(self.visitors.len() + 1) })
+        let listener = hears && is_ready(own.len() + self.visitors.len());
+        Ok(Ready { signal: is_ready(0), departure: is_ready(1), visitors, listener })
     }
 
     /// A keeper that nobody can reach, or that was started by a daemon which is gone and left
@@ -383,6 +389,7 @@ impl Service {
 /// What a wait brought.
 struct Ready {
     signal: bool,
+    departure: bool,
     visitors: Vec<usize>,
     listener: bool,
 }
