@@ -22,7 +22,7 @@ struct Arguments {
     #[arg(long, value_name = "NUMBER")]
     fd: Option<RawFd>,
 
-    /// Read the policy from this file [default: /etc/mcr/policy.toml, if there is one]
+    /// Read the policy from this file, and again at SIGHUP [default: /etc/mcr/policy.toml, if there is one]
     #[arg(long, value_name = "FILE")]
     policy: Option<PathBuf>,
 
