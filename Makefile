@@ -33,7 +33,7 @@ install: build ## install under PREFIX (default /usr/local), with systemd units 
 bench: ## measure beside socat and a plain recv/send loop (root; minutes)
 	@scripts/install-packages.sh bench
 	$(CARGO) build --release --locked --bin mcr --bin mcr-netd --bin mcr-bench
-	target/release/mcr-bench
+	target/release/mcr-bench --json docs/bench/latest.json
 
 fuzz: ## fuzz the frame parser (FUZZ_SECONDS, default 60)
 	@scripts/fuzz.sh $${FUZZ_SECONDS:-60}

@@ -1,0 +1,53 @@
+//! The few system calls of the generator, the counter and the plain relay.
+
+use std::io;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+
+/// A socket of the calling thread's namespace.
+pub(crate) fn open(domain: i32, kind: i32, protocol: i32) -> OwnedFd {
+    // SAFETY: a system call with plain numbers; the descriptor it makes is ours alone.
+    let fd = unsafe { libc::socket(domain, kind | libc::SOCK_CLOEXEC, protocol) };
+    assert!(fd >= 0, "socket: {}", io::Error::last_os_error());
+    // SAFETY: as above.
+    unsafe { OwnedFd::from_raw_fd(fd) }
+}
+
+/// Sets an option whose value is a plain structure.
+pub(crate) fn set<T: Copy>(socket: &OwnedFd, level: i32, option: i32, value: T) {
+    // SAFETY: the pointer is to a value of the given length that outlives the call.
+    let result = unsafe {
+        libc::setsockopt(socket.as_raw_fd(), level, option, (&raw const value).cast(), size_of::<T>() as u32)
+    };
+    assert_eq!(result, 0, "socket option {option}: {}", io::Error::last_os_error());
+}
+
+/// Reads an option whose value is a plain structure.
+pub(crate) fn get<T: Copy>(socket: &OwnedFd, level: i32, option: i32, mut value: T) -> T {
+    let mut length = size_of::<T>() as u32;
+    // SAFETY: the pointer is to a value of the given length that outlives the call.
+    let result =
+        unsafe { libc::getsockopt(socket.as_raw_fd(), level, option, (&raw mut value).cast(), &raw mut length) };
+    assert_eq!(result, 0, "socket option {option}: {}", io::Error::last_os_error());
+    value
+}
+
+/// Binds a packet socket to an interface; `protocol` in host byte order, 0 receives nothing.
+pub(crate) fn bind_packet(socket: &OwnedFd, interface: u32, protocol: u16) {
+    // SAFETY: all-zero is a valid value of this plain structure.
+    let mut address: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
+    address.sll_family = libc::AF_PACKET as u16;
+    address.sll_protocol = protocol.to_be();
+    address.sll_ifindex = interface as i32;
+    // SAFETY: the pointer is to a valid address of that length.
+    let result =
+        unsafe { libc::bind(socket.as_raw_fd(), (&raw const address).cast(), size_of::<libc::sockaddr_ll>() as u32) };
+    assert_eq!(result, 0, "bind: {}", io::Error::last_os_error());
+}
+
+/// Nanoseconds of a clock.
+pub(crate) fn now(clock: libc::clockid_t) -> u64 {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the pointer is to a timespec that outlives the call.
+    unsafe { libc::clock_gettime(clock, &raw mut time) };
+    time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
+}
