@@ -57,6 +57,7 @@ pub fn run(options: RunOptions) -> anyhow::Result<()> {
     // The listener comes first: when another daemon has the socket, nothing of it may be disturbed.
     let listener = serve::listen(&options.socket)?;
     let keeper = keeper(&options.keeper)?;
+    put_packets_first();
     privileges::drop_all_capabilities(options.user.as_deref()).context("can not give up privileges")?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let config = options.config.as_deref().map(|path| path.display().to_string());
@@ -138,6 +139,13 @@ fn keeper(choice: &KeeperChoice) -> anyhow::Result<Keeper> {
     }
 }
 
+/// The keeper was started before: it moves no packets and needs no precedence.
+fn put_packets_first() {
+    if let Err(error) = privileges::put_packets_first() {
+        tracing::debug!(%error, "runs at ordinary priority; Nice=-10 in its unit would help under load");
+    }
+}
+
 fn check_root() -> anyhow::Result<()> {
     if privileges::may_open_packet_sockets() {
         return Ok(());
@@ -163,6 +171,7 @@ pub struct Foreground {
 pub fn foreground(options: ForegroundOptions) -> anyhow::Result<Foreground> {
     check_root()?;
     let keeper = Keeper::spawn(&SpawnMode::Private, options.keeper_program.as_deref())?;
+    put_packets_first();
     privileges::drop_all_capabilities(None).context("can not give up privileges")?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let control = Control::start(Start { keeper, keeper_socket: None, config: None })?;

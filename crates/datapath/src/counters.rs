@@ -171,7 +171,8 @@ pub struct InputCounters {
 pub struct InputSnapshot {
     /// Frames that passed the filter and reached the worker; a super-frame is one.
     pub frames: u64,
-    /// Packets that no relay was charged with. `ring_full` counts frames: nobody looked at them.
+    /// Packets that no relay was charged with; later fragments among them, since they carry no port.
+    /// `ring_full` counts frames: nobody looked at them.
     pub dropped: DroppedSnapshot,
 }
 

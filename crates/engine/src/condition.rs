@@ -67,9 +67,8 @@ impl Engine {
             let (reason, remedy) = (failure.error.reason.clone(), failure.error.remedy.clone());
             return Err(Condition::trouble(RelayState::Failed, reason, remedy));
         }
-        let installed = self.actual.inputs.get(&facts.index).is_some_and(|table| {
-            table.as_ref().is_some_and(|table| table.relays.iter().any(|plan| plan.relay == *relay.name()))
-        });
+        let table = self.actual.inputs.get(&facts.index).and_then(Option::as_ref);
+        let installed = table.is_some_and(|table| table.has(relay.name()));
         let joined = !target.is_group() || self.actual.groups.contains_key(&(facts.index, target.ip()));
         if installed && joined {
             return Ok(());

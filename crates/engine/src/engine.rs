@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use mcr_model::relay::Relay;
@@ -12,7 +13,7 @@ use crate::actual::{Actual, Inventory};
 use crate::condition::OutputHealth;
 use crate::effect::{Effect, EffectError, Failure, Membership, Outcome, Subject};
 use crate::fact::{Ifindex, InterfaceFacts, Neighbour};
-use crate::plan::{Action, Desired, View};
+use crate::plan::{Action, Desired, RelayPlan, View};
 use crate::rulebook::{Refusal, Rulebook};
 use crate::traffic::{InterfaceLedger, Meter, RelayTotals};
 
@@ -23,6 +24,8 @@ pub(crate) struct Entry {
     pub(crate) origin: Origin,
     pub(crate) incarnation: u64,
     pub(crate) meter: Meter,
+    /// Its plan, and the epoch of the [`View`] that it was made from.
+    pub(crate) plan: Option<(u64, Arc<RelayPlan>)>,
 }
 
 /// A relay that is wanted, for those who count for it.
@@ -73,6 +76,10 @@ pub struct Engine {
     pub(crate) actual: Actual,
     pub(crate) failures: BTreeMap<Subject, Failure>,
     settled: bool,
+    /// Counts the changes that can change the plan of a relay that did not change itself.
+    epoch: u64,
+    /// What was wanted when it was last worked out; `None` when that may be out of date.
+    desired: Option<Desired>,
 }
 
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
@@ -92,13 +99,15 @@ impl Engine {
             actual: Actual::default(),
             failures: BTreeMap::new(),
             settled: false,
+            epoch: 0,
+            desired: None,
         }
     }
 
     /// Takes over what a living keeper holds.
     pub fn adopt(&mut self, inventory: Inventory) {
         self.actual.adopt(inventory);
-        self.settled = false;
+        self.world_changed();
     }
 
     /// The keeper is gone and with it every membership; what this process holds open goes on.
@@ -160,7 +169,7 @@ impl Engine {
         self.check_owner(entry)?;
         self.rulebook.strike(&entry.relay);
         self.relays.remove(name);
-        self.settled = false;
+        self.wish_changed();
         Ok(())
     }
 
@@ -193,7 +202,7 @@ impl Engine {
             self.relays.remove(&name);
             difference.removed.push(name);
         }
-        self.settled = false;
+        self.wish_changed();
         Ok(difference)
     }
 
@@ -227,9 +236,9 @@ impl Engine {
 
     fn insert(&mut self, relay: Relay, origin: Origin) {
         self.incarnations += 1;
-        let entry = Entry { relay, origin, incarnation: self.incarnations, meter: Meter::default() };
+        let entry = Entry { relay, origin, incarnation: self.incarnations, meter: Meter::default(), plan: None };
         self.relays.insert(entry.relay.name().clone(), entry);
-        self.settled = false;
+        self.wish_changed();
     }
 
     // ---- what is known
@@ -246,7 +255,7 @@ impl Engine {
         let known: Vec<Ifindex> = self.facts.values().map(|facts| facts.index).collect();
         self.neighbours.retain(|(interface, _), _| known.contains(interface));
         self.actual.next_hops.clear();
-        self.settled = false;
+        self.world_changed();
     }
 
     /// The kernel's word on a neighbour.
@@ -257,8 +266,9 @@ impl Engine {
             Some(mac) => self.neighbours.insert(key, mac),
             None => self.neighbours.remove(&key),
         };
-        if before != mac && self.actual.kept.contains(&key) {
-            self.settled = false;
+        let matters = self.desired.as_ref().is_none_or(|desired| desired.neighbours.contains(&key));
+        if before != mac && matters {
+            self.world_changed();
         }
     }
 
@@ -266,7 +276,7 @@ impl Engine {
     pub fn routes_changed(&mut self) {
         if !self.actual.next_hops.is_empty() {
             self.actual.next_hops.clear();
-            self.settled = false;
+            self.world_changed();
         }
     }
 
@@ -292,11 +302,29 @@ impl Engine {
         if self.settled {
             return Vec::new();
         }
-        let desired = self.view().desire(self.relays.values());
+        let desired = self.desired.take().unwrap_or_else(|| self.desire());
         let stages = [Self::openings, Self::installs, Self::joins, Self::endings];
         let effects = stages.iter().map(|stage| self.due(stage(self, &desired), now)).find(|batch| !batch.is_empty());
+        self.desired = Some(desired);
         self.settled = effects.is_none();
         effects.unwrap_or_default()
+    }
+
+    fn desire(&mut self) -> Desired {
+        let view = View { facts: &self.facts, neighbours: &self.neighbours, actual: &self.actual };
+        view.desire(self.epoch, self.relays.values_mut())
+    }
+
+    /// Somebody wants something else: what is wanted has to be worked out again.
+    fn wish_changed(&mut self) {
+        self.desired = None;
+        self.settled = false;
+    }
+
+    /// What plans are made from is different: so may be each plan.
+    fn world_changed(&mut self) {
+        self.epoch += 1;
+        self.wish_changed();
     }
 
     /// What came of an effect.
@@ -306,6 +334,9 @@ impl Engine {
             Ok(outcome) => {
                 self.failures.remove(&subject);
                 self.actual.record(effect, outcome);
+                if matches!(subject, Subject::Output(_) | Subject::NextHop(..)) {
+                    self.world_changed();
+                }
             }
             Err(error) => {
                 let pause = self.failures.get(&subject).map_or(FIRST_PAUSE, |failure| failure.pause * 2);

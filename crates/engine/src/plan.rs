@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
+use std::sync::Arc;
 
 use mcr_model::relay::{Output, Relay};
 use mcr_model::{DropReason, InterfaceName, RelayName, VlanId};
@@ -13,10 +14,17 @@ use crate::fact::{Ifindex, InterfaceFacts};
 /// The table of one input interface.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct InputPlan {
-    /// Its relays.
-    pub relays: Vec<RelayPlan>,
+    /// Its relays, by name.
+    pub relays: Vec<Arc<RelayPlan>>,
     /// Source addresses of frames that this host sent itself.
     pub our_macs: Vec<[u8; 6]>,
+}
+
+impl InputPlan {
+    /// Whether a relay of that name is in it.
+    pub(crate) fn has(&self, name: &RelayName) -> bool {
+        self.relays.binary_search_by(|plan| plan.relay.cmp(name)).is_ok()
+    }
 }
 
 /// One relay in a table.
@@ -100,12 +108,13 @@ pub(crate) struct View<'a> {
 }
 
 impl View<'_> {
-    pub(crate) fn desire<'e>(&self, entries: impl Iterator<Item = &'e Entry>) -> Desired {
+    /// Plans of entries that were made in this `epoch` are taken as they are.
+    pub(crate) fn desire<'e>(&self, epoch: u64, entries: impl Iterator<Item = &'e mut Entry>) -> Desired {
         let mut desired = Desired::default();
         let mut our_macs = BTreeSet::new();
         for entry in entries {
             self.want_outputs(&mut desired, &mut our_macs, &entry.relay);
-            self.want_input(&mut desired, entry);
+            self.want_input(&mut desired, epoch, entry);
         }
         let our_macs: Vec<[u8; 6]> = our_macs.into_iter().collect();
         desired.plans.values_mut().for_each(|plan| plan.our_macs.clone_from(&our_macs));
@@ -130,14 +139,15 @@ impl View<'_> {
         }
     }
 
-    fn want_input(&self, desired: &mut Desired, entry: &Entry) {
+    fn want_input(&self, desired: &mut Desired, epoch: u64, entry: &mut Entry) {
+        let plan = self.current_plan(epoch, entry);
         let input = entry.relay.input();
         let Some(facts) = self.facts.get(&input.interface) else { return };
         if input.target.is_group() && !facts.multicast {
             return;
         }
         desired.inputs.entry(facts.index).or_insert_with(|| (facts.name.clone(), facts.mtu));
-        desired.plans.entry(facts.index).or_default().relays.push(self.relay_plan(entry));
+        desired.plans.entry(facts.index).or_default().relays.push(plan);
         if !input.target.is_group() {
             return;
         }
@@ -157,6 +167,17 @@ impl View<'_> {
                 }
             }
         }
+    }
+
+    fn current_plan(&self, epoch: u64, entry: &mut Entry) -> Arc<RelayPlan> {
+        if let Some((made, plan)) = &entry.plan
+            && *made == epoch
+        {
+            return Arc::clone(plan);
+        }
+        let plan = Arc::new(self.relay_plan(entry));
+        entry.plan = Some((epoch, Arc::clone(&plan)));
+        plan
     }
 
     fn relay_plan(&self, entry: &Entry) -> RelayPlan {

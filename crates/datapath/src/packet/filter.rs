@@ -11,7 +11,8 @@
 //! Shape of the program: a prologue puts the destination address into A and the destination port
 //! into X, then a binary search over the address space follows. Each stretch of addresses ends in
 //! a verdict: refuse, accept, or a block that compares the port. Later
-//! fragments carry no port; they are accepted by address alone, to be counted by name.
+//! fragments carry no port; they are accepted by address alone, to be counted as `fragment` on the
+//! input, whosever they are.
 //!
 //! Reference: `Documentation/networking/filter.rst`; checks in `net/core/filter.c:
 //! bpf_check_classic`.

@@ -31,7 +31,7 @@ pub(super) struct Forwarder {
     /// The run that was started last for each relay of the table.
     latest: Vec<Latest>,
     /// Tells apart the entries of `latest` that are of this round.
-    round: u32,
+    round: u64,
     oversize: Oversize,
     transmitter: Transmitter,
     counters: Arc<InputCounters>,
@@ -41,7 +41,7 @@ pub(super) struct Forwarder {
 
 #[derive(Clone, Copy, Default)]
 struct Latest {
-    round: u32,
+    round: u64,
     run: u32,
 }
 
@@ -97,7 +97,7 @@ impl Forwarder {
     fn send_runs(&mut self, table: &CompiledTable) {
         self.transmitter.send(&self.runs[..self.used], table);
         self.used = 0;
-        self.round = self.round.wrapping_add(1).max(1);
+        self.round += 1;
     }
 
     fn take(&mut self, frame: &Frame<'_>, ring: &Ring, table: &CompiledTable) {
@@ -163,9 +163,10 @@ impl Forwarder {
         self.used += 1;
     }
 
-    /// Charges a refused frame to the relays that it was meant for, or else to the input.
+    /// Charges a refused frame to the relays that it was meant for, or else to the input: so a later
+    /// fragment always, which has no port to tell the relay by.
     fn refuse(&mut self, refused: &Refused, table: &CompiledTable) {
-        let &Refused { reason, destination, source, packets, ip_bytes } = refused;
+        let &Refused { reason, destination, frame: mcr_wire::Refused { source, packets, ip_bytes } } = refused;
         let relays = destination.map_or(0..0, |destination| table.find(&destination));
         let mut charged = false;
         for index in relays {

@@ -1,14 +1,12 @@
 //! What a frame in the ring means: its bytes, whole, and what came beside them.
 
 use std::io;
-use std::net::Ipv4Addr;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
-use mcr_wire::ethernet::{self, TPID_8021Q};
+use mcr_wire::ethernet::TPID_8021Q;
 use mcr_wire::{ChecksumState, Datagram, Destination, DropReason, FrameMeta, Reject, VlanTag};
 
 use super::ring::Frame;
-use super::run::HEADER_BYTES;
 use super::virtio::{Segmentation, VirtioHeader};
 
 /// Frames larger than a slot that are held at once; the round ends when they are used up.
@@ -21,10 +19,8 @@ pub(super) struct Refused {
     pub(super) reason: DropReason,
     /// Where it was sent, if that can be read.
     pub(super) destination: Option<Destination>,
-    /// Who sent it, if that can be trusted.
-    pub(super) source: Option<Ipv4Addr>,
-    pub(super) packets: u64,
-    pub(super) ip_bytes: u64,
+    /// Who sent it, and how much it was.
+    pub(super) frame: mcr_wire::Refused,
 }
 
 impl Refused {
@@ -33,26 +29,11 @@ impl Refused {
         Self {
             reason,
             destination: Some(datagram.destination),
-            source: Some(*datagram.source.ip()),
-            packets: datagram.packets(),
-            ip_bytes: datagram.ip_bytes(),
-        }
-    }
-
-    /// A frame that could not be read. Its size is told from its length, and so includes what padding
-    /// there may be.
-    fn unreadable(reason: DropReason, destination: Option<Destination>, frame: &Frame<'_>) -> Self {
-        let ip_bytes = (frame.frame_bytes as usize).saturating_sub(ethernet::HEADER_BYTES);
-        let packets = match frame.virtio.segmentation() {
-            Segmentation::Udp(bytes) => ip_bytes.saturating_sub(HEADER_BYTES).div_ceil(bytes.get().into()).max(1),
-            Segmentation::Whole | Segmentation::Other => 1,
-        };
-        Self {
-            reason,
-            destination,
-            source: None,
-            packets: packets as u64,
-            ip_bytes: (ip_bytes + (packets - 1) * HEADER_BYTES) as u64,
+            frame: mcr_wire::Refused {
+                source: Some(*datagram.source.ip()),
+                packets: datagram.packets(),
+                ip_bytes: datagram.ip_bytes(),
+            },
         }
     }
 }
@@ -71,11 +52,14 @@ pub(super) fn read<'a>(frame: &Frame<'_>, bytes: &'a [u8]) -> Result<Datagram<'a
         }
         Ok(datagram) => Ok(datagram),
         Err(Reject::NotOurs) => Err(None),
-        Err(Reject::Drop { reason, destination, .. }) => {
+        Err(Reject::Drop { reason, destination }) => {
             let lost = bytes.len() < frame.frame_bytes as usize;
-            // The rest of it did not fit into the socket's queue: it was lost here, not on the wire.
-            let reason = if lost { DropReason::RingFull } else { reason };
-            Err(Some(Refused::unreadable(reason, destination, frame)))
+            let reason = match reason {
+                // The rest of it did not fit into the socket's queue: it was lost here, not on the wire.
+                DropReason::Truncated if lost => DropReason::RingFull,
+                reason => reason,
+            };
+            Err(Some(Refused { reason, destination, frame: mcr_wire::Refused::of(bytes, &meta) }))
         }
     }
 }
