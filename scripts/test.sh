@@ -10,4 +10,5 @@ else
     cargo test --workspace --locked --no-fail-fast
 fi
 cargo test --workspace --locked --doc --quiet
+scripts/demo.sh target/debug
 scripts/fuzz.sh "${FUZZ_SECONDS:-10}"
