@@ -117,6 +117,16 @@ fn frames_that_are_not_right_are_charged_to_the_relay_by_name() {
 }
 
 #[test]
+fn refused_frames_count_the_bytes_of_their_ip_packets() {
+    let stand = Stand::new();
+    let bytes = || stand.relay.counters.snapshot().received_bytes;
+    stand.expect_charged(DropReason::BadUdpChecksum, &plain().udp_checksum(Checksum::Wrong).padding(40).bytes());
+    assert_eq!(bytes(), 38);
+    stand.expect_charged(DropReason::Truncated, &plain().total_length(500).bytes());
+    assert_eq!(bytes(), 38 + 500);
+}
+
+#[test]
 fn later_fragments_are_charged_to_the_input() {
     let stand = Stand::new();
     stand.expect_unattributed(DropReason::Fragment, &plain().flags_and_offset(0x00b9).bytes());
@@ -138,6 +148,7 @@ fn only_listed_sources_pass() {
     let stand = Stand::with(|relay| relay.sources = vec![Ipv4Addr::new(192, 168, 168, 55), Ipv4Addr::LOCALHOST]);
     let other = Frame::udp("192.168.168.56:1", TO, b"0123456789".to_vec());
     stand.expect_unattributed(DropReason::SourceNotListed, &other.bytes());
+    stand.expect_unattributed(DropReason::BadUdpChecksum, &other.udp_checksum(Checksum::Wrong).bytes());
     stand.sender.send(&plain().bytes());
     assert_eq!(*stand.receiver.next_udp().source.ip(), stand.relay.outputs[0].rewrite.source);
     assert_eq!(stand.relay.received(), 1);
