@@ -43,6 +43,29 @@ impl Actual {
         self.kept.extend(neighbours);
     }
 
+    /// Records that `effect` failed. What was to be closed is closed on our side whatever the keeper said, and has to
+    /// be opened again before it can be used.
+    pub(crate) fn record_failed(&mut self, effect: &Effect) {
+        match effect {
+            Effect::CloseInput { interface } => {
+                self.inputs.remove(interface);
+                self.leftover_inputs.insert(*interface);
+            }
+            Effect::CloseOutput { interface } => {
+                self.outputs.remove(interface);
+                self.leftover_outputs.insert(*interface);
+            }
+            Effect::OpenInput { .. }
+            | Effect::OpenOutput { .. }
+            | Effect::FindNextHop { .. }
+            | Effect::Resolve { .. }
+            | Effect::Forget { .. }
+            | Effect::Install { .. }
+            | Effect::Join(_)
+            | Effect::Leave(_) => {}
+        }
+    }
+
     /// Records that `effect` was carried out.
     pub(crate) fn record(&mut self, effect: Effect, outcome: Outcome) {
         match effect {

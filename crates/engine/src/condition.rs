@@ -28,7 +28,7 @@ pub(crate) enum OutputHealth {
 
 impl Engine {
     pub(crate) fn condition(&self, entry: &Entry, now: Duration) -> Condition {
-        if let Err(trouble) = self.input_trouble(&entry.relay) {
+        if let Err(trouble) = self.input_trouble(entry) {
             return trouble;
         }
         let health: Vec<OutputHealth> =
@@ -36,8 +36,8 @@ impl Engine {
         outputs_trouble(&entry.relay, &health).unwrap_or_else(|| activity(entry, now))
     }
 
-    fn input_trouble(&self, relay: &Relay) -> Result<(), Condition> {
-        let input = relay.input();
+    fn input_trouble(&self, entry: &Entry) -> Result<(), Condition> {
+        let input = entry.relay.input();
         let pending = |reason, remedy| Condition::trouble(RelayState::Pending, reason, remedy);
         let Some(facts) = self.facts.get(&input.interface) else {
             return Err(pending(
@@ -56,10 +56,11 @@ impl Engine {
             let (reason, remedy) = down(facts, "input");
             return Err(pending(reason, remedy));
         }
-        self.input_failure(relay, facts)
+        self.input_failure(entry, facts)
     }
 
-    fn input_failure(&self, relay: &Relay, facts: &InterfaceFacts) -> Result<(), Condition> {
+    fn input_failure(&self, entry: &Entry, facts: &InterfaceFacts) -> Result<(), Condition> {
+        let relay = &entry.relay;
         let target = relay.input().target;
         let subjects =
             [Subject::Input(facts.index), Subject::Table(facts.index), Subject::Group(facts.index, target.ip())];
@@ -68,7 +69,7 @@ impl Engine {
             return Err(Condition::trouble(RelayState::Failed, reason, remedy));
         }
         let table = self.actual.inputs.get(&facts.index).and_then(Option::as_ref);
-        let installed = table.is_some_and(|table| table.has(relay.name()));
+        let installed = table.is_some_and(|table| table.has(relay.name(), entry.incarnation));
         let joined = !target.is_group() || self.actual.groups.contains_key(&(facts.index, target.ip()));
         if installed && joined {
             return Ok(());
@@ -100,8 +101,13 @@ impl Engine {
 
     fn unsendable(&self, facts: &InterfaceFacts, output: &Output, reason: DropReason) -> OutputHealth {
         let target = output.target.ip();
-        let route = self.failures.get(&Subject::NextHop(facts.index, target));
-        let (reason, remedy) = match (reason, route) {
+        let next_hop = self.view().next_hop(facts, output);
+        let subjects = [
+            Some(Subject::NextHop(facts.index, target)),
+            next_hop.map(|next_hop| Subject::Neighbour(facts.index, next_hop)),
+        ];
+        let failure = subjects.iter().flatten().find_map(|subject| self.failures.get(subject));
+        let (reason, remedy) = match (reason, failure) {
             (DropReason::NoNeighbour, Some(failure)) => (failure.error.reason.clone(), failure.error.remedy.clone()),
             (DropReason::NoNeighbour, None) => (
                 format!("{target} does not answer on {}, so its link-layer address is unknown", facts.name),

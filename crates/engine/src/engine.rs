@@ -1,6 +1,6 @@
 //! The engine itself: the relays, what is known, what is in force, and the difference.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -37,6 +37,15 @@ pub struct Wanted {
     pub incarnation: u64,
     /// How many outputs it has.
     pub outputs: usize,
+}
+
+/// Whether anybody wants what was counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Counted {
+    /// It is the relay's.
+    Noted,
+    /// That definition of the relay is gone: nothing need be counted for it any more.
+    Obsolete,
 }
 
 /// What putting a relay changed.
@@ -252,10 +261,18 @@ impl Engine {
         self.facts = facts;
         // Whatever failed may have failed because of what changed just now.
         self.failures.clear();
-        let known: Vec<Ifindex> = self.facts.values().map(|facts| facts.index).collect();
+        let known = self.indexes();
         self.neighbours.retain(|(interface, _), _| known.contains(interface));
+        self.ledgers.retain(|interface, _| known.contains(interface));
         self.actual.next_hops.clear();
         self.world_changed();
+    }
+
+    /// An interface has left, whatever may have its index now: nothing that was opened or joined there is of use.
+    /// Reconcile before the next [`Engine::interfaces_are`], or what was opened passes for what is to be opened.
+    pub fn interface_left(&mut self, index: Ifindex) {
+        let rest = self.facts.values().filter(|facts| facts.index != index);
+        self.interfaces_are(rest.cloned().collect());
     }
 
     /// The kernel's word on a neighbour.
@@ -272,18 +289,33 @@ impl Engine {
         }
     }
 
+    /// All neighbours that there are now: what is not among them is not resolved.
+    pub fn neighbours_are(&mut self, neighbours: Vec<Neighbour>) {
+        let resolved = neighbours.into_iter().filter_map(|n| Some(((n.interface, n.address), n.mac?))).collect();
+        if self.neighbours != resolved {
+            self.neighbours = resolved;
+            self.world_changed();
+        }
+    }
+
     /// Routes changed: next hops have to be asked for again.
     pub fn routes_changed(&mut self) {
-        if !self.actual.next_hops.is_empty() {
+        let failed = self.failures.len();
+        self.failures.retain(|subject, _| !matches!(subject, Subject::NextHop(..)));
+        if !self.actual.next_hops.is_empty() || self.failures.len() < failed {
             self.actual.next_hops.clear();
             self.world_changed();
         }
     }
 
-    /// What the datapath counted for a relay; of another incarnation than the present one it says nothing.
-    pub fn counted(&mut self, now: Duration, name: &RelayName, incarnation: u64, totals: RelayTotals) {
-        if let Some(entry) = self.relays.get_mut(name).filter(|entry| entry.incarnation == incarnation) {
-            entry.meter.observe(now, totals);
+    /// What the datapath counted for a relay. Of another incarnation than the present one it says nothing.
+    pub fn counted(&mut self, now: Duration, name: &RelayName, incarnation: u64, totals: RelayTotals) -> Counted {
+        match self.relays.get_mut(name).filter(|entry| entry.incarnation == incarnation) {
+            Some(entry) => {
+                entry.meter.observe(now, totals);
+                Counted::Noted
+            }
+            None => Counted::Obsolete,
         }
     }
 
@@ -305,8 +337,14 @@ impl Engine {
         let desired = self.desired.take().unwrap_or_else(|| self.desire());
         let stages = [Self::openings, Self::installs, Self::joins, Self::endings];
         let effects = stages.iter().map(|stage| self.due(stage(self, &desired), now)).find(|batch| !batch.is_empty());
+        if effects.is_none() {
+            self.settled = true;
+            // What nobody wants to be done any more has not failed: kept, it would be held against whoever comes next.
+            let waiting: BTreeSet<Subject> =
+                stages.iter().flat_map(|stage| stage(self, &desired)).map(|effect| effect.subject()).collect();
+            self.failures.retain(|subject, _| waiting.contains(subject));
+        }
         self.desired = Some(desired);
-        self.settled = effects.is_none();
         effects.unwrap_or_default()
     }
 
@@ -339,6 +377,10 @@ impl Engine {
                 }
             }
             Err(error) => {
+                self.actual.record_failed(&effect);
+                if matches!(effect, Effect::CloseOutput { .. }) {
+                    self.world_changed();
+                }
                 let pause = self.failures.get(&subject).map_or(FIRST_PAUSE, |failure| failure.pause * 2);
                 let pause = pause.min(LONGEST_PAUSE);
                 self.failures.insert(subject, Failure { error, retry_at: now + pause, pause });
@@ -354,6 +396,10 @@ impl Engine {
 
     pub(crate) fn view(&self) -> View<'_> {
         View { facts: &self.facts, neighbours: &self.neighbours, actual: &self.actual }
+    }
+
+    fn indexes(&self) -> BTreeSet<Ifindex> {
+        self.facts.values().map(|facts| facts.index).collect()
     }
 
     fn due(&self, effects: Vec<Effect>, now: Duration) -> Vec<Effect> {
@@ -378,7 +424,9 @@ impl Engine {
     fn installs(&self, desired: &Desired) -> Vec<Effect> {
         // An input that no relay wants any more gets an empty table before its groups are left.
         let empty = crate::plan::InputPlan::default();
-        let open = self.actual.inputs.iter();
+        // One whose interface has left is closed, no more.
+        let here = self.indexes();
+        let open = self.actual.inputs.iter().filter(|(index, _)| here.contains(index));
         let changed = open.filter_map(|(&interface, table)| {
             let plan = desired.plans.get(&interface).unwrap_or(&empty);
             (table.as_ref() != Some(plan)).then(|| Effect::Install { interface, plan: plan.clone() })

@@ -16,7 +16,7 @@ mod traffic;
 
 pub use actual::Inventory;
 pub use effect::{Effect, EffectError, Failure, Membership, Outcome};
-pub use engine::{Difference, Engine, Replaced, Wanted};
+pub use engine::{Counted, Difference, Engine, Replaced, Wanted};
 pub use fact::{Ifindex, InterfaceFacts, Neighbour};
 pub use plan::{Action, InputPlan, OutputPlan, RelayPlan, SendPlan};
 pub use rulebook::{Refusal, RefusalKind};

@@ -21,9 +21,10 @@ pub struct InputPlan {
 }
 
 impl InputPlan {
-    /// Whether a relay of that name is in it.
-    pub(crate) fn has(&self, name: &RelayName) -> bool {
-        self.relays.binary_search_by(|plan| plan.relay.cmp(name)).is_ok()
+    /// Whether that definition of the relay of that name is in it.
+    pub(crate) fn has(&self, name: &RelayName, incarnation: u64) -> bool {
+        let found = self.relays.binary_search_by(|plan| plan.relay.cmp(name));
+        found.is_ok_and(|at| self.relays[at].incarnation == incarnation)
     }
 }
 
@@ -234,7 +235,8 @@ impl View<'_> {
         self.neighbours.get(&(facts.index, next_hop)).copied()
     }
 
-    fn next_hop(&self, facts: &InterfaceFacts, output: &Output) -> Option<Ipv4Addr> {
+    /// The neighbour that packets of `output` go to, as far as it is known.
+    pub(crate) fn next_hop(&self, facts: &InterfaceFacts, output: &Output) -> Option<Ipv4Addr> {
         let destination = output.target.ip();
         if facts.is_on_link(destination) {
             return Some(destination);

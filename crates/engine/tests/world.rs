@@ -386,3 +386,134 @@ proptest! {
         prop_assert_eq!(relays, listening);
     }
 }
+
+/// Carries out everything, but nothing of which `fails` says so; what was tried, in order.
+fn settle_failing(
+    engine: &mut Engine,
+    machine: &mut Machine,
+    now: u64,
+    fails: impl Fn(&Effect) -> bool,
+) -> Vec<Effect> {
+    let now = Duration::from_millis(now);
+    let mut all = Vec::new();
+    for _ in 0..100 {
+        let effects = engine.reconcile(now);
+        if effects.is_empty() {
+            return all;
+        }
+        for effect in effects {
+            let error = EffectError { reason: "it fails".into(), remedy: "mend it".into() };
+            let result = if fails(&effect) { Err(error) } else { machine.carry_out(&effect) };
+            engine.done(now, effect.clone(), result);
+            all.push(effect);
+        }
+    }
+    panic!("the engine does not come to rest: {all:?}");
+}
+
+#[test]
+fn a_failed_leave_is_not_held_against_the_next_relay_of_the_group() {
+    let (mut engine, mut machine) = (Engine::new("mcr.toml"), Machine::default());
+    engine.interfaces_are(two());
+    engine.create(camera()).unwrap();
+    machine.settle(&mut engine, 0);
+    engine.remove(&"camera".parse().unwrap()).unwrap();
+    settle_failing(&mut engine, &mut machine, 1, |effect| matches!(effect, Effect::Leave(_)));
+    engine.create(camera()).unwrap();
+    machine.settle(&mut engine, 2);
+    assert_eq!(state(&engine, "camera", 2).0, RelayState::Ready);
+    assert_eq!(engine.next_retry(), None, "nothing is left to be tried");
+}
+
+#[test]
+fn a_failure_goes_with_the_last_relay_that_it_was_of() {
+    let (mut engine, mut machine) = (Engine::new("mcr.toml"), Machine::default());
+    engine.interfaces_are(two());
+    engine.create(camera()).unwrap();
+    settle_failing(&mut engine, &mut machine, 0, |effect| matches!(effect, Effect::Join(_)));
+    assert_eq!(state(&engine, "camera", 0).0, RelayState::Failed);
+    engine.remove(&"camera".parse().unwrap()).unwrap();
+    machine.settle(&mut engine, 1);
+    assert_eq!(engine.next_retry(), None, "what nobody wants is not tried again");
+}
+
+#[test]
+fn what_could_not_be_closed_is_opened_before_it_is_used_again() {
+    let (mut engine, mut machine) = (Engine::new("mcr.toml"), Machine::default());
+    engine.interfaces_are(two());
+    engine.create(camera()).unwrap();
+    machine.settle(&mut engine, 0);
+    engine.remove(&"camera".parse().unwrap()).unwrap();
+    settle_failing(&mut engine, &mut machine, 1, |effect| {
+        matches!(effect, Effect::CloseInput { .. } | Effect::CloseOutput { .. })
+    });
+    engine.create(camera()).unwrap();
+    let effects = machine.settle(&mut engine, 1000);
+    assert!(effects.iter().any(|effect| matches!(effect, Effect::OpenInput { .. })), "{effects:?}");
+    assert!(effects.iter().any(|effect| matches!(effect, Effect::OpenOutput { .. })), "{effects:?}");
+    assert_eq!(state(&engine, "camera", 1000).0, RelayState::Ready);
+}
+
+#[test]
+fn an_interface_that_left_is_closed_and_gets_no_table() {
+    let (mut engine, mut machine) = (Engine::new("mcr.toml"), Machine::default());
+    engine.interfaces_are(two());
+    engine.create(camera()).unwrap();
+    machine.settle(&mut engine, 0);
+    engine.interfaces_are(vec![interface(3, "eth1")]);
+    let effects = machine.settle(&mut engine, 1);
+    assert!(!effects.iter().any(|effect| matches!(effect, Effect::Install { .. })), "{effects:?}");
+    assert!(effects.contains(&Effect::CloseInput { interface: Ifindex(2) }));
+}
+
+#[test]
+fn an_interface_that_comes_back_under_its_index_is_opened_and_joined_again() {
+    let (mut engine, mut machine) = (Engine::new("mcr.toml"), Machine::default());
+    engine.interfaces_are(two());
+    engine.create(camera()).unwrap();
+    machine.settle(&mut engine, 0);
+    engine.interface_left(Ifindex(2));
+    machine.settle(&mut engine, 1);
+    assert!(machine.inputs.is_empty() && machine.groups.is_empty());
+    engine.interfaces_are(two());
+    machine.settle(&mut engine, 2);
+    assert_eq!(machine.groups.len(), 1);
+    assert_eq!(state(&engine, "camera", 2).0, RelayState::Ready);
+}
+
+#[test]
+fn a_route_that_was_missing_is_asked_for_again_as_soon_as_routes_change() {
+    let (mut engine, mut machine) = (Engine::new("mcr.toml"), Machine::default());
+    engine.interfaces_are(two());
+    engine.create(relay("far", "eth0:239.1.1.2:5001", &["eth1:172.30.0.1:6001"])).unwrap();
+    settle_failing(&mut engine, &mut machine, 0, |effect| matches!(effect, Effect::FindNextHop { .. }));
+    assert_eq!(state(&engine, "far", 0), (RelayState::Degraded, "it fails".into()));
+    engine.routes_changed();
+    let effects = machine.settle(&mut engine, 1);
+    assert!(effects.iter().any(|effect| matches!(effect, Effect::FindNextHop { .. })), "{effects:?}");
+    assert!(machine.neighbours.contains(&(Ifindex(3), [10, 0, 0, 254].into())));
+}
+
+#[test]
+fn a_neighbour_that_can_not_be_kept_is_told_with_the_reason() {
+    let (mut engine, mut machine) = (Engine::new("mcr.toml"), Machine::default());
+    engine.interfaces_are(two());
+    engine.create(relay("near", "eth0:239.1.1.1:5001", &["eth1:10.0.3.7:6001"])).unwrap();
+    settle_failing(&mut engine, &mut machine, 0, |effect| matches!(effect, Effect::Resolve { .. }));
+    assert_eq!(state(&engine, "near", 0), (RelayState::Degraded, "it fails".into()));
+}
+
+#[test]
+fn a_whole_picture_of_neighbours_takes_away_what_is_not_in_it() {
+    let (mut engine, mut machine) = (Engine::new("mcr.toml"), Machine::default());
+    engine.interfaces_are(two());
+    engine.create(relay("near", "eth0:239.1.1.1:5001", &["eth1:10.0.3.7:6001"])).unwrap();
+    machine.settle(&mut engine, 0);
+    let neighbour = Neighbour { interface: Ifindex(3), address: [10, 0, 3, 7].into(), mac: Some([6; 6]) };
+    engine.neighbours_are(vec![neighbour]);
+    machine.settle(&mut engine, 1);
+    assert_eq!(state(&engine, "near", 1).0, RelayState::Ready);
+    engine.neighbours_are(vec![]);
+    machine.settle(&mut engine, 2);
+    assert_eq!(state(&engine, "near", 2).0, RelayState::Degraded);
+}
