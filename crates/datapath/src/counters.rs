@@ -183,6 +183,11 @@ impl InputCounters {
         self.frames.add(1);
     }
 
+    /// Frames taken so far.
+    pub(crate) fn frames(&self) -> u64 {
+        self.frames.get()
+    }
+
     /// Counts packets that belong to no relay. Safe from several threads.
     pub fn count_dropped(&self, reason: DropReason, packets: u64) {
         self.dropped.0[reason.index()].add_shared(packets);
@@ -191,6 +196,6 @@ impl InputCounters {
     /// The totals now.
     #[must_use]
     pub fn snapshot(&self) -> InputSnapshot {
-        InputSnapshot { frames: self.frames.get(), dropped: self.dropped.snapshot() }
+        InputSnapshot { frames: self.frames(), dropped: self.dropped.snapshot() }
     }
 }

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 use crate::table::CompiledTable;
@@ -20,6 +20,9 @@ impl fmt::Display for WorkerGone {
 
 impl std::error::Error for WorkerGone {}
 
+/// More frames than there ever are.
+const NO_SUSPICION: u64 = u64::MAX;
+
 /// Shared between a worker and those who direct it.
 #[derive(Debug)]
 pub(super) struct Mailbox {
@@ -30,6 +33,8 @@ pub(super) struct Mailbox {
     /// Whether a table waits in the slot: what the worker looks at between rounds.
     pending: AtomicBool,
     stopped: AtomicBool,
+    /// See [`Mailbox::suspect`].
+    suspected: AtomicU64,
     /// An eventfd that ends the worker's wait.
     wake: OwnedFd,
 }
@@ -58,6 +63,7 @@ impl Mailbox {
             exchanging: Mutex::new(()),
             pending: AtomicBool::new(false),
             stopped: AtomicBool::new(false),
+            suspected: AtomicU64::new(NO_SUSPICION),
             // SAFETY: `fd` was just opened and nobody else has it.
             wake: unsafe { OwnedFd::from_raw_fd(fd) },
         })
@@ -90,6 +96,21 @@ impl Mailbox {
     pub(super) fn stop(&self) {
         self.stopped.store(true, Ordering::Release);
         self.wake();
+    }
+
+    /// Has the worker look whether the kernel is stuck: it dropped frames while this many were taken.
+    pub(super) fn suspect(&self, frames: u64) {
+        self.suspected.store(frames, Ordering::Release);
+        self.wake();
+    }
+
+    /// The worker's side: what [`Mailbox::suspect`] was told, once.
+    #[inline]
+    pub(super) fn take_suspicion(&self) -> Option<u64> {
+        if self.suspected.load(Ordering::Relaxed) == NO_SUSPICION {
+            return None;
+        }
+        Some(self.suspected.swap(NO_SUSPICION, Ordering::AcqRel))
     }
 
     /// The worker's side: whether it is to end.

@@ -16,6 +16,11 @@
 //! the last one stopped. The kernel tells nobody which slot it fills next, so each slot that is
 //! given back carries the running number of its release in the gap, which the kernel leaves alone:
 //! the slot after the newest number is next, even when the ring is full.
+//!
+//! One kind of frame breaks a ring: a super-frame that `virtio_net_hdr` has no words for, such as a
+//! datagram that a virtual machine leaves to be cut into fragments (`SKB_GSO_UDP`). `tpacket_rcv`
+//! drops it, counts it, and forgets to clear its mark in `rx_owner_map`: from then on it drops every
+//! frame at that slot (seen with Linux 6.18). Only a new ring helps: [`Ring::renew`].
 
 use std::io;
 use std::mem::size_of;
@@ -28,7 +33,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use super::virtio::VirtioHeader;
 
 /// Slots that [`RingGeometry::for_mtu`] aims at: the worker may be away for 16 ms at 500,000 packets
-/// per second, or for 400 ms at 20,000.
+/// per second, or for 400 ms at 20,000. For the rate itself it is all one: rings of 4 to 32 MiB
+/// forward the same.
 const SLOTS: u32 = 8_192;
 /// Most bytes of ring that it takes for that: jumbo frames get fewer slots.
 const MOST_RING_BYTES: u32 = 32 << 20;
@@ -55,7 +61,7 @@ pub struct RingGeometry {
 }
 
 impl RingGeometry {
-    /// Slots that take every frame of an interface with this MTU (bytes): about 16 MiB of them for an ordinary
+    /// Slots that take every frame of an interface with this MTU (bytes): about 13 MiB of them for an ordinary
     /// Ethernet, at most 32 MiB for larger frames.
     ///
     /// Larger frames, such as the super-frames of a local sender with segmentation offload, still
@@ -172,24 +178,7 @@ impl Ring {
         if !geometry.is_possible() {
             return Err(io::Error::from_raw_os_error(libc::EINVAL));
         }
-        // SAFETY: a new mapping at an address of the kernel's choice; the kernel checks the length
-        // against the ring's.
-        let memory = unsafe {
-            libc::mmap(
-                std::ptr::null_mut(),
-                geometry.bytes(),
-                libc::PROT_READ | libc::PROT_WRITE,
-                libc::MAP_SHARED,
-                socket.as_raw_fd(),
-                0,
-            )
-        };
-        if memory == libc::MAP_FAILED {
-            return Err(io::Error::last_os_error());
-        }
-        let Some(memory) = NonNull::new(memory.cast::<u8>()) else {
-            return Err(io::Error::from_raw_os_error(libc::EINVAL));
-        };
+        let memory = map_memory(&socket, geometry)?;
         let mut ring = Self {
             memory,
             geometry,
@@ -255,14 +244,21 @@ impl Ring {
             let slot = self.slot(self.next);
             self.mark = self.mark.wrapping_add(1).max(1);
             // SAFETY: both places are inside the slot, aligned, and ours until the status says
-            // otherwise.
+            // otherwise. In this order: whoever finds the mark of a reader that was killed here finds
+            // the padding, too.
             unsafe {
-                slot.as_ptr().add(MARK_OFFSET).cast::<u32>().write(self.mark);
                 (*slot.cast::<libc::tpacket2_hdr>().as_ptr()).tp_padding = RELEASED;
+                let mark = slot.as_ptr().add(MARK_OFFSET).cast::<u32>();
+                AtomicU32::from_ptr(mark).store(self.mark, Ordering::Release);
             }
             self.status(slot).store(libc::TP_STATUS_KERNEL, Ordering::Release);
             self.next = self.after_next(1);
         }
+    }
+
+    /// Whether no slot is filled, wherever the reader looks.
+    pub(super) fn is_empty(&self) -> bool {
+        (0..self.geometry.slots).all(|ahead| self.frame(ahead).is_none())
     }
 
     /// Moves to the nearest filled slot, for a reader that lost its place: the kernel says that
@@ -273,6 +269,23 @@ impl Ring {
             self.next = self.after_next(ahead);
         }
         found.is_some()
+    }
+
+    /// Replaces the ring by a new one, with all that is in it. Needs no privilege, but nobody else
+    /// may have it mapped.
+    ///
+    /// # Errors
+    ///
+    /// What `setsockopt` and `mmap` may say. There is no ring then, and no frame in it.
+    pub(super) fn renew(&mut self) -> io::Result<()> {
+        // SAFETY: as in `drop`; an empty geometry makes sure that nothing reads there any more.
+        unsafe { libc::munmap(self.memory.as_ptr().cast(), self.geometry.bytes()) };
+        let geometry = self.geometry;
+        self.geometry.slots = 0;
+        super::socket::remake_ring(&self.socket, &geometry)?;
+        self.memory = map_memory(&self.socket, geometry)?;
+        (self.geometry, self.next, self.mark) = (geometry, 0, 0);
+        Ok(())
     }
 
     /// Finds the slot after the one that was released last.
@@ -337,9 +350,31 @@ impl Ring {
 
 impl Drop for Ring {
     fn drop(&mut self) {
-        // SAFETY: the mapping was made by `map` with this length; no frame outlives `self`.
+        if self.geometry.slots == 0 {
+            return; // `renew` failed.
+        }
+        // SAFETY: the mapping was made with this length; no frame outlives `self`.
         unsafe { libc::munmap(self.memory.as_ptr().cast(), self.geometry.bytes()) };
     }
+}
+
+fn map_memory(socket: &OwnedFd, geometry: RingGeometry) -> io::Result<NonNull<u8>> {
+    // SAFETY: a new mapping at an address of the kernel's choice; the kernel checks the length
+    // against the ring's.
+    let memory = unsafe {
+        libc::mmap(
+            std::ptr::null_mut(),
+            geometry.bytes(),
+            libc::PROT_READ | libc::PROT_WRITE,
+            libc::MAP_SHARED,
+            socket.as_raw_fd(),
+            0,
+        )
+    };
+    if memory == libc::MAP_FAILED {
+        return Err(io::Error::last_os_error());
+    }
+    NonNull::new(memory.cast::<u8>()).ok_or_else(|| io::Error::from_raw_os_error(libc::EINVAL))
 }
 
 #[cfg(test)]

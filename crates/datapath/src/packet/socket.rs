@@ -85,6 +85,14 @@ pub fn set_filter(socket: BorrowedFd<'_>, instructions: &[FilterInstruction]) ->
     }
 }
 
+/// Takes the ring of a socket away, with all that waits in it and in the socket's queue, and gives
+/// it a new one. Nobody may have it mapped (`EBUSY`). Frames of the moment in between are not seen.
+pub(super) fn remake_ring(socket: &OwnedFd, geometry: &RingGeometry) -> io::Result<()> {
+    let none = libc::tpacket_req { tp_block_size: 0, tp_block_nr: 0, tp_frame_size: 0, tp_frame_nr: 0 };
+    set_option(socket, libc::SOL_PACKET, libc::PACKET_RX_RING, &none)?;
+    set_option(socket, libc::SOL_PACKET, libc::PACKET_RX_RING, &geometry.request())
+}
+
 fn attach(socket: BorrowedFd<'_>, instructions: &[FilterInstruction]) -> io::Result<()> {
     let length = u16::try_from(instructions.len()).map_err(|_| io::Error::from_raw_os_error(libc::EINVAL))?;
     let program = libc::sock_fprog {

@@ -8,6 +8,7 @@
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 
 use mcr_wire::DropReason;
@@ -28,6 +29,8 @@ pub struct InputWorker {
     mailbox: Arc<Mailbox>,
     socket: Arc<OwnedFd>,
     counters: Arc<InputCounters>,
+    /// Frames that were taken when the kernel's statistics were read last.
+    frames: AtomicU64,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -56,7 +59,7 @@ impl InputWorker {
             counters: Arc::clone(&counters),
         };
         let thread = thread::Builder::new().name(name.to_owned()).spawn(move || worker.run())?;
-        Ok(Self { mailbox, socket, counters, thread: Some(thread) })
+        Ok(Self { mailbox, socket, counters, frames: AtomicU64::new(u64::MAX), thread: Some(thread) })
     }
 
     /// Replaces the table. On return every later frame is looked up in the new one, and no
@@ -64,7 +67,8 @@ impl InputWorker {
     ///
     /// # Errors
     ///
-    /// [`WorkerGone`] when the thread has ended, which it does by itself only after a panic.
+    /// [`WorkerGone`] when the thread has ended, which it does by itself only after a panic, or when
+    /// the kernel refuses the new ring that [`poll_statistics`](Self::poll_statistics) is about.
     pub fn install(&self, table: InputTable) -> Result<(), WorkerGone> {
         // Compiled here and dropped here: the worker only swaps two pointers.
         self.mailbox.exchange(Box::new(CompiledTable::new(table))).map(drop)
@@ -73,8 +77,18 @@ impl InputWorker {
     /// Adds what the kernel dropped since the last call, because the ring was full, to the input's
     /// `ring_full`. The worker does so itself when it sees that frames are missing; this is for
     /// a reader who wants the books up to date.
+    ///
+    /// It is to be called now and then all the same: that the kernel dropped frames, and the worker
+    /// had none to take, since the last call, is how a ring is found that the kernel cannot fill any
+    /// more (a super-frame of a kind without a name in `virtio_net_hdr` does that). The worker then
+    /// makes a new one, with the loss of what was dropped meanwhile, which counts as `ring_full`.
     pub fn poll_statistics(&self) {
-        count_ring_drops(&self.socket, &self.counters);
+        // In this order: what was dropped since the last call was so after `frames` was read there.
+        let frames = self.counters.frames();
+        let drops = count_ring_drops(&self.socket, &self.counters);
+        if self.frames.swap(frames, Ordering::Relaxed) == frames && drops > 0 {
+            self.mailbox.suspect(frames);
+        }
     }
 
     /// Whether the thread is there to move packets.
@@ -116,12 +130,23 @@ impl Worker {
         }
         while !mailbox.is_stopped() {
             self.collect_table();
-            if self.round() == 0 {
-                self.waiter.wait(&mut self.ring, mailbox.wake_up());
-            } else {
+            let suspected = mailbox.take_suspicion();
+            if self.round() > 0 {
                 self.waiter.progressed();
+            } else if suspected.is_none_or(|frames| !self.is_stuck(frames)) {
+                self.waiter.wait(&mut self.ring, mailbox.wake_up());
+            } else if self.ring.renew().is_err() {
+                // Without a ring there is nothing to do here; `is_running` tells.
+                return;
             }
         }
+    }
+
+    /// Whether the kernel cannot fill the ring, given that it dropped frames when this many had been
+    /// taken: a ring that was full then, of which nothing was taken since, would not be empty.
+    #[cold]
+    fn is_stuck(&self, frames: u64) -> bool {
+        self.counters.frames() == frames && self.ring.is_empty()
     }
 
     /// Takes a new table if there is one; whether there was.
@@ -145,11 +170,13 @@ impl Worker {
     }
 }
 
-/// Reads and resets the kernel's count of frames that found the ring full.
-fn count_ring_drops(socket: &OwnedFd, counters: &InputCounters) {
+/// Reads and resets the kernel's count of frames that found the ring full; how many there were.
+fn count_ring_drops(socket: &OwnedFd, counters: &InputCounters) -> u32 {
     let mut statistics = libc::tpacket_stats { tp_packets: 0, tp_drops: 0 };
     let read = wait::get_option(socket.as_raw_fd(), libc::SOL_PACKET, libc::PACKET_STATISTICS, &mut statistics);
-    if read.is_ok() && statistics.tp_drops > 0 {
-        counters.count_dropped(DropReason::RingFull, statistics.tp_drops.into());
+    let drops = read.map_or(0, |()| statistics.tp_drops);
+    if drops > 0 {
+        counters.count_dropped(DropReason::RingFull, drops.into());
     }
+    drops
 }
