@@ -234,12 +234,14 @@ impl Transmitter {
 }
 
 impl Queue {
-    /// Sends the messages in order. The kernel stops at the first one that it refuses; the next
-    /// call goes on behind it, so that no message costs another one.
+    /// Sends the messages in order. The kernel stops at the first one that it refuses, without a
+    /// word; the next call begins with it and learns why, and the one after that goes on behind it,
+    /// so that no message costs another one.
     fn send(&mut self, socket: &TxSocket, runs: &[Run], table: &CompiledTable) {
         let mut done = 0;
         while done < self.messages.len() {
-            match send_messages(socket, &mut self.messages[done..]) {
+            let end = done + self.together(done);
+            match send_messages(socket, &mut self.messages[done..end]) {
                 Ok(count) => {
                     for account in &self.accounts[done..done + count] {
                         account.counters(runs, table).count_sent(account.packets.into(), account.ip_bytes);
@@ -264,6 +266,13 @@ impl Queue {
                 }
             }
         }
+    }
+
+    /// How many messages from `first` on go into one call: ordinary ones together, a segmented one by
+    /// itself. Where the kernel segments for a device without a queue (veth), a refusal is about the
+    /// last segment: those before it may have left, and are not to be handed over again.
+    fn together(&self, first: usize) -> usize {
+        self.accounts[first..].iter().take_while(|account| account.packets == 1).count().max(1)
     }
 }
 
