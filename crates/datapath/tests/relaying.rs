@@ -78,3 +78,22 @@ fn jumbo_frames_in_a_ring_made_for_them() {
     let traffic = Traffic { count: 10_000, packets_per_second: 10_000, size: |_| 8_972, segments: 1 };
     relay_all(&topology, RingGeometry::for_mtu(9_000), 9_000, traffic);
 }
+
+#[test]
+fn an_mtu_that_grows_needs_no_new_ring() {
+    let topology = Topology::device_relay_lan(1);
+    let mut relay = Relay::new(GROUP_IN, vec![Output::open(topology.lan(1))]);
+    let input = Input::open(topology.relay_input(), RingGeometry::for_mtu(1500));
+    input.install(&[&relay]);
+    for (mtu, size) in [(1_500, (|_| 1_472) as fn(u64) -> usize), (9_000, |_| 8_972), (1_500, |_| 1_472)] {
+        topology.input().set_mtu(mtu);
+        topology.lan(1).cable().set_mtu(mtu);
+        relay.outputs[0].mtu = mtu;
+        input.install(&[&relay]);
+        let listener = Listener::join(topology.lan(1));
+        send(&topology, Traffic { count: 5_000, packets_per_second: 20_000, size, segments: 1 });
+        listener.expect_all(5_000);
+    }
+    relay.assert_balanced();
+    assert_eq!(relay.received(), 15_000);
+}

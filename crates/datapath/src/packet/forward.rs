@@ -80,10 +80,10 @@ impl Forwarder {
             if gathered.slots == 0 {
                 self.now = monotonic_nanoseconds();
             }
-            gathered.slots += 1;
             gathered.losing |= frame.status & libc::TP_STATUS_LOSING != 0;
             self.counters.count_frame();
-            self.take(&frame, ring, table);
+            self.take(&frame, gathered.slots, ring, table);
+            gathered.slots += 1;
         }
         gathered
     }
@@ -100,11 +100,11 @@ impl Forwarder {
         self.round += 1;
     }
 
-    fn take(&mut self, frame: &Frame<'_>, ring: &Ring, table: &CompiledTable) {
+    fn take(&mut self, frame: &Frame<'_>, ahead: u32, ring: &Ring, table: &CompiledTable) {
         if !frame.is_cut() {
             return self.classify(frame, frame.bytes, table);
         }
-        let Some(bytes) = self.oversize.fetch(ring.socket(), frame) else {
+        let Some(bytes) = self.oversize.fetch(ring, ahead, frame) else {
             return self.classify(frame, frame.bytes, table);
         };
         // SAFETY: the buffer is a heap block of its own that stays in place and unchanged until

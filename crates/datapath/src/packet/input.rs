@@ -6,7 +6,7 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 use mcr_wire::ethernet::TPID_8021Q;
 use mcr_wire::{ChecksumState, Datagram, Destination, DropReason, FrameMeta, Reject, VlanTag};
 
-use super::ring::Frame;
+use super::ring::{Frame, Ring};
 use super::virtio::{Segmentation, VirtioHeader};
 
 /// Frames larger than a slot that are held at once; the round ends when they are used up.
@@ -106,9 +106,9 @@ impl Oversize {
         self.used = 0;
     }
 
-    /// Fetches the whole of a frame of which the ring has the beginning. `None` when the kernel did
-    /// not keep it. What was fetched stays in place until [`Oversize::clear`].
-    pub(super) fn fetch(&mut self, socket: BorrowedFd<'_>, frame: &Frame<'_>) -> Option<&[u8]> {
+    /// Fetches the whole of the frame in the slot `ahead`, of which the ring has the beginning. `None`
+    /// when there is no copy of it. What was fetched stays in place until [`Oversize::clear`].
+    pub(super) fn fetch(&mut self, ring: &Ring, ahead: u32, frame: &Frame<'_>) -> Option<&[u8]> {
         if frame.status & libc::TP_STATUS_COPY == 0 || self.is_full() {
             return None;
         }
@@ -116,16 +116,20 @@ impl Oversize {
             self.buffers.push(vec![0; OVERSIZE_BYTES].into_boxed_slice());
         }
         let buffer = &mut self.buffers[self.used];
-        let wanted = frame.frame_bytes as usize;
         loop {
-            let received = receive(socket, buffer)?;
-            let start = size_of::<VirtioHeader>();
-            // A reader that was killed may have left copies behind whose slots are gone.
-            let is_ours =
-                received == start + wanted && buffer.get(start..).is_some_and(|bytes| bytes.starts_with(frame.bytes));
-            if is_ours {
+            let received = receive(ring.socket(), buffer, libc::MSG_PEEK)?;
+            let copy = buffer.get(size_of::<VirtioHeader>()..received).unwrap_or_default();
+            let is_of = |frame: &Frame<'_>| copy.len() == frame.frame_bytes as usize && copy.starts_with(frame.bytes);
+            // A reader that was killed may have taken this slot's copy with it: the next one's stays.
+            if !is_of(frame) && (ahead + 1..ring.slots()).map_while(|slot| ring.frame(slot)).any(|later| is_of(&later))
+            {
+                return None;
+            }
+            let wanted = is_of(frame);
+            discard_copy(ring.socket());
+            if wanted {
                 self.used += 1;
-                return self.buffers[self.used - 1].get(start..start + wanted);
+                return self.buffers[self.used - 1].get(size_of::<VirtioHeader>()..received);
             }
         }
     }
@@ -133,12 +137,12 @@ impl Oversize {
 
 /// Takes one frame out of the socket's own queue and throws it away. Whether there was one.
 pub(super) fn discard_copy(socket: BorrowedFd<'_>) -> bool {
-    receive(socket, &mut [0; 64]).is_some()
+    receive(socket, &mut [0; 64], 0).is_some()
 }
 
 /// One frame from the socket's own queue, behind its virtio header; its length, or `None` when
 /// there is none.
-fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> Option<usize> {
+fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8], flags: libc::c_int) -> Option<usize> {
     loop {
         // SAFETY: the pointer and the length describe `buffer`, which outlives the call.
         let received = unsafe {
@@ -146,7 +150,7 @@ fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> Option<usize> {
                 socket.as_raw_fd(),
                 buffer.as_mut_ptr().cast(),
                 buffer.len(),
-                libc::MSG_DONTWAIT | libc::MSG_TRUNC,
+                flags | libc::MSG_DONTWAIT | libc::MSG_TRUNC,
             )
         };
         match usize::try_from(received) {
