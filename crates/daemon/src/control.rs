@@ -8,6 +8,7 @@ mod hands;
 mod turn;
 
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::mpsc;
 use std::time::Duration;
@@ -60,7 +61,8 @@ enum Command {
     Status(oneshot::Sender<DaemonStatus>),
     Wait(RelayName, WaitFor, Duration, oneshot::Sender<Waited>),
     Changed(Vec<Change>),
-    KeeperGone,
+    /// The keeper of that process id has ended.
+    KeeperGone(Option<u32>),
     Shutdown(oneshot::Sender<Vec<RelayStatus>>),
 }
 
@@ -86,7 +88,7 @@ impl Control {
         let turn = turn::Turn::new(start, Netlink::open()?, commands.clone())?;
         let changes = commands.clone();
         std::thread::Builder::new().name("mcr-netlink".into()).spawn(move || listen(&monitor, &changes))?;
-        std::thread::Builder::new().name("mcr-control".into()).spawn(move || turn.run(&inbox))?;
+        std::thread::Builder::new().name("mcr-control".into()).spawn(move || run(turn, &inbox))?;
         Ok(Self { commands })
     }
 
@@ -163,14 +165,23 @@ impl Control {
     }
 }
 
+/// A daemon without its control thread would look alive and relay nothing: it ends, for a service manager to start it
+/// again.
+fn run(turn: turn::Turn, inbox: &mpsc::Receiver<Command>) {
+    if catch_unwind(AssertUnwindSafe(|| turn.run(inbox))).is_err() {
+        tracing::error!("the control thread has ended by a panic, and the daemon with it; please report this");
+        std::process::abort();
+    }
+}
+
 /// Tells the control thread when the keeper ends.
 fn watch(keeper: &Keeper, commands: &mpsc::Sender<Command>) {
-    let commands = commands.clone();
+    let (commands, pid) = (commands.clone(), keeper.pid());
     let started = keeper.watch().and_then(|watch| {
         std::thread::Builder::new().name("mcr-watch".into()).spawn(move || {
             if watch.wait().is_ok() {
                 // A control thread that has ended needs no keeper.
-                let _ = commands.send(Command::KeeperGone);
+                let _ = commands.send(Command::KeeperGone(pid));
             }
         })
     });

@@ -1,5 +1,6 @@
 //! Start, reload and stop: of the daemon, and of one relay in the foreground.
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -8,7 +9,7 @@ use mcr_engine::Refusal;
 use mcr_model::relay::Relay;
 use mcr_model::status::RelayStatus;
 use mcr_netd::{Keeper, SpawnMode, privileges};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 
 use crate::control::{Control, Start};
@@ -53,27 +54,45 @@ pub struct ForegroundOptions {
 /// A sentence that says what to do; nothing is left behind then.
 pub fn run(options: RunOptions) -> anyhow::Result<()> {
     log::init(&options.log)?;
+    // It starts no thread, so it may be made while there are privileges to be given up.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    // Before anything is made that has to be given back: a signal that comes now is obeyed when all of it is there.
+    let signals = runtime.block_on(async { Signals::take() })?;
     let relays = options.config.as_deref().map(config::load).transpose()?.unwrap_or_default();
     // The listener comes first: when another daemon has the socket, nothing of it may be disturbed.
     let listener = serve::listen(&options.socket)?;
     let keeper = keeper(&options.keeper)?;
     put_packets_first();
     privileges::drop_all_capabilities(options.user.as_deref()).context("can not give up privileges")?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let config = options.config.as_deref().map(|path| path.display().to_string());
     let control = Control::start(Start { keeper, keeper_socket: Some(options.keeper.socket.clone()), config })?;
-    runtime.block_on(serve_until_told(options, listener, control, relays))
+    runtime.block_on(serve_until_told(options, signals, listener, control, relays))
+}
+
+/// What the daemon is told while it runs.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    fn take() -> io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
+        })
+    }
 }
 
 async fn serve_until_told(
     options: RunOptions,
+    mut signals: Signals,
     listener: serve::Listener,
     control: Control,
     relays: Vec<Relay>,
 ) -> anyhow::Result<()> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut hangup = signal(SignalKind::hangup())?;
     if let Err(refusals) = control.load_file(relays).await {
         control.shutdown().await;
         bail!(refused(&refusals));
@@ -86,9 +105,9 @@ async fn serve_until_told(
     tracing::info!(socket = %options.socket.display(), "serving");
     loop {
         tokio::select! {
-            _ = terminate.recv() => break,
-            _ = interrupt.recv() => break,
-            _ = hangup.recv() => reload(options.config.as_deref(), &control).await,
+            _ = signals.terminate.recv() => break,
+            _ = signals.interrupt.recv() => break,
+            _ = signals.hangup.recv() => reload(options.config.as_deref(), &control).await,
         }
     }
     notify::stopping();

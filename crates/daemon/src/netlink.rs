@@ -8,7 +8,7 @@ use std::io;
 use std::net::Ipv4Addr;
 
 use mcr_engine::{Ifindex, InterfaceFacts, Neighbour};
-use netlink_packet_core::{NLM_F_DUMP, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload};
+use netlink_packet_core::{NLM_F_DUMP, NLM_F_REQUEST, NetlinkBuffer, NetlinkHeader, NetlinkMessage, NetlinkPayload};
 use netlink_packet_route::address::{AddressAttribute, AddressMessage};
 use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkMessage};
 use netlink_packet_route::neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourMessage, NeighbourState};
@@ -33,6 +33,8 @@ const BUFFER_BYTES: usize = 64 * 1024;
 pub(crate) enum Change {
     /// Links or addresses: take a new picture.
     Interfaces,
+    /// An interface left. Its index may be that of another one, or of the same one again, by the time of the picture.
+    Left(Ifindex),
     /// Routes: next hops may differ.
     Routes,
     /// One neighbour.
@@ -127,7 +129,7 @@ impl Netlink {
         let mut answers = Vec::new();
         loop {
             let (datagram, _) = self.socket.recv_from_full()?;
-            for message in messages(&datagram)? {
+            for message in messages(&datagram) {
                 if message.header.sequence_number != self.sequence {
                     continue;
                 }
@@ -169,7 +171,7 @@ impl Monitor {
     /// Only those of a socket that is of no more use; lost events are [`Change::Everything`].
     pub(crate) fn next(&self) -> io::Result<Vec<Change>> {
         match self.socket.recv_from_full() {
-            Ok((datagram, _)) => Ok(messages(&datagram)?.iter().filter_map(change).collect()),
+            Ok((datagram, _)) => Ok(messages(&datagram).iter().filter_map(change).collect()),
             Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => Ok(vec![Change::Everything]),
             Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(Vec::new()),
             Err(error) => Err(error),
@@ -177,26 +179,32 @@ impl Monitor {
     }
 }
 
-fn messages(datagram: &[u8]) -> io::Result<Vec<NetlinkMessage<RouteNetlinkMessage>>> {
+/// The messages of a datagram. One that is not understood is passed over: a kernel that says something new of one
+/// interface must not make the daemon deaf for all of them.
+fn messages(datagram: &[u8]) -> Vec<NetlinkMessage<RouteNetlinkMessage>> {
     let mut found = Vec::new();
     let mut rest = datagram;
-    while !rest.is_empty() {
-        let message = NetlinkMessage::<RouteNetlinkMessage>::deserialize(rest)
-            .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
-        let length = message.header.length as usize;
-        found.push(message);
-        if length == 0 {
-            break;
+    while let Ok(next) = NetlinkBuffer::new_checked(rest) {
+        let length = next.length() as usize;
+        match NetlinkMessage::<RouteNetlinkMessage>::deserialize(rest) {
+            Ok(message) => found.push(message),
+            Err(error) => {
+                tracing::warn!(%error, kind = next.message_type(), "a message of the kernel is not understood")
+            }
         }
         // Messages start at multiples of four bytes (NLMSG_ALIGNTO).
         rest = rest.get(length.next_multiple_of(4)..).unwrap_or_default();
     }
-    Ok(found)
+    found
 }
 
 fn change(message: &NetlinkMessage<RouteNetlinkMessage>) -> Option<Change> {
     let NetlinkPayload::InnerMessage(inner) = &message.payload else { return None };
     match inner {
+        // One with a family only left a bridge.
+        RouteNetlinkMessage::DelLink(link) if link.header.interface_family == AddressFamily::Unspec => {
+            Some(Change::Left(Ifindex(link.header.index)))
+        }
         RouteNetlinkMessage::NewLink(_)
         | RouteNetlinkMessage::DelLink(_)
         | RouteNetlinkMessage::NewAddress(_)
@@ -265,4 +273,58 @@ fn neighbour(message: &NeighbourMessage) -> Option<Neighbour> {
     );
     let interface = Ifindex(message.header.ifindex);
     Some(Neighbour { interface, address: address?, mac: mac.filter(|_| resolved) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn link(index: u32, attributes: Vec<LinkAttribute>) -> Vec<u8> {
+        let mut link = LinkMessage::default();
+        link.header.index = index;
+        link.attributes = attributes;
+        bytes(RouteNetlinkMessage::DelLink(link))
+    }
+
+    fn bytes(message: RouteNetlinkMessage) -> Vec<u8> {
+        let mut message = NetlinkMessage::new(NetlinkHeader::default(), NetlinkPayload::from(message));
+        message.finalize();
+        let mut bytes = vec![0; message.buffer_len()];
+        message.serialize(&mut bytes);
+        bytes.resize(bytes.len().next_multiple_of(4), 0);
+        bytes
+    }
+
+    #[test]
+    fn a_message_that_is_not_understood_costs_no_other() {
+        let mut strange = link(3, vec![LinkAttribute::Mtu(1500)]);
+        // IFLA_MTU, two bytes long: four of the message's are gone, and it says so.
+        let length = strange.len() as u32 - 2;
+        strange[..4].copy_from_slice(&length.to_ne_bytes());
+        let attribute = strange.len() - 8;
+        strange[attribute..attribute + 2].copy_from_slice(&6_u16.to_ne_bytes());
+        assert!(NetlinkMessage::<RouteNetlinkMessage>::deserialize(&strange).is_err(), "it is understood after all");
+        let datagram = [link(2, vec![]), strange, link(4, vec![])].concat();
+        let changes: Vec<Change> = messages(&datagram).iter().filter_map(change).collect();
+        assert_eq!(changes, [Change::Left(Ifindex(2)), Change::Left(Ifindex(4))]);
+    }
+
+    #[test]
+    fn leaving_a_bridge_is_not_leaving() {
+        let mut link = LinkMessage::default();
+        link.header.index = 7;
+        link.header.interface_family = AddressFamily::Bridge;
+        let datagram = bytes(RouteNetlinkMessage::DelLink(link));
+        let changes: Vec<Change> = messages(&datagram).iter().filter_map(change).collect();
+        assert_eq!(changes, [Change::Interfaces]);
+    }
+
+    #[test]
+    fn any_bytes_end() {
+        for length in 0..64 {
+            for fill in [0, 1, 16, 0xff] {
+                messages(&vec![fill; length]);
+            }
+        }
+    }
 }

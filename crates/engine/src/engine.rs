@@ -465,6 +465,16 @@ impl Engine {
 
     // ---- what people see
 
+    /// How many relays there are.
+    pub fn relay_count(&self) -> usize {
+        self.relays.len()
+    }
+
+    /// Whether there is a relay of that name.
+    pub fn has_relay(&self, name: &RelayName) -> bool {
+        self.relays.contains_key(name)
+    }
+
     /// The relays that somebody has to count for.
     pub fn wanted(&self) -> impl Iterator<Item = Wanted> {
         self.relays.values().map(|entry| Wanted {

@@ -5,10 +5,10 @@ use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant};
 
-use mcr_engine::{Effect, EffectError, Engine, Outcome, Refusal};
+use mcr_engine::{Counted, Effect, EffectError, Engine, Outcome, Refusal};
 use mcr_model::status::{DaemonStatus, RelayStatus};
-use mcr_model::{RelayName, RelayState};
-use mcr_netd::Keeper;
+use mcr_model::{Condition, RelayName, RelayState};
+use mcr_netd::{Keeper, KeeperError};
 use tokio::sync::oneshot;
 
 use super::hands::Hands;
@@ -19,6 +19,10 @@ use crate::netlink::{Change, Netlink};
 const TICK: Duration = Duration::from_millis(100);
 /// How often they are read while somebody waits for something.
 const WAITING_TICK: Duration = Duration::from_millis(5);
+/// So many changes are looked at together.
+const MOST_CHANGES: usize = 4096;
+/// How long a keeper that is there but can not be used is left alone: each look may take seconds.
+const SEEK_PAUSE: Duration = Duration::from_secs(5);
 /// A batch that is never empty would be a bug of the engine; it must not become an endless loop of a daemon.
 const MOST_BATCHES: usize = 64;
 
@@ -32,7 +36,12 @@ pub(super) struct Turn {
     keeper_socket: Option<PathBuf>,
     /// For the threads that report to this one.
     commands: Sender<Command>,
+    phase: Phase,
+    next_seek: Instant,
+    /// A command that was taken out of the inbox before its time.
+    put_back: Option<Command>,
     waiters: Vec<Waiter>,
+    next_answer: Instant,
     last_states: std::collections::BTreeMap<RelayName, RelayState>,
 }
 
@@ -47,6 +56,14 @@ struct Waiter {
 enum KeeperLink {
     Up,
     Down,
+}
+
+/// What a keeper held before this daemon came must not be given back before it is known what is wanted of it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    /// Nobody has said yet what is wanted.
+    Starting,
+    Running,
 }
 
 enum Next {
@@ -70,7 +87,11 @@ impl Turn {
             keeper: KeeperLink::Up,
             keeper_socket,
             commands,
+            phase: Phase::Starting,
+            next_seek: Instant::now(),
+            put_back: None,
             waiters: Vec::new(),
+            next_answer: Instant::now(),
             last_states: Default::default(),
         };
         turn.look_again()?;
@@ -80,8 +101,8 @@ impl Turn {
     pub(super) fn run(mut self, inbox: &Receiver<Command>) {
         let mut next_tick = Instant::now();
         loop {
-            let pause = next_tick.saturating_duration_since(Instant::now());
-            match inbox.recv_timeout(pause) {
+            let next_turn = if self.waiters.is_empty() { next_tick } else { next_tick.min(self.next_answer) };
+            match self.next(inbox, next_turn.saturating_duration_since(Instant::now())) {
                 Ok(command) => {
                     if let Next::End = self.handle(command) {
                         return;
@@ -95,10 +116,34 @@ impl Turn {
                 self.seek_keeper();
                 self.count();
                 self.log_states();
+                next_tick = Instant::now() + TICK;
+            }
+            if !self.waiters.is_empty() && Instant::now() >= self.next_answer {
                 self.answer_waiters();
-                next_tick = Instant::now() + if self.waiters.is_empty() { TICK } else { WAITING_TICK };
+                self.next_answer = Instant::now() + WAITING_TICK;
             }
         }
+    }
+
+    /// The next command. Changes that wait one behind the other are one: each costs a look at everything, and a host
+    /// that starts a hundred containers tells of a thousand.
+    fn next(&mut self, inbox: &Receiver<Command>, pause: Duration) -> Result<Command, RecvTimeoutError> {
+        let first = match self.put_back.take() {
+            Some(command) => command,
+            None => inbox.recv_timeout(pause)?,
+        };
+        let Command::Changed(mut changes) = first else { return Ok(first) };
+        while changes.len() < MOST_CHANGES {
+            match inbox.try_recv() {
+                Ok(Command::Changed(more)) => changes.extend(more),
+                Ok(other) => {
+                    self.put_back = Some(other);
+                    break;
+                }
+                Err(_) => break,
+            }
+        }
+        Ok(Command::Changed(changes))
     }
 
     fn now(&self) -> Duration {
@@ -111,11 +156,13 @@ impl Turn {
             Command::Relays(reply) => drop(reply.send(self.statuses())),
             Command::Relay(name, reply) => drop(reply.send(self.status_of(&name))),
             Command::Create(relay, reply) => {
+                self.phase = Phase::Running;
                 let name = relay.name().clone();
                 let result = self.engine.create(relay);
                 drop(reply.send(self.settled(&name, result).map(|((), status)| status)));
             }
             Command::Replace(relay, reply) => {
+                self.phase = Phase::Running;
                 let name = relay.name().clone();
                 let result = self.engine.replace(relay);
                 drop(reply.send(self.settled(&name, result)));
@@ -126,6 +173,7 @@ impl Turn {
                 drop(reply.send(result));
             }
             Command::LoadFile(relays, reply) => {
+                self.phase = Phase::Running;
                 let result = self.engine.load_file(relays);
                 self.settle();
                 drop(reply.send(result));
@@ -138,11 +186,12 @@ impl Turn {
             Command::Wait(name, condition, timeout, reply) => {
                 let deadline = self.now() + timeout;
                 self.waiters.push(Waiter { name, condition, deadline, reply });
-                self.count();
-                self.answer_waiters();
+                self.next_answer = Instant::now();
             }
             Command::Changed(changes) => self.changed(&changes),
-            Command::KeeperGone => self.keeper_gone(),
+            // The end of one that was given up before is no news.
+            Command::KeeperGone(pid) if pid == self.hands.keeper_pid() => self.keeper_gone(),
+            Command::KeeperGone(_) => {}
             Command::Shutdown(reply) => {
                 self.hands.stop();
                 let last = self.statuses();
@@ -167,6 +216,10 @@ impl Turn {
         for change in changes {
             match change {
                 Change::Interfaces => look = true,
+                Change::Left(interface) => {
+                    look = true;
+                    self.engine.interface_left(*interface);
+                }
                 Change::Routes => self.engine.routes_changed(),
                 Change::Neighbour(neighbour) => self.engine.neighbour_is(*neighbour),
                 Change::Everything => {
@@ -175,12 +228,19 @@ impl Turn {
                 }
             }
         }
-        if look && let Err(error) = self.look_again() {
-            tracing::error!(%error, "can't read the interfaces; their changes are missed until the next one");
+        if look {
+            // What belonged to interfaces that left is closed before one of the same index is seen.
+            self.settle();
+            if let Err(error) = self.look_again() {
+                tracing::error!(%error, "can't read the interfaces; their changes are missed until the next one");
+            }
         }
     }
 
     fn keeper_gone(&mut self) {
+        if self.keeper == KeeperLink::Down {
+            return;
+        }
         tracing::error!(
             "the keeper has ended: groups are left until another one is there; packets that still come are relayed"
         );
@@ -191,7 +251,13 @@ impl Turn {
     /// Looks for another keeper; with it everything is opened and joined anew.
     fn seek_keeper(&mut self) {
         let (KeeperLink::Down, Some(path)) = (self.keeper, &self.keeper_socket) else { return };
-        let Ok(keeper) = Keeper::connect(path) else { return };
+        if Instant::now() < self.next_seek {
+            return;
+        }
+        let keeper = match Keeper::connect(path) {
+            Ok(keeper) => keeper,
+            Err(error) => return self.seek_later(&error),
+        };
         super::watch(&keeper, &self.commands);
         match self.hands.take(keeper) {
             Ok(inventory) => {
@@ -200,21 +266,29 @@ impl Turn {
                 self.engine.keeper_found(inventory);
                 self.settle();
             }
-            Err(error) => tracing::warn!(%error, "the new keeper does not answer"),
+            Err(error) => self.seek_later(&error),
+        }
+    }
+
+    fn seek_later(&mut self, error: &KeeperError) {
+        if !error.is_nobody_there() {
+            tracing::warn!(%error, "there is a keeper that can not be used");
+            self.next_seek = Instant::now() + SEEK_PAUSE;
         }
     }
 
     /// Takes a new picture of interfaces and neighbours.
     fn look_again(&mut self) -> io::Result<()> {
         self.engine.interfaces_are(self.netlink.interfaces()?);
-        for neighbour in self.netlink.neighbours()? {
-            self.engine.neighbour_is(neighbour);
-        }
+        self.engine.neighbours_are(self.netlink.neighbours()?);
         Ok(())
     }
 
     /// Carries out effects until wanted and actual agree, or what is left has to wait for a retry.
     fn settle(&mut self) {
+        if self.phase == Phase::Starting {
+            return;
+        }
         for _ in 0..MOST_BATCHES {
             let effects = self.engine.reconcile(self.now());
             if effects.is_empty() {
@@ -223,12 +297,23 @@ impl Turn {
             for effect in effects {
                 let result = self.carry_out(&effect);
                 if let Err(error) = &result {
-                    tracing::warn!(reason = %error.reason, remedy = %error.remedy, "an effect failed; it is tried again");
+                    self.tell(error);
                 }
                 self.engine.done(self.now(), effect, result);
             }
+            if self.hands.has_lost_keeper() {
+                self.keeper_gone();
+            }
         }
         tracing::error!("the engine does not come to rest; this is a bug, please report it");
+    }
+
+    /// That everything fails without a keeper was told when it went.
+    fn tell(&self, EffectError { reason, remedy }: &EffectError) {
+        match self.keeper {
+            KeeperLink::Up => tracing::warn!(reason, remedy, "an effect failed; it is tried again"),
+            KeeperLink::Down => tracing::debug!(reason, remedy, "an effect failed; it is tried again"),
+        }
     }
 
     fn carry_out(&mut self, effect: &Effect) -> Result<Outcome, EffectError> {
@@ -244,24 +329,27 @@ impl Turn {
 
     fn count(&mut self) {
         let now = self.now();
+        let mut obsolete = Vec::new();
         for (name, incarnation, totals) in self.hands.totals() {
-            self.engine.counted(now, name, incarnation, totals);
+            if self.engine.counted(now, name, incarnation, totals) == Counted::Obsolete {
+                obsolete.push((name.clone(), incarnation));
+            }
         }
+        self.hands.close_books(&obsolete);
         for (interface, ledger) in self.hands.ledgers() {
             self.engine.counted_on(interface, ledger);
         }
     }
 
     fn answer_waiters(&mut self) {
-        let now = self.now();
         for waiter in std::mem::take(&mut self.waiters) {
-            let Some(status) = self.engine.status(&waiter.name, now) else {
+            let Some(status) = self.status_of(&waiter.name) else {
                 drop(waiter.reply.send(Waited::NotFound));
                 continue;
             };
             if is_reached(&status, waiter.condition) {
                 drop(waiter.reply.send(Waited::Reached(status)));
-            } else if now >= waiter.deadline {
+            } else if self.now() >= waiter.deadline {
                 drop(waiter.reply.send(Waited::TimedOut(status)));
             } else if !waiter.reply.is_closed() {
                 self.waiters.push(waiter);
@@ -270,17 +358,18 @@ impl Turn {
     }
 
     fn log_states(&mut self) {
-        let now = self.now();
-        let mut states = std::collections::BTreeMap::new();
-        for (name, condition) in self.engine.conditions(now) {
-            if self.last_states.get(name) != Some(&condition.state) {
-                let (state, reason) = (condition.state.name(), &condition.reason);
-                let remedy = condition.remedy.as_deref();
-                tracing::info!(relay = %name, state, reason, remedy, "relay is {state}");
+        for (name, condition) in self.engine.conditions(self.now()) {
+            let Condition { state, reason, remedy } = condition;
+            match self.last_states.get_mut(name) {
+                Some(last) if *last == state => continue,
+                Some(last) => *last = state,
+                None => drop(self.last_states.insert(name.clone(), state)),
             }
-            states.insert(name.clone(), condition.state);
+            tracing::info!(relay = %name, state = state.name(), reason, remedy, "relay is {state}");
         }
-        self.last_states = states;
+        if self.last_states.len() > self.engine.relay_count() {
+            self.last_states.retain(|name, _| self.engine.has_relay(name));
+        }
     }
 
     fn statuses(&mut self) -> Vec<RelayStatus> {
