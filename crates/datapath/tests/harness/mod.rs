@@ -87,14 +87,17 @@ impl Relay {
         }
     }
 
-    /// The rule of every test: what came in went out or was dropped by name, on each output.
+    /// The rule of every test: what came in went out or was dropped by name, on each output. Arrivals
+    /// are counted before the round's sends, so it is true once the worker has come to rest.
     #[track_caller]
     pub fn assert_balanced(&self) {
-        let received = self.counters.snapshot().received_packets;
         for (number, output) in self.outputs.iter().enumerate() {
-            let OutputSnapshot { sent_packets, dropped, .. } = output.counters.snapshot();
-            let doors: Vec<_> = dropped.iter().collect();
-            assert_eq!(received, sent_packets + dropped.total(), "output {number}: {sent_packets} sent, {doors:?}");
+            let books = || {
+                let OutputSnapshot { sent_packets, dropped, .. } = output.counters.snapshot();
+                (self.received(), sent_packets, dropped.iter().collect::<Vec<_>>(), dropped.total())
+            };
+            let balanced = |&(received, sent, _, dropped): &(u64, u64, Vec<_>, u64)| received == sent + dropped;
+            mcr_testbed::wait_for_state(PATIENCE, &format!("balance of output {number}"), books, balanced);
         }
     }
 
