@@ -1,112 +1,177 @@
-//! The receiving side: counts exactly what arrives at an interface, at almost no cost.
+//! The receiving side: an eBPF program counts what arrives at an interface, exactly and at almost no cost.
+//!
+//! The program filters a packet socket and lets nothing through, so nothing is copied, queued or read. A super-frame
+//! (what a veth hands over uncut while its peer segments "in hardware") counts as its number of segments.
 
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::io;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
 use mcr_testbed::Interface;
 
 use crate::socket;
 
 const ETH_P_IP: u16 = 0x0800;
+const PACKET_IGNORE_OUTGOING: i32 = 23;
+const SO_ATTACH_BPF: i32 = 50;
+/// Ethernet, IPv4 without options, UDP.
+const HEADER_BYTES: i32 = 42;
 
-/// Counts the UDP packets to one port at an interface. Nobody reads them: the kernel's own statistics count those that
-/// did not fit the socket too.
+/// Counts the UDP packets to one port that arrive at an interface.
 pub(crate) struct Counter {
-    socket: OwnedFd,
+    map: OwnedFd,
+    _socket: OwnedFd,
 }
 
 impl Counter {
     pub(crate) fn new(interface: &Interface, port: u16) -> Counter {
+        let map = create_map();
+        let program = load(&program(port, &map));
         let socket = interface.namespace().run(|| {
             let socket = socket::open(libc::AF_PACKET, libc::SOCK_RAW, 0);
-            filter(&socket, port, 1);
-            socket::set(&socket, libc::SOL_SOCKET, libc::SO_RCVBUF, 1i32);
-            socket::set(&socket, libc::SOL_PACKET, 23 /* PACKET_IGNORE_OUTGOING */, 1i32);
+            socket::set(&socket, libc::SOL_SOCKET, SO_ATTACH_BPF, program.as_raw_fd());
+            socket::set(&socket, libc::SOL_PACKET, PACKET_IGNORE_OUTGOING, 1i32);
             socket::bind_packet(&socket, interface.index(), ETH_P_IP);
             socket
         });
-        let counter = Counter { socket };
-        counter.take();
-        counter
+        Counter { map, _socket: socket }
     }
 
-    /// How many came since the last call.
-    pub(crate) fn take(&self) -> u64 {
-        let none = libc::tpacket_stats { tp_packets: 0, tp_drops: 0 };
-        socket::get(&self.socket, libc::SOL_PACKET, libc::PACKET_STATISTICS, none).tp_packets.into()
+    /// How many came so far.
+    pub(crate) fn total(&self) -> u64 {
+        let (key, mut value) = (0u32, 0u64);
+        let mut attributes =
+            MapElement { map: self.map.as_raw_fd() as u32, _gap: 0, key: address(&key), value: 0, flags: 0 };
+        attributes.value = (&raw mut value) as u64;
+        bpf(BPF_MAP_LOOKUP_ELEM, &attributes);
+        value
     }
 }
 
-/// Lets the first `bytes` of each UDP packet to `port` through (IPv4 without options, as everything here is).
-fn filter(socket: &OwnedFd, port: u16, bytes: u32) {
-    let step = |code: u32, jt, jf, k| libc::sock_filter { code: code as u16, jt, jf, k };
-    let (load_byte, load_half, equal, ret) = (
-        libc::BPF_LD | libc::BPF_B | libc::BPF_ABS,
-        libc::BPF_LD | libc::BPF_H | libc::BPF_ABS,
-        libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K,
-        libc::BPF_RET | libc::BPF_K,
-    );
-    let mut program = [
-        step(load_byte, 0, 0, 23),
-        step(equal, 0, 3, 17),
-        step(load_half, 0, 0, 36),
-        step(equal, 0, 1, port.into()),
-        step(ret, 0, 0, bytes),
-        step(ret, 0, 0, 0),
-    ];
-    let program = libc::sock_fprog { len: program.len() as u16, filter: program.as_mut_ptr() };
-    socket::set(socket, libc::SOL_SOCKET, libc::SO_ATTACH_FILTER, program);
+// Commands and types of bpf(2), include/uapi/linux/bpf.h.
+const BPF_MAP_CREATE: i32 = 0;
+const BPF_MAP_LOOKUP_ELEM: i32 = 1;
+const BPF_PROG_LOAD: i32 = 5;
+const BPF_MAP_TYPE_ARRAY: u32 = 2;
+const BPF_PROG_TYPE_SOCKET_FILTER: u32 = 1;
+
+#[repr(C)]
+struct MapCreate {
+    kind: u32,
+    key_bytes: u32,
+    value_bytes: u32,
+    entries: u32,
+    flags: u32,
 }
 
-/// Takes the kernel's receive time of stamped packets; one-way times in nanoseconds.
-pub(crate) struct Stamps {
-    socket: OwnedFd,
+#[repr(C)]
+struct MapElement {
+    map: u32,
+    _gap: u32,
+    key: u64,
+    value: u64,
+    flags: u64,
 }
 
-impl Stamps {
-    pub(crate) fn new(interface: &Interface, port: u16) -> Stamps {
-        let socket = interface.namespace().run(|| {
-            let socket = socket::open(libc::AF_PACKET, libc::SOCK_RAW, 0);
-            filter(&socket, port, 64);
-            socket::set(&socket, libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, 256i32 << 20);
-            socket::set(&socket, libc::SOL_SOCKET, libc::SO_TIMESTAMPNS, 1i32);
-            socket::set(&socket, libc::SOL_PACKET, 23 /* PACKET_IGNORE_OUTGOING */, 1i32);
-            socket::bind_packet(&socket, interface.index(), ETH_P_IP);
-            socket
-        });
-        Stamps { socket }
-    }
+#[repr(C)]
+struct ProgramLoad {
+    kind: u32,
+    instructions: u32,
+    instruction: u64,
+    license: u64,
+    log_level: u32,
+    log_bytes: u32,
+    log: u64,
+    kernel_version: u32,
+    flags: u32,
+}
 
-    /// The one-way times of all that has arrived, sorted.
-    pub(crate) fn take(&self) -> Vec<u64> {
-        let mut times: Vec<u64> = std::iter::from_fn(|| self.next()).flatten().collect();
-        times.sort_unstable();
-        times
-    }
+/// `struct bpf_insn`; `registers` holds the destination in its low half and the source in its high one.
+#[derive(Clone, Copy)]
+#[repr(C)]
+struct Instruction {
+    code: u8,
+    registers: u8,
+    offset: i16,
+    immediate: i32,
+}
 
-    /// `None` when the queue is empty, `Some(None)` for a packet without a usable time.
-    fn next(&self) -> Option<Option<u64>> {
-        let (mut frame, mut control) = ([0u8; 64], [0u64; 8]);
-        let mut piece = libc::iovec { iov_base: frame.as_mut_ptr().cast(), iov_len: frame.len() };
-        // SAFETY: all-zero is a valid value of this plain structure.
-        let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
-        message.msg_iov = &raw mut piece;
-        message.msg_iovlen = 1;
-        message.msg_control = control.as_mut_ptr().cast();
-        message.msg_controllen = size_of_val(&control);
-        // SAFETY: every pointer of `message` is to memory that outlives the call, with its length.
-        let length = unsafe { libc::recvmsg(self.socket.as_raw_fd(), &raw mut message, libc::MSG_DONTWAIT) };
-        if length < 0 {
-            return None;
-        }
-        let mut sent = [0; 8];
-        sent.copy_from_slice(&frame[42..50]);
-        // SAFETY: the kernel filled the control buffer; a SCM_TIMESTAMPNS message carries a timespec.
-        let received = unsafe {
-            let header = libc::CMSG_FIRSTHDR(&raw const message);
-            (!header.is_null() && (*header).cmsg_type == libc::SCM_TIMESTAMPNS)
-                .then(|| libc::CMSG_DATA(header).cast::<libc::timespec>().read_unaligned())
-        };
-        let received = received.map(|time| time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64);
-        Some(received.and_then(|received| received.checked_sub(u64::from_be_bytes(sent))))
-    }
+const fn step(code: u8, destination: u8, source: u8, offset: i16, immediate: i32) -> Instruction {
+    Instruction { code, registers: source << 4 | destination, offset, immediate }
+}
+
+/// ```text
+/// if protocol == UDP and destination port == port:
+///     packets = gso_size == 0 ? 1 : ceil((len - headers) / gso_size)
+///     map[0] += packets
+/// return 0
+/// ```
+fn program(port: u16, map: &OwnedFd) -> [Instruction; 24] {
+    // Offsets in struct __sk_buff.
+    const LEN: i16 = 0;
+    const GSO_SIZE: i16 = 176;
+    [
+        step(0xbf, 6, 1, 0, 0),               // r6 = skb, as the two loads want it
+        step(0x30, 0, 0, 0, 23),              // r0 = IP protocol
+        step(0x55, 0, 0, 19, 17),             // not UDP: out
+        step(0x28, 0, 0, 0, 36),              // r0 = destination port
+        step(0x55, 0, 0, 17, port.into()),    // another: out
+        step(0xb7, 7, 0, 0, 1),               // r7 = 1
+        step(0x61, 1, 6, GSO_SIZE, 0),        // r1 = bytes per segment
+        step(0x15, 1, 0, 5, 0),               // none: r7 is right
+        step(0x61, 7, 6, LEN, 0),             // r7 = bytes of the frame
+        step(0x07, 7, 0, 0, -HEADER_BYTES),   //
+        step(0x0f, 7, 1, 0, 0),               //
+        step(0x07, 7, 0, 0, -1),              //
+        step(0x3f, 7, 1, 0, 0),               // r7 = (payload + segment - 1) / segment
+        step(0x62, 10, 0, -4, 0),             // key = 0
+        step(0xbf, 2, 10, 0, 0),              // r2 = &key
+        step(0x07, 2, 0, 0, -4),              //
+        step(0x18, 1, 1, 0, map.as_raw_fd()), // r1 = map, in two instructions
+        step(0, 0, 0, 0, 0),                  //
+        step(0x85, 0, 0, 0, 1),               // r0 = bpf_map_lookup_elem
+        step(0x15, 0, 0, 2, 0),               // there always is one, but the verifier can't know
+        step(0xdb, 0, 7, 0, 0),               // lock *r0 += r7
+        step(0x05, 0, 0, 0, 0),               //
+        step(0xb7, 0, 0, 0, 0),               // out: let nothing through
+        step(0x95, 0, 0, 0, 0),
+    ]
+}
+
+fn create_map() -> OwnedFd {
+    let map = MapCreate { kind: BPF_MAP_TYPE_ARRAY, key_bytes: 4, value_bytes: 8, entries: 1, flags: 0 };
+    descriptor(bpf(BPF_MAP_CREATE, &map))
+}
+
+fn load(program: &[Instruction]) -> OwnedFd {
+    let license = c"MIT";
+    descriptor(bpf(
+        BPF_PROG_LOAD,
+        &ProgramLoad {
+            kind: BPF_PROG_TYPE_SOCKET_FILTER,
+            instructions: program.len() as u32,
+            instruction: program.as_ptr() as u64,
+            license: license.as_ptr() as u64,
+            log_level: 0,
+            log_bytes: 0,
+            log: 0,
+            kernel_version: 0,
+            flags: 0,
+        },
+    ))
+}
+
+fn bpf<T>(command: i32, attributes: &T) -> i64 {
+    // SAFETY: the attributes are those of the command, and every address in them is of memory that outlives the call.
+    let result = unsafe { libc::syscall(libc::SYS_bpf, command, std::ptr::from_ref(attributes), size_of::<T>()) };
+    assert!(result >= 0, "bpf command {command}: {}", io::Error::last_os_error());
+    result
+}
+
+fn descriptor(fd: i64) -> OwnedFd {
+    // SAFETY: the kernel has just made this descriptor for us alone.
+    unsafe { OwnedFd::from_raw_fd(fd as i32) }
+}
+
+fn address<T>(value: &T) -> u64 {
+    std::ptr::from_ref(value) as u64
 }

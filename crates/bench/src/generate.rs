@@ -1,15 +1,19 @@
 //! The load: frames that are ready to go, in bursts, at a rate, for a time.
 
-use std::net::{SocketAddrV4, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::time::{Duration, Instant};
 
-use mcr_testbed::{DEVICE, Frame, Interface, Topology};
+use mcr_testbed::{Frame, Topology};
 
-use crate::socket;
+use crate::{cpu, socket};
 
 /// Frames of one burst, as a media sender makes them.
 const BURST: usize = 16;
+/// The nice value of everything that is measured and of what measures it: that which MCR gives itself.
+pub(crate) const NICE: i32 = -10;
+/// Bytes of Ethernet, IPv4 and UDP headers before the payload of a crafted frame.
+const HEADER_BYTES: usize = 42;
 
 /// How the load gets onto the wire.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
@@ -21,117 +25,159 @@ pub(crate) enum Ingress {
     Socket,
 }
 
-/// One load.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Load {
-    pub(crate) ingress: Ingress,
-    pub(crate) source: std::net::Ipv4Addr,
-    pub(crate) to: SocketAddrV4,
-    pub(crate) payload_bytes: usize,
-    pub(crate) rate: u64,
-    pub(crate) time: Duration,
-}
-
-/// Sends the load from the device; how many packets left.
-pub(crate) fn generate(net: &Topology, load: Load) -> u64 {
-    let interface = net.device_interface();
-    match load.ingress {
-        Ingress::Raw => {
-            let frame =
-                Frame::udp(&format!("{}:4000", load.source), &load.to.to_string(), vec![0x5a; load.payload_bytes])
-                    .source_mac(interface.mac())
-                    .bytes();
-            let socket = net.device().run(|| packet_socket(interface));
-            paced(load, &Burst::new(&frame, None), &socket)
-        }
-        Ingress::Socket => {
-            let socket = net.device().run(|| {
-                let socket = UdpSocket::bind((load.source, 0)).expect("bind to the device's address");
-                OwnedFd::from(socket)
-            });
-            paced(load, &Burst::new(&vec![0x5a; load.payload_bytes], Some(load.to)), &socket)
+impl Ingress {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Raw => "raw",
+            Self::Socket => "socket",
         }
     }
 }
 
-/// Sends one frame every `pause`, each with the wall clock's time in its first eight bytes of payload.
-pub(crate) fn generate_stamped(net: &Topology, to: SocketAddrV4, payload_bytes: usize, rate: u64, count: u64) {
-    net.device().run(|| {
-        let socket = UdpSocket::bind((DEVICE, 0)).expect("bind to the device's address");
-        let mut payload = vec![0; payload_bytes];
+/// Whether the CPU time of the sends is taken: two more system calls for each burst.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Clock {
+    Unread,
+    EachBurst,
+}
+
+/// One load.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Load {
+    pub(crate) ingress: Ingress,
+    pub(crate) source: Ipv4Addr,
+    pub(crate) to: SocketAddrV4,
+    pub(crate) payload_bytes: usize,
+    /// Packets per second.
+    pub(crate) rate: u64,
+    pub(crate) time: Duration,
+    pub(crate) clock: Clock,
+}
+
+/// What left.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Offered {
+    pub(crate) packets: u64,
+    pub(crate) time: Duration,
+    /// CPU time inside the sends, when it was taken: the sender's own work, and the soft interrupts of the receiving
+    /// interface, which run within it.
+    pub(crate) send_nanoseconds: u64,
+}
+
+/// Sends the load from the device.
+pub(crate) fn generate(net: &Topology, load: Load) -> Offered {
+    let outlet = Outlet::new(net, load.ingress, load.source, load.to, load.payload_bytes);
+    beside_the_relay(|| outlet.paced(load))
+}
+
+/// Sends `count` packets one by one at `rate`, each with the wall clock's time in nanoseconds in its first eight bytes of
+/// payload (big-endian), and the complement in the next eight: that keeps the checksum as it is.
+pub(crate) fn generate_stamped(net: &Topology, load: Load, count: u64) {
+    let outlet = Outlet::new(net, load.ingress, load.source, load.to, load.payload_bytes);
+    beside_the_relay(|| outlet.stamped(load.rate, count));
+}
+
+/// Runs in a thread before ordinary programs, as the relays do, but not before these.
+fn beside_the_relay<T: Send>(body: impl FnOnce() -> T + Send) -> T {
+    let first = || {
+        // SAFETY: a plain system call; it concerns the calling thread.
+        unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, NICE) };
+        body()
+    };
+    let result = std::thread::scope(|scope| scope.spawn(first).join());
+    result.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+}
+
+/// The device's socket with the bytes that it sends.
+struct Outlet {
+    socket: OwnedFd,
+    bytes: Box<[u8]>,
+    /// Where in `bytes` the payload begins.
+    payload_at: usize,
+}
+
+impl Outlet {
+    fn new(net: &Topology, ingress: Ingress, source: Ipv4Addr, to: SocketAddrV4, payload_bytes: usize) -> Outlet {
+        let mut payload = vec![0x5a; payload_bytes];
+        payload[..8].fill(0);
+        payload[8..16].fill(0xff);
+        match ingress {
+            Ingress::Raw => {
+                let interface = net.device_interface();
+                let frame =
+                    Frame::udp(&format!("{source}:4000"), &to.to_string(), payload).source_mac(interface.mac()).bytes();
+                let socket = net.device().run(|| {
+                    let socket = socket::open(libc::AF_PACKET, libc::SOCK_RAW, 0);
+                    socket::bind_packet(&socket, interface.index(), 0);
+                    socket::set(&socket, libc::SOL_PACKET, libc::PACKET_QDISC_BYPASS, 1i32);
+                    socket
+                });
+                Outlet { socket, bytes: frame.into(), payload_at: HEADER_BYTES }
+            }
+            Ingress::Socket => {
+                let socket = net.device().run(|| {
+                    let socket = UdpSocket::bind((source, 0)).expect("bind to the device's address");
+                    socket.connect(to).expect("a route to the group");
+                    OwnedFd::from(socket)
+                });
+                Outlet { socket, bytes: payload.into(), payload_at: 0 }
+            }
+        }
+    }
+
+    /// Sends up to a burst of equal packets; how many the kernel took.
+    fn send(&mut self, packets: usize) -> u64 {
+        let mut piece = libc::iovec { iov_base: self.bytes.as_mut_ptr().cast(), iov_len: self.bytes.len() };
+        // SAFETY: all-zero is a valid value of this plain structure.
+        let mut message: libc::mmsghdr = unsafe { std::mem::zeroed() };
+        message.msg_hdr.msg_iov = &raw mut piece;
+        message.msg_hdr.msg_iovlen = 1;
+        let mut messages = [message; BURST];
+        let count = packets.min(BURST) as u32;
+        // SAFETY: the messages and all that they point to live through the call.
+        let taken = unsafe { libc::sendmmsg(self.socket.as_raw_fd(), messages.as_mut_ptr(), count, 0) };
+        u64::try_from(taken).unwrap_or(0)
+    }
+
+    fn stamped(mut self, rate: u64, count: u64) {
         let start = Instant::now();
         for i in 0..count {
             let due = start + Duration::from_nanos(i * 1_000_000_000 / rate);
             while Instant::now() < due {
                 std::hint::spin_loop();
             }
-            payload[..8].copy_from_slice(&socket::now(libc::CLOCK_REALTIME).to_be_bytes());
-            // What the wire does not take now is simply not a sample.
-            let _ = socket.send_to(&payload, to);
+            let stamp = socket::now(libc::CLOCK_REALTIME);
+            self.bytes[self.payload_at..][..8].copy_from_slice(&stamp.to_be_bytes());
+            self.bytes[self.payload_at + 8..][..8].copy_from_slice(&(!stamp).to_be_bytes());
+            self.send(1);
         }
-    });
-}
-
-fn packet_socket(interface: &Interface) -> OwnedFd {
-    let socket = socket::open(libc::AF_PACKET, libc::SOCK_RAW, 0);
-    socket::bind_packet(&socket, interface.index(), 0);
-    socket::set(&socket, libc::SOL_PACKET, libc::PACKET_QDISC_BYPASS, 1i32);
-    socket
-}
-
-/// The messages of one burst; all carry the same bytes.
-struct Burst {
-    _bytes: Box<[u8]>,
-    _piece: Box<libc::iovec>,
-    _name: Option<Box<libc::sockaddr_in>>,
-    messages: [libc::mmsghdr; BURST],
-}
-
-impl Burst {
-    fn new(bytes: &[u8], to: Option<SocketAddrV4>) -> Burst {
-        let mut bytes: Box<[u8]> = bytes.into();
-        let mut piece = Box::new(libc::iovec { iov_base: bytes.as_mut_ptr().cast(), iov_len: bytes.len() });
-        let mut name = to.map(|to| {
-            // SAFETY: all-zero is a valid value of this plain structure.
-            let mut name: libc::sockaddr_in = unsafe { std::mem::zeroed() };
-            name.sin_family = libc::AF_INET as u16;
-            name.sin_port = to.port().to_be();
-            name.sin_addr.s_addr = u32::from(*to.ip()).to_be();
-            Box::new(name)
-        });
-        // SAFETY: all-zero is a valid value of this plain structure.
-        let mut message: libc::mmsghdr = unsafe { std::mem::zeroed() };
-        message.msg_hdr.msg_iov = &raw mut *piece;
-        message.msg_hdr.msg_iovlen = 1;
-        if let Some(name) = &mut name {
-            message.msg_hdr.msg_name = (&raw mut **name).cast();
-            message.msg_hdr.msg_namelen = size_of::<libc::sockaddr_in>() as u32;
-        }
-        Burst { _bytes: bytes, _piece: piece, _name: name, messages: [message; BURST] }
     }
-}
 
-fn paced(load: Load, burst: &Burst, socket: &OwnedFd) -> u64 {
-    let mut messages = burst.messages;
-    let start = Instant::now();
-    let mut sent = 0;
-    loop {
-        let due = Duration::from_nanos(sent * 1_000_000_000 / load.rate);
-        if due >= load.time {
-            return sent;
-        }
-        let now = start.elapsed();
-        if now > load.time * 2 {
-            return sent;
-        }
-        // Sleeping is for long pauses only: the scheduler wakes a sleeper too late for short ones.
-        match due.checked_sub(now) {
-            Some(wait) if wait > Duration::from_micros(200) => std::thread::sleep(wait - Duration::from_micros(100)),
-            Some(_) => std::thread::yield_now(),
-            None => {
-                // SAFETY: the messages and all that they point to live in `burst`.
-                let taken = unsafe { libc::sendmmsg(socket.as_raw_fd(), messages.as_mut_ptr(), BURST as u32, 0) };
-                sent += u64::try_from(taken).unwrap_or(0);
+    fn paced(mut self, load: Load) -> Offered {
+        let start = Instant::now();
+        let mut offered = Offered::default();
+        loop {
+            let due = Duration::from_nanos(offered.packets * 1_000_000_000 / load.rate);
+            let now = start.elapsed();
+            offered.time = now;
+            // A generator that can't keep the rate ends in time all the same.
+            if due >= load.time || now >= load.time.mul_f64(1.1) {
+                return offered;
+            }
+            match due.checked_sub(now) {
+                // Sleeping is for long pauses only: the scheduler wakes a sleeper too late for short ones.
+                Some(wait) if wait > Duration::from_micros(200) => {
+                    std::thread::sleep(wait - Duration::from_micros(100));
+                }
+                Some(_) => std::thread::yield_now(),
+                None => match load.clock {
+                    Clock::Unread => offered.packets += self.send(BURST),
+                    Clock::EachBurst => {
+                        let before = cpu::of_this_thread();
+                        offered.packets += self.send(BURST);
+                        offered.send_nanoseconds += cpu::of_this_thread() - before;
+                    }
+                },
             }
         }
     }

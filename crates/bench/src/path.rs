@@ -8,6 +8,9 @@ use std::time::{Duration, Instant};
 use mcr_testbed::{Topology, wait_until};
 use tempfile::TempDir;
 
+use crate::cpu;
+use crate::generate::NICE;
+
 /// What the device sends to.
 pub(crate) const GROUP: SocketAddrV4 = SocketAddrV4::new(std::net::Ipv4Addr::new(239, 1, 1, 1), 5001);
 /// The port that every output sends to.
@@ -44,20 +47,24 @@ impl Path {
         }
     }
 
-    /// Starts it in the relay's namespace; it is ready when this returns.
-    pub(crate) fn start(self, net: &Topology, outputs: usize) -> Running {
-        let running = match self {
-            Self::Packet => packet(net, outputs),
+    /// Whether the relay's host refuses sources that it has no route to. The rivals get nothing unless it does not.
+    fn reverse_path_filter(self) -> &'static str {
+        match self {
+            Self::Packet => "1",
+            Self::Sockets | Self::Socat => "0",
+        }
+    }
+
+    /// Starts it in the relay's namespace, with this many relays in its configuration if it has one.
+    pub(crate) fn start(self, net: &Topology, outputs: usize, relays: usize) -> Running {
+        for interface in ["all", "dev0"] {
+            net.relay().sysctl(&format!("net/ipv4/conf/{interface}/rp_filter"), self.reverse_path_filter());
+        }
+        match self {
+            Self::Packet => packet(net, outputs, relays),
             Self::Sockets => Running::of(vec![plain(net, outputs)], None),
             Self::Socat => Running::of((1..=outputs).map(|output| socat(net, output)).collect(), None),
-        };
-        let joined = || mcr_testbed::kernel::joined_groups(net.relay(), "dev0").contains(GROUP.ip());
-        wait_until(Duration::from_secs(10), "the path joins the group", joined);
-        if self == Self::Socat {
-            // Nothing tells whether the second and later ones have joined too.
-            std::thread::sleep(Duration::from_millis(300));
         }
-        running
     }
 }
 
@@ -74,10 +81,9 @@ impl Running {
         Running { children, others: Vec::new(), folder }
     }
 
-    /// CPU time of all its processes so far, in nanoseconds (`/proc/PID/task/*/schedstat`): system calls and the
-    /// soft interrupts that ran within them included.
+    /// CPU time of all its processes so far, in nanoseconds.
     pub(crate) fn cpu_nanoseconds(&self) -> u64 {
-        self.processes().map(process_nanoseconds).sum()
+        self.processes().map(cpu::of_process).sum()
     }
 
     pub(crate) fn processes(&self) -> impl Iterator<Item = u32> {
@@ -107,12 +113,6 @@ impl Drop for Running {
     }
 }
 
-fn process_nanoseconds(process: u32) -> u64 {
-    let threads = std::fs::read_dir(format!("/proc/{process}/task")).into_iter().flatten().flatten();
-    let on_cpu = |text: String| text.split_whitespace().next().and_then(|first| first.parse::<u64>().ok());
-    threads.filter_map(|thread| std::fs::read_to_string(thread.path().join("schedstat")).ok().and_then(on_cpu)).sum()
-}
-
 /// A binary that was built with this one.
 fn beside(name: &str) -> PathBuf {
     let own = std::env::current_exe().expect("the path of this program");
@@ -138,30 +138,58 @@ pub(crate) fn daemon(net: &Topology, config: &str) -> Running {
     running
 }
 
-fn packet(net: &Topology, outputs: usize) -> Running {
+/// The relay of the bench, and others beside it that get nothing.
+fn packet(net: &Topology, outputs: usize, relays: usize) -> Running {
     let list: Vec<String> = (1..=outputs)
         .map(|i| format!("{{ interface = \"lan{i}\", group = \"239.2.2.{i}\", port = {OUTPUT_PORT} }}"))
         .collect();
-    daemon(
-        net,
-        &format!(
-            "[[relay]]\nname = \"bench\"\ninput = {{ interface = \"dev0\", group = \"239.1.1.1\", port = 5001 }}\noutput = [{}]\n",
-            list.join(", ")
-        ),
+    let mut config = format!(
+        "[[relay]]\nname = \"bench\"\ninput = {{ interface = \"dev0\", group = \"{}\", port = {} }}\noutput = [{}]\n",
+        GROUP.ip(),
+        GROUP.port(),
+        list.join(", ")
+    );
+    config.extend((1..relays).map(|i| relay(&format!("other-{i}"), i)));
+    let running = daemon(net, &config);
+    wait_until(Duration::from_secs(10), "all relays are ready", || ready(&running) == relays as u64);
+    running
+}
+
+/// The configuration of one relay with a group of its own.
+pub(crate) fn relay(name: &str, number: usize) -> String {
+    let (high, low) = (number / 250, number % 250);
+    format!(
+        "[[relay]]\nname = \"{name}\"\ninput = {{ interface = \"dev0\", group = \"239.10.{high}.{low}\", port = 5001 }}\n\
+         output = [{{ interface = \"lan1\", group = \"239.20.{high}.{low}\", port = 6001 }}]\n"
     )
 }
 
+/// How many relays are ready.
+pub(crate) fn ready(running: &Running) -> u64 {
+    let status: serde_json::Value = serde_json::from_str(&get(&running.socket(), "/api/v1/status")).unwrap_or_default();
+    status["relays"]["ready"].as_u64().unwrap_or(0)
+}
+
+/// One `socat` for each output: it has no way to send to several. Its buffer is as large as `net.core.rmem_max` allows (it
+/// has no way to force more), so that a burst is not what it loses.
 fn socat(net: &Topology, output: usize) -> Child {
     let (from, to) = (
-        format!("UDP4-RECV:{},reuseaddr,ip-add-membership=239.1.1.1:dev0", GROUP.port()),
+        format!("UDP4-RECV:{},reuseaddr,ip-add-membership={}:dev0,so-rcvbuf=16777216", GROUP.port(), GROUP.ip()),
         format!("UDP4-DATAGRAM:239.2.2.{output}:{OUTPUT_PORT},ip-multicast-if=10.0.{output}.1,ip-multicast-ttl=16"),
     );
-    quiet(net.relay().command("socat").args(["-u", "-b", "65536", &from, &to]))
+    with_precedence(quiet(net.relay().command("socat").args(["-u", "-b", "65536", &from, &to])))
 }
 
 fn plain(net: &Topology, outputs: usize) -> Child {
     let own = std::env::current_exe().expect("the path of this program");
-    quiet(net.relay().command(own).args(["plain-relay", &outputs.to_string()]))
+    with_precedence(quiet(net.relay().command(own).args(["plain-relay", &outputs.to_string()])))
+}
+
+/// Gives a rival the precedence on the CPU that MCR takes for itself.
+fn with_precedence(child: Child) -> Child {
+    // SAFETY: a plain system call on the id of our own child, which is not waited for yet.
+    unsafe { libc::setpriority(libc::PRIO_PROCESS, child.id(), NICE) };
+    child
 }
 
 fn quiet(command: &mut Command) -> Child {

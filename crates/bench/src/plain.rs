@@ -46,9 +46,19 @@ pub(crate) fn relay(outputs: u8) -> ! {
             piece.iov_len = message.msg_len as usize;
         }
         for output in &outputs {
-            // SAFETY: as above.
-            unsafe { libc::sendmmsg(output.as_raw_fd(), messages.as_mut_ptr(), received as u32, 0) };
+            send_all(output, &mut messages[..received]);
         }
+    }
+}
+
+/// A call that sends only some is followed by another for the rest; a message that fails is skipped.
+fn send_all(output: &OwnedFd, messages: &mut [libc::mmsghdr]) {
+    let mut sent = 0;
+    while sent < messages.len() {
+        let rest = &mut messages[sent..];
+        // SAFETY: the messages and what they point to live through the call.
+        let taken = unsafe { libc::sendmmsg(output.as_raw_fd(), rest.as_mut_ptr(), rest.len() as u32, 0) };
+        sent += usize::try_from(taken).unwrap_or(0).max(1);
     }
 }
 

@@ -1,12 +1,11 @@
 //! A thousand relays: how soon they are ready, how long one more takes, how much memory they need.
 
-use std::fmt::Write;
 use std::time::{Duration, Instant};
 
+use mcr_testbed::Topology;
 use serde::Serialize;
 
-use crate::measure::network;
-use crate::path::{Running, daemon, get, post};
+use crate::path::{Running, daemon, post, ready, relay};
 
 const RELAYS: usize = 1000;
 const ADDED: usize = 200;
@@ -17,50 +16,37 @@ pub(crate) struct Scale {
     pub(crate) relays: usize,
     /// From the start of the process until all are ready, in milliseconds.
     pub(crate) ready_ms: f64,
-    /// Making one more through the API, request to answer, in milliseconds.
+    /// Making one more through the API, connection to answer, in milliseconds.
     pub(crate) add_p50_ms: f64,
     pub(crate) add_p99_ms: f64,
-    /// Resident memory of daemon and keeper without the packet rings, in MiB.
-    pub(crate) resident_mib: f64,
-    /// Resident memory of the packet rings, in MiB.
-    pub(crate) rings_mib: f64,
+    pub(crate) added: usize,
+    /// Resident memory of daemon and keeper without the packet rings, in MB (a million bytes).
+    pub(crate) resident_mb: f64,
+    /// Resident memory of the packet rings, in MB.
+    pub(crate) rings_mb: f64,
 }
 
-pub(crate) fn scale() -> Scale {
-    let net = network(1);
-    let mut config = String::new();
-    for i in 0..RELAYS {
-        let (high, low) = (i / 250, i % 250);
-        writeln!(
-            config,
-            "[[relay]]\nname = \"r{i}\"\ninput = {{ interface = \"dev0\", group = \"239.1.{high}.{low}\", port = 5001 }}\n\
-             output = [{{ interface = \"lan1\", group = \"239.2.{high}.{low}\", port = 6001 }}]"
-        )
-        .expect("writing to a string");
-    }
+pub(crate) fn scale(net: &Topology) -> Scale {
+    let config: String = (0..RELAYS).map(|i| relay(&format!("r{i}"), i)).collect();
     let start = Instant::now();
-    let running = daemon(&net, &config);
+    let running = daemon(net, &config);
     while ready(&running) < RELAYS as u64 {
         assert!(start.elapsed() < Duration::from_secs(30), "1,000 relays are not ready after 30 s");
-        std::thread::sleep(Duration::from_millis(1));
+        std::thread::sleep(Duration::from_millis(2));
     }
     let ready_ms = start.elapsed().as_secs_f64() * 1000.0;
+    let (resident_mb, rings_mb) = memory(&running);
     let mut times: Vec<f64> = (0..ADDED).map(|i| add(&running, i)).collect();
     times.sort_by(f64::total_cmp);
-    let (resident_mib, rings_mib) = memory(&running);
     Scale {
         relays: RELAYS,
         ready_ms,
         add_p50_ms: times[ADDED / 2],
         add_p99_ms: times[ADDED * 99 / 100],
-        resident_mib,
-        rings_mib,
+        added: ADDED,
+        resident_mb,
+        rings_mb,
     }
-}
-
-fn ready(running: &Running) -> u64 {
-    let status: serde_json::Value = serde_json::from_str(&get(&running.socket(), "/api/v1/status")).unwrap_or_default();
-    status["relays"]["ready"].as_u64().unwrap_or(0)
 }
 
 /// Milliseconds.
@@ -76,7 +62,7 @@ fn add(running: &Running, number: usize) -> f64 {
     time
 }
 
-/// Resident memory without and of the mappings of packet sockets, in MiB (`/proc/PID/smaps`).
+/// Resident memory without and of the mappings of packet sockets, in MB (`/proc/PID/smaps`).
 fn memory(running: &Running) -> (f64, f64) {
     let (mut other, mut rings) = (0, 0);
     for process in running.processes() {
@@ -88,9 +74,9 @@ fn memory(running: &Running) -> (f64, f64) {
                 of_ring = line.contains("socket:");
             } else if first == "Rss:" {
                 let kib: u64 = line.split_whitespace().nth(1).and_then(|kib| kib.parse().ok()).unwrap_or(0);
-                *(if of_ring { &mut rings } else { &mut other }) += kib;
+                *(if of_ring { &mut rings } else { &mut other }) += kib * 1024;
             }
         }
     }
-    (other as f64 / 1024.0, rings as f64 / 1024.0)
+    (other as f64 / 1e6, rings as f64 / 1e6)
 }

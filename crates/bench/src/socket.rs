@@ -21,16 +21,6 @@ pub(crate) fn set<T: Copy>(socket: &OwnedFd, level: i32, option: i32, value: T) 
     assert_eq!(result, 0, "socket option {option}: {}", io::Error::last_os_error());
 }
 
-/// Reads an option whose value is a plain structure.
-pub(crate) fn get<T: Copy>(socket: &OwnedFd, level: i32, option: i32, mut value: T) -> T {
-    let mut length = size_of::<T>() as u32;
-    // SAFETY: the pointer is to a value of the given length that outlives the call.
-    let result =
-        unsafe { libc::getsockopt(socket.as_raw_fd(), level, option, (&raw mut value).cast(), &raw mut length) };
-    assert_eq!(result, 0, "socket option {option}: {}", io::Error::last_os_error());
-    value
-}
-
 /// Binds a packet socket to an interface; `protocol` in host byte order, 0 receives nothing.
 pub(crate) fn bind_packet(socket: &OwnedFd, interface: u32, protocol: u16) {
     // SAFETY: all-zero is a valid value of this plain structure.
