@@ -164,3 +164,56 @@ fn what_is_wrong_with_an_interface_is_said_with_its_remedy() {
     assert!(relay["remedy"].as_str().unwrap().contains("multicast on"), "{relay:#}");
     service.assert_balance();
 }
+
+/// Sends `count` packets from the device and waits until the relay has counted `total`.
+#[track_caller]
+fn send_and_count(net: &Topology, service: &Service, count: u64, total: u64) {
+    send(net.device(), DEVICE, "239.1.1.1:5001".parse().unwrap(), Series::of(count, 200), 10_000);
+    wait_until(SOON, &format!("{total} packets are counted"), || {
+        service.relay("camera")["received"]["packets"] == total
+    });
+}
+
+#[test]
+fn a_relay_keeps_its_counters_when_its_interface_is_made_again() {
+    let net = Topology::device_relay_lan(1);
+    let service = service(&net);
+    send_and_count(&net, &service, 100, 100);
+    net.relay().ip("link delete dev0");
+    service.wait_for_state("camera", "pending", SOON);
+    assert_eq!(service.relay("camera")["received"]["packets"], 100);
+    make_input_again(&net, "");
+    service.wait_for_state("camera", "silent", SOON);
+    send_and_count(&net, &service, 50, 150);
+    service.assert_balance();
+    assert!(!service.log().contains("an effect failed"), "{}", service.log());
+}
+
+#[test]
+fn an_interface_that_returns_under_its_index_unseen_is_used_again() {
+    let net = Topology::device_relay_lan(1);
+    let service = service(&net);
+    send_and_count(&net, &service, 100, 100);
+    let interfaces = service.http("GET", "/api/v1/interfaces", "").1;
+    let interfaces = interfaces["interfaces"].as_array().expect("interfaces");
+    let index = &interfaces.iter().find(|interface| interface["name"] == "dev0").expect("dev0")["index"];
+    // Held up, so that the daemon first looks when the interface is there again.
+    service.signal(libc::SIGSTOP);
+    net.relay().ip("link delete dev0");
+    make_input_again(&net, &format!("index {index}"));
+    service.signal(libc::SIGCONT);
+    wait_until(SOON, "the group is joined again", || {
+        kernel::joined_groups(net.relay(), "dev0").contains(&"239.1.1.1".parse().unwrap())
+    });
+    service.wait_for_state("camera", "silent", SOON);
+    send_and_count(&net, &service, 50, 150);
+    service.assert_balance();
+}
+
+/// Makes `dev0` and the device's `eth0` again after they were deleted.
+#[track_caller]
+fn make_input_again(net: &Topology, options: &str) {
+    let device = net.device().name();
+    net.relay().ip(&format!("link add name dev0 {options} type veth peer name eth0 netns {device}\nlink set dev0 up\naddress add 10.0.0.1/24 dev dev0"));
+    net.device().ip(&format!("link set eth0 up\naddress add {DEVICE}/32 dev eth0\nroute add 224.0.0.0/4 dev eth0"));
+}

@@ -127,3 +127,23 @@ fn a_thousand_groups_are_joined_from_a_file_with_the_kernels_limits_as_they_are(
     let status = service.http("GET", "/api/v1/status", "").1;
     assert_eq!(status["relays"]["ready"], 1000, "{status:#}");
 }
+
+#[test]
+fn a_keeper_that_hangs_holds_up_one_request_and_is_used_again_when_it_answers() {
+    let net = Topology::device_relay_lan(1);
+    let service = Service::start(net.relay(), "");
+    service.add("camera", "dev0:239.1.1.1:5001", &["lan1:239.2.2.1:6001"]);
+    let keeper = service.keeper_pid() as i32;
+    // SAFETY: a plain system call; the process is the keeper that our own daemon started and just named.
+    assert_eq!(unsafe { libc::kill(keeper, libc::SIGSTOP) }, 0);
+    // Waits for its own effects only: five seconds.
+    service.ok(&["add", "second", "--from", "dev0:239.1.1.2:5001", "--to", "lan1:239.2.2.2:6001"]);
+    let asked = std::time::Instant::now();
+    let relay = service.relay("second");
+    assert_eq!(relay["state"], "failed", "{relay:#}");
+    assert!(asked.elapsed() < std::time::Duration::from_secs(1), "an answer took {:?}", asked.elapsed());
+    // SAFETY: as above.
+    assert_eq!(unsafe { libc::kill(keeper, libc::SIGCONT) }, 0);
+    service.wait_for_state("second", "ready", SOON * 6);
+    assert_eq!(service.relay("camera")["state"], "ready");
+}
