@@ -337,8 +337,8 @@ impl Engine {
         let desired = self.desired.take().unwrap_or_else(|| self.desire());
         let stages = [Self::openings, Self::installs, Self::joins, Self::endings];
         let effects = stages.iter().map(|stage| self.due(stage(self, &desired), now)).find(|batch| !batch.is_empty());
-        if effects.is_none() {
-            self.settled = true;
+        self.settled = effects.is_none();
+        if self.settled && !self.failures.is_empty() {
             // What nobody wants to be done any more has not failed: kept, it would be held against whoever comes next.
             let waiting: BTreeSet<Subject> =
                 stages.iter().flat_map(|stage| stage(self, &desired)).map(|effect| effect.subject()).collect();
