@@ -102,6 +102,9 @@ async fn serve_until_told(
     let server = tokio::spawn(serve::serve_until(listener, api::router(control.clone()), until_stop));
     tokio::spawn(notify::watchdog(control.clone()));
     notify::ready();
+    if options.config.is_none() {
+        tracing::info!("no configuration file: relays come from the API only");
+    }
     tracing::info!(socket = %options.socket.display(), "serving");
     loop {
         tokio::select! {

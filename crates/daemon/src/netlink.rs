@@ -12,7 +12,7 @@ use netlink_packet_core::{NLM_F_DUMP, NLM_F_REQUEST, NetlinkBuffer, NetlinkHeade
 use netlink_packet_route::address::{AddressAttribute, AddressMessage};
 use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkMessage};
 use netlink_packet_route::neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourMessage, NeighbourState};
-use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteMessage, RouteType};
+use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteFlags, RouteMessage, RouteType};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use netlink_sys::protocols::NETLINK_ROUTE;
 use netlink_sys::{Socket, SocketAddr};
@@ -39,6 +39,8 @@ pub(crate) enum Change {
     Routes,
     /// One neighbour.
     Neighbour(Neighbour),
+    /// One neighbour, which the kernel has forgotten.
+    NeighbourGone(Ifindex, Ipv4Addr),
     /// Events were lost: take a new picture of everything.
     Everything,
 }
@@ -96,6 +98,9 @@ impl Netlink {
         let mut request = RouteMessage::default();
         request.header.address_family = AddressFamily::Inet;
         request.header.destination_prefix_length = 32;
+        // Without this the kernel takes a host that it has no route to for one on the link, because an interface is
+        // named (`net/ipv4/route.c`, ip_route_output_key_hash_rcu).
+        request.header.flags = RouteFlags::FibMatch;
         request.attributes.push(RouteAttribute::Destination(RouteAddress::Inet(destination)));
         request.attributes.push(RouteAttribute::Oif(interface.0));
         let answers = self.ask(RouteNetlinkMessage::GetRoute(request), NLM_F_REQUEST)?;
@@ -212,7 +217,7 @@ fn change(message: &NetlinkMessage<RouteNetlinkMessage>) -> Option<Change> {
         RouteNetlinkMessage::NewRoute(_) | RouteNetlinkMessage::DelRoute(_) => Some(Change::Routes),
         RouteNetlinkMessage::NewNeighbour(message) => neighbour(message).map(Change::Neighbour),
         RouteNetlinkMessage::DelNeighbour(message) => {
-            neighbour(message).map(|gone| Change::Neighbour(Neighbour { mac: None, ..gone }))
+            neighbour(message).map(|gone| Change::NeighbourGone(gone.interface, gone.address))
         }
         _ => None,
     }

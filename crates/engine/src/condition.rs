@@ -24,6 +24,11 @@ pub(crate) enum OutputHealth {
         reason: String,
         remedy: String,
     },
+    /// The keeper or the kernel does not open it: it can't work until somebody does something.
+    Refused {
+        reason: String,
+        remedy: String,
+    },
 }
 
 impl Engine {
@@ -91,7 +96,7 @@ impl Engine {
         }
         if let Some(failure) = self.failures.get(&Subject::Output(facts.index)) {
             let (reason, remedy) = (failure.error.reason.clone(), failure.error.remedy.clone());
-            return OutputHealth::Failing { reason, remedy };
+            return OutputHealth::Refused { reason, remedy };
         }
         match self.view().action(output) {
             Action::Drop(reason) => self.unsendable(facts, output, reason),
@@ -110,8 +115,11 @@ impl Engine {
         let (reason, remedy) = match (reason, failure) {
             (DropReason::NoNeighbour, Some(failure)) => (failure.error.reason.clone(), failure.error.remedy.clone()),
             (DropReason::NoNeighbour, None) => (
-                format!("{target} does not answer on {}, so its link-layer address is unknown", facts.name),
-                format!("check that it is up and on this network (`ip neigh show dev {}`)", facts.name),
+                format!("the link-layer address of {target} is not known on {}: it has not answered yet", facts.name),
+                format!(
+                    "it is asked again and again; check that it is up and on this network (`ip neigh show dev {}`)",
+                    facts.name
+                ),
             ),
             (DropReason::NoSourceAddress, _) => (
                 format!("output interface {} has no IPv4 address to send from", facts.name),
@@ -137,15 +145,20 @@ fn recent_drops(entry: &Entry, index: usize) -> OutputHealth {
     }
 }
 
-/// All outputs wait: the relay is pending. Some can't send: it is degraded.
+/// All outputs wait: the relay is pending. None can be opened: it has failed. Some can't send: it is degraded.
 fn outputs_trouble(relay: &Relay, health: &[OutputHealth]) -> Option<Condition> {
     let all_wait = health.iter().all(|health| matches!(health, OutputHealth::Waiting { .. }));
-    let state = if all_wait { RelayState::Pending } else { RelayState::Degraded };
+    let all_refused = health.iter().all(|health| matches!(health, OutputHealth::Refused { .. }));
+    let state = match (all_wait, all_refused) {
+        (true, _) => RelayState::Pending,
+        (_, true) => RelayState::Failed,
+        _ => RelayState::Degraded,
+    };
     let troubles = health.iter().zip(relay.outputs()).filter_map(|(health, output)| match health {
         OutputHealth::Sending => None,
-        OutputHealth::Waiting { reason, remedy } | OutputHealth::Failing { reason, remedy } => {
-            Some((output, reason, remedy))
-        }
+        OutputHealth::Waiting { reason, remedy }
+        | OutputHealth::Failing { reason, remedy }
+        | OutputHealth::Refused { reason, remedy } => Some((output, reason, remedy)),
     });
     let mut troubles = troubles.collect::<Vec<_>>().into_iter();
     let (output, reason, remedy) = troubles.next()?;

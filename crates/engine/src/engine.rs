@@ -298,6 +298,14 @@ impl Engine {
         }
     }
 
+    /// The kernel has forgotten a neighbour altogether, and with it that it was to be kept.
+    pub fn neighbour_is_gone(&mut self, interface: Ifindex, address: Ipv4Addr) {
+        self.neighbour_is(Neighbour { interface, address, mac: None });
+        if self.actual.kept.remove(&(interface, address)) {
+            self.settled = false;
+        }
+    }
+
     /// Routes changed: next hops have to be asked for again.
     pub fn routes_changed(&mut self) {
         let failed = self.failures.len();
@@ -520,9 +528,9 @@ impl Engine {
         let output = &entry.relay.outputs()[index];
         let (ok, reason, remedy) = match self.output_health(entry, index) {
             OutputHealth::Sending => (true, None, None),
-            OutputHealth::Waiting { reason, remedy } | OutputHealth::Failing { reason, remedy } => {
-                (false, Some(reason), Some(remedy))
-            }
+            OutputHealth::Waiting { reason, remedy }
+            | OutputHealth::Failing { reason, remedy }
+            | OutputHealth::Refused { reason, remedy } => (false, Some(reason), Some(remedy)),
         };
         let source = match self.view().action(output) {
             Action::Send(plan) => Some(plan.source),

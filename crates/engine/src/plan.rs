@@ -130,7 +130,8 @@ impl View<'_> {
             if facts.mac != [0; 6] {
                 our_macs.insert(facts.mac);
             }
-            if output.target.is_group() {
+            // The kernel forgets the neighbours of a link that goes down: they are asked for again when it is back.
+            if output.target.is_group() || !facts.can_send() {
                 continue;
             }
             if !facts.is_on_link(output.target.ip()) {

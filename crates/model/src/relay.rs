@@ -135,14 +135,14 @@ fn check_scope(scope: Scope, part: &str, target: Target, port: Port) -> Vec<Fiel
         errors.push(FieldError::new(
             format!("{part}.group"),
             format!("{target} is in 224.0.0.0/24, the link-local groups that routing protocols and discovery use and no router forwards"),
-            "use a group in 239.0.0.0/8, or set link_local = true if it must cross",
+            "use a group in 239.0.0.0/8, or set link_local = true (--link-local) if it must cross",
         ));
     }
     if port.is_ptp() && !scope.ptp {
         errors.push(FieldError::new(
             format!("{part}.port"),
             format!("port {port} is PTP: a relay delays its packets by a varying time and would falsify the clock"),
-            "use a boundary clock, or set allow_ptp = true if the time does not matter",
+            "use a boundary clock, or set allow_ptp = true (--allow-ptp) if the time does not matter",
         ));
     }
     errors

@@ -366,7 +366,10 @@ impl Holdings {
                 "the keeper's policy does not allow {name} as {noun} (allowed: {})",
                 self.policy.allowed(wanted)
             ),
-            remedy: format!("add it to `{key}` in the policy of mcr-netd and reload it (systemctl reload mcr-netd)"),
+            remedy: format!(
+                "add it to `{key}` in the keeper's policy (/etc/mcr/policy.toml) and have it read again (systemctl reload mcr-netd, or kill -HUP {})",
+                std::process::id()
+            ),
         })
     }
 }

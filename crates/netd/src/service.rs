@@ -451,7 +451,7 @@ fn busy(process: libc::pid_t) -> Failure {
         kind: FailureKind::Busy,
         errno: None,
         reason: format!("the keeper serves another daemon (process {process})"),
-        remedy: "stop that one first, or start this one with a keeper socket of its own".to_owned(),
+        remedy: "stop that one first, or start this one with a keeper of its own (--keeper-socket PATH)".to_owned(),
     }
 }
 

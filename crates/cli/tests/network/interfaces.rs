@@ -119,6 +119,37 @@ fn the_output_address_changes_a_hundred_times() {
 }
 
 #[test]
+fn a_unicast_output_flows_again_after_its_link_was_down() {
+    let net = Topology::device_relay_lan(1);
+    let service = Service::start(net.relay(), "");
+    let lan = net.lan(1);
+    let to: std::net::SocketAddrV4 = format!("{}:6001", lan.host_address()).parse().unwrap();
+    service.add("uni", "dev0:239.1.1.1:5001", &[&format!("lan1:{to}")]);
+    service.wait_for_state("uni", "ready", SOON);
+    let heard = |series| {
+        let receiver = Receiver::start(lan.namespace(), lan.host_address(), to, Payloads::Count);
+        send(net.device(), DEVICE, "239.1.1.1:5001".parse().unwrap(), series, 10_000);
+        receiver.finish(100).count
+    };
+    assert_eq!(heard(Series::of(100, 200)), 100);
+    for side in [lan.relay_side(), lan.host_side()] {
+        side.down();
+        wait_until(SOON, "it is noticed", || service.relay("uni")["outputs"][0]["ok"] == false);
+        side.up();
+        wait_until(SOON, "the neighbour is found again", || service.relay("uni")["outputs"][0]["ok"] == true);
+        assert_eq!(heard(Series::of(100, 200)), 100);
+    }
+    net.relay().ip("neighbour flush dev lan1");
+    wait_until(SOON, "the neighbour is found again", || service.relay("uni")["outputs"][0]["ok"] == true);
+    assert_eq!(heard(Series::of(100, 200)), 100);
+
+    service.ok(&["add", "far", "--from", "dev0:239.1.1.2:5001", "--to", "lan1:10.99.0.2:6001"]);
+    let far = service.relay("far");
+    assert!(far["reason"].as_str().unwrap().contains("there is no route to 10.99.0.2"), "{far:#}");
+    service.assert_balance();
+}
+
+#[test]
 fn a_missing_interface_is_waited_for_and_a_renamed_one_is_followed() {
     let net = Topology::device_relay_lan(1);
     let service = Service::start(net.relay(), "");

@@ -222,6 +222,7 @@ impl Turn {
                 }
                 Change::Routes => self.engine.routes_changed(),
                 Change::Neighbour(neighbour) => self.engine.neighbour_is(*neighbour),
+                Change::NeighbourGone(interface, address) => self.engine.neighbour_is_gone(*interface, *address),
                 Change::Everything => {
                     look = true;
                     self.engine.routes_changed();
