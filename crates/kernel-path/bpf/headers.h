@@ -1,0 +1,77 @@
+/* SPDX-License-Identifier: MIT OR GPL-2.0 */
+/* Headers as on the wire, and the few kernel fields that the program reads. Our own: those of vmlinux.h carry relocations that
+ * made clang 14 move loads past stores. */
+#ifndef MCR_HEADERS_H
+#define MCR_HEADERS_H
+
+#include <linux/types.h>
+
+#define ETHERTYPE_IPV4 0x0800
+#define TPID_8021Q 0x8100
+#define TPID_8021AD 0x88a8
+#define PROTOCOL_UDP 17
+#define VLAN_NUMBER 0x0fff
+#define VLAN_PRIORITY 0xf000
+#define DONT_FRAGMENT 0x4000
+#define FRAGMENT_MASK 0x3fff
+#define OFFSET_MASK 0x1fff
+#define PACKET_OTHERHOST 3
+
+#define ETHERNET_BYTES 14
+#define TAG_BYTES 4
+#define IPV4_BYTES 20
+#define UDP_BYTES 8
+#define MOST_IPV4_BYTES 60
+
+/* Ethernet, IPv4 and UDP in one piece, so that one helper call reads or writes them; the pad aligns the addresses. */
+struct headers {
+	__u16 pad;
+	__u8 destination_mac[6];
+	__u8 source_mac[6];
+	__be16 ethertype;
+	struct {
+		__u8 version_and_words;
+		__u8 traffic_class;
+		__be16 total_bytes;
+		__be16 identification;
+		__be16 fragmentation;
+		__u8 ttl;
+		__u8 protocol;
+		__be16 checksum;
+		__be32 source;
+		__be32 destination;
+	} ip;
+	struct {
+		__be16 source;
+		__be16 destination;
+		__be16 length;
+		__be16 checksum;
+	} udp;
+};
+#define HEADERS_BYTES (ETHERNET_BYTES + IPV4_BYTES + UDP_BYTES)
+_Static_assert(sizeof(struct headers) == 2 + HEADERS_BYTES, "no holes");
+
+/* Values of ip_summed (include/linux/skbuff.h). */
+enum checksum_state {
+	CHECKSUM_NONE = 0,
+	CHECKSUM_UNNECESSARY = 1,
+	CHECKSUM_COMPLETE = 2,
+	CHECKSUM_PARTIAL = 3,
+};
+
+/* Bits of gso_type (include/linux/skbuff.h). */
+#define SKB_GSO_DODGY (1 << 1)
+#define SKB_GSO_UDP_L4 (1 << 17)
+
+/* What of the kernel's own structures no helper tells; found by name (CO-RE). */
+struct sk_buff {
+	unsigned char *head;
+	__u32 end;
+	__u8 ip_summed : 2;
+} __attribute__((preserve_access_index));
+
+struct skb_shared_info {
+	__u32 gso_type;
+} __attribute__((preserve_access_index));
+
+#endif

@@ -1,0 +1,125 @@
+/* SPDX-License-Identifier: MIT OR GPL-2.0 */
+/*
+ * What the program and the table writer share. The twins in Rust are in src/layout.rs; both sides assert every size and
+ * offset, and the drop reasons come from mcr-wire (build.rs).
+ *
+ * Fields are in host order unless their type says otherwise. Record 0 of an array is never used: 0 ends a list.
+ *
+ * A record is immutable while a packet can reach it. A change writes new records, then the one word in `destinations` that
+ * leads to them; old ones are used again only after an RCU grace period. So a packet in flight sees the old relay or the
+ * new one, whole.
+ */
+#ifndef MCR_RELAY_H
+#define MCR_RELAY_H
+
+#include <linux/types.h>
+
+/* Most outputs of one relay. */
+#define MCR_MOST_OUTPUTS 64
+/* Most relays that share a destination. */
+#define MCR_MOST_SHARING 1024
+
+/* The key of a look-up. */
+struct mcr_destination {
+	__u32 ifindex;
+	__be32 address;
+	__be16 port;
+	__u16 vlan; /* 0: untagged, or tagged with a priority only */
+};
+
+/* One relay: what is counted for it, and where its copies go. */
+struct mcr_relay {
+	/* Checked by the reader: an element of a hash map may be given away while it is being read. */
+	struct mcr_destination destination;
+	__u32 next;         /* record of the next relay of this destination */
+	__u32 first_output; /* record */
+	__u32 source_list;  /* number of the list in `sources`; 0: any source */
+	__u32 slot;         /* of its counters */
+	__u32 unused;
+	__u64 identity; /* the writer's own; for whoever adopts the maps */
+};
+
+/* What of struct mcr_output is set. */
+enum mcr_output_flags {
+	MCR_SET_SOURCE_PORT = 1,
+	MCR_SET_DSCP = 2,
+};
+
+/* One output: what its copies look like. */
+struct mcr_output {
+	__u32 next; /* record of the next output of this relay */
+	__u32 slot; /* of its counters */
+	__u32 ifindex;
+	__u32 mtu; /* bytes of the largest IP packet */
+	__u8 destination_mac[6];
+	__u8 source_mac[6];
+	__be32 source;
+	__be32 destination;
+	__be16 destination_port;
+	__be16 source_port;
+	__u16 vlan; /* 0: none is pushed */
+	__u8 ttl;
+	__u8 dscp;
+	__u8 flags; /* enum mcr_output_flags */
+	__u8 drop;  /* 0: send; else one more than the reason for which it can not */
+	__u16 unused;
+	__u64 identity;
+};
+
+/* The key of a listed source. */
+struct mcr_source {
+	__u32 list;
+	__be32 address;
+};
+
+/* The key of a link-layer address of our own. */
+struct mcr_own_mac {
+	__u32 ifindex; /* of the input */
+	__u8 mac[6];
+	__u16 unused;
+};
+
+/* The key of an address whose unreadable frames are counted on the input. */
+struct mcr_watched {
+	__u32 ifindex;
+	__be32 address;
+};
+
+/* What arrived for a relay, one for each CPU. */
+struct mcr_received {
+	__u64 packets;
+	__u64 bytes;
+	__u64 last_seen; /* nanoseconds of CLOCK_MONOTONIC, to the tick */
+};
+
+/* What left for an output, one for each CPU. */
+struct mcr_sent {
+	__u64 packets;
+	__u64 bytes;
+};
+
+/* What did not, by reason. Shared by all CPUs and added to atomically: drops are rare, and 152 bytes for each CPU and output are not. */
+struct mcr_dropped {
+	__u64 packets[MCR_DROP_REASONS];
+};
+
+#define MCR_SAME_LAYOUT(type, bytes) _Static_assert(sizeof(struct type) == (bytes), #type)
+#define MCR_SAME_OFFSET(type, field, at) _Static_assert(__builtin_offsetof(struct type, field) == (at), #type "." #field)
+MCR_SAME_LAYOUT(mcr_destination, 12);
+MCR_SAME_OFFSET(mcr_destination, vlan, 10);
+MCR_SAME_LAYOUT(mcr_relay, 40);
+MCR_SAME_OFFSET(mcr_relay, slot, 24);
+MCR_SAME_OFFSET(mcr_relay, identity, 32);
+MCR_SAME_LAYOUT(mcr_output, 56);
+MCR_SAME_OFFSET(mcr_output, source, 28);
+MCR_SAME_OFFSET(mcr_output, vlan, 40);
+MCR_SAME_OFFSET(mcr_output, drop, 45);
+MCR_SAME_OFFSET(mcr_output, identity, 48);
+MCR_SAME_LAYOUT(mcr_source, 8);
+MCR_SAME_LAYOUT(mcr_own_mac, 12);
+MCR_SAME_LAYOUT(mcr_watched, 8);
+MCR_SAME_LAYOUT(mcr_received, 24);
+MCR_SAME_LAYOUT(mcr_sent, 16);
+MCR_SAME_LAYOUT(mcr_dropped, 8 * MCR_DROP_REASONS);
+
+#endif

@@ -1,0 +1,245 @@
+//! What the program counted, as totals: rates are for whoever reads them.
+//!
+//! Packets and bytes are counted by each CPU for itself and added up here. Values read one after the other may be of
+//! different moments.
+
+use std::array;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use mcr_wire::DropReason;
+
+use crate::layout::{DROPPED_BYTES, RECEIVED_BYTES, SENT_BYTES};
+use crate::maps::{Maps, Totals};
+
+/// Counters of one kind: the maps that hold them, and the slots whose owners are gone.
+#[derive(Debug)]
+pub(crate) struct Pool {
+    maps: Maps,
+    left: Mutex<Vec<u32>>,
+}
+
+impl Pool {
+    pub(crate) fn new(maps: Maps) -> Arc<Self> {
+        Arc::new(Self { maps, left: Mutex::default() })
+    }
+
+    /// The slots that were left since the last call.
+    pub(crate) fn take_left(&self) -> Vec<u32> {
+        std::mem::take(&mut *self.left.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// A slot that goes back to its pool with its owner.
+#[derive(Debug)]
+struct Slot {
+    pool: Arc<Pool>,
+    index: u32,
+}
+
+impl Slot {
+    /// Words of an entry, one group for each CPU.
+    fn per_cpu(&self, totals: Totals, entry_bytes: usize) -> impl Iterator<Item = usize> + use<> {
+        let words = entry_bytes / 8;
+        let (slots, index) = (self.pool.maps.slots(totals) as usize, self.index as usize);
+        (0..self.pool.maps.cpus() as usize).map(move |cpu| (cpu * slots + index) * words)
+    }
+
+    fn sum(&self, totals: Totals, entry_bytes: usize, word: usize) -> u64 {
+        let mapped = self.pool.maps.totals(totals);
+        self.per_cpu(totals, entry_bytes).map(|at| mapped.get(at + word)).fold(0, u64::wrapping_add)
+    }
+
+    fn dropped(&self, totals: Totals) -> DroppedSnapshot {
+        let at = self.index as usize * DropReason::COUNT;
+        DroppedSnapshot(array::from_fn(|reason| self.pool.maps.totals(totals).get(at + reason)))
+    }
+
+    fn clear(&self, totals: Totals, entry_bytes: usize) {
+        let mapped = self.pool.maps.totals(totals);
+        for at in self.per_cpu(totals, entry_bytes) {
+            (0..entry_bytes / 8).for_each(|word| mapped.word(at + word).store(0, Ordering::Relaxed));
+        }
+    }
+
+    fn clear_dropped(&self, totals: Totals) {
+        let at = self.index as usize * DROPPED_BYTES / 8;
+        let mapped = self.pool.maps.totals(totals);
+        (0..DropReason::COUNT).for_each(|reason| mapped.word(at + reason).store(0, Ordering::Relaxed));
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        self.pool.left.lock().unwrap_or_else(PoisonError::into_inner).push(self.index);
+    }
+}
+
+/// Packets by drop reason, at one moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DroppedSnapshot([u64; DropReason::COUNT]);
+
+impl Default for DroppedSnapshot {
+    fn default() -> Self {
+        Self([0; DropReason::COUNT])
+    }
+}
+
+impl DroppedSnapshot {
+    /// Packets that left by this door.
+    #[must_use]
+    pub fn get(&self, reason: DropReason) -> u64 {
+        self.0[reason.index()]
+    }
+
+    /// Packets that left by any of them.
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        self.0.iter().sum()
+    }
+
+    /// The doors that packets left by, with their number.
+    pub fn iter(&self) -> impl Iterator<Item = (DropReason, u64)> + '_ {
+        DropReason::ALL.iter().map(|&reason| (reason, self.get(reason))).filter(|&(_, n)| n > 0)
+    }
+}
+
+/// What arrived for a relay.
+#[derive(Debug)]
+pub struct RelayCounters {
+    slot: Slot,
+    identity: u64,
+}
+
+/// [`RelayCounters`] at one moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RelaySnapshot {
+    /// Datagrams that matched the relay; a super-frame counts as its segments.
+    pub received_packets: u64,
+    /// Sum of the lengths of their IP packets.
+    pub received_bytes: u64,
+    /// When the last one came, in nanoseconds of `CLOCK_MONOTONIC`, to the kernel's tick (some milliseconds); 0 when there
+    /// was none.
+    pub last_seen_nanoseconds: u64,
+}
+
+impl RelayCounters {
+    pub(crate) fn adopt(pool: &Arc<Pool>, index: u32, identity: u64) -> Arc<Self> {
+        Arc::new(Self { slot: Slot { pool: Arc::clone(pool), index }, identity })
+    }
+
+    pub(crate) fn new(pool: &Arc<Pool>, index: u32, identity: u64) -> Arc<Self> {
+        let counters = Self::adopt(pool, index, identity);
+        counters.slot.clear(Totals::Received, RECEIVED_BYTES);
+        counters
+    }
+
+    pub(crate) fn slot(&self) -> u32 {
+        self.slot.index
+    }
+
+    /// The number that whoever made it gave it.
+    #[must_use]
+    pub fn identity(&self) -> u64 {
+        self.identity
+    }
+
+    /// The totals now.
+    #[must_use]
+    pub fn snapshot(&self) -> RelaySnapshot {
+        let sum = |word| self.slot.sum(Totals::Received, RECEIVED_BYTES, word);
+        let mapped = self.slot.pool.maps.totals(Totals::Received);
+        let seen = self.slot.per_cpu(Totals::Received, RECEIVED_BYTES).map(|at| mapped.get(at + 2));
+        RelaySnapshot {
+            received_packets: sum(0),
+            received_bytes: sum(1),
+            last_seen_nanoseconds: seen.max().unwrap_or(0),
+        }
+    }
+}
+
+/// What left for one output of a relay, and what did not.
+#[derive(Debug)]
+pub struct OutputCounters {
+    slot: Slot,
+    identity: u64,
+}
+
+/// [`OutputCounters`] at one moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct OutputSnapshot {
+    /// Datagrams that the kernel took.
+    pub sent_packets: u64,
+    /// Sum of the lengths of their IP packets.
+    pub sent_bytes: u64,
+    /// Datagrams of the relay that were not sent.
+    pub dropped: DroppedSnapshot,
+}
+
+impl OutputCounters {
+    pub(crate) fn adopt(pool: &Arc<Pool>, index: u32, identity: u64) -> Arc<Self> {
+        Arc::new(Self { slot: Slot { pool: Arc::clone(pool), index }, identity })
+    }
+
+    pub(crate) fn new(pool: &Arc<Pool>, index: u32, identity: u64) -> Arc<Self> {
+        let counters = Self::adopt(pool, index, identity);
+        counters.slot.clear(Totals::Sent, SENT_BYTES);
+        counters.slot.clear_dropped(Totals::Dropped);
+        counters
+    }
+
+    pub(crate) fn slot(&self) -> u32 {
+        self.slot.index
+    }
+
+    /// The number that whoever made it gave it.
+    #[must_use]
+    pub fn identity(&self) -> u64 {
+        self.identity
+    }
+
+    /// The totals now.
+    #[must_use]
+    pub fn snapshot(&self) -> OutputSnapshot {
+        OutputSnapshot {
+            sent_packets: self.slot.sum(Totals::Sent, SENT_BYTES, 0),
+            sent_bytes: self.slot.sum(Totals::Sent, SENT_BYTES, 1),
+            dropped: self.slot.dropped(Totals::Dropped),
+        }
+    }
+}
+
+/// What an input saw that could not be charged to any relay, though its address is one that a relay listens to.
+#[derive(Debug)]
+pub struct InputCounters {
+    slot: Slot,
+}
+
+/// [`InputCounters`] at one moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct InputSnapshot {
+    /// Packets that no relay was charged with, later fragments among them. They went on to the host untouched.
+    pub dropped: DroppedSnapshot,
+}
+
+impl InputCounters {
+    pub(crate) fn adopt(pool: &Arc<Pool>, index: u32) -> Arc<Self> {
+        Arc::new(Self { slot: Slot { pool: Arc::clone(pool), index } })
+    }
+
+    pub(crate) fn new(pool: &Arc<Pool>, index: u32) -> Arc<Self> {
+        let counters = Self::adopt(pool, index);
+        counters.slot.clear_dropped(Totals::InputDropped);
+        counters
+    }
+
+    pub(crate) fn slot(&self) -> u32 {
+        self.slot.index
+    }
+
+    /// The totals now.
+    #[must_use]
+    pub fn snapshot(&self) -> InputSnapshot {
+        InputSnapshot { dropped: self.slot.dropped(Totals::InputDropped) }
+    }
+}

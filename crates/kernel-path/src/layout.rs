@@ -1,0 +1,216 @@
+//! What the program and the table writer share: the twins of `bpf/relay.h`, with the same sizes and offsets asserted.
+//!
+//! Addresses and ports are in network order, kept as bytes; everything else is in host order.
+
+use std::mem::{offset_of, size_of};
+use std::net::Ipv4Addr;
+
+use mcr_wire::{Destination, DropReason, Rewrite, VlanId};
+
+use crate::table::OutputAction;
+
+/// Most outputs of one relay (`MCR_MOST_OUTPUTS`).
+pub(crate) const MOST_OUTPUTS: usize = 64;
+/// Most relays that share a destination (`MCR_MOST_SHARING`).
+pub(crate) const MOST_SHARING: usize = 1024;
+
+/// A structure that is only bytes to the kernel.
+///
+/// # Safety
+/// `#[repr(C)]`, without padding, and valid with any bytes.
+pub(crate) unsafe trait Plain: Copy {}
+
+macro_rules! plain {
+    ($type:ty, $bytes:expr $(, $field:ident at $at:expr)*) => {
+        // SAFETY: declared below as `repr(C)` of integers and arrays of integers; the assertion leaves no room for padding.
+        unsafe impl Plain for $type {}
+        const _: () = assert!(size_of::<$type>() == $bytes);
+        $(const _: () = assert!(offset_of!($type, $field) == $at);)*
+    };
+}
+
+/// `struct mcr_destination`.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub(crate) struct DestinationKey {
+    pub(crate) ifindex: u32,
+    pub(crate) address: [u8; 4],
+    pub(crate) port: [u8; 2],
+    pub(crate) vlan: u16,
+}
+plain!(DestinationKey, 12, vlan at 10);
+
+/// `struct mcr_relay`.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct RelayRecord {
+    pub(crate) destination: DestinationKey,
+    pub(crate) next: u32,
+    pub(crate) first_output: u32,
+    pub(crate) source_list: u32,
+    pub(crate) slot: u32,
+    pub(crate) unused: u32,
+    pub(crate) identity: u64,
+}
+plain!(RelayRecord, 40, slot at 24, identity at 32);
+
+/// `struct mcr_output`.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct OutputRecord {
+    pub(crate) next: u32,
+    pub(crate) slot: u32,
+    pub(crate) ifindex: u32,
+    pub(crate) mtu: u32,
+    pub(crate) destination_mac: [u8; 6],
+    pub(crate) source_mac: [u8; 6],
+    pub(crate) source: [u8; 4],
+    pub(crate) destination: [u8; 4],
+    pub(crate) destination_port: [u8; 2],
+    pub(crate) source_port: [u8; 2],
+    pub(crate) vlan: u16,
+    pub(crate) ttl: u8,
+    pub(crate) dscp: u8,
+    pub(crate) flags: u8,
+    pub(crate) drop: u8,
+    pub(crate) unused: u16,
+    pub(crate) identity: u64,
+}
+plain!(OutputRecord, 56, source at 28, vlan at 40, drop at 45, identity at 48);
+
+/// `enum mcr_output_flags`.
+const SET_SOURCE_PORT: u8 = 1;
+const SET_DSCP: u8 = 2;
+
+/// `struct mcr_source`.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct SourceKey {
+    pub(crate) list: u32,
+    pub(crate) address: [u8; 4],
+}
+plain!(SourceKey, 8);
+
+/// `struct mcr_own_mac`.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub(crate) struct OwnMacKey {
+    pub(crate) ifindex: u32,
+    pub(crate) mac: [u8; 6],
+    pub(crate) unused: u16,
+}
+plain!(OwnMacKey, 12);
+
+/// `struct mcr_watched`.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub(crate) struct WatchedKey {
+    pub(crate) ifindex: u32,
+    pub(crate) address: [u8; 4],
+}
+plain!(WatchedKey, 8);
+
+plain!(u32, 4);
+
+/// Bytes of `struct mcr_received`: packets, bytes, last seen.
+pub(crate) const RECEIVED_BYTES: usize = 24;
+/// Bytes of `struct mcr_sent`: packets, bytes.
+pub(crate) const SENT_BYTES: usize = 16;
+/// Bytes of `struct mcr_dropped`: packets by reason.
+pub(crate) const DROPPED_BYTES: usize = 8 * DropReason::COUNT;
+
+impl DestinationKey {
+    pub(crate) fn new(ifindex: u32, destination: &Destination) -> Self {
+        let Destination { vlan, address, port } = *destination;
+        Self { ifindex, address: address.octets(), port: port.to_be_bytes(), vlan: vlan.map_or(0, VlanId::get) }
+    }
+
+    pub(crate) fn destination(&self) -> Destination {
+        Destination {
+            vlan: VlanId::new(self.vlan),
+            address: Ipv4Addr::from(self.address),
+            port: u16::from_be_bytes(self.port),
+        }
+    }
+}
+
+impl OutputRecord {
+    /// The record of an action, not linked yet.
+    pub(crate) fn new(action: &OutputAction, slot: u32, identity: u64) -> Self {
+        let counted = Self { slot, identity, ..Self::default() };
+        let (ifindex, rewrite, mtu) = match action {
+            OutputAction::Drop(reason) => return Self { drop: reason.index() as u8 + 1, ..counted },
+            OutputAction::Send { ifindex, rewrite, mtu } => (*ifindex, rewrite, *mtu),
+        };
+        let Rewrite { source_mac, destination_mac, vlan, source, destination, source_port, ttl, dscp } = *rewrite;
+        let port_flag = source_port.map_or(0, |_| SET_SOURCE_PORT);
+        let dscp_flag = dscp.map_or(0, |_| SET_DSCP);
+        Self {
+            ifindex,
+            mtu,
+            destination_mac: destination_mac.octets(),
+            source_mac: source_mac.octets(),
+            source: source.octets(),
+            destination: destination.ip().octets(),
+            destination_port: destination.port().to_be_bytes(),
+            source_port: source_port.unwrap_or(0).to_be_bytes(),
+            vlan: vlan.map_or(0, VlanId::get),
+            ttl,
+            dscp: dscp.unwrap_or(0),
+            flags: port_flag | dscp_flag,
+            ..counted
+        }
+    }
+
+    /// The action that the record was made of.
+    #[cfg(test)]
+    fn action(&self) -> OutputAction {
+        if let Some(index) = self.drop.checked_sub(1) {
+            let reason = DropReason::ALL.get(usize::from(index)).copied();
+            return OutputAction::Drop(reason.unwrap_or(DropReason::SendFailed));
+        }
+        let destination =
+            std::net::SocketAddrV4::new(self.destination.into(), u16::from_be_bytes(self.destination_port));
+        let rewrite = Rewrite {
+            source_mac: mcr_wire::MacAddr::new(self.source_mac),
+            destination_mac: mcr_wire::MacAddr::new(self.destination_mac),
+            vlan: VlanId::new(self.vlan),
+            source: self.source.into(),
+            destination,
+            source_port: (self.flags & SET_SOURCE_PORT != 0).then(|| u16::from_be_bytes(self.source_port)),
+            ttl: self.ttl,
+            dscp: (self.flags & SET_DSCP != 0).then_some(self.dscp),
+        };
+        OutputAction::Send { ifindex: self.ifindex, rewrite, mtu: self.mtu }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use mcr_wire::MacAddr;
+
+    use super::*;
+
+    #[test]
+    fn records_tell_the_action_that_they_were_made_of() {
+        let rewrite = Rewrite {
+            source_mac: mcr_wire::MacAddr::new([2, 0, 0, 0, 0, 9]),
+            destination_mac: MacAddr::for_group([239, 2, 2, 2].into()),
+            vlan: VlanId::new(100),
+            source: [10, 0, 1, 1].into(),
+            destination: "239.2.2.2:6001".parse().unwrap(),
+            source_port: Some(0),
+            ttl: 8,
+            dscp: None,
+        };
+        let other = Rewrite { vlan: None, source_port: None, dscp: Some(34), ..rewrite };
+        for action in [
+            OutputAction::Send { ifindex: 7, rewrite, mtu: 1500 },
+            OutputAction::Send { ifindex: 8, rewrite: other, mtu: 9000 },
+            OutputAction::Drop(DropReason::Truncated),
+            OutputAction::Drop(DropReason::SendFailed),
+        ] {
+            assert_eq!(OutputRecord::new(&action, 3, 4).action(), action);
+        }
+    }
+}

@@ -1,0 +1,156 @@
+//! Loading and attaching: what needs privileges.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use aya::programs::SchedClassifier;
+use aya::{Ebpf, EbpfLoader};
+
+use crate::maps::{Maps, NotOurMaps};
+use crate::sys;
+
+static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/tcx.bpf.o"));
+
+/// How much the tables can hold; memory is taken when they are made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sizes {
+    /// Relays, all inputs together.
+    pub relays: u32,
+    /// Outputs, all relays together. About 210 bytes each, and 16 more for each CPU.
+    pub outputs: u32,
+    /// Listed sources, all relays together.
+    pub sources: u32,
+    /// Input interfaces.
+    pub inputs: u32,
+    /// Link-layer addresses of our own, counted for each input.
+    pub own_macs: u32,
+}
+
+impl Default for Sizes {
+    fn default() -> Self {
+        Self { relays: 4096, outputs: 16_384, sources: 16_384, inputs: 64, own_macs: 4096 }
+    }
+}
+
+impl Sizes {
+    /// Records beyond those in use: a change writes new ones before the old are free again.
+    fn spare(size: u32) -> u32 {
+        (size / 4).clamp(256, 4096)
+    }
+
+    /// Entries of each map, by its name in `bpf/tcx.bpf.c`.
+    fn entries(&self, cpus: u32) -> [(&'static str, Option<u32>); Maps::COUNT] {
+        let records = |size: u32| size.checked_add(Self::spare(size) + 1);
+        [
+            ("destinations", Some(self.relays)),
+            ("relays", records(self.relays)),
+            ("outputs", records(self.outputs)),
+            ("sources", records(self.sources)),
+            ("own_macs", Some(self.own_macs)),
+            ("watched", Some(self.relays)),
+            ("received", self.relays.checked_mul(cpus)),
+            ("sent", self.outputs.checked_mul(cpus)),
+            ("dropped", Some(self.outputs)),
+            ("input_dropped", Some(self.inputs)),
+        ]
+    }
+}
+
+/// Why the program could not be loaded.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// A size of zero, or more than the kernel can count.
+    #[error(
+        "table `{table}` can not be made: its size is zero or too large; correct the sizes of the in-kernel datapath"
+    )]
+    Size {
+        /// The map's name.
+        table: &'static str,
+    },
+    /// The number of CPUs is not told.
+    #[error("the number of CPUs can not be read from {what}: {error}")]
+    Cpus {
+        /// The file.
+        what: &'static str,
+        /// Why.
+        error: io::Error,
+    },
+    /// The kernel refuses the tables or the program's relocations.
+    #[error(
+        "the tables of the in-kernel datapath can not be made: {0}; it needs Linux 6.6 with BTF, CAP_BPF and the memory for its sizes"
+    )]
+    Tables(#[from] aya::EbpfError),
+    /// The kernel refuses the program.
+    #[error("the kernel refuses the program: {0}; it needs Linux 6.6, CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON")]
+    Program(#[from] aya::programs::ProgramError),
+    /// The maps are not what was asked for.
+    #[error(transparent)]
+    Maps(#[from] NotOurMaps),
+    /// A descriptor can not be duplicated.
+    #[error("no descriptor is left: {0}")]
+    Descriptor(io::Error),
+    /// The object lacks a part: the build is broken.
+    #[error("the compiled program has no `{0}`")]
+    Missing(&'static str),
+}
+
+/// The program and its tables, in the kernel.
+#[derive(Debug)]
+pub struct Loaded {
+    program: OwnedFd,
+    maps: Maps,
+}
+
+/// Makes the tables and loads the program.
+///
+/// # Errors
+/// [`LoadError`]; nothing is left in the kernel then.
+pub fn load(sizes: &Sizes) -> Result<Loaded, LoadError> {
+    let cpus = aya::util::nr_cpus().map_err(|(what, error)| LoadError::Cpus { what, error })?;
+    let mut loader = EbpfLoader::new();
+    loader.override_global("RELAY_SLOTS", &sizes.relays, true);
+    loader.override_global("OUTPUT_SLOTS", &sizes.outputs, true);
+    for (table, entries) in sizes.entries(cpus as u32) {
+        let entries = entries.filter(|&entries| entries != 0).ok_or(LoadError::Size { table })?;
+        loader.map_max_entries(table, entries);
+    }
+    let mut loaded = loader.load(OBJECT)?;
+    let classifier = loaded.program_mut("mcr_tcx").ok_or(LoadError::Missing("program"))?;
+    let classifier: &mut SchedClassifier = classifier.try_into()?;
+    classifier.load()?;
+    let program = classifier.fd()?.as_fd().try_clone_to_owned().map_err(LoadError::Descriptor)?;
+    Ok(Loaded { program, maps: maps(&mut loaded)? })
+}
+
+fn maps(loaded: &mut Ebpf) -> Result<Maps, LoadError> {
+    let mut fds = Vec::with_capacity(Maps::COUNT);
+    for name in Maps::NAMES {
+        let map = loaded.take_map(name).ok_or(LoadError::Missing(name))?;
+        let (aya::maps::Map::HashMap(data) | aya::maps::Map::Array(data)) = map else {
+            return Err(LoadError::Missing(name));
+        };
+        fds.push(data.fd().as_fd().try_clone_to_owned().map_err(LoadError::Descriptor)?);
+    }
+    Ok(Maps::from_fds(fds)?)
+}
+
+impl Loaded {
+    /// Attaches the program at the tcx ingress of an interface, behind the programs that are there. It runs as long as the
+    /// link that is handed back is open or pinned.
+    ///
+    /// # Errors
+    /// What bpf(2) says of `BPF_LINK_CREATE`.
+    pub fn attach(&self, ifindex: u32) -> io::Result<OwnedFd> {
+        sys::attach_at_ingress(self.program.as_fd(), ifindex)
+    }
+
+    /// The program's descriptor.
+    pub fn program(&self) -> BorrowedFd<'_> {
+        self.program.as_fd()
+    }
+
+    /// The tables.
+    pub fn maps(&self) -> &Maps {
+        &self.maps
+    }
+}

@@ -1,0 +1,673 @@
+//! The table writer: from the description of an input to map entries, without a moment at which a packet could see half of
+//! a change.
+//!
+//! Records are written where no packet can reach them, then one word of `destinations` is changed to lead to them. What it
+//! led to before rests until a grace period has passed; one is waited for only when nothing else is free, so a change costs
+//! a few map writes and no waiting.
+
+use std::io;
+use std::net::Ipv4Addr;
+use std::os::fd::BorrowedFd;
+use std::sync::Arc;
+
+use mcr_wire::{Destination, MacAddr};
+use rustc_hash::{FxHashMap, FxHashSet};
+
+use crate::counters::{InputCounters, OutputCounters, Pool, RelayCounters};
+use crate::layout::{
+    DestinationKey, MOST_OUTPUTS, MOST_SHARING, OutputRecord, OwnMacKey, Plain, RelayRecord, SourceKey, WatchedKey,
+};
+use crate::maps::{Maps, Table, Totals};
+use crate::slots::Slots;
+use crate::sys;
+use crate::table::{InputTable, OutputEntry, RelayEntry};
+
+/// Why a table was not written. What was in force before still is, for the destination that failed.
+#[derive(Debug, thiserror::Error)]
+pub enum WriteError {
+    /// A table is full.
+    #[error(
+        "the in-kernel table of {what} is full ({limit}); raise its size in the configuration and restart the keeper"
+    )]
+    Full {
+        /// What it holds.
+        what: &'static str,
+        /// How many.
+        limit: u32,
+    },
+    /// One relay has too many outputs.
+    #[error(
+        "the relay of {destination} has {outputs} outputs, and the in-kernel datapath sends to {MOST_OUTPUTS} at most; split it into several relays"
+    )]
+    TooManyOutputs {
+        /// What it listens to.
+        destination: Destination,
+        /// How many it has.
+        outputs: usize,
+    },
+    /// Too many relays share a destination.
+    #[error("{relays} relays listen to {destination}, and the in-kernel datapath takes {MOST_SHARING} at most")]
+    TooManySharing {
+        /// What they listen to.
+        destination: Destination,
+        /// How many.
+        relays: usize,
+    },
+    /// The kernel refused.
+    #[error("the kernel refused to change the in-kernel table of {what}: {error}")]
+    Refused {
+        /// What it holds.
+        what: &'static str,
+        /// Why.
+        error: io::Error,
+    },
+}
+
+/// Writes the tables; one at a time for a set of maps. Needs their descriptors and no privilege.
+#[derive(Debug)]
+pub struct TableWriter {
+    maps: Maps,
+    counters: Arc<Pools>,
+    relay_records: Slots,
+    output_records: Slots,
+    relay_counters: Slots,
+    output_counters: Slots,
+    input_counters: Slots,
+    /// Numbers are not used twice: there are four billion.
+    last_source_list: u32,
+    /// Source lists that a packet in flight may still look at.
+    resting_sources: Vec<SourceKey>,
+    sources: u32,
+    installed: FxHashMap<DestinationKey, Vec<Installed>>,
+    inputs: FxHashMap<u32, Arc<InputCounters>>,
+    watched: FxHashMap<WatchedKey, u32>,
+    own_macs: FxHashSet<OwnMacKey>,
+}
+
+#[derive(Debug)]
+struct Pools {
+    relays: Arc<Pool>,
+    outputs: Arc<Pool>,
+    inputs: Arc<Pool>,
+}
+
+/// A relay that is in force.
+#[derive(Debug)]
+struct Installed {
+    record: u32,
+    counters: Arc<RelayCounters>,
+    /// Sorted.
+    sources: Vec<Ipv4Addr>,
+    source_list: u32,
+    outputs: Vec<InstalledOutput>,
+}
+
+#[derive(Debug)]
+struct InstalledOutput {
+    record: u32,
+    counters: Arc<OutputCounters>,
+    /// As written, but for `next`.
+    image: OutputRecord,
+}
+
+impl Installed {
+    fn is(&self, entry: &RelayEntry) -> bool {
+        self.counters.slot() == entry.counters.slot()
+            && self.sources == sorted(&entry.sources)
+            && self.has_outputs(&entry.outputs)
+    }
+
+    fn has_outputs(&self, entries: &[OutputEntry]) -> bool {
+        self.outputs.len() == entries.len()
+            && self.outputs.iter().zip(entries).all(|(installed, entry)| installed.image == image(entry))
+    }
+}
+
+fn image(entry: &OutputEntry) -> OutputRecord {
+    OutputRecord::new(&entry.action, entry.counters.slot(), entry.counters.identity())
+}
+
+fn sorted(sources: &[Ipv4Addr]) -> Vec<Ipv4Addr> {
+    let mut sources = sources.to_vec();
+    sources.sort_unstable();
+    sources.dedup();
+    sources
+}
+
+impl TableWriter {
+    /// A writer that takes over what the maps hold: nothing when they are new, and else what another writer left. Relays
+    /// that are in force stay in force, and their counters go on.
+    ///
+    /// # Errors
+    /// When the maps can not be read or cleaned of what nothing leads to.
+    pub fn adopt(maps: Maps) -> Result<Self, WriteError> {
+        let pool = || Pool::new(maps.clone());
+        let counters = Arc::new(Pools { relays: pool(), outputs: pool(), inputs: pool() });
+        let none = || Slots::new(0..0, |_| false);
+        let mut writer = Self {
+            counters,
+            relay_records: none(),
+            output_records: none(),
+            relay_counters: none(),
+            output_counters: none(),
+            input_counters: none(),
+            last_source_list: 0,
+            resting_sources: Vec::new(),
+            sources: 0,
+            installed: FxHashMap::default(),
+            inputs: FxHashMap::default(),
+            watched: FxHashMap::default(),
+            own_macs: FxHashSet::default(),
+            maps,
+        };
+        writer.read_back()?;
+        writer.number();
+        Ok(writer)
+    }
+
+    /// Counters for a relay: those in force under this `identity`, if it is not 0, or new ones.
+    ///
+    /// # Errors
+    /// When there are as many relays as the maps can hold.
+    pub fn relay_counters(&mut self, identity: u64) -> Result<Arc<RelayCounters>, WriteError> {
+        let mut installed = self.installed.values().flatten();
+        if let Some(relay) = installed.find(|relay| identity != 0 && relay.counters.identity() == identity) {
+            return Ok(Arc::clone(&relay.counters));
+        }
+        if self.relay_counters.free() == 0 {
+            self.wait_for_grace_period()?;
+        }
+        let slot = self
+            .relay_counters
+            .take()
+            .ok_or(WriteError::Full { what: "relays", limit: self.maps.slots(Totals::Received) })?;
+        Ok(RelayCounters::new(&self.counters.relays, slot, identity))
+    }
+
+    /// Counters for an output: those in force under this `identity`, if it is not 0, or new ones.
+    ///
+    /// # Errors
+    /// When there are as many outputs as the maps can hold.
+    pub fn output_counters(&mut self, identity: u64) -> Result<Arc<OutputCounters>, WriteError> {
+        let mut installed = self.installed.values().flatten().flat_map(|relay| &relay.outputs);
+        if let Some(output) = installed.find(|output| identity != 0 && output.counters.identity() == identity) {
+            return Ok(Arc::clone(&output.counters));
+        }
+        if self.output_counters.free() == 0 {
+            self.wait_for_grace_period()?;
+        }
+        let slot = self
+            .output_counters
+            .take()
+            .ok_or(WriteError::Full { what: "outputs", limit: self.maps.slots(Totals::Sent) })?;
+        Ok(OutputCounters::new(&self.counters.outputs, slot, identity))
+    }
+
+    /// The counters of an input.
+    ///
+    /// # Errors
+    /// When there are as many inputs as the maps can hold.
+    pub fn input_counters(&mut self, ifindex: u32) -> Result<Arc<InputCounters>, WriteError> {
+        if let Some(counters) = self.inputs.get(&ifindex) {
+            return Ok(Arc::clone(counters));
+        }
+        if self.input_counters.free() == 0 {
+            self.wait_for_grace_period()?;
+        }
+        let limit = self.maps.slots(Totals::InputDropped);
+        let slot = self.input_counters.take().ok_or(WriteError::Full { what: "inputs", limit })?;
+        let counters = InputCounters::new(&self.counters.inputs, slot);
+        self.inputs.insert(ifindex, Arc::clone(&counters));
+        Ok(counters)
+    }
+
+    /// Makes `table` that of an input. Only what differs from what is in force is written: destination by destination, each
+    /// from one moment to the next.
+    ///
+    /// # Errors
+    /// At the first destination that can not be written; those before it are in force.
+    pub fn install(&mut self, ifindex: u32, table: InputTable) -> Result<(), WriteError> {
+        let InputTable { relays, our_macs } = table;
+        self.set_own_macs(ifindex, &our_macs)?;
+        let mut wanted: FxHashMap<DestinationKey, Vec<RelayEntry>> = FxHashMap::default();
+        for relay in relays {
+            wanted.entry(DestinationKey::new(ifindex, &relay.destination)).or_default().push(relay);
+        }
+        let is_gone = |key: &&DestinationKey| key.ifindex == ifindex && !wanted.contains_key(*key);
+        let gone: Vec<DestinationKey> = self.installed.keys().filter(is_gone).copied().collect();
+        for key in gone {
+            self.remove(key)?;
+        }
+        wanted.into_iter().try_for_each(|(key, relays)| self.write(key, relays))
+    }
+
+    /// Makes `relays` all those of one destination of an input, from one moment to the next; none removes it.
+    ///
+    /// # Errors
+    /// When they can not be written: those before are in force still.
+    pub fn replace(
+        &mut self,
+        ifindex: u32,
+        destination: &Destination,
+        relays: Vec<RelayEntry>,
+    ) -> Result<(), WriteError> {
+        let key = DestinationKey::new(ifindex, destination);
+        if relays.is_empty() { self.remove(key) } else { self.write(key, relays) }
+    }
+
+    /// Forgets an input, with its relays and counters.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn remove_input(&mut self, ifindex: u32) -> Result<(), WriteError> {
+        self.install(ifindex, InputTable::default())?;
+        self.inputs.remove(&ifindex);
+        Ok(())
+    }
+
+    /// Whether any relay is in force.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.installed.is_empty()
+    }
+
+    /// The interfaces with relays in force.
+    #[must_use]
+    pub fn inputs(&self) -> Vec<u32> {
+        let inputs: FxHashSet<u32> = self.installed.keys().map(|key| key.ifindex).collect();
+        inputs.into_iter().collect()
+    }
+
+    fn set_own_macs(&mut self, ifindex: u32, macs: &[MacAddr]) -> Result<(), WriteError> {
+        let key = |mac: &MacAddr| OwnMacKey { ifindex, mac: mac.octets(), unused: 0 };
+        let wanted: FxHashSet<OwnMacKey> = macs.iter().map(key).collect();
+        let is_gone = |key: &&OwnMacKey| key.ifindex == ifindex && !wanted.contains(*key);
+        let gone: Vec<OwnMacKey> = self.own_macs.iter().filter(is_gone).copied().collect();
+        for key in gone {
+            self.delete(Table::OwnMacs, &key)?;
+            self.own_macs.remove(&key);
+        }
+        for key in wanted {
+            if !self.own_macs.contains(&key) {
+                self.update(Table::OwnMacs, &key, &1_u32)?;
+                self.own_macs.insert(key);
+            }
+        }
+        Ok(())
+    }
+
+    fn remove(&mut self, key: DestinationKey) -> Result<(), WriteError> {
+        let Some(relays) = self.installed.get(&key) else { return Ok(()) };
+        debug_assert!(!relays.is_empty());
+        self.delete(Table::Destinations, &key)?;
+        let relays = self.installed.remove(&key).unwrap_or_default();
+        self.unwatch(key)?;
+        for relay in relays {
+            self.retire(relay);
+        }
+        Ok(())
+    }
+
+    fn write(&mut self, key: DestinationKey, entries: Vec<RelayEntry>) -> Result<(), WriteError> {
+        self.check(&key, &entries)?;
+        let old = self.installed.remove(&key).unwrap_or_default();
+        if old.len() == entries.len() && old.iter().zip(&entries).all(|(old, entry)| old.is(entry)) {
+            self.installed.insert(key, old);
+            return Ok(());
+        }
+        match self.publish(key, &entries, &old) {
+            Ok(new) => {
+                let is_new = old.is_empty();
+                let kept = |new: &[Installed], record| {
+                    new.iter().flat_map(|relay| &relay.outputs).any(|output: &InstalledOutput| output.record == record)
+                };
+                let lists: Vec<u32> = new.iter().map(|relay| relay.source_list).collect();
+                for mut relay in old {
+                    relay.outputs.retain(|output| !kept(&new, output.record));
+                    if lists.contains(&relay.source_list) {
+                        relay.sources.clear();
+                    }
+                    self.retire(relay);
+                }
+                self.installed.insert(key, new);
+                if is_new { self.watch(key) } else { Ok(()) }
+            }
+            Err(error) => {
+                if !old.is_empty() {
+                    self.installed.insert(key, old);
+                }
+                Err(error)
+            }
+        }
+    }
+
+    fn check(&self, key: &DestinationKey, entries: &[RelayEntry]) -> Result<(), WriteError> {
+        let destination = key.destination();
+        if entries.len() > MOST_SHARING {
+            return Err(WriteError::TooManySharing { destination, relays: entries.len() });
+        }
+        match entries.iter().map(|entry| entry.outputs.len()).find(|&outputs| outputs > MOST_OUTPUTS) {
+            Some(outputs) => Err(WriteError::TooManyOutputs { destination, outputs }),
+            None => Ok(()),
+        }
+    }
+
+    /// Writes records for `entries` and leads packets to them. What `old` has alike is shared.
+    fn publish(
+        &mut self,
+        key: DestinationKey,
+        entries: &[RelayEntry],
+        old: &[Installed],
+    ) -> Result<Vec<Installed>, WriteError> {
+        self.make_room(entries)?;
+        let mut new: Vec<Installed> = Vec::with_capacity(entries.len());
+        let mut next = 0;
+        // From the last to the first: each knows the record behind it.
+        for entry in entries.iter().rev() {
+            let before = old.iter().find(|before| before.counters.slot() == entry.counters.slot());
+            let written = self.write_relay(key, entry, before, next);
+            match written {
+                Ok(relay) => {
+                    next = relay.record;
+                    new.push(relay);
+                }
+                Err(error) => return Err(self.abandon(new, old, error)),
+            }
+        }
+        new.reverse();
+        match self.update(Table::Destinations, &key, &next) {
+            Ok(()) => Ok(new),
+            Err(error) => Err(self.abandon(new, old, error)),
+        }
+    }
+
+    /// Gives back what was written for nothing.
+    fn abandon(&mut self, new: Vec<Installed>, old: &[Installed], error: WriteError) -> WriteError {
+        for mut relay in new {
+            let is_olds = |record| old.iter().flat_map(|relay| &relay.outputs).any(|output| output.record == record);
+            relay.outputs.retain(|output| !is_olds(output.record));
+            if old.iter().any(|old| old.source_list == relay.source_list) {
+                relay.sources.clear();
+            }
+            self.retire(relay);
+        }
+        error
+    }
+
+    /// Sees to it that there are records enough; as if nothing could be shared.
+    fn make_room(&mut self, entries: &[RelayEntry]) -> Result<(), WriteError> {
+        let outputs: usize = entries.iter().map(|entry| entry.outputs.len()).sum();
+        let sources: usize = entries.iter().map(|entry| entry.sources.len()).sum();
+        let source_limit = self.maps.entries(Table::Sources);
+        let is_short = |writer: &Self| {
+            writer.relay_records.free() < entries.len()
+                || writer.output_records.free() < outputs
+                || writer.sources as usize + sources > source_limit as usize
+        };
+        if is_short(self) {
+            self.wait_for_grace_period()?;
+        }
+        let full = |what, limit| Err(WriteError::Full { what, limit });
+        if self.relay_records.free() < entries.len() {
+            return full("relays", self.maps.slots(Totals::Received));
+        }
+        if self.output_records.free() < outputs {
+            return full("outputs", self.maps.slots(Totals::Sent));
+        }
+        if self.sources as usize + sources > source_limit as usize {
+            return full("sources", source_limit);
+        }
+        Ok(())
+    }
+
+    fn write_relay(
+        &mut self,
+        destination: DestinationKey,
+        entry: &RelayEntry,
+        before: Option<&Installed>,
+        next: u32,
+    ) -> Result<Installed, WriteError> {
+        let sources = sorted(&entry.sources);
+        let source_list = match before.filter(|before| before.sources == sources) {
+            Some(before) => before.source_list,
+            None => self.write_sources(&sources)?,
+        };
+        let outputs = match before.filter(|before| before.has_outputs(&entry.outputs)) {
+            Some(before) => before.outputs.iter().map(InstalledOutput::share).collect(),
+            None => self.write_outputs(&entry.outputs)?,
+        };
+        let counters = Arc::clone(&entry.counters);
+        let record = RelayRecord {
+            destination,
+            next,
+            first_output: outputs.first().map_or(0, |output| output.record),
+            source_list,
+            slot: counters.slot(),
+            unused: 0,
+            identity: counters.identity(),
+        };
+        let number = take(&mut self.relay_records, "relays")?;
+        let relay = Installed { record: number, counters, sources, source_list, outputs };
+        self.update(Table::Relays, &number, &record)?;
+        Ok(relay)
+    }
+
+    /// Writes the records of a relay's outputs, linked.
+    fn write_outputs(&mut self, entries: &[OutputEntry]) -> Result<Vec<InstalledOutput>, WriteError> {
+        let mut outputs = Vec::with_capacity(entries.len());
+        let mut next = 0;
+        for entry in entries.iter().rev() {
+            let image = image(entry);
+            let record = take(&mut self.output_records, "outputs")?;
+            outputs.push(InstalledOutput { record, counters: Arc::clone(&entry.counters), image });
+            self.update(Table::Outputs, &record, &OutputRecord { next, ..image })?;
+            next = record;
+        }
+        outputs.reverse();
+        Ok(outputs)
+    }
+
+    /// Writes a source list; its number, 0 for any source.
+    fn write_sources(&mut self, sources: &[Ipv4Addr]) -> Result<u32, WriteError> {
+        if sources.is_empty() {
+            return Ok(0);
+        }
+        self.last_source_list += 1;
+        let list = self.last_source_list;
+        for source in sources {
+            self.update(Table::Sources, &SourceKey { list, address: source.octets() }, &1_u32)?;
+            self.sources += 1;
+        }
+        Ok(list)
+    }
+
+    /// Lays a relay to rest that no new packet can reach.
+    fn retire(&mut self, relay: Installed) {
+        let Installed { record, counters: _, sources, source_list, outputs } = relay;
+        self.relay_records.rest(record);
+        outputs.iter().for_each(|output| self.output_records.rest(output.record));
+        let key = |source: &Ipv4Addr| SourceKey { list: source_list, address: source.octets() };
+        self.resting_sources.extend(sources.iter().map(key));
+    }
+
+    /// Wakes all that rests.
+    fn wait_for_grace_period(&mut self) -> Result<(), WriteError> {
+        self.counters.relays.take_left().into_iter().for_each(|slot| self.relay_counters.rest(slot));
+        self.counters.outputs.take_left().into_iter().for_each(|slot| self.output_counters.rest(slot));
+        self.counters.inputs.take_left().into_iter().for_each(|slot| self.input_counters.rest(slot));
+        sys::wait_for_grace_period();
+        self.relay_records.wake();
+        self.output_records.wake();
+        self.relay_counters.wake();
+        self.output_counters.wake();
+        self.input_counters.wake();
+        while let Some(key) = self.resting_sources.last().copied() {
+            self.delete(Table::Sources, &key)?;
+            self.resting_sources.pop();
+            self.sources -= 1;
+        }
+        Ok(())
+    }
+
+    /// Counts a destination for its address: frames to it that can not be read are counted on the input.
+    fn watch(&mut self, key: DestinationKey) -> Result<(), WriteError> {
+        let watched = WatchedKey { ifindex: key.ifindex, address: key.address };
+        let input = self.input_counters(key.ifindex)?.slot();
+        let count = self.watched.entry(watched).or_insert(0);
+        *count += 1;
+        if *count == 1 { self.update(Table::Watched, &watched, &input) } else { Ok(()) }
+    }
+
+    fn unwatch(&mut self, key: DestinationKey) -> Result<(), WriteError> {
+        let watched = WatchedKey { ifindex: key.ifindex, address: key.address };
+        let Some(count) = self.watched.get_mut(&watched) else { return Ok(()) };
+        *count -= 1;
+        if *count > 0 {
+            return Ok(());
+        }
+        self.watched.remove(&watched);
+        self.delete(Table::Watched, &watched)
+    }
+
+    fn update<K: Plain, V: Plain>(&self, table: Table, key: &K, value: &V) -> Result<(), WriteError> {
+        sys::update(self.maps.table(table), key, value).map_err(|error| self.refused(table, error))
+    }
+
+    fn delete<K: Plain>(&self, table: Table, key: &K) -> Result<(), WriteError> {
+        sys::delete(self.maps.table(table), key).map_err(|error| self.refused(table, error))
+    }
+
+    fn refused(&self, table: Table, error: io::Error) -> WriteError {
+        let what = Maps::NAMES[table as usize];
+        // The answer of a full hash map.
+        if error.raw_os_error() == Some(libc::E2BIG) {
+            return WriteError::Full { what, limit: self.maps.entries(table) };
+        }
+        WriteError::Refused { what, error }
+    }
+}
+
+impl InstalledOutput {
+    fn share(&self) -> Self {
+        Self { record: self.record, counters: Arc::clone(&self.counters), image: self.image }
+    }
+}
+
+fn take(slots: &mut Slots, what: &'static str) -> Result<u32, WriteError> {
+    slots.take().ok_or(WriteError::Full { what, limit: 0 })
+}
+
+/// Taking over from another writer.
+impl TableWriter {
+    fn read_back(&mut self) -> Result<(), WriteError> {
+        let keys = |map: BorrowedFd<'_>| sys::keys(map);
+        let listed: Vec<SourceKey> = self.keys(Table::Sources)?;
+        self.last_source_list = listed.iter().map(|key| key.list).max().unwrap_or(0);
+        let mut by_list: FxHashMap<u32, Vec<Ipv4Addr>> = FxHashMap::default();
+        for SourceKey { list, address } in &listed {
+            by_list.entry(*list).or_default().push(Ipv4Addr::from(*address));
+        }
+        self.own_macs = keys(self.maps.table(Table::OwnMacs))
+            .map_err(|error| self.refused(Table::OwnMacs, error))?
+            .into_iter()
+            .collect();
+        let mut watched: FxHashSet<WatchedKey> = self.keys(Table::Watched)?.into_iter().collect();
+        for key in &watched {
+            let slot: u32 = self.lookup(Table::Watched, key)?;
+            let pool = &self.counters.inputs;
+            self.inputs.entry(key.ifindex).or_insert_with(|| InputCounters::adopt(pool, slot));
+        }
+        for key in self.keys::<DestinationKey>(Table::Destinations)? {
+            let relays = self.read_relays(&key, &mut by_list)?;
+            self.installed.insert(key, relays);
+            let address = WatchedKey { ifindex: key.ifindex, address: key.address };
+            *self.watched.entry(address).or_insert(0) += 1;
+            if !self.inputs.contains_key(&key.ifindex) {
+                // The writer before was stopped between two writes.
+                watched.remove(&address);
+            }
+        }
+        self.forget_strays(&watched, &by_list)?;
+        let lists = self.installed.values().flatten().map(|relay| relay.sources.len());
+        self.sources = lists.sum::<usize>() as u32;
+        Ok(())
+    }
+
+    /// Removes what the writer before left without use when it was stopped between two writes.
+    fn forget_strays(
+        &mut self,
+        watched: &FxHashSet<WatchedKey>,
+        lists: &FxHashMap<u32, Vec<Ipv4Addr>>,
+    ) -> Result<(), WriteError> {
+        for key in watched.iter().filter(|key| !self.watched.contains_key(*key)) {
+            self.delete(Table::Watched, key)?;
+        }
+        for (&list, addresses) in lists {
+            for address in addresses {
+                self.delete(Table::Sources, &SourceKey { list, address: address.octets() })?;
+            }
+        }
+        Ok(())
+    }
+
+    fn read_relays(
+        &mut self,
+        key: &DestinationKey,
+        by_list: &mut FxHashMap<u32, Vec<Ipv4Addr>>,
+    ) -> Result<Vec<Installed>, WriteError> {
+        let mut relays: Vec<Installed> = Vec::new();
+        let mut number: u32 = self.lookup(Table::Destinations, key)?;
+        while number != 0 && relays.len() < MOST_SHARING {
+            let record: RelayRecord = self.lookup(Table::Relays, &number)?;
+            let mut sources = by_list.remove(&record.source_list).unwrap_or_default();
+            sources.sort_unstable();
+            relays.push(Installed {
+                record: number,
+                counters: RelayCounters::adopt(&self.counters.relays, record.slot, record.identity),
+                sources,
+                source_list: record.source_list,
+                outputs: self.read_outputs(record.first_output)?,
+            });
+            number = record.next;
+        }
+        Ok(relays)
+    }
+
+    fn read_outputs(&self, first: u32) -> Result<Vec<InstalledOutput>, WriteError> {
+        let mut outputs: Vec<InstalledOutput> = Vec::new();
+        let mut number = first;
+        while number != 0 && outputs.len() < MOST_OUTPUTS {
+            let record: OutputRecord = self.lookup(Table::Outputs, &number)?;
+            let counters = OutputCounters::adopt(&self.counters.outputs, record.slot, record.identity);
+            outputs.push(InstalledOutput { record: number, counters, image: OutputRecord { next: 0, ..record } });
+            number = record.next;
+        }
+        Ok(outputs)
+    }
+
+    /// Numbers that are not in use can be taken.
+    fn number(&mut self) {
+        let relays = || self.installed.values().flatten();
+        let outputs = || relays().flat_map(|relay| &relay.outputs);
+        let relay_records: FxHashSet<u32> = relays().map(|relay| relay.record).collect();
+        let relay_counters: FxHashSet<u32> = relays().map(|relay| relay.counters.slot()).collect();
+        let output_records: FxHashSet<u32> = outputs().map(|output| output.record).collect();
+        let output_counters: FxHashSet<u32> = outputs().map(|output| output.counters.slot()).collect();
+        let input_counters: FxHashSet<u32> = self.inputs.values().map(|input| input.slot()).collect();
+        let maps = &self.maps;
+        // Record 0 ends a list.
+        self.relay_records = Slots::new(1..maps.entries(Table::Relays), |n| relay_records.contains(&n));
+        self.output_records = Slots::new(1..maps.entries(Table::Outputs), |n| output_records.contains(&n));
+        self.relay_counters = Slots::new(0..maps.slots(Totals::Received), |n| relay_counters.contains(&n));
+        self.output_counters = Slots::new(0..maps.slots(Totals::Sent), |n| output_counters.contains(&n));
+        self.input_counters = Slots::new(0..maps.slots(Totals::InputDropped), |n| input_counters.contains(&n));
+    }
+
+    fn keys<K: Plain>(&self, table: Table) -> Result<Vec<K>, WriteError> {
+        sys::keys(self.maps.table(table)).map_err(|error| self.refused(table, error))
+    }
+
+    fn lookup<K: Plain, V: Plain>(&self, table: Table, key: &K) -> Result<V, WriteError> {
+        sys::lookup(self.maps.table(table), key).map_err(|error| self.refused(table, error))
+    }
+}

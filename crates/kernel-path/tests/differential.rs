@@ -1,0 +1,199 @@
+//! Random frames and random relays: mcr-wire and the program agree on verdict, bytes and counters.
+//!
+//! `MCR_FRAMES` says how many (10,000 unless told), `MCR_SEED` repeats a run.
+
+mod stand;
+
+use std::net::{Ipv4Addr, SocketAddrV4};
+
+use mcr_testbed::{Checksum, Frame, Mac, Tag};
+use mcr_wire::{Destination, DropReason, MacAddr, Rewrite, VlanId};
+use stand::{Output, Relay, Stand, rewrite};
+
+/// Frames for each set of relays.
+const FRAMES_PER_TABLE: u64 = 200;
+
+/// xorshift64*: small, and the same everywhere.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 16
+    }
+
+    fn below(&mut self, end: u64) -> u64 {
+        self.next() % end
+    }
+
+    fn one_in(&mut self, n: u64) -> bool {
+        self.below(n) == 0
+    }
+
+    fn byte(&mut self) -> u8 {
+        self.next() as u8
+    }
+
+    fn word(&mut self) -> u16 {
+        self.next() as u16
+    }
+
+    /// A number that is often at an end of its range.
+    fn edgy(&mut self) -> u16 {
+        match self.below(6) {
+            0 => 0,
+            1 => 0xffff,
+            2 => self.below(64) as u16,
+            _ => self.word(),
+        }
+    }
+
+    fn of<T: Copy>(&mut self, choices: &[T]) -> T {
+        choices[self.below(choices.len() as u64) as usize]
+    }
+}
+
+fn group(random: &mut Random) -> Ipv4Addr {
+    Ipv4Addr::new(239, 1, 1, 1 + random.below(3) as u8)
+}
+
+fn port(random: &mut Random) -> u16 {
+    5001 + random.below(2) as u16
+}
+
+fn source(random: &mut Random) -> Ipv4Addr {
+    if random.one_in(20) {
+        return random.of(&[Ipv4Addr::UNSPECIFIED, Ipv4Addr::BROADCAST]);
+    }
+    Ipv4Addr::new(192, 168, 168, random.below(4) as u8)
+}
+
+fn vlan(random: &mut Random) -> Option<VlanId> {
+    if random.one_in(2) { None } else { VlanId::new(100 + random.below(2) as u16) }
+}
+
+fn our_macs() -> Vec<MacAddr> {
+    vec![MacAddr::new([2, 0x10, 0, 0, 0, 1]), MacAddr::new([2, 0x10, 0, 0, 0, 2])]
+}
+
+fn output(random: &mut Random) -> Output {
+    if random.one_in(8) {
+        return Output::Drop(DropReason::ALL[random.below(DropReason::COUNT as u64) as usize]);
+    }
+    let address = if random.one_in(10) { Ipv4Addr::from(random.next() as u32) } else { group(random) };
+    let to = SocketAddrV4::new(address, random.edgy());
+    let rewrite = Rewrite {
+        vlan: if random.one_in(3) { VlanId::new(1 + random.below(4094) as u16) } else { None },
+        source: if random.one_in(10) { Ipv4Addr::from(random.next() as u32) } else { source(random) },
+        source_port: random.one_in(2).then(|| random.edgy()),
+        ttl: random.byte(),
+        dscp: random.one_in(2).then(|| random.byte() & 0x3f),
+        ..rewrite(&to.to_string())
+    };
+    let mtu = if random.one_in(4) { 28 + random.below(600) as u32 } else { 1500 };
+    Output::Send { lan: 1 + random.below(2) as usize, rewrite, mtu }
+}
+
+fn relays(random: &mut Random) -> Vec<Relay> {
+    let relay = |random: &mut Random| {
+        let destination = Destination { vlan: vlan(random), address: group(random), port: port(random) };
+        let sources =
+            if random.one_in(3) { (0..1 + random.below(3)).map(|_| source(random)).collect() } else { vec![] };
+        let most = if random.one_in(20) { 64 } else { 5 };
+        let outputs = (0..random.below(most + 1)).map(|_| output(random)).collect();
+        Relay { destination, sources, outputs }
+    };
+    (0..1 + random.below(40)).map(|_| relay(random)).collect()
+}
+
+fn frame(random: &mut Random) -> Vec<u8> {
+    let bytes = match random.below(10) {
+        0 => random.below(4),
+        1 => 1440 + random.below(40),
+        _ => random.below(1200),
+    };
+    let payload: Vec<u8> = match random.below(8) {
+        0 => vec![0; bytes as usize],
+        1 => vec![0xff; bytes as usize],
+        _ => (0..bytes).map(|_| random.byte()).collect(),
+    };
+    let from = SocketAddrV4::new(source(random), random.edgy());
+    let to = SocketAddrV4::new(group(random), port(random));
+    let mut frame = Frame::udp(&from.to_string(), &to.to_string(), payload)
+        .ttl(random.byte())
+        .traffic_class(random.byte())
+        .identification(random.edgy())
+        .flags_and_offset(random.of(&[0, 0x4000, 0x4000, 0x4000, 0x8000, 0xc000]));
+    if random.one_in(2) {
+        let control = random.word() & 0xf000 | random.of(&[0, 100, 100, 101, 101, 102, 4095]);
+        frame = frame.tag(Tag { protocol: random.of(&[0x8100, 0x8100, 0x88a8]), control });
+    }
+    if random.one_in(4) {
+        frame = frame.padding(random.below(64) as usize);
+    }
+    if random.one_in(30) {
+        frame = frame.source_mac(Mac(random.of(&our_macs()).octets()));
+    }
+    match random.below(30) {
+        0 => frame = frame.udp_checksum(Checksum::Wrong),
+        1 | 2 => frame = frame.udp_checksum(Checksum::Zero),
+        3 => frame = frame.ip_checksum(Checksum::Wrong),
+        4 => frame = frame.udp_checksum(Checksum::Exactly(random.edgy())),
+        5 => frame = frame.udp_length(random.edgy()),
+        6 => frame = frame.total_length(random.edgy()),
+        7 => frame = frame.options(&vec![1; 4 * (1 + random.below(10) as usize)]),
+        8 => frame = frame.flags_and_offset(random.word()),
+        9 => frame = frame.header_words(random.below(16) as u8),
+        10 => frame = frame.version(random.below(16) as u8),
+        11 => frame = frame.protocol(random.of(&[6, 2, 136])),
+        _ => {}
+    }
+    damage(random, frame.bytes())
+}
+
+fn damage(random: &mut Random, mut frame: Vec<u8>) -> Vec<u8> {
+    if random.one_in(15) {
+        // The kernel runs nothing on less.
+        frame.truncate(34 + random.below(40) as usize);
+    }
+    if random.one_in(10) {
+        for _ in 0..1 + random.below(3) {
+            // Among the headers, mostly.
+            let end = if random.one_in(4) { frame.len() } else { frame.len().min(64) };
+            let at = random.below(end as u64) as usize;
+            frame[at] ^= 1 << random.below(8);
+        }
+    }
+    frame
+}
+
+fn number(name: &str, otherwise: u64) -> u64 {
+    std::env::var(name).ok().map_or(otherwise, |text| text.parse().unwrap_or_else(|_| panic!("{name}={text}")))
+}
+
+#[test]
+fn random_frames_and_relays_agree_with_mcr_wire() {
+    let (frames, seed) = (number("MCR_FRAMES", 10_000), number("MCR_SEED", 1));
+    println!("MCR_SEED={seed}");
+    let mut random = Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
+    let mut stand = Stand::new(2);
+    stand.our_macs = our_macs();
+    let (mut sent, mut dropped) = (0, 0);
+    let relay = stand.net.relay().clone();
+    relay.run(|| {
+        for number in 0..frames {
+            if number % FRAMES_PER_TABLE == 0 {
+                stand.install(relays(&mut random));
+            }
+            let frame = frame(&mut random);
+            let expected = stand.agree(&format!("frame {number} of seed {seed}"), &frame);
+            sent += u64::from(!expected.copies.is_empty());
+            dropped += u64::from(expected.reason.is_some());
+        }
+        stand.assert_silence();
+    });
+    // A test that compares nothing agrees, too.
+    assert!(sent > frames / 8 && dropped > frames / 50, "{sent} of {frames} were sent, {dropped} dropped");
+}

@@ -1,0 +1,405 @@
+//! What the tests of the program stand on: the program loaded, an input, outputs that are listened to, single runs by
+//! `BPF_PROG_TEST_RUN`, and what mcr-wire says should come of a frame.
+#![allow(dead_code, reason = "each test file uses its part")]
+
+use std::net::Ipv4Addr;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use mcr_kernel_path::{
+    InputTable, Loaded, Maps, OutputAction, OutputEntry, OutputSnapshot, RelayEntry, RelaySnapshot, Sizes, TableWriter,
+    load,
+};
+use mcr_testbed::{RawReceiver, Topology};
+use mcr_wire::{Destination, DropReason, FrameMeta, MacAddr, Refused, Reject, Rewrite, VlanId, parse};
+
+/// What the program answers when it leaves a frame alone, takes it, or hands it on.
+pub(crate) const NEXT: i32 = -1;
+pub(crate) const DROP: i32 = 2;
+pub(crate) const REDIRECT: i32 = 7;
+
+/// The beginning of every source MAC address that the tests' outputs use: tells their frames from everything else.
+const MARK: [u8; 4] = [0x02, 0x4d, 0x43, 0x52];
+
+/// A relay as the tests describe it.
+#[derive(Debug, Clone)]
+pub(crate) struct Relay {
+    pub(crate) destination: Destination,
+    pub(crate) sources: Vec<Ipv4Addr>,
+    pub(crate) outputs: Vec<Output>,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Output {
+    Send { lan: usize, rewrite: Rewrite, mtu: u32 },
+    Drop(DropReason),
+}
+
+/// A loaded program and the network around it.
+pub(crate) struct Stand {
+    pub(crate) net: Topology,
+    pub(crate) loaded: Loaded,
+    pub(crate) writer: TableWriter,
+    pub(crate) listeners: Vec<RawReceiver>,
+    pub(crate) installed: Vec<RelayEntry>,
+    pub(crate) relays: Vec<Relay>,
+    pub(crate) our_macs: Vec<MacAddr>,
+    /// Asked for once: each question costs a thread in the namespace.
+    pub(crate) input: u32,
+    mac: MacAddr,
+    lans: Vec<u32>,
+}
+
+pub(crate) fn small() -> Sizes {
+    Sizes { relays: 256, outputs: 1024, sources: 256, inputs: 16, own_macs: 64 }
+}
+
+/// What one run came to.
+#[derive(Debug)]
+pub(crate) struct Run {
+    pub(crate) verdict: i32,
+    /// The frame as the program left it.
+    pub(crate) frame: Vec<u8>,
+}
+
+impl Stand {
+    pub(crate) fn new(lans: usize) -> Stand {
+        let net = Topology::device_relay_lan(lans);
+        let loaded = load(&small()).unwrap();
+        let fds = loaded.maps().fds().map(|fd| fd.try_clone_to_owned().unwrap());
+        let writer = TableWriter::adopt(Maps::from_fds(fds.into()).unwrap()).unwrap();
+        let listeners = net.lans().iter().map(|lan| RawReceiver::new(lan.host_side())).collect();
+        let (input, mac) = (net.relay_input().index(), MacAddr::new(net.relay_input().mac().0));
+        let lans = net.lans().iter().map(|lan| lan.relay_side().index()).collect();
+        let (installed, relays, our_macs) = Default::default();
+        Stand { net, loaded, writer, listeners, installed, relays, our_macs, input, mac, lans }
+    }
+
+    pub(crate) fn attach(&self) -> OwnedFd {
+        self.loaded.attach(self.input).unwrap()
+    }
+
+    /// Makes these the relays of the input, each with counters of its own.
+    pub(crate) fn install(&mut self, relays: Vec<Relay>) {
+        let mut entries = Vec::new();
+        for relay in &relays {
+            let mut outputs = Vec::new();
+            for output in &relay.outputs {
+                let action = match *output {
+                    Output::Drop(reason) => OutputAction::Drop(reason),
+                    Output::Send { lan, rewrite, mtu } => {
+                        OutputAction::Send { ifindex: self.lans[lan - 1], rewrite, mtu }
+                    }
+                };
+                outputs.push(OutputEntry { counters: self.writer.output_counters(0).unwrap(), action });
+            }
+            let counters = self.writer.relay_counters(0).unwrap();
+            let (destination, sources) = (relay.destination, relay.sources.clone());
+            entries.push(RelayEntry { destination, sources, counters, outputs });
+        }
+        let table = InputTable { relays: entries.clone(), our_macs: self.our_macs.clone() };
+        let input = self.input;
+        self.writer.install(input, table).unwrap();
+        (self.installed, self.relays) = (entries, relays);
+    }
+
+    /// Runs the program once on a frame at the input. Call inside the relay's namespace.
+    pub(crate) fn run(&self, frame: &[u8], segment_bytes: u32) -> Run {
+        let mut left = vec![0_u8; 4096];
+        let mut context = Context { ifindex: self.input, ..Context::default() };
+        if segment_bytes != 0 {
+            (context.gso_size, context.gso_segs) = (segment_bytes, 2);
+        }
+        let mut attribute = TestRun {
+            program: self.loaded.program().as_raw_fd() as u32,
+            data_size_in: frame.len() as u32,
+            data_size_out: left.len() as u32,
+            data_in: frame.as_ptr() as u64,
+            data_out: left.as_mut_ptr() as u64,
+            ctx_size_in: size_of::<Context>() as u32,
+            ctx_in: std::ptr::from_ref(&context) as u64,
+            ..TestRun::default()
+        };
+        let size = size_of::<TestRun>();
+        // SAFETY: BPF_PROG_TEST_RUN reads the frame and the context and writes at most data_size_out bytes.
+        let result = unsafe { libc::syscall(libc::SYS_bpf, 10, &raw mut attribute, size) };
+        assert_eq!(result, 0, "{} bytes: {}", frame.len(), std::io::Error::last_os_error());
+        left.truncate(attribute.data_size_out as usize);
+        Run { verdict: attribute.retval as i32, frame: left }
+    }
+
+    pub(crate) fn totals(&self) -> Totals {
+        Totals {
+            relays: self.installed.iter().map(|relay| relay.counters.snapshot()).collect(),
+            outputs: self
+                .installed
+                .iter()
+                .map(|relay| relay.outputs.iter().map(|output| output.counters.snapshot()).collect())
+                .collect(),
+        }
+    }
+
+    /// The next frame of ours at a lan.
+    pub(crate) fn heard(&self, lan: usize, limit: Duration) -> Option<Vec<u8>> {
+        let begun = Instant::now();
+        loop {
+            let frame = self.listeners[lan - 1].next_frame(limit.saturating_sub(begun.elapsed()))?;
+            if frame.bytes.get(6..10) == Some(&MARK) {
+                return Some(frame.bytes);
+            }
+        }
+    }
+
+    /// Runs a frame and compares everything with what mcr-wire says: verdict, bytes of every copy, counters.
+    pub(crate) fn agree(&mut self, what: &str, frame: &[u8]) -> Expected {
+        let expected = Expected::of(frame, &FrameMeta::PLAIN, &self.relays, &self.our_macs, self.mac);
+        let input = self.input;
+        let input_counters = self.writer.input_counters(input).unwrap();
+        let (before, input_before) = (self.totals(), input_counters.snapshot());
+        let run = self.run(frame, 0);
+        let (after, input_after) = (self.totals(), input_counters.snapshot());
+        let context = || format!("{what}\nframe {frame:02x?}\nrelays {:#?}", self.relays);
+
+        let verdict = match (&expected.charged[..], expected.copies.is_empty()) {
+            ([], _) => NEXT,
+            (_, true) => DROP,
+            (_, false) => REDIRECT,
+        };
+        assert_eq!(run.verdict, verdict, "verdict of {}", context());
+        for (index, relay) in self.relays.iter().enumerate() {
+            let charge = expected.charged.iter().find(|charge| charge.relay == index);
+            let received = charge.map_or((0, 0), |charge| (charge.packets, charge.bytes));
+            let (was, is) = (before.relays[index], after.relays[index]);
+            let got = (is.received_packets - was.received_packets, is.received_bytes - was.received_bytes);
+            assert_eq!(got, received, "received by relay {index}: {}", context());
+            for output in 0..relay.outputs.len() {
+                let outcome = charge.map(|charge| charge.outputs[output]);
+                check_output(&before.outputs[index][output], &after.outputs[index][output], charge, outcome)
+                    .unwrap_or_else(|error| panic!("relay {index} output {output}: {error}: {}", context()));
+            }
+        }
+        for reason in DropReason::ALL {
+            let got = input_after.dropped.get(reason) - input_before.dropped.get(reason);
+            let wanted = u64::from(expected.on_input == Some(reason));
+            assert_eq!(got, wanted, "{reason} on the input: {}", context());
+        }
+        if let Some(((_, last), others)) = expected.copies.split_last() {
+            for (lan, copy) in others {
+                let heard = self.heard(*lan, Duration::from_secs(1));
+                assert_eq!(heard.as_deref(), Some(&copy[..]), "copy on lan{lan}: {}", context());
+            }
+            // The last copy is the frame itself; its tag is not among the bytes yet.
+            let mut last = last.clone();
+            if last[12..14] == [0x81, 0x00] {
+                last.drain(12..16);
+            }
+            assert_eq!(run.frame, last, "last copy: {}", context());
+        } else {
+            assert_eq!(run.frame, frame, "left untouched: {}", context());
+        }
+        expected
+    }
+
+    /// Asserts that nothing but what was expected came out.
+    pub(crate) fn assert_silence(&self) {
+        for lan in 1..=self.listeners.len() {
+            assert_eq!(self.heard(lan, Duration::from_millis(50)), None, "on lan{lan}");
+        }
+    }
+}
+
+fn check_output(
+    was: &OutputSnapshot,
+    is: &OutputSnapshot,
+    charge: Option<&Charge>,
+    outcome: Option<Outcome>,
+) -> Result<(), String> {
+    let (packets, bytes) = charge.map_or((0, 0), |charge| (charge.packets, charge.bytes));
+    let sent = if outcome == Some(Outcome::Sent) { (packets, bytes) } else { (0, 0) };
+    let got = (is.sent_packets - was.sent_packets, is.sent_bytes - was.sent_bytes);
+    if got != sent {
+        return Err(format!("sent {got:?} instead of {sent:?}"));
+    }
+    for reason in DropReason::ALL {
+        let got = is.dropped.get(reason) - was.dropped.get(reason);
+        let wanted = if outcome == Some(Outcome::Dropped(reason)) { packets } else { 0 };
+        if got != wanted {
+            return Err(format!("{reason} {got} times instead of {wanted}"));
+        }
+    }
+    Ok(())
+}
+
+pub(crate) struct Totals {
+    pub(crate) relays: Vec<RelaySnapshot>,
+    pub(crate) outputs: Vec<Vec<OutputSnapshot>>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    Sent,
+    Dropped(DropReason),
+}
+
+/// What a relay is charged with.
+#[derive(Debug)]
+pub(crate) struct Charge {
+    pub(crate) relay: usize,
+    pub(crate) packets: u64,
+    pub(crate) bytes: u64,
+    pub(crate) outputs: Vec<Outcome>,
+}
+
+/// What should come of a frame, by mcr-wire.
+#[derive(Debug)]
+pub(crate) struct Expected {
+    /// None: the frame goes on.
+    pub(crate) charged: Vec<Charge>,
+    /// Counted on the input.
+    pub(crate) on_input: Option<DropReason>,
+    /// Lans and frames, in the order in which they are sent.
+    pub(crate) copies: Vec<(usize, Vec<u8>)>,
+    /// Why it was refused, by any word.
+    pub(crate) reason: Option<DropReason>,
+}
+
+impl Expected {
+    pub(crate) fn of(frame: &[u8], meta: &FrameMeta, relays: &[Relay], our_macs: &[MacAddr], mac: MacAddr) -> Expected {
+        let mut expected = Expected { charged: Vec::new(), on_input: None, copies: Vec::new(), reason: None };
+        let parsed = parse(frame, meta);
+        let address = address(frame);
+        let is_watched = || relays.iter().any(|relay| Some(relay.destination.address) == address);
+        if address.is_some_and(|address| is_foreign(frame, address, mac))
+            && parsed != Err(Reject::Drop { reason: DropReason::BadIpHeader, destination: None })
+        {
+            return expected;
+        }
+        let (destination, source, packets, bytes) = match &parsed {
+            Err(Reject::NotOurs) => return expected,
+            &Err(Reject::Drop { reason, destination: None }) => {
+                expected.reason = Some(reason);
+                expected.on_input = Some(reason).filter(|_| is_watched());
+                return expected;
+            }
+            &Err(Reject::Drop { reason, destination: Some(destination) }) => {
+                let refused = Refused::of(frame, meta);
+                expected.reason = Some(reason);
+                (destination, refused.source.unwrap(), refused.packets, refused.ip_bytes)
+            }
+            Ok(datagram) => {
+                let came_back = our_macs.iter().any(|mac| frame[6..12] == mac.octets());
+                expected.reason = came_back.then_some(DropReason::Loop);
+                (datagram.destination, *datagram.source.ip(), datagram.packets(), datagram.ip_bytes())
+            }
+        };
+        let mut listening = relays.iter().enumerate().filter(|(_, relay)| relay.destination == destination).peekable();
+        if listening.peek().is_none() {
+            return expected;
+        }
+        for (index, relay) in listening {
+            if !relay.sources.is_empty() && !relay.sources.contains(&source) {
+                continue;
+            }
+            let mut outputs = Vec::new();
+            for output in &relay.outputs {
+                outputs.push(match (expected.reason, output, &parsed) {
+                    (Some(reason), _, _) => Outcome::Dropped(reason),
+                    (None, Output::Drop(reason), _) => Outcome::Dropped(*reason),
+                    (None, Output::Send { mtu, .. }, Ok(datagram)) if datagram.largest_ip_bytes() > u64::from(*mtu) => {
+                        Outcome::Dropped(DropReason::TooBig)
+                    }
+                    (None, Output::Send { lan, rewrite, .. }, Ok(datagram)) => {
+                        for segment in datagram.segments() {
+                            expected.copies.push((*lan, whole(rewrite, &segment)));
+                        }
+                        Outcome::Sent
+                    }
+                    (None, Output::Send { .. }, Err(_)) => unreachable!("refused without a reason"),
+                });
+            }
+            expected.charged.push(Charge { relay: index, packets, bytes, outputs });
+        }
+        if expected.charged.is_empty() {
+            expected.on_input = Some(expected.reason.unwrap_or(DropReason::SourceNotListed));
+        }
+        expected
+    }
+}
+
+fn whole(rewrite: &Rewrite, datagram: &mcr_wire::Datagram<'_>) -> Vec<u8> {
+    let mut frame = vec![0; 65_600];
+    let length = rewrite.frame(datagram, &mut frame).unwrap();
+    frame.truncate(length);
+    frame
+}
+
+/// Where a frame says it goes, believed or not.
+fn address(frame: &[u8]) -> Option<Ipv4Addr> {
+    let is_tag = |at: usize| matches!(frame.get(at..at + 2), Some([0x81, 0x00] | [0x88, 0xa8]));
+    let ip = if is_tag(12) { 18 } else { 14 };
+    let octets: [u8; 4] = frame.get(ip + 16..ip + 20)?.try_into().ok()?;
+    Some(octets.into())
+}
+
+fn is_foreign(frame: &[u8], address: Ipv4Addr, mac: MacAddr) -> bool {
+    frame[0] & 1 == 0 && frame[..6] != mac.octets() && !address.is_multicast()
+}
+
+pub(crate) fn destination(text: &str, vlan: u16) -> Destination {
+    let to: std::net::SocketAddrV4 = text.parse().unwrap();
+    Destination { vlan: VlanId::new(vlan), address: *to.ip(), port: to.port() }
+}
+
+/// An output that changes everything that it must and nothing that it need not.
+pub(crate) fn rewrite(to: &str) -> Rewrite {
+    let destination: std::net::SocketAddrV4 = to.parse().unwrap();
+    Rewrite {
+        source_mac: MacAddr::new([MARK[0], MARK[1], MARK[2], MARK[3], 0, 1]),
+        destination_mac: MacAddr::for_group(*destination.ip()),
+        vlan: None,
+        source: [10, 0, 1, 1].into(),
+        destination,
+        source_port: None,
+        ttl: 16,
+        dscp: None,
+    }
+}
+
+/// `struct { ... } test` of `union bpf_attr`.
+#[repr(C)]
+#[derive(Default)]
+struct TestRun {
+    program: u32,
+    retval: u32,
+    data_size_in: u32,
+    data_size_out: u32,
+    data_in: u64,
+    data_out: u64,
+    repeat: u32,
+    duration: u32,
+    ctx_size_in: u32,
+    ctx_size_out: u32,
+    ctx_in: u64,
+    ctx_out: u64,
+    flags: u32,
+    cpu: u32,
+    batch_size: u32,
+    pad: u32,
+}
+
+/// `struct __sk_buff`; only fields that a test run may set are named.
+#[repr(C)]
+#[derive(Default)]
+struct Context {
+    before_ifindex: [u32; 10],
+    ifindex: u32,
+    between: [u32; 25],
+    flow_keys: u64,
+    tstamp: u64,
+    wire_len: u32,
+    gso_segs: u32,
+    socket: u64,
+    gso_size: u32,
+    tail: u32,
+    hwtstamp: u64,
+}
