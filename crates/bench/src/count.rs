@@ -175,3 +175,24 @@ fn descriptor(fd: i64) -> OwnedFd {
 fn address<T>(value: &T) -> u64 {
     std::ptr::from_ref(value) as u64
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use mcr_testbed::{Offload, Sender, Switch, Topology, wait_until};
+
+    use super::*;
+
+    #[test]
+    fn counts_each_datagram_and_each_segment_to_its_port_alone() {
+        let net = Topology::device_relay_lan(0);
+        net.device_interface().offload(Offload::SegmentUdp, Switch::On);
+        let counter = Counter::new(net.relay_input(), 5001);
+        Sender::new(net.device(), "239.1.1.1:5002").send(10);
+        Sender::new(net.device(), "239.1.1.1:5001").payload_bytes(64).send(1_000);
+        Sender::new(net.device(), "239.1.1.1:5001").payload_bytes(1_250).segmented(16).send(1_607);
+        wait_until(Duration::from_secs(5), "all 2,607 are counted", || counter.total() >= 2_607);
+        assert_eq!(counter.total(), 2_607);
+    }
+}

@@ -16,6 +16,7 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 
+use crate::path::Path;
 use crate::run::{Extent, Plan};
 
 /// Measures MCR beside socat and a plain receive/send loop, in namespaces of its own. Needs root.
@@ -27,6 +28,9 @@ struct Args {
     /// Less of everything, for a first look
     #[arg(long)]
     quick: bool,
+    /// Measure this path alone
+    #[arg(long, value_name = "PATH")]
+    only: Option<Path>,
     /// Also write the result there
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -50,7 +54,7 @@ fn main() {
         plain::relay(outputs);
     }
     let extent = if args.quick { Extent::Quick } else { Extent::Full };
-    let report = run::run(&Plan::new(extent, usize::from(args.rounds)));
+    let report = run::run(&Plan::new(extent, usize::from(args.rounds), args.only));
     println!("{report}");
     if let Some(file) = args.json {
         std::fs::write(&file, report.json()).unwrap_or_else(|error| panic!("cannot write {}: {error}", file.display()));

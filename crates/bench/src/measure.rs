@@ -193,12 +193,12 @@ impl<'a> Stand<'a> {
                 None => bad = middle,
             }
         }
-        for _ in 0..8 {
+        for less in [0.95, 0.93, 0.9, 0.85, 0.8, 0.7, 0.6, 0.5] {
             if let Some(rate) = self.passing(good.packets_per_second, times.confirm) {
                 // It was the generator's limit when the search ended there, not when it can do what was found.
                 return Rate { limit: good.limit, ..rate };
             }
-            good = Rate { packets_per_second: good.packets_per_second * 0.93, limit: Limit::Path };
+            good = Rate { packets_per_second: good.packets_per_second * less, limit: Limit::Path };
         }
         Rate { packets_per_second: 0.0, limit: Limit::Path }
     }
@@ -271,7 +271,7 @@ impl<'a> Stand<'a> {
         let mut totals = self.totals();
         let mut last_change = Instant::now();
         let is_complete = |totals: &[u64]| totals.iter().zip(before).all(|(total, before)| total - before >= packets);
-        while !is_complete(&totals) && last_change.elapsed() < Duration::from_millis(80) {
+        while !is_complete(&totals) && last_change.elapsed() < Duration::from_millis(60) {
             std::thread::sleep(Duration::from_millis(2));
             let now = self.totals();
             if now != totals {

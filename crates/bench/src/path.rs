@@ -19,7 +19,7 @@ pub(crate) const OUTPUT_PORT: u16 = 6001;
 pub(crate) const ROUTABLE: std::net::Ipv4Addr = std::net::Ipv4Addr::new(10, 0, 0, 55);
 
 /// A way from the device to the LANs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Path {
     /// `mcr run`, AF_PACKET datapath.

@@ -35,16 +35,23 @@ pub(crate) struct Plan {
 const PATHS: [Path; 3] = [Path::Packet, Path::Sockets, Path::Socat];
 
 impl Plan {
-    pub(crate) fn new(extent: Extent, rounds: usize) -> Plan {
+    /// With `only`, the other paths are left out.
+    pub(crate) fn new(extent: Extent, rounds: usize, only: Option<Path>) -> Plan {
+        let mut plan = Plan::of(extent, rounds);
+        plan.setups.retain(|setup| only.is_none_or(|only| only == setup.path));
+        plan
+    }
+
+    fn of(extent: Extent, rounds: usize) -> Plan {
         match extent {
             Extent::Full => Plan {
                 setups: all_setups(),
                 latencies: vec![Ingress::Raw, Ingress::Socket],
                 rounds,
                 times: Times {
-                    search: Duration::from_millis(300),
+                    search: Duration::from_millis(250),
                     confirm: Duration::from_secs(2),
-                    cost: Duration::from_millis(800),
+                    cost: Duration::from_millis(600),
                 },
                 limit: Duration::from_secs(540).mul_f64((rounds as f64 / 3.0).max(1.0)),
             },
@@ -53,7 +60,7 @@ impl Plan {
                 latencies: vec![Ingress::Raw],
                 rounds: rounds.min(2),
                 times: Times {
-                    search: Duration::from_millis(300),
+                    search: Duration::from_millis(250),
                     confirm: Duration::from_secs(1),
                     cost: Duration::from_millis(500),
                 },
@@ -101,7 +108,9 @@ pub(crate) fn run(plan: &Plan) -> Report {
             eprintln!("round {round} was cut short: {} s are over", plan.limit.as_secs());
             break;
         }
-        four_outputs(&net, &series[0], plan.times, &mut fan_out);
+        if let Some(one) = series.iter().find(|series| series.setup == setup(Path::Packet, Ingress::Raw, 1, 1_250)) {
+            four_outputs(&net, one, plan.times, &mut fan_out);
+        }
         scales.push(scale(&net));
     }
     Report::new(plan.rounds, start.elapsed().as_secs(), &series, fan_out, middle(&scales))
@@ -139,8 +148,10 @@ fn progress(round: usize, series: &Series) {
 fn four_outputs(net: &Topology, one: &Series, times: Times, fan_out: &mut FanOut) {
     let Some(rate) = one.median_rate() else { return };
     let stand = Stand::start(net, Setup { outputs: FanOut::OUTPUTS, ..one.setup });
-    let trial = stand.trial(rate * FanOut::SHARE, times.confirm, Clock::Unread);
-    fan_out.push(rate * FanOut::SHARE, &trial);
+    for _ in 0..2 {
+        let trial = stand.trial(rate * FanOut::SHARE, times.confirm, Clock::Unread);
+        fan_out.push(rate * FanOut::SHARE, &trial);
+    }
 }
 
 /// The median of each figure.
