@@ -135,7 +135,7 @@ fn maps(loaded: &mut Ebpf) -> Result<Maps, LoadError> {
 }
 
 impl Loaded {
-    /// Attaches the program at the tcx ingress of an interface, behind the programs that are there. It runs as long as the
+    /// Attaches the program at the tcx ingress of an interface of the caller's network namespace, behind the programs that are there. It runs as long as the
     /// link that is handed back is open or pinned.
     ///
     /// # Errors

@@ -76,7 +76,8 @@ impl Stand {
     }
 
     pub(crate) fn attach(&self) -> OwnedFd {
-        self.loaded.attach(self.input).unwrap()
+        // An index is one of the caller's namespace.
+        self.net.relay().run(|| self.loaded.attach(self.input)).unwrap()
     }
 
     /// Makes these the relays of the input, each with counters of its own.

@@ -1,0 +1,179 @@
+//! Changes under traffic, by a writer without any privilege, and taking over from another writer.
+
+mod stand;
+
+use std::time::{Duration, Instant};
+
+use mcr_kernel_path::{InputTable, Maps, OutputAction, OutputEntry, RelayEntry, Sizes, TableWriter, WriteError, load};
+use mcr_testbed::{Receiver, Sender};
+use mcr_wire::{Destination, DropReason, Rewrite};
+use stand::{Output, Relay, Stand, destination, rewrite};
+
+fn entry(writer: &mut TableWriter, identity: u64, to: Destination, action: OutputAction) -> RelayEntry {
+    let counters = writer.output_counters(identity).unwrap();
+    RelayEntry {
+        destination: to,
+        sources: vec![],
+        counters: writer.relay_counters(identity).unwrap(),
+        outputs: vec![OutputEntry { counters, action }],
+    }
+}
+
+fn group(number: u16) -> Destination {
+    Destination { vlan: None, address: [239, 200, (number >> 8) as u8, number as u8].into(), port: 5001 }
+}
+
+/// Takes every capability from the calling thread.
+fn drop_capabilities() {
+    let header = [0x2008_0522_u32, 0];
+    let none = [0_u32; 6];
+    // SAFETY: the structures of capset(2), version 3: a version and a thread (0: this one), and two groups of three words.
+    let result = unsafe { libc::syscall(libc::SYS_capset, header.as_ptr(), none.as_ptr()) };
+    assert_eq!(result, 0, "{}", std::io::Error::last_os_error());
+}
+
+fn maps_again(maps: &Maps) -> Maps {
+    Maps::from_fds(maps.fds().map(|fd| fd.try_clone_to_owned().unwrap()).into()).unwrap()
+}
+
+/// The states of the relay that is changed under traffic: nothing is the same in both.
+fn states() -> [Rewrite; 2] {
+    let state = |number: u8| Rewrite {
+        source: [10, 0, 1, number].into(),
+        ttl: number,
+        dscp: Some(number),
+        source_port: Some(number.into()),
+        ..rewrite("239.2.2.2:6001")
+    };
+    [state(11), state(22)]
+}
+
+#[test]
+fn changes_neither_lose_nor_tear_nor_double_a_packet() {
+    let mut stand = Stand::new(1);
+    let _link = stand.attach();
+    let to = destination("239.1.1.1:5001", 0);
+    let lan = stand.net.lan(1).relay_side().index();
+    let action = |state: usize| OutputAction::Send { ifindex: lan, rewrite: states()[state], mtu: 1500 };
+    let writer = &mut stand.writer;
+    let mut changing = entry(writer, 1, to, action(0));
+    let others: Vec<RelayEntry> = (0..100).map(|n| entry(writer, 0, group(n), action(0))).collect();
+    writer.replace(stand.input, &to, vec![changing.clone()]).unwrap();
+    let listener = Receiver::group(stand.net.lan(1).host_side(), "239.2.2.2:6001");
+
+    let sending =
+        Sender::new(stand.net.device(), "239.1.1.1:5001").payload_bytes(200).datagrams_per_second(50_000).start();
+    let input = stand.input;
+    let operations = std::thread::scope(|scope| {
+        let changes = scope.spawn(|| {
+            drop_capabilities();
+            let begun = Instant::now();
+            for round in 0..10_000_usize {
+                let other = others[round % others.len()].clone();
+                let destination = other.destination;
+                let relays = if round % 200 < 100 { vec![other] } else { vec![] };
+                writer.replace(input, &destination, relays).unwrap();
+                changing.outputs[0].action = action(round % 2);
+                writer.replace(input, &to, vec![changing.clone()]).unwrap();
+            }
+            begun.elapsed()
+        });
+        changes.join().unwrap()
+    });
+    let sent = sending.stop();
+    println!("20,000 changes in {operations:?} during {} packets", sent.datagrams);
+    let heard = listener.expect(&sent, Duration::from_secs(10));
+    heard.assert_faultless();
+    // Each packet by one state: an address with its own port.
+    let pairs: Vec<(u8, u16)> = heard.sources.iter().map(|from| (from.ip().octets()[3], from.port())).collect();
+    assert_eq!(pairs, [(11, 11), (22, 22)]);
+    let received = changing.counters.snapshot().received_packets;
+    assert_eq!((received, changing.outputs[0].counters.snapshot().sent_packets), (sent.datagrams, sent.datagrams));
+}
+
+#[test]
+fn another_writer_takes_over_what_is_in_force() {
+    let mut stand = Stand::new(1);
+    let _link = stand.attach();
+    let to = destination("239.1.1.1:5001", 0);
+    let lan = stand.net.lan(1).relay_side().index();
+    let action = OutputAction::Send { ifindex: lan, rewrite: states()[0], mtu: 1500 };
+    let mut first = entry(&mut stand.writer, 77, to, action);
+    first.sources = vec![mcr_testbed::DEVICE];
+    let gone = entry(&mut stand.writer, 78, group(1), action);
+    let table = InputTable { relays: vec![first, gone], our_macs: vec![] };
+    stand.writer.install(stand.input, table).unwrap();
+    let listener = Receiver::group(stand.net.lan(1).host_side(), "239.2.2.2:6001");
+    let sent = Sender::new(stand.net.device(), "239.1.1.1:5001").send(100);
+    listener.expect(&sent, Duration::from_secs(5));
+
+    let mut second = TableWriter::adopt(maps_again(stand.loaded.maps())).unwrap();
+    assert_eq!(second.inputs(), [stand.input]);
+    let mut again = entry(&mut second, 77, to, action);
+    again.sources = vec![mcr_testbed::DEVICE];
+    assert_eq!(again.counters.snapshot().received_packets, 100);
+    assert_eq!(again.outputs[0].counters.snapshot().sent_packets, 100);
+    second.install(stand.input, InputTable { relays: vec![again.clone()], our_macs: vec![] }).unwrap();
+    let sent = Sender::new(stand.net.device(), "239.1.1.1:5001").send(100);
+    listener.expect(&sent, Duration::from_secs(5)).assert_faultless();
+    assert_eq!(again.counters.snapshot().received_packets, 200);
+    // The one that was not wanted any more is gone, and its numbers can be used again.
+    let third = TableWriter::adopt(maps_again(stand.loaded.maps())).unwrap();
+    assert!(!third.is_empty());
+}
+
+#[test]
+fn a_full_table_says_so_and_leaves_what_was_there() {
+    let sizes = Sizes { relays: 4, outputs: 4, sources: 2, inputs: 1, own_macs: 1 };
+    let loaded = load(&sizes).unwrap();
+    let mut writer = TableWriter::adopt(maps_again(loaded.maps())).unwrap();
+    let entries: Vec<RelayEntry> =
+        (0..4).map(|n| entry(&mut writer, 0, group(n), OutputAction::Drop(DropReason::OutputDown))).collect();
+    writer.install(1, InputTable { relays: entries.clone(), our_macs: vec![] }).unwrap();
+    let error = writer.relay_counters(0).unwrap_err();
+    assert!(matches!(error, WriteError::Full { what: "relays", limit: 4 }), "{error}");
+    let mut outputs = entries[0].outputs.clone();
+    outputs.resize_with(65, || entries[0].outputs[0].clone());
+    let error = writer.replace(1, &group(0), vec![RelayEntry { outputs, ..entries[0].clone() }]).unwrap_err();
+    assert!(matches!(error, WriteError::TooManyOutputs { outputs: 65, .. }), "{error}");
+    // Counters of relays that left are used again, from zero.
+    writer.install(1, InputTable::default()).unwrap();
+    drop(entries);
+    let again: Vec<_> =
+        (0..4).map(|n| entry(&mut writer, 0, group(n), OutputAction::Drop(DropReason::OutputDown))).collect();
+    assert!(again.iter().all(|entry| entry.counters.snapshot().received_packets == 0));
+}
+
+#[test]
+fn ten_thousand_relays_are_installed_in_a_moment() {
+    let sizes = Sizes { relays: 16_384, outputs: 16_384, ..Sizes::default() };
+    let loaded = load(&sizes).unwrap();
+    let mut writer = TableWriter::adopt(maps_again(loaded.maps())).unwrap();
+    let relays: Vec<RelayEntry> =
+        (0..10_000).map(|n| entry(&mut writer, 0, group(n), OutputAction::Drop(DropReason::OutputDown))).collect();
+    let begun = Instant::now();
+    writer.install(1, InputTable { relays: relays.clone(), our_macs: vec![] }).unwrap();
+    let all = begun.elapsed();
+    let begun = Instant::now();
+    writer.replace(1, &group(5), vec![]).unwrap();
+    writer.replace(1, &group(5), vec![relays[5].clone()]).unwrap();
+    println!("10,000 relays in {all:?}, one removed and added in {:?}", begun.elapsed());
+    let again = TableWriter::adopt(maps_again(loaded.maps())).unwrap();
+    assert!(!again.is_empty());
+}
+
+#[test]
+fn sixty_four_outputs_on_one_interface() {
+    let mut stand = Stand::new(1);
+    let outputs: Vec<Output> =
+        (1..=64).map(|n| Output::Send { lan: 1, rewrite: rewrite(&format!("239.2.2.{n}:6001")), mtu: 1500 }).collect();
+    stand.install(vec![Relay { destination: destination("239.1.1.1:5001", 0), sources: vec![], outputs }]);
+    let _link = stand.attach();
+    let sent = Sender::new(stand.net.device(), "239.1.1.1:5001").send(1);
+    for n in 1..=64 {
+        let frame = stand.heard(1, Duration::from_secs(1)).expect("64 copies");
+        assert_eq!(frame[30..34], [239, 2, 2, n], "in the order of the outputs");
+    }
+    stand.assert_silence();
+    assert!(stand.totals().outputs[0].iter().all(|output| output.sent_packets == sent.datagrams));
+}
