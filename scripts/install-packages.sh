@@ -4,11 +4,12 @@ set -euo pipefail
 
 declare -A package_of=(
     [ip]=iproute2 [ethtool]=ethtool [tc]=iproute2 [ffmpeg]=ffmpeg [socat]=socat [cc]=gcc [c++]=g++ [make]=make [jq]=jq [curl]=curl
+    [clang]=clang [llvm-strip]=llvm
 )
 case "${1:?which target}" in
     demo)  commands=(ip ethtool cc) ;;
-    check) commands=(cc) ;;
-    test)  commands=(ip ethtool tc cc c++ ffmpeg socat curl jq) ;;
+    check) commands=(cc clang llvm-strip) ;;
+    test)  commands=(ip ethtool tc cc c++ clang llvm-strip ffmpeg curl) ;;
     bench) commands=(ip ethtool cc socat) ;;
     *) echo "install-packages.sh: no such target: $1" >&2; exit 2 ;;
 esac
@@ -18,6 +19,8 @@ for command in "${commands[@]}"; do
     command -v "$command" >/dev/null 2>&1 || PATH="$PATH:/usr/sbin:/sbin" command -v "$command" >/dev/null 2>&1 ||
         missing+=("${package_of[$command]}")
 done
+# The eBPF program includes these headers, which no command stands for.
+if [[ " ${commands[*]} " == *" clang "* ]] && [ ! -e /usr/include/bpf/bpf_helpers.h ]; then missing+=(libbpf-dev); fi
 [ ${#missing[@]} -eq 0 ] && exit 0
 
 if [ "$(id -u)" -ne 0 ]; then
