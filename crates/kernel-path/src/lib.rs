@@ -7,8 +7,8 @@
 //! Verdicts, bytes and drop reasons are those of `mcr-wire`. What differs, because the kernel decides it:
 //! - an aggregate that is no run of UDP datagrams with checksums left to complete is dropped as `gso_unsupported`;
 //! - a super-frame whose segments are too big for an output is dropped whole, with a last segment that would have fitted;
-//! - the last copy of a frame is the frame itself, handed on by redirection: it counts as sent, and what the queue of the
-//!   output interface then does with it is for that interface's own statistics.
+//! - with [`LastCopy::Redirected`], the last copy of a frame counts as sent, and what the output interface then does with it
+//!   is for that interface's own statistics.
 
 #![warn(unsafe_op_in_unsafe_fn)]
 
@@ -24,7 +24,7 @@ mod writer;
 pub use counters::{
     DroppedSnapshot, InputCounters, InputSnapshot, OutputCounters, OutputSnapshot, RelayCounters, RelaySnapshot,
 };
-pub use load::{LoadError, Loaded, Sizes, load};
+pub use load::{LastCopy, LoadError, Loaded, Sizes, load};
 pub use maps::{Maps, NotOurMaps};
 pub use table::{InputTable, OutputAction, OutputEntry, RelayEntry};
 pub use writer::{TableWriter, WriteError};

@@ -310,6 +310,8 @@ impl TableWriter {
 
     fn write(&mut self, key: DestinationKey, entries: Vec<RelayEntry>) -> Result<(), WriteError> {
         self.check(&key, &entries)?;
+        // Before anything is in force: there may be too many inputs.
+        self.input_counters(key.ifindex)?;
         let old = self.installed.remove(&key).unwrap_or_default();
         if old.len() == entries.len() && old.iter().zip(&entries).all(|(old, entry)| old.is(entry)) {
             self.installed.insert(key, old);

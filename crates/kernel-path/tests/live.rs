@@ -4,6 +4,7 @@ mod stand;
 
 use std::time::Duration;
 
+use mcr_kernel_path::LastCopy;
 use mcr_testbed::{Frame, Mac, Offload, RawSender, Receiver, Sender, Switch, Tag};
 use mcr_wire::{DropReason, FrameMeta, MacAddr, Rewrite, VlanId};
 use stand::{Expected, Output, Relay, Stand, destination, rewrite};
@@ -13,7 +14,11 @@ const DATAGRAMS: u64 = 6_400;
 
 /// One relay to three lans, attached; the lans' own interfaces as source addresses.
 fn three_lans() -> Stand {
-    let mut stand = Stand::new(3);
+    three_lans_with(LastCopy::Redirected)
+}
+
+fn three_lans_with(last_copy: LastCopy) -> Stand {
+    let mut stand = Stand::with(3, last_copy);
     let outputs = (1..=3).map(|lan| {
         let rewrite = Rewrite {
             source_mac: MacAddr::new(stand.net.lan(lan).relay_side().mac().0),
@@ -65,6 +70,13 @@ fn an_unroutable_sender_with_finished_checksums() {
     let stand = three_lans();
     stand.net.input().offload_sending(Switch::Off);
     relays_all_of(&stand, Sender::new(stand.net.device(), "239.1.1.1:5001").payload_sizes(&[100, 1400, 33]));
+}
+
+#[test]
+fn every_copy_a_clone() {
+    let stand = three_lans_with(LastCopy::Counted);
+    relays_all_of(&stand, Sender::new(stand.net.device(), "239.1.1.1:5001").payload_sizes(&[100, 1400, 33]));
+    relays_all_of(&stand, Sender::new(stand.net.device(), "239.1.1.1:5001").payload_bytes(1200).segmented(32));
 }
 
 #[test]
@@ -171,14 +183,16 @@ fn what_is_not_ours_reaches_the_host() {
 
 #[test]
 fn an_output_that_is_gone_costs_the_others_nothing() {
-    let stand = three_lans();
+    let stand = three_lans_with(LastCopy::Counted);
     let _link = stand.attach();
-    stand.net.lan(2).cable().clone().delete();
-    let listeners = [1, 3].map(|lan| Receiver::group(stand.net.lan(lan).host_side(), &format!("239.2.2.{lan}:6001")));
+    stand.net.lan(1).cable().clone().delete();
+    stand.net.lan(3).cable().clone().delete();
+    let listener = Receiver::group(stand.net.lan(2).host_side(), "239.2.2.2:6001");
     let sent = Sender::new(stand.net.device(), "239.1.1.1:5001").datagrams_per_second(10_000).send(1_000);
-    for listener in &listeners {
-        listener.expect(&sent, LIMIT).assert_faultless();
-    }
+    listener.expect(&sent, LIMIT).assert_faultless();
     let outputs = &stand.totals().outputs[0];
-    assert_eq!((outputs[1].sent_packets, outputs[1].dropped.get(DropReason::OutputMissing)), (0, 1_000));
+    assert_eq!(outputs[1].sent_packets, 1_000);
+    for gone in [outputs[0], outputs[2]] {
+        assert_eq!((gone.sent_packets, gone.dropped.get(DropReason::OutputMissing)), (0, 1_000));
+    }
 }

@@ -4,7 +4,9 @@ mod stand;
 
 use std::time::{Duration, Instant};
 
-use mcr_kernel_path::{InputTable, Maps, OutputAction, OutputEntry, RelayEntry, Sizes, TableWriter, WriteError, load};
+use mcr_kernel_path::{
+    InputTable, LastCopy, Maps, OutputAction, OutputEntry, RelayEntry, Sizes, TableWriter, WriteError, load,
+};
 use mcr_testbed::{Receiver, Sender};
 use mcr_wire::{Destination, DropReason, Rewrite};
 use stand::{Output, Relay, Stand, destination, rewrite};
@@ -125,7 +127,7 @@ fn another_writer_takes_over_what_is_in_force() {
 #[test]
 fn a_full_table_says_so_and_leaves_what_was_there() {
     let sizes = Sizes { relays: 4, outputs: 4, sources: 2, inputs: 1, own_macs: 1 };
-    let loaded = load(&sizes).unwrap();
+    let loaded = load(&sizes, LastCopy::Redirected).unwrap();
     let mut writer = TableWriter::adopt(maps_again(loaded.maps())).unwrap();
     let entries: Vec<RelayEntry> =
         (0..4).map(|n| entry(&mut writer, 0, group(n), OutputAction::Drop(DropReason::OutputDown))).collect();
@@ -147,7 +149,7 @@ fn a_full_table_says_so_and_leaves_what_was_there() {
 #[test]
 fn ten_thousand_relays_are_installed_in_a_moment() {
     let sizes = Sizes { relays: 16_384, outputs: 16_384, ..Sizes::default() };
-    let loaded = load(&sizes).unwrap();
+    let loaded = load(&sizes, LastCopy::Redirected).unwrap();
     let mut writer = TableWriter::adopt(maps_again(loaded.maps())).unwrap();
     let relays: Vec<RelayEntry> =
         (0..10_000).map(|n| entry(&mut writer, 0, group(n), OutputAction::Drop(DropReason::OutputDown))).collect();

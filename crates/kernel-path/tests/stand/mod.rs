@@ -7,8 +7,8 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use mcr_kernel_path::{
-    InputTable, Loaded, Maps, OutputAction, OutputEntry, OutputSnapshot, RelayEntry, RelaySnapshot, Sizes, TableWriter,
-    load,
+    InputTable, LastCopy, Loaded, Maps, OutputAction, OutputEntry, OutputSnapshot, RelayEntry, RelaySnapshot, Sizes,
+    TableWriter, load,
 };
 use mcr_testbed::{RawReceiver, Topology};
 use mcr_wire::{Destination, DropReason, FrameMeta, MacAddr, Refused, Reject, Rewrite, VlanId, parse};
@@ -64,8 +64,12 @@ pub(crate) struct Run {
 
 impl Stand {
     pub(crate) fn new(lans: usize) -> Stand {
+        Stand::with(lans, LastCopy::Redirected)
+    }
+
+    pub(crate) fn with(lans: usize, last_copy: LastCopy) -> Stand {
         let net = Topology::device_relay_lan(lans);
-        let loaded = load(&small()).unwrap();
+        let loaded = load(&small(), last_copy).unwrap();
         let fds = loaded.maps().fds().map(|fd| fd.try_clone_to_owned().unwrap());
         let writer = TableWriter::adopt(Maps::from_fds(fds.into()).unwrap()).unwrap();
         let listeners = net.lans().iter().map(|lan| RawReceiver::new(lan.host_side())).collect();
