@@ -1,7 +1,7 @@
 //! The in-kernel datapath: an eBPF program at tcx ingress that rewrites and copies frames, the tables that tell it what to
 //! do, and the counters that tell what it did.
 //!
-//! [`load`] and [`Loaded::attach`] need privileges (`CAP_BPF`, `CAP_NET_ADMIN`, `CAP_PERFMON`); a [`TableWriter`] and every
+//! [`load()`] and [`Loaded::attach`] need privileges (`CAP_BPF`, `CAP_NET_ADMIN`, `CAP_PERFMON`); a [`TableWriter`] and every
 //! counter need only the descriptors of the [`Maps`]. Linux 6.6 or newer, with BTF.
 //!
 //! Verdicts, bytes and drop reasons are those of `mcr-wire`. What differs, because the kernel decides it:
