@@ -49,7 +49,7 @@ enum mcr_output_flags {
 struct mcr_output {
 	__u32 next; /* record of the next output of this relay */
 	__u32 slot; /* of its counters */
-	__u32 ifindex;
+	__u32 port; /* its interface, by its number in `ports` */
 	__u32 mtu; /* bytes of the largest IP packet */
 	__u8 destination_mac[6];
 	__u8 source_mac[6];

@@ -42,6 +42,9 @@ MAP(outputs, BPF_MAP_TYPE_ARRAY, __u32, struct mcr_output, 0);
 MAP(sources, BPF_MAP_TYPE_HASH, struct mcr_source, __u32, 0);
 MAP(own_macs, BPF_MAP_TYPE_HASH, struct mcr_own_mac, __u32, 0);
 MAP(watched, BPF_MAP_TYPE_HASH, struct mcr_watched, __u32, 0);
+/* Interfaces that may be sent to (0: none), by the numbers that outputs name them by. Written by the keeper alone: whoever
+ * writes the other tables can send to these and to no other. */
+MAP(ports, BPF_MAP_TYPE_ARRAY, __u32, __u32, 0);
 /* Mapped into the reader's memory: thousands of counters are read without a system call. Those "for each CPU" are laid out
  * one CPU after the other, so that no two CPUs write to one cache line. */
 MAP(received, BPF_MAP_TYPE_ARRAY, __u32, struct mcr_received, BPF_F_MMAPABLE);
@@ -531,6 +534,15 @@ static __always_inline long dress(struct packet *packet, const struct mcr_output
 	return error;
 }
 
+/* The interface of an output; 0: it may not be sent to. */
+static __always_inline __u32 interface_of(const struct mcr_output *output)
+{
+	__u32 port = output->port;
+	__u32 *ifindex = bpf_map_lookup_elem(&ports, &port);
+
+	return ifindex ? *ifindex : 0;
+}
+
 /* Why a copy was not taken: errors are negative, NET_XMIT_* positive. */
 static __always_inline __u32 reason_of(long result)
 {
@@ -562,7 +574,7 @@ static __noinline long send_copy(struct packet *packet)
 		count_dropped(&dropped, output->slot, MCR_DROP_SEND_FAILED, packet->packets);
 		return 0;
 	}
-	result = bpf_clone_redirect(packet->skb, output->ifindex, 0);
+	result = bpf_clone_redirect(packet->skb, interface_of(output), 0);
 	if (result)
 		count_dropped(&dropped, output->slot, reason_of(result), packet->packets);
 	else
@@ -630,7 +642,7 @@ static long each_relay(__u32 index, struct walk *walk)
 /* The frame itself goes to the output that is still pending: a clone less, a quarter of the work of a relay with one output. */
 static __always_inline int send_last(struct packet *packet)
 {
-	__u32 record = packet->pending;
+	__u32 record = packet->pending, ifindex;
 	struct mcr_output *output = bpf_map_lookup_elem(&outputs, &record);
 
 	if (record == 0 || !output)
@@ -643,8 +655,13 @@ static __always_inline int send_last(struct packet *packet)
 		count_dropped(&dropped, output->slot, MCR_DROP_SEND_FAILED, packet->packets);
 		return TCX_DROP;
 	}
+	ifindex = interface_of(output);
+	if (ifindex == 0) {
+		count_dropped(&dropped, output->slot, MCR_DROP_OUTPUT_MISSING, packet->packets);
+		return TCX_DROP;
+	}
 	count_sent(output->slot, packet);
-	return bpf_redirect(output->ifindex, 0);
+	return bpf_redirect(ifindex, 0);
 }
 
 SEC("classifier")

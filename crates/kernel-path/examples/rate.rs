@@ -55,6 +55,7 @@ impl Bench {
         let fds = loaded.maps().fds().map(|fd| fd.try_clone_to_owned().expect("a descriptor"));
         let mut writer = TableWriter::adopt(Maps::from_fds(fds.into()).expect("our maps")).expect("adopt");
         let outputs = self.net.lans().iter().enumerate().map(|(number, lan)| {
+            loaded.ports().set(number as u32, lan.relay_side().index()).expect("a port");
             let group = [239, 2, 2, number as u8].into();
             let rewrite = Rewrite {
                 source_mac: MacAddr::new(lan.relay_side().mac().0),
@@ -66,7 +67,7 @@ impl Bench {
                 ttl: 16,
                 dscp: None,
             };
-            let action = OutputAction::Send { ifindex: lan.relay_side().index(), rewrite, mtu: 1500 };
+            let action = OutputAction::Send { port: number as u32, rewrite, mtu: 1500 };
             OutputEntry { counters: writer.output_counters(0).expect("counters"), action }
         });
         let outputs = outputs.collect();

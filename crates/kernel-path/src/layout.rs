@@ -60,7 +60,7 @@ plain!(RelayRecord, 40, slot at 24, identity at 32);
 pub(crate) struct OutputRecord {
     pub(crate) next: u32,
     pub(crate) slot: u32,
-    pub(crate) ifindex: u32,
+    pub(crate) port: u32,
     pub(crate) mtu: u32,
     pub(crate) destination_mac: [u8; 6],
     pub(crate) source_mac: [u8; 6],
@@ -138,15 +138,15 @@ impl OutputRecord {
     /// The record of an action, not linked yet.
     pub(crate) fn new(action: &OutputAction, slot: u32, identity: u64) -> Self {
         let counted = Self { slot, identity, ..Self::default() };
-        let (ifindex, rewrite, mtu) = match action {
+        let (port, rewrite, mtu) = match action {
             OutputAction::Drop(reason) => return Self { drop: reason.index() as u8 + 1, ..counted },
-            OutputAction::Send { ifindex, rewrite, mtu } => (*ifindex, rewrite, *mtu),
+            OutputAction::Send { port, rewrite, mtu } => (*port, rewrite, *mtu),
         };
         let Rewrite { source_mac, destination_mac, vlan, source, destination, source_port, ttl, dscp } = *rewrite;
         let port_flag = source_port.map_or(0, |_| SET_SOURCE_PORT);
         let dscp_flag = dscp.map_or(0, |_| SET_DSCP);
         Self {
-            ifindex,
+            port,
             mtu,
             destination_mac: destination_mac.octets(),
             source_mac: source_mac.octets(),
@@ -181,7 +181,7 @@ impl OutputRecord {
             ttl: self.ttl,
             dscp: (self.flags & SET_DSCP != 0).then_some(self.dscp),
         };
-        OutputAction::Send { ifindex: self.ifindex, rewrite, mtu: self.mtu }
+        OutputAction::Send { port: self.port, rewrite, mtu: self.mtu }
     }
 }
 
@@ -205,8 +205,8 @@ mod tests {
         };
         let other = Rewrite { vlan: None, source_port: None, dscp: Some(34), ..rewrite };
         for action in [
-            OutputAction::Send { ifindex: 7, rewrite, mtu: 1500 },
-            OutputAction::Send { ifindex: 8, rewrite: other, mtu: 9000 },
+            OutputAction::Send { port: 7, rewrite, mtu: 1500 },
+            OutputAction::Send { port: 8, rewrite: other, mtu: 9000 },
             OutputAction::Drop(DropReason::Truncated),
             OutputAction::Drop(DropReason::SendFailed),
         ] {

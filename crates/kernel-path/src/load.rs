@@ -7,6 +7,7 @@ use aya::programs::SchedClassifier;
 use aya::{Ebpf, EbpfLoader};
 
 use crate::maps::{Maps, NotOurMaps};
+use crate::ports::Ports;
 use crate::sys;
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/tcx.bpf.o"));
@@ -24,11 +25,13 @@ pub struct Sizes {
     pub inputs: u32,
     /// Link-layer addresses of our own, counted for each input.
     pub own_macs: u32,
+    /// Output interfaces.
+    pub ports: u32,
 }
 
 impl Default for Sizes {
     fn default() -> Self {
-        Self { relays: 4096, outputs: 16_384, sources: 16_384, inputs: 64, own_macs: 4096 }
+        Self { relays: 4096, outputs: 16_384, sources: 16_384, inputs: 64, own_macs: 4096, ports: 256 }
     }
 }
 
@@ -39,7 +42,7 @@ impl Sizes {
     }
 
     /// Entries of each map, by its name in `bpf/tcx.bpf.c`.
-    fn entries(&self, cpus: u32) -> [(&'static str, Option<u32>); Maps::COUNT] {
+    fn entries(&self, cpus: u32) -> [(&'static str, Option<u32>); Maps::COUNT + 1] {
         let records = |size: u32| size.checked_add(Self::spare(size) + 1);
         [
             ("destinations", Some(self.relays)),
@@ -52,6 +55,7 @@ impl Sizes {
             ("sent", self.outputs.checked_mul(cpus)),
             ("dropped", Some(self.outputs)),
             ("input_dropped", Some(self.inputs)),
+            (Ports::NAME, Some(self.ports)),
         ]
     }
 }
@@ -111,6 +115,7 @@ pub enum LoadError {
 pub struct Loaded {
     program: OwnedFd,
     maps: Maps,
+    ports: Ports,
 }
 
 /// Makes the tables and loads the program.
@@ -136,19 +141,24 @@ pub fn load(sizes: &Sizes, last_copy: LastCopy) -> Result<Loaded, LoadError> {
     let classifier: &mut SchedClassifier = classifier.try_into()?;
     classifier.load()?;
     let program = classifier.fd()?.as_fd().try_clone_to_owned().map_err(LoadError::Descriptor)?;
-    Ok(Loaded { program, maps: maps(&mut loaded)? })
+    let ports = Ports::from_fd(take(&mut loaded, Ports::NAME)?)?;
+    Ok(Loaded { program, maps: maps(&mut loaded)?, ports })
 }
 
 fn maps(loaded: &mut Ebpf) -> Result<Maps, LoadError> {
     let mut fds = Vec::with_capacity(Maps::COUNT);
     for name in Maps::NAMES {
-        let map = loaded.take_map(name).ok_or(LoadError::Missing(name))?;
-        let (aya::maps::Map::HashMap(data) | aya::maps::Map::Array(data)) = map else {
-            return Err(LoadError::Missing(name));
-        };
-        fds.push(data.fd().as_fd().try_clone_to_owned().map_err(LoadError::Descriptor)?);
+        fds.push(take(loaded, name)?);
     }
     Ok(Maps::from_fds(fds)?)
+}
+
+fn take(loaded: &mut Ebpf, name: &'static str) -> Result<OwnedFd, LoadError> {
+    let map = loaded.take_map(name).ok_or(LoadError::Missing(name))?;
+    let (aya::maps::Map::HashMap(data) | aya::maps::Map::Array(data)) = map else {
+        return Err(LoadError::Missing(name));
+    };
+    data.fd().as_fd().try_clone_to_owned().map_err(LoadError::Descriptor)
 }
 
 impl Loaded {
@@ -169,5 +179,10 @@ impl Loaded {
     /// The tables.
     pub fn maps(&self) -> &Maps {
         &self.maps
+    }
+
+    /// The interfaces that may be sent to; for the keeper alone.
+    pub fn ports(&self) -> &Ports {
+        &self.ports
     }
 }

@@ -44,8 +44,8 @@ pub struct OutputEntry {
 pub enum OutputAction {
     /// It is sent.
     Send {
-        /// The output's interface.
-        ifindex: u32,
+        /// The output's interface, by its number in [`Ports`](crate::Ports).
+        port: u32,
         /// What it looks like then.
         rewrite: Rewrite,
         /// Largest IP packet that the interface sends, in bytes; larger ones are dropped as `too_big`.

@@ -55,8 +55,7 @@ fn changes_neither_lose_nor_tear_nor_double_a_packet() {
     let mut stand = Stand::new(1);
     let _link = stand.attach();
     let to = destination("239.1.1.1:5001", 0);
-    let lan = stand.net.lan(1).relay_side().index();
-    let action = |state: usize| OutputAction::Send { ifindex: lan, rewrite: states()[state], mtu: 1500 };
+    let action = |state: usize| OutputAction::Send { port: 1, rewrite: states()[state], mtu: 1500 };
     let writer = &mut stand.writer;
     let mut changing = entry(writer, 1, to, action(0));
     let others: Vec<RelayEntry> = (0..100).map(|n| entry(writer, 0, group(n), action(0))).collect();
@@ -98,8 +97,7 @@ fn another_writer_takes_over_what_is_in_force() {
     let mut stand = Stand::new(1);
     let _link = stand.attach();
     let to = destination("239.1.1.1:5001", 0);
-    let lan = stand.net.lan(1).relay_side().index();
-    let action = OutputAction::Send { ifindex: lan, rewrite: states()[0], mtu: 1500 };
+    let action = OutputAction::Send { port: 1, rewrite: states()[0], mtu: 1500 };
     let mut first = entry(&mut stand.writer, 77, to, action);
     first.sources = vec![mcr_testbed::DEVICE];
     let gone = entry(&mut stand.writer, 78, group(1), action);
@@ -126,7 +124,7 @@ fn another_writer_takes_over_what_is_in_force() {
 
 #[test]
 fn a_full_table_says_so_and_leaves_what_was_there() {
-    let sizes = Sizes { relays: 4, outputs: 4, sources: 2, inputs: 1, own_macs: 1 };
+    let sizes = Sizes { relays: 4, outputs: 4, sources: 2, inputs: 1, own_macs: 1, ports: 1 };
     let loaded = load(&sizes, LastCopy::Redirected).unwrap();
     let mut writer = TableWriter::adopt(maps_again(loaded.maps())).unwrap();
     let entries: Vec<RelayEntry> =
@@ -162,6 +160,26 @@ fn ten_thousand_relays_are_installed_in_a_moment() {
     println!("10,000 relays in {all:?}, one removed and added in {:?}", begun.elapsed());
     let again = TableWriter::adopt(maps_again(loaded.maps())).unwrap();
     assert!(!again.is_empty());
+}
+
+#[test]
+fn a_port_that_the_keeper_closed_is_not_sent_to() {
+    for last_copy in [LastCopy::Redirected, LastCopy::Counted] {
+        let mut stand = Stand::with(2, last_copy);
+        let to = |lan| Output::Send { lan, rewrite: rewrite("239.2.2.2:6001"), mtu: 1500 };
+        let outputs = vec![to(1), to(2), to(1)];
+        stand.install(vec![Relay { destination: destination("239.1.1.1:5001", 0), sources: vec![], outputs }]);
+        let _link = stand.attach();
+        stand.loaded.ports().clear(1).unwrap();
+        let sent = Sender::new(stand.net.device(), "239.1.1.1:5001").send(10).datagrams;
+        let outputs = |stand: &Stand| {
+            let outputs = stand.totals().outputs[0].clone();
+            outputs.iter().map(|o| (o.sent_packets, o.dropped.get(DropReason::OutputMissing))).collect::<Vec<_>>()
+        };
+        (0..sent).for_each(|_| assert!(stand.heard(2, Duration::from_secs(1)).is_some()));
+        stand.assert_silence();
+        assert_eq!(outputs(&stand), [(0, sent), (sent, 0), (0, sent)], "{last_copy:?}");
+    }
 }
 
 #[test]

@@ -47,11 +47,10 @@ pub(crate) struct Stand {
     /// Asked for once: each question costs a thread in the namespace.
     pub(crate) input: u32,
     mac: MacAddr,
-    lans: Vec<u32>,
 }
 
 pub(crate) fn small() -> Sizes {
-    Sizes { relays: 256, outputs: 1024, sources: 256, inputs: 16, own_macs: 64 }
+    Sizes { relays: 256, outputs: 1024, sources: 256, inputs: 16, own_macs: 64, ports: 16 }
 }
 
 /// What one run came to.
@@ -74,9 +73,11 @@ impl Stand {
         let writer = TableWriter::adopt(Maps::from_fds(fds.into()).unwrap()).unwrap();
         let listeners = net.lans().iter().map(|lan| RawReceiver::new(lan.host_side())).collect();
         let (input, mac) = (net.relay_input().index(), MacAddr::new(net.relay_input().mac().0));
-        let lans = net.lans().iter().map(|lan| lan.relay_side().index()).collect();
+        for (port, lan) in (1..).zip(net.lans()) {
+            loaded.ports().set(port, lan.relay_side().index()).unwrap();
+        }
         let (installed, relays, our_macs) = Default::default();
-        Stand { net, loaded, writer, listeners, installed, relays, our_macs, input, mac, lans }
+        Stand { net, loaded, writer, listeners, installed, relays, our_macs, input, mac }
     }
 
     pub(crate) fn attach(&self) -> OwnedFd {
@@ -92,9 +93,7 @@ impl Stand {
             for output in &relay.outputs {
                 let action = match *output {
                     Output::Drop(reason) => OutputAction::Drop(reason),
-                    Output::Send { lan, rewrite, mtu } => {
-                        OutputAction::Send { ifindex: self.lans[lan - 1], rewrite, mtu }
-                    }
+                    Output::Send { lan, rewrite, mtu } => OutputAction::Send { port: lan as u32, rewrite, mtu },
                 };
                 outputs.push(OutputEntry { counters: self.writer.output_counters(0).unwrap(), action });
             }
