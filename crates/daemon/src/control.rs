@@ -6,6 +6,7 @@
 
 mod hands;
 mod turn;
+mod unanswered;
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};

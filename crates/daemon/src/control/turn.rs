@@ -5,13 +5,14 @@ use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant};
 
-use mcr_engine::{Counted, Effect, EffectError, Engine, Outcome, Refusal};
+use mcr_engine::{Counted, Effect, EffectError, Engine, Outcome};
 use mcr_model::status::{DaemonStatus, RelayStatus};
 use mcr_model::{Condition, RelayName, RelayState};
 use mcr_netd::{Keeper, KeeperError};
 use tokio::sync::oneshot;
 
 use super::hands::Hands;
+use super::unanswered::Unanswered;
 use super::{Command, Start, WaitFor, Waited};
 use crate::netlink::{Change, Netlink};
 
@@ -19,8 +20,8 @@ use crate::netlink::{Change, Netlink};
 const TICK: Duration = Duration::from_millis(100);
 /// How often they are read while somebody waits for something.
 const WAITING_TICK: Duration = Duration::from_millis(5);
-/// So many changes are looked at together.
-const MOST_CHANGES: usize = 4096;
+/// So many commands are taken together.
+const MOST_COMMANDS: usize = 1024;
 /// How long a keeper that is there but can not be used is left alone: each look may take seconds.
 const SEEK_PAUSE: Duration = Duration::from_secs(5);
 /// A batch that is never empty would be a bug of the engine; it must not become an endless loop of a daemon.
@@ -38,8 +39,8 @@ pub(super) struct Turn {
     commands: Sender<Command>,
     phase: Phase,
     next_seek: Instant,
-    /// A command that was taken out of the inbox before its time.
-    put_back: Option<Command>,
+    /// Clients of what was changed in this turn.
+    unanswered: Vec<Unanswered>,
     waiters: Vec<Waiter>,
     next_answer: Instant,
     last_states: std::collections::BTreeMap<RelayName, RelayState>,
@@ -89,7 +90,7 @@ impl Turn {
             commands,
             phase: Phase::Starting,
             next_seek: Instant::now(),
-            put_back: None,
+            unanswered: Vec::new(),
             waiters: Vec::new(),
             next_answer: Instant::now(),
             last_states: Default::default(),
@@ -102,16 +103,19 @@ impl Turn {
         let mut next_tick = Instant::now();
         loop {
             let next_turn = if self.waiters.is_empty() { next_tick } else { next_tick.min(self.next_answer) };
-            match self.next(inbox, next_turn.saturating_duration_since(Instant::now())) {
-                Ok(command) => {
-                    if let Next::End = self.handle(command) {
-                        return;
+            match take(inbox, next_turn.saturating_duration_since(Instant::now())) {
+                Ok(commands) => {
+                    for command in commands {
+                        if let Next::End = self.handle(command) {
+                            return;
+                        }
                     }
                 }
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
             }
             self.settle();
+            self.answer();
             if Instant::now() >= next_tick {
                 self.seek_keeper();
                 self.count();
@@ -123,27 +127,6 @@ impl Turn {
                 self.next_answer = Instant::now() + WAITING_TICK;
             }
         }
-    }
-
-    /// The next command. Changes that wait one behind the other are one: each costs a look at everything, and a host
-    /// that starts a hundred containers tells of a thousand.
-    fn next(&mut self, inbox: &Receiver<Command>, pause: Duration) -> Result<Command, RecvTimeoutError> {
-        let first = match self.put_back.take() {
-            Some(command) => command,
-            None => inbox.recv_timeout(pause)?,
-        };
-        let Command::Changed(mut changes) = first else { return Ok(first) };
-        while changes.len() < MOST_CHANGES {
-            match inbox.try_recv() {
-                Ok(Command::Changed(more)) => changes.extend(more),
-                Ok(other) => {
-                    self.put_back = Some(other);
-                    break;
-                }
-                Err(_) => break,
-            }
-        }
-        Ok(Command::Changed(changes))
     }
 
     fn now(&self) -> Duration {
@@ -158,25 +141,29 @@ impl Turn {
             Command::Create(relay, reply) => {
                 self.phase = Phase::Running;
                 let name = relay.name().clone();
-                let result = self.engine.create(relay);
-                drop(reply.send(self.settled(&name, result).map(|((), status)| status)));
+                match self.engine.create(relay) {
+                    Ok(()) => self.unanswered.push(Unanswered::Created(name, reply)),
+                    Err(refusal) => drop(reply.send(Err(refusal))),
+                }
             }
             Command::Replace(relay, reply) => {
                 self.phase = Phase::Running;
                 let name = relay.name().clone();
-                let result = self.engine.replace(relay);
-                drop(reply.send(self.settled(&name, result)));
+                match self.engine.replace(relay) {
+                    Ok(replaced) => self.unanswered.push(Unanswered::Replaced(name, replaced, reply)),
+                    Err(refusal) => drop(reply.send(Err(refusal))),
+                }
             }
-            Command::Remove(name, reply) => {
-                let result = self.engine.remove(&name);
-                self.settle();
-                drop(reply.send(result));
-            }
+            Command::Remove(name, reply) => match self.engine.remove(&name) {
+                Ok(()) => self.unanswered.push(Unanswered::Removed(reply)),
+                Err(refusal) => drop(reply.send(Err(refusal))),
+            },
             Command::LoadFile(relays, reply) => {
                 self.phase = Phase::Running;
-                let result = self.engine.load_file(relays);
-                self.settle();
-                drop(reply.send(result));
+                match self.engine.load_file(relays) {
+                    Ok(difference) => self.unanswered.push(Unanswered::Loaded(difference, reply)),
+                    Err(refusals) => drop(reply.send(Err(refusals))),
+                }
             }
             Command::Interfaces(reply) => {
                 self.count();
@@ -193,6 +180,8 @@ impl Turn {
             Command::KeeperGone(pid) if pid == self.hands.keeper_pid() => self.keeper_gone(),
             Command::KeeperGone(_) => {}
             Command::Shutdown(reply) => {
+                self.settle();
+                self.answer();
                 self.hands.stop();
                 let last = self.statuses();
                 self.hands.release();
@@ -203,12 +192,11 @@ impl Turn {
         Next::Turn
     }
 
-    /// Puts a change in force before it is answered: "ready" in the answer means that no packet is missed.
-    fn settled<T>(&mut self, name: &RelayName, result: Result<T, Refusal>) -> Result<(T, RelayStatus), Refusal> {
-        let done = result?;
-        self.settle();
-        let status = self.status_of(name).ok_or_else(|| Refusal::NotFound { name: name.clone() })?;
-        Ok((done, status))
+    /// Answers what was changed in this turn, now that it is in force: "ready" means that no packet is missed.
+    fn answer(&mut self) {
+        for unanswered in std::mem::take(&mut self.unanswered) {
+            unanswered.answer(|name| self.status_of(name));
+        }
     }
 
     fn changed(&mut self, changes: &[Change]) {
@@ -400,6 +388,19 @@ impl Turn {
             keeper_pid: self.hands.keeper_pid(),
         }
     }
+}
+
+/// The commands that are there, at least one. Changes of interfaces that come one behind the other become one: a host
+/// that starts a hundred containers tells of a thousand, and each costs a look at everything.
+fn take(inbox: &Receiver<Command>, pause: Duration) -> Result<Vec<Command>, RecvTimeoutError> {
+    let mut commands = vec![inbox.recv_timeout(pause)?];
+    for command in inbox.try_iter().take(MOST_COMMANDS - 1) {
+        match (commands.last_mut(), command) {
+            (Some(Command::Changed(changes)), Command::Changed(more)) => changes.extend(more),
+            (_, command) => commands.push(command),
+        }
+    }
+    Ok(commands)
 }
 
 fn is_reached(status: &RelayStatus, condition: WaitFor) -> bool {
