@@ -6,9 +6,10 @@ mod stand;
 
 use std::net::{Ipv4Addr, SocketAddrV4};
 
+use mcr_testbed::table::rewrite;
 use mcr_testbed::{Checksum, Frame, Mac, Tag};
 use mcr_wire::{Destination, DropReason, MacAddr, Rewrite, VlanId};
-use stand::{Output, Relay, Stand, rewrite};
+use stand::{Output, Relay, Stand};
 
 /// Frames for each set of relays.
 const FRAMES_PER_TABLE: u64 = 200;

@@ -5,9 +5,10 @@ mod stand;
 use std::time::Duration;
 
 use mcr_kernel_path::LastCopy;
+use mcr_testbed::table::{destination, rewrite};
 use mcr_testbed::{Frame, Mac, Offload, RawSender, Receiver, Sender, Switch, Tag};
 use mcr_wire::{DropReason, FrameMeta, MacAddr, Rewrite, VlanId};
-use stand::{Expected, Output, Relay, Stand, destination, rewrite};
+use stand::{Expected, Output, Relay, Stand};
 
 const LIMIT: Duration = Duration::from_secs(10);
 const DATAGRAMS: u64 = 6_400;

@@ -7,9 +7,10 @@ use std::time::{Duration, Instant};
 use mcr_kernel_path::{
     InputTable, LastCopy, Maps, OutputAction, OutputEntry, RelayEntry, Sizes, TableWriter, WriteError, load,
 };
+use mcr_testbed::table::{destination, rewrite};
 use mcr_testbed::{Receiver, Sender};
 use mcr_wire::{Destination, DropReason, Rewrite};
-use stand::{Output, Relay, Stand, destination, rewrite};
+use stand::{Output, Relay, Stand};
 
 fn entry(writer: &mut TableWriter, identity: u64, to: Destination, action: OutputAction) -> RelayEntry {
     let counters = writer.output_counters(identity).unwrap();

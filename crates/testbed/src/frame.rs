@@ -68,22 +68,22 @@ impl Tag {
 pub struct Frame {
     source_mac: Mac,
     destination_mac: Mac,
-    tags: Vec<Tag>,
+    pub(crate) tags: Vec<Tag>,
     ethertype: u16,
     version: u8,
     header_words: Option<u8>,
-    traffic_class: u8,
+    pub(crate) traffic_class: u8,
     total_length: Option<u16>,
     identification: u16,
-    flags_and_offset: u16,
+    pub(crate) flags_and_offset: u16,
     ttl: u8,
     protocol: u8,
     ip_checksum: Checksum,
-    source: SocketAddrV4,
-    destination: SocketAddrV4,
+    pub(crate) source: SocketAddrV4,
+    pub(crate) destination: SocketAddrV4,
     options: Vec<u8>,
     udp_length: Option<u16>,
-    udp_checksum: Checksum,
+    pub(crate) udp_checksum: Checksum,
     payload: Vec<u8>,
     padding_bytes: usize,
     length: Option<usize>,
@@ -286,7 +286,7 @@ impl Frame {
     fn ip_header(&self) -> Vec<u8> {
         let header_bytes = 20 + self.options.len();
         let words = self.header_words.unwrap_or(u8::try_from(header_bytes / 4).unwrap_or(15));
-        let total = self.total_length.unwrap_or_else(|| low16(header_bytes + UDP_BYTES + self.payload.len()));
+        let total = self.total_length_field();
         let mut bytes = vec![self.version << 4 | words & 0x0f, self.traffic_class];
         bytes.extend(total.to_be_bytes());
         bytes.extend(self.identification.to_be_bytes());
@@ -298,6 +298,11 @@ impl Frame {
         let checksum = self.ip_checksum.field(!sum(&bytes), 0);
         bytes[10..12].copy_from_slice(&checksum.to_be_bytes());
         bytes
+    }
+
+    /// What the header says that the packet is long.
+    pub(crate) fn total_length_field(&self) -> u16 {
+        self.total_length.unwrap_or_else(|| low16(20 + self.options.len() + UDP_BYTES + self.payload.len()))
     }
 
     /// UDP header and payload.

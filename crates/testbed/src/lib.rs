@@ -24,7 +24,8 @@
 //! relay.terminate(Duration::from_secs(5));
 //! ```
 //!
-//! Nothing here uses the product's own packet code, so that a test does not check that code against itself.
+//! Nothing here uses the product's own packet code, so that a test does not check that code against itself; of `mcr-wire` it
+//! knows the words only, for the table of frames that all datapaths have to agree with ([`table`]).
 
 mod capture;
 mod deadline;
@@ -40,6 +41,7 @@ mod receiver;
 mod requirement;
 mod sender;
 mod socket;
+pub mod table;
 mod topology;
 mod veth;
 

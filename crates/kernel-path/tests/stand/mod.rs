@@ -10,30 +10,15 @@ use mcr_kernel_path::{
     InputTable, LastCopy, Loaded, Maps, OutputAction, OutputEntry, OutputSnapshot, RelayEntry, RelaySnapshot, Sizes,
     TableWriter, load,
 };
+use mcr_testbed::table::MARK;
+pub(crate) use mcr_testbed::table::{Output, Relay};
 use mcr_testbed::{RawReceiver, Topology};
-use mcr_wire::{Destination, DropReason, FrameMeta, MacAddr, Refused, Reject, Rewrite, VlanId, parse};
+use mcr_wire::{DropReason, FrameMeta, MacAddr, Refused, Reject, Rewrite, parse};
 
 /// What the program answers when it leaves a frame alone, takes it, or hands it on.
 pub(crate) const NEXT: i32 = -1;
 pub(crate) const DROP: i32 = 2;
 pub(crate) const REDIRECT: i32 = 7;
-
-/// The beginning of every source MAC address that the tests' outputs use: tells their frames from everything else.
-const MARK: [u8; 4] = [0x02, 0x4d, 0x43, 0x52];
-
-/// A relay as the tests describe it.
-#[derive(Debug, Clone)]
-pub(crate) struct Relay {
-    pub(crate) destination: Destination,
-    pub(crate) sources: Vec<Ipv4Addr>,
-    pub(crate) outputs: Vec<Output>,
-}
-
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum Output {
-    Send { lan: usize, rewrite: Rewrite, mtu: u32 },
-    Drop(DropReason),
-}
 
 /// A loaded program and the network around it.
 pub(crate) struct Stand {
@@ -347,26 +332,6 @@ fn address(frame: &[u8]) -> Option<Ipv4Addr> {
 
 fn is_foreign(frame: &[u8], address: Ipv4Addr, mac: MacAddr) -> bool {
     frame[0] & 1 == 0 && frame[..6] != mac.octets() && !address.is_multicast()
-}
-
-pub(crate) fn destination(text: &str, vlan: u16) -> Destination {
-    let to: std::net::SocketAddrV4 = text.parse().unwrap();
-    Destination { vlan: VlanId::new(vlan), address: *to.ip(), port: to.port() }
-}
-
-/// An output that changes everything that it must and nothing that it need not.
-pub(crate) fn rewrite(to: &str) -> Rewrite {
-    let destination: std::net::SocketAddrV4 = to.parse().unwrap();
-    Rewrite {
-        source_mac: MacAddr::new([MARK[0], MARK[1], MARK[2], MARK[3], 0, 1]),
-        destination_mac: MacAddr::for_group(*destination.ip()),
-        vlan: None,
-        source: [10, 0, 1, 1].into(),
-        destination,
-        source_port: None,
-        ttl: 16,
-        dscp: None,
-    }
 }
 
 /// `struct { ... } test` of `union bpf_attr`.

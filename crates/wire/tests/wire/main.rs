@@ -2,4 +2,5 @@
 
 mod frames;
 mod rewrite;
+mod table;
 mod verdicts;

@@ -1,0 +1,185 @@
+//! The rows.
+
+use super::{DEVICE, GROUP, OUR_MAC, Row, Verdict};
+use crate::frame::{Checksum, Frame, Tag};
+use crate::interface::Mac;
+use Verdict::{OnInput, Passed, Refused, Sent, Unsent};
+
+/// Every row, for an input whose own address is `own`.
+#[rustfmt::skip]
+pub fn rows(own: Mac) -> Vec<Row> {
+    use mcr_wire::DropReason::*;
+    let tagged = |tag| to_group().tag(tag);
+    let rows: Vec<(&'static str, Frame, Verdict)> = vec![
+        // What is sent.
+        ("plain", to_group(), Sent),
+        ("no payload", carrying(0), Sent),
+        ("one byte", carrying(1), Sent),
+        ("two bytes", carrying(2), Sent),
+        ("three bytes", carrying(3), Sent),
+        ("one less than a chunk", carrying(512 - 8 - 1), Sent),
+        ("a chunk", carrying(512 - 8), Sent),
+        ("one more than a chunk", carrying(512 - 8 + 1), Sent),
+        ("two chunks and three bytes", carrying(1024 - 8 + 3), Sent),
+        ("ordinary video", carrying(1316), Sent),
+        ("the largest of the MTU", carrying(1472), Sent),
+        ("larger than the MTU", carrying(1473), Unsent),
+        ("twice the MTU", carrying(2900), Unsent),
+        ("TTL 1", to_group().ttl(1), Sent),
+        ("TTL 0", to_group().ttl(0), Sent),
+        ("TTL 255", to_group().ttl(255), Sent),
+        ("DSCP and ECN", to_group().traffic_class(0xbb), Sent),
+        ("ECN only", to_group().traffic_class(0x03), Sent),
+        ("may be fragmented", to_group().flags_and_offset(0), Sent),
+        ("reserved flag", to_group().flags_and_offset(0x8000), Sent),
+        ("reserved flag and DF", to_group().flags_and_offset(0xc000), Sent),
+        ("identification 0", to_group().identification(0), Sent),
+        ("identification ffff", to_group().identification(0xffff), Sent),
+        ("source port 0", Frame::udp("192.168.168.55:0", GROUP, b"x".to_vec()), Sent),
+        ("destination port 0", to("239.1.1.8:0"), Sent),
+        ("padding to 60", carrying(1).padding(17), Sent),
+        ("padding of one byte", to_group().padding(1), Sent),
+        ("much padding", carrying(600).padding(400), Sent),
+        ("padding of a larger one than the MTU", carrying(1472).padding(100), Sent),
+        // Checksums.
+        ("no UDP checksum", to_group().udp_checksum(Checksum::Zero), Sent),
+        ("no UDP checksum, tagged", tagged(Tag::vlan(100)).udp_checksum(Checksum::Zero), Sent),
+        ("no UDP checksum, padded", carrying(3).padding(20).udp_checksum(Checksum::Zero), Sent),
+        ("UDP checksum ffff", with_checksum(0xffff), Sent),
+        ("UDP checksum 1", with_checksum(1), Sent),
+        ("UDP checksum fffe", with_checksum(0xfffe), Sent),
+        ("wrong UDP checksum", to_group().udp_checksum(Checksum::Wrong), Refused(BadUdpChecksum)),
+        ("wrong UDP checksum, tagged", tagged(Tag::vlan(100)).udp_checksum(Checksum::Wrong), Refused(BadUdpChecksum)),
+        ("wrong UDP checksum, large", carrying(1400).udp_checksum(Checksum::Wrong), Refused(BadUdpChecksum)),
+        ("only the pseudo header's sum", to_group().udp_checksum(Checksum::Partial), Refused(BadUdpChecksum)),
+        ("wrong IP checksum", to_group().ip_checksum(Checksum::Wrong), Refused(BadIpChecksum)),
+        ("zero IP checksum", to_group().ip_checksum(Checksum::Exactly(0)), Refused(BadIpChecksum)),
+        ("both wrong: IP counts", to_group().ip_checksum(Checksum::Wrong).udp_checksum(Checksum::Wrong), Refused(BadIpChecksum)),
+        // Tags.
+        ("VLAN 100", tagged(Tag::vlan(100)), Sent),
+        ("VLAN 100, priority 5", tagged(Tag::with_priority(100, 5)), Sent),
+        ("VLAN 100, drop eligible", tagged(Tag { protocol: 0x8100, control: 0x1064 }), Sent),
+        ("VLAN 100, priority 7 and drop eligible", tagged(Tag { protocol: 0x8100, control: 0xf064 }), Sent),
+        ("service VLAN 100", tagged(Tag::service(100)), Sent),
+        ("VLAN 100, padded", tagged(Tag::vlan(100)).padding(13), Sent),
+        ("VLAN 100, large", carrying(1400).tag(Tag::vlan(100)), Sent),
+        ("priority only", tagged(Tag::with_priority(0, 6)), Sent),
+        ("priority only, padded", tagged(Tag::with_priority(0, 6)).padding(5), Sent),
+        ("another VLAN", tagged(Tag::vlan(101)), Passed),
+        ("VLAN 4095", tagged(Tag::vlan(4095)), Passed),
+        ("two tags", tagged(Tag::service(100)).tag(Tag::vlan(100)), Passed),
+        ("VLAN 100 of an untagged relay", to("239.1.1.2:5002").tag(Tag::vlan(100)), Passed),
+        // Who listens.
+        ("another group", to("239.1.1.200:5001"), Passed),
+        ("another port", to("239.1.1.1:5999"), Passed),
+        ("a listed source", to("239.1.1.2:5002"), Sent),
+        ("the other listed source", Frame::udp("192.168.168.56:1", "239.1.1.2:5002", b"x".to_vec()), Sent),
+        ("a source that is not listed", Frame::udp("192.168.168.57:1", "239.1.1.2:5002", b"x".to_vec()), OnInput(SourceNotListed)),
+        ("not listed and damaged", Frame::udp("192.168.168.57:1", "239.1.1.2:5002", b"x".to_vec()).udp_checksum(Checksum::Wrong), OnInput(BadUdpChecksum)),
+        ("three relays, two want it", to("239.1.1.3:5003"), Sent),
+        ("three relays, two want it, damaged", to("239.1.1.3:5003").udp_checksum(Checksum::Wrong), Refused(BadUdpChecksum)),
+        ("three relays, another source", Frame::udp("192.168.168.99:1", "239.1.1.3:5003", b"x".to_vec()), Sent),
+        ("three relays, a stranger", Frame::udp("192.168.168.1:1", "239.1.1.3:5003", b"x".to_vec()), Sent),
+        ("no output works", to("239.1.1.4:5004"), Unsent),
+        ("no outputs", to("239.1.1.5:5005"), Unsent),
+        ("small MTUs: the larger one fits", Frame::udp(DEVICE, "239.1.1.6:5006", vec![7; 73]), Sent),
+        ("small MTUs: two fit", Frame::udp(DEVICE, "239.1.1.6:5006", vec![7; 72]), Sent),
+        ("small MTUs: none fits", Frame::udp(DEVICE, "239.1.1.6:5006", vec![7; 74]), Unsent),
+        ("unicast to us", to("10.0.0.1:5007").destination_mac(own), Sent),
+        ("unicast by broadcast", to("10.0.0.1:5007"), Sent),
+        ("unicast to another host", to("10.0.0.1:5007").destination_mac(Mac([2, 1, 1, 1, 1, 1])), Passed),
+        ("a group, to another host's address", to_group().destination_mac(Mac([2, 1, 1, 1, 1, 1])), Sent),
+        ("limited broadcast", to("255.255.255.255:67"), Sent),
+        // Loops.
+        ("our own address", to_group().source_mac(OUR_MAC), Refused(Loop)),
+        ("our own address, tagged", tagged(Tag::vlan(100)).source_mac(OUR_MAC), Refused(Loop)),
+        ("our own address, damaged", to_group().source_mac(OUR_MAC).udp_checksum(Checksum::Wrong), Refused(BadUdpChecksum)),
+        ("our own address, another group", to("239.1.1.200:1").source_mac(OUR_MAC), Passed),
+        // Not IPv4 UDP.
+        ("ARP", to_group().ethertype(0x0806), Passed),
+        ("IPv6", to_group().ethertype(0x86dd), Passed),
+        ("a length instead of a type", to_group().ethertype(60), Passed),
+        ("TCP", to_group().protocol(6), Passed),
+        ("TCP with a wrong IP checksum", to_group().protocol(6).ip_checksum(Checksum::Wrong), Passed),
+        ("IGMP", to_group().protocol(2), Passed),
+        // Headers that contradict themselves.
+        ("version 5", to_group().version(5), OnInput(BadIpHeader)),
+        ("version 6", to_group().version(6), OnInput(BadIpHeader)),
+        ("header of 16 bytes", to_group().header_words(4), OnInput(BadIpHeader)),
+        ("header of none", to_group().header_words(0), OnInput(BadIpHeader)),
+        ("total length under the header's", to_group().total_length(19), OnInput(BadIpHeader)),
+        ("total length 0", to_group().total_length(0), OnInput(BadIpHeader)),
+        ("bad header to another group", to("239.1.1.200:5001").version(5), Passed),
+        ("bad header in a VLAN", tagged(Tag::vlan(100)).version(5), OnInput(BadIpHeader)),
+        ("total length of a header only", to_group().total_length(20), OnInput(BadUdpLength)),
+        ("total length of half a UDP header", to_group().total_length(24), Refused(BadUdpLength)),
+        ("total length one more than there is", to_group().total_length(20 + 8 + 23 + 1), Refused(Truncated)),
+        ("total length ffff", to_group().total_length(0xffff), Refused(Truncated)),
+        ("UDP length 7", to_group().udp_length(7), Refused(BadUdpLength)),
+        ("UDP length 0", to_group().udp_length(0), Refused(BadUdpLength)),
+        ("UDP length one less", to_group().udp_length(8 + 22), Refused(BadUdpLength)),
+        ("UDP length one more", to_group().udp_length(8 + 24), Refused(BadUdpLength)),
+        ("UDP length into the padding", to_group().udp_length(8 + 24).padding(10), Refused(BadUdpLength)),
+        // Fragments.
+        ("first fragment", to_group().flags_and_offset(0x2000), Refused(Fragment)),
+        ("first fragment, DF too", to_group().flags_and_offset(0x6000), Refused(Fragment)),
+        ("later fragment", to_group().flags_and_offset(0x2001), OnInput(Fragment)),
+        ("last fragment", to_group().flags_and_offset(0x0010), OnInput(Fragment)),
+        ("later fragment of another group", to("239.1.1.200:1").flags_and_offset(0x2001), Passed),
+        ("later fragment, wrong IP checksum", to_group().flags_and_offset(0x2001).ip_checksum(Checksum::Wrong), OnInput(BadIpChecksum)),
+        ("first fragment, wrong IP checksum", to_group().flags_and_offset(0x2000).ip_checksum(Checksum::Wrong), Refused(BadIpChecksum)),
+        ("first fragment with options", to_group().options(&options(1)).flags_and_offset(0x2000), Refused(Fragment)),
+        // Options.
+        ("four bytes of options", to_group().options(&options(1)), Refused(IpOptions)),
+        ("forty bytes of options", to_group().options(&options(10)), Refused(IpOptions)),
+        ("options and a wrong IP checksum", to_group().options(&options(2)).ip_checksum(Checksum::Wrong), Refused(BadIpChecksum)),
+        ("options, tagged", tagged(Tag::vlan(100)).options(&options(3)), Refused(IpOptions)),
+        ("options of another group", to("239.1.1.200:5001").options(&options(1)), Passed),
+        ("options and no ports", carrying(0).options(&options(2)).total_length(28), OnInput(IpOptions)),
+        // Cut off.
+        ("cut in the payload", to_group().cut_to(14 + 20 + 8 + 10), Refused(Truncated)),
+        ("cut after the UDP header", to_group().cut_to(14 + 20 + 8), Refused(Truncated)),
+        ("cut in the UDP header", to_group().cut_to(14 + 20 + 5), Refused(Truncated)),
+        ("cut after the ports", to_group().cut_to(14 + 20 + 4), Refused(Truncated)),
+        ("cut in the ports", to_group().cut_to(14 + 20 + 3), OnInput(Truncated)),
+        ("cut after the IP header", to_group().cut_to(14 + 20), OnInput(Truncated)),
+        ("cut in the options", to_group().options(&options(10)).cut_to(14 + 40), OnInput(Truncated)),
+        ("cut after the options", to_group().options(&options(2)).cut_to(14 + 28), OnInput(Truncated)),
+        ("cut after the options' ports", to_group().options(&options(2)).cut_to(14 + 32), Refused(Truncated)),
+        ("cut in the tag", tagged(Tag::vlan(100)).cut_to(16), Passed),
+        ("cut after the tag", tagged(Tag::vlan(100)).cut_to(18), Passed),
+        ("cut in a tagged IP header", tagged(Tag::vlan(100)).cut_to(18 + 19), Passed),
+        ("cut after a tagged IP header", tagged(Tag::vlan(100)).cut_to(18 + 20), OnInput(Truncated)),
+        ("cut after tagged ports", tagged(Tag::vlan(100)).cut_to(18 + 24), Refused(Truncated)),
+        ("cut and the IP checksum wrong: cut counts", to_group().ip_checksum(Checksum::Wrong).cut_to(45), Refused(Truncated)),
+    ];
+    rows.into_iter().map(|(what, frame, verdict)| Row { what, frame, verdict }).collect()
+}
+
+fn to_group() -> Frame {
+    Frame::udp(DEVICE, GROUP, b"a payload of some bytes".to_vec())
+}
+
+fn carrying(bytes: usize) -> Frame {
+    let payload: Vec<u8> = (0..bytes).map(|i| (i * 7 + i / 251) as u8).collect();
+    Frame::udp(DEVICE, GROUP, payload)
+}
+
+fn to(destination: &str) -> Frame {
+    Frame::udp(DEVICE, destination, b"elsewhere".to_vec())
+}
+
+/// A payload that makes the sum over everything come out as `target` after the rewrite or before.
+fn with_checksum(target: u16) -> Frame {
+    let right = |payload: Vec<u8>| {
+        let bytes = Frame::udp(DEVICE, GROUP, payload).bytes();
+        u16::from_be_bytes([bytes[40], bytes[41]])
+    };
+    let balance = (0..=u16::MAX).find(|word| right(word.to_be_bytes().to_vec()) == target);
+    Frame::udp(DEVICE, GROUP, balance.unwrap().to_be_bytes().to_vec())
+}
+
+/// The options of a header: `words` of no operation.
+fn options(words: usize) -> Vec<u8> {
+    vec![1; words * 4]
+}

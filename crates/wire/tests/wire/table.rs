@@ -1,0 +1,93 @@
+//! The table of frames that all datapaths share, through this crate's own reading and rewriting.
+
+use mcr_testbed::table::{self, OUR_MAC, Outcome, Output, Relay, Row, Verdict};
+use mcr_wire::{Datagram, Destination, DropReason, FrameMeta, Refused, Reject, Rewrite, parse};
+
+/// The input's own address; the rows tell apart what is for it and what is not.
+const OWN: mcr_testbed::Mac = mcr_testbed::Mac([2, 0, 0, 0, 0, 2]);
+
+#[test]
+fn every_row() {
+    let relays = table::relays();
+    let rows = table::rows(OWN);
+    assert!(rows.len() > 120, "{} rows", rows.len());
+    for row in &rows {
+        let frame = row.frame.bytes();
+        let parsed = parse(&frame, &FrameMeta::PLAIN);
+        match row.verdict {
+            Verdict::Sent | Verdict::Unsent => assert_copies(&parsed.expect(row.what), row, &relays),
+            Verdict::Refused(DropReason::Loop) => assert_eq!(frame[6..12], OUR_MAC.0, "{}", row.what),
+            Verdict::Refused(reason) => assert_refused(&parsed, reason, row, &relays),
+            Verdict::OnInput(DropReason::SourceNotListed) => {
+                let source = *parsed.expect(row.what).source.ip();
+                assert!(relays.iter().all(|relay| !relay.sources.contains(&source)), "{}", row.what);
+            }
+            Verdict::OnInput(reason) => {
+                let Err(Reject::Drop { reason: given, destination }) = parsed else {
+                    panic!("{}: {parsed:?}", row.what);
+                };
+                assert_eq!(given, reason, "{}", row.what);
+                let accepting = relays.iter().filter(|relay| relay.sources.is_empty());
+                let mut accepting = accepting.map(|relay| Some(relay.destination));
+                assert!(
+                    destination.is_none() || accepting.all(|to| to != destination),
+                    "{}: {destination:?}",
+                    row.what
+                );
+            }
+            Verdict::Passed => assert!(is_nobodys(&parsed, &frame, &relays), "{}: {parsed:?}", row.what),
+        }
+    }
+}
+
+/// Each relay that is charged gives, at each output that sends, the bytes of the table.
+#[track_caller]
+fn assert_copies(datagram: &Datagram<'_>, row: &Row, relays: &[Relay]) {
+    let charges = row.charges(relays);
+    assert!(!charges.is_empty(), "{}", row.what);
+    for charge in charges {
+        let relay = &relays[charge.relay];
+        assert_eq!(datagram.destination, relay.destination, "{}", row.what);
+        assert_eq!((datagram.packets(), datagram.ip_bytes()), (charge.packets, charge.bytes), "{}", row.what);
+        for (output, outcome) in relay.outputs.iter().zip(charge.outcomes) {
+            match (output, outcome) {
+                (Output::Send { rewrite, .. }, Outcome::Sent { frame, .. }) => {
+                    assert_eq!(whole(rewrite, datagram), frame, "{}", row.what);
+                }
+                (Output::Send { mtu, .. }, Outcome::Dropped(reason)) => {
+                    assert_eq!(reason, DropReason::TooBig, "{}", row.what);
+                    assert!(datagram.largest_ip_bytes() > u64::from(*mtu), "{}", row.what);
+                }
+                (Output::Drop(_), outcome) => assert!(matches!(outcome, Outcome::Dropped(_)), "{}", row.what),
+            }
+        }
+    }
+}
+
+#[track_caller]
+fn assert_refused(parsed: &Result<Datagram<'_>, Reject>, reason: DropReason, row: &Row, relays: &[Relay]) {
+    for charge in row.charges(relays) {
+        let destination = Some(relays[charge.relay].destination);
+        assert_eq!(*parsed, Err(Reject::Drop { reason, destination }), "{}", row.what);
+        let frame = row.frame.bytes();
+        let refused = Refused::of(&frame, &FrameMeta::PLAIN);
+        assert_eq!((refused.packets, refused.ip_bytes), (charge.packets, charge.bytes), "{}", row.what);
+    }
+}
+
+/// Whether a frame is not ours, to nobody's destination, or to another host's link-layer address.
+fn is_nobodys(parsed: &Result<Datagram<'_>, Reject>, frame: &[u8], relays: &[Relay]) -> bool {
+    let is_wanted = |to: &Destination| relays.iter().any(|relay| relay.destination == *to);
+    match parsed {
+        Ok(datagram) => !is_wanted(&datagram.destination) || frame[0] & 1 == 0 && frame[..6] != OWN.0,
+        Err(Reject::NotOurs | Reject::Drop { destination: None, .. }) => true,
+        Err(Reject::Drop { destination: Some(to), .. }) => !is_wanted(to),
+    }
+}
+
+fn whole(rewrite: &Rewrite, datagram: &Datagram<'_>) -> Vec<u8> {
+    let mut frame = vec![0; 10_000];
+    let length = rewrite.frame(datagram, &mut frame).expect("a datagram that fits");
+    frame.truncate(length);
+    frame
+}
