@@ -1,9 +1,13 @@
 //! The HTTP API: requests become calls of the control thread, answers and refusals become JSON.
 //!
 //! What a request means is decided by the pure functions of `request`; the handlers here only carry it to the
-//! [`Backend`] and back. Everything that is refused is an RFC 9457 problem document (`rejection`).
+//! [`Backend`] and back. Everything that is refused is an RFC 9457 problem document (`rejection`). Each handler's
+//! attributes describe it in the OpenAPI document (`document`), which a test compares with `docs/openapi.json`.
 
 mod body;
+mod document;
+mod problem;
+mod reference;
 mod rejection;
 mod request;
 
@@ -14,19 +18,22 @@ use axum::extract::{FromRequestParts, Path, RawQuery, Request, State};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
 use axum::{Json, Router};
 use mcr_engine::{Refusal, Replaced};
 use mcr_model::RelayName;
 use mcr_model::relay::Relay;
-use mcr_model::spec::ConfigSpec;
+use mcr_model::spec::{ConfigSpec, RelaySpec};
 use mcr_model::status::{DaemonStatus, InterfaceStatus, RelayStatus};
 use serde::Serialize;
+use utoipa::ToSchema;
+use utoipa::openapi::OpenApi;
+use utoipa_axum::router::OpenApiRouter;
 
 use crate::control::{Control, WaitFor, Waited};
 use crate::metrics::{self, Exposition, Process, Snapshot};
 
 use body::read_body;
+use document::routes;
 use rejection::Rejection;
 use request::Named;
 
@@ -55,21 +62,33 @@ pub trait Backend: Clone + Send + Sync + 'static {
 
 /// Every path of the API.
 pub fn router<B: Backend>(backend: B) -> Router {
-    Router::new()
-        .route("/api/v1/relays", get(list::<B>).post(create::<B>))
-        .route("/api/v1/relays/{name}", get(show::<B>).put(replace::<B>).delete(remove::<B>))
-        .route("/api/v1/relays/{name}/wait", get(wait::<B>))
-        .route("/api/v1/interfaces", get(interfaces::<B>))
-        .route("/api/v1/status", get(status::<B>))
-        .route("/api/v1/config", get(config::<B>))
-        .route("/healthz", get(|| async { "ok\n" }))
-        .route("/readyz", get(readyz::<B>))
-        .route("/metrics", get(metrics_page::<B>))
+    let (router, document) = endpoints::<B>().split_for_parts();
+    router
+        .merge(reference::routes(&document::complete(document)))
         .fallback(|uri: Uri| async move { Rejection::unknown_path(uri.path()) })
         .method_not_allowed_fallback(
             |method: Method, uri: Uri| async move { Rejection::wrong_method(&method, uri.path()) },
         )
         .with_state(backend)
+}
+
+/// The OpenAPI document of [`router`].
+pub fn openapi() -> OpenApi {
+    document::complete(endpoints::<crate::Control>().into_openapi())
+}
+
+/// Every endpoint with its description; a file of endpoints is merged in here by its own `routes`.
+fn endpoints<B: Backend>() -> OpenApiRouter<B> {
+    OpenApiRouter::with_openapi(document::frame())
+        .routes(routes!(B; Viewer: list, Operator: create))
+        .routes(routes!(B; Viewer: show, Operator: replace, Operator: remove))
+        .routes(routes!(B; Viewer: wait))
+        .routes(routes!(B; Viewer: interfaces))
+        .routes(routes!(B; Viewer: status))
+        .routes(routes!(B; Viewer: config))
+        .routes(routes!(B; Anybody: healthz))
+        .routes(routes!(B; Anybody: readyz))
+        .routes(routes!(B; Viewer: metrics_page))
 }
 
 /// The name in the path, decoded; whether it is a name is for [`request`] to say.
@@ -84,20 +103,32 @@ impl<S: Send + Sync> FromRequestParts<S> for InPath {
     }
 }
 
-#[derive(Serialize)]
+/// All relays.
+#[derive(Serialize, ToSchema)]
 struct Relays {
     relays: Vec<RelayStatus>,
 }
 
-#[derive(Serialize)]
+/// All interfaces.
+#[derive(Serialize, ToSchema)]
 struct Interfaces {
     interfaces: Vec<InterfaceStatus>,
 }
 
+/// All relays with their state and counters.
+#[utoipa::path(get, path = "/api/v1/relays", tag = "relays", responses((status = 200, body = Relays)))]
 async fn list<B: Backend>(State(backend): State<B>) -> Json<Relays> {
     Json(Relays { relays: backend.relays().await })
 }
 
+/// Makes a relay. When this answers, the relay is in force or its `state` says why not.
+#[utoipa::path(post, path = "/api/v1/relays", tag = "relays",
+    request_body = RelaySpec,
+    responses(
+        (status = 201, body = RelayStatus, headers(("Location" = String, description = "The path of the relay"))),
+        (status = 409),
+    ),
+)]
 async fn create<B: Backend>(State(backend): State<B>, request: Request) -> Result<Response, Rejection> {
     let (head, body) = request.into_parts();
     request::expect_json(&head.headers)?;
@@ -108,12 +139,27 @@ async fn create<B: Backend>(State(backend): State<B>, request: Request) -> Resul
     Ok((StatusCode::CREATED, [(header::LOCATION, location)], Json(status)).into_response())
 }
 
+/// One relay with its state and counters.
+#[utoipa::path(get, path = "/api/v1/relays/{name}", tag = "relays",
+    params(("name" = String, Path, description = "The relay's name", example = "camera-3")),
+    responses((status = 200, body = RelayStatus)),
+)]
 async fn show<B: Backend>(State(backend): State<B>, InPath(name): InPath) -> Result<Response, Rejection> {
     let name = request::existing(&name)?;
     let status = backend.relay(&name).await.ok_or(Refusal::NotFound { name })?;
     Ok(Json(status).into_response())
 }
 
+/// Makes the relay of that name be exactly this one; `name` may be left out of the body.
+#[utoipa::path(put, path = "/api/v1/relays/{name}", tag = "relays",
+    params(("name" = String, Path, description = "The relay's name", example = "camera-3")),
+    request_body = request::Body,
+    responses(
+        (status = 200, body = RelayStatus, description = "Changed, or the same as before"),
+        (status = 201, body = RelayStatus, description = "Made"),
+        (status = 409),
+    ),
+)]
 async fn replace<B: Backend>(
     State(backend): State<B>,
     InPath(name): InPath,
@@ -132,6 +178,11 @@ async fn replace<B: Backend>(
     Ok((code, Json(status)).into_response())
 }
 
+/// Removes a relay. When this answers, its group is left unless another relay wants it.
+#[utoipa::path(delete, path = "/api/v1/relays/{name}", tag = "relays",
+    params(("name" = String, Path, description = "The relay's name", example = "camera-3")),
+    responses((status = 204, description = "Removed"), (status = 409)),
+)]
 async fn remove<B: Backend>(State(backend): State<B>, InPath(name): InPath) -> Result<StatusCode, Rejection> {
     let name = request::existing(&name)?;
     backend.remove(name.clone()).await?;
@@ -139,6 +190,16 @@ async fn remove<B: Backend>(State(backend): State<B>, InPath(name): InPath) -> R
     Ok(StatusCode::NO_CONTENT)
 }
 
+/// Waits until a relay is ready or has seen its first packet.
+#[utoipa::path(get, path = "/api/v1/relays/{name}/wait", tag = "relays",
+    params(
+        ("name" = String, Path, description = "The relay's name", example = "camera-3"),
+        ("for" = inline(Option<WaitFor>), Query, description = "What to wait for; `ready` unless given"),
+        ("timeout" = Option<String>, Query, description = "How long at most, up to 1h; `5s` unless given",
+            example = "500ms", pattern = r"^[0-9]+(\.[0-9]+)?(ms|s|m|h)$"),
+    ),
+    responses((status = 200, body = RelayStatus), (status = 408)),
+)]
 async fn wait<B: Backend>(
     State(backend): State<B>,
     InPath(name): InPath,
@@ -153,15 +214,22 @@ async fn wait<B: Backend>(
     }
 }
 
+/// The network interfaces, and what was dropped there without a relay to charge.
+#[utoipa::path(get, path = "/api/v1/interfaces", tag = "daemon", responses((status = 200, body = Interfaces)))]
 async fn interfaces<B: Backend>(State(backend): State<B>) -> Json<Interfaces> {
     Json(Interfaces { interfaces: backend.interfaces().await })
 }
 
+/// The daemon: its version, relays by state, its keeper.
+#[utoipa::path(get, path = "/api/v1/status", tag = "daemon", responses((status = 200, body = DaemonStatus)))]
 async fn status<B: Backend>(State(backend): State<B>) -> Json<DaemonStatus> {
     Json(backend.status().await)
 }
 
 /// The relays in force as a configuration: JSON, or TOML for who accepts that.
+#[utoipa::path(get, path = "/api/v1/config", tag = "daemon",
+    responses((status = 200, content((ConfigSpec = "application/json"), (String = "application/toml")))),
+)]
 async fn config<B: Backend>(State(backend): State<B>, headers: HeaderMap) -> Result<Response, Rejection> {
     let relays = backend.relays().await.into_iter().map(|status| status.relay);
     let config = ConfigSpec { relay: relays.collect() };
@@ -172,13 +240,29 @@ async fn config<B: Backend>(State(backend): State<B>, headers: HeaderMap) -> Res
     Ok(([(header::CONTENT_TYPE, "application/toml")], text).into_response())
 }
 
-/// The API is served only after the relays of the file were loaded, so an answer of the control thread is all that
-/// is left to ask for. Relays that wait for an interface do not make the daemon unready.
+/// Whether the daemon lives.
+#[utoipa::path(get, path = "/healthz", tag = "daemon",
+    responses((status = 200, content_type = "text/plain", body = String)),
+)]
+async fn healthz<B: Backend>(State(_): State<B>) -> &'static str {
+    "ok\n"
+}
+
+/// Whether the daemon serves.
+#[utoipa::path(get, path = "/readyz", tag = "daemon",
+    responses((status = 200, content_type = "text/plain", body = String)),
+)]
 async fn readyz<B: Backend>(State(backend): State<B>) -> &'static str {
+    // The API is served only after the relays of the file were loaded, so an answer of the control thread is all that
+    // is left to ask for. Relays that wait for an interface do not make the daemon unready.
     backend.status().await;
     "ready\n"
 }
 
+/// Counters and states for Prometheus; OpenMetrics for who accepts that.
+#[utoipa::path(get, path = "/metrics", tag = "daemon",
+    responses((status = 200, content((String = "text/plain"), (String = "application/openmetrics-text")))),
+)]
 async fn metrics_page<B: Backend>(State(backend): State<B>, headers: HeaderMap) -> Result<Response, Rejection> {
     let exposition = Exposition::from_accept(&request::accept(&headers));
     let relays = backend.relays().await;

@@ -19,12 +19,15 @@ use mcr_model::RelayName;
 use mcr_model::relay::Relay;
 use mcr_model::status::{DaemonStatus, InterfaceStatus, RelayStatus};
 use mcr_netd::Keeper;
+use serde::Deserialize;
 use tokio::sync::oneshot;
+use utoipa::ToSchema;
 
 use crate::netlink::{Change, Monitor, Netlink};
 
 /// What a waiter waits for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
 pub enum WaitFor {
     /// Joined and installed: a packet that is sent from now on is received.
     Ready,

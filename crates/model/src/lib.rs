@@ -9,6 +9,7 @@ pub mod endpoint;
 pub mod name;
 pub mod problem;
 pub mod relay;
+pub mod role;
 pub mod spec;
 pub mod state;
 pub mod status;
@@ -18,6 +19,7 @@ pub use mcr_wire::{DropReason, VlanId};
 pub use name::{InterfaceName, RelayName};
 pub use problem::FieldError;
 pub use relay::{Input, Output, Relay};
+pub use role::Role;
 pub use state::{Condition, RelayState};
 
 /// The link-layer address of a group (RFC 1112 section 6.4).

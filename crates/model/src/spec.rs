@@ -6,6 +6,7 @@ use std::net::Ipv4Addr;
 
 use mcr_wire::VlanId;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::address::{Dscp, Port, Target, Ttl, ValueError, host, parse_ip};
 use crate::name::InterfaceName;
@@ -13,7 +14,7 @@ use crate::problem::FieldError;
 use crate::relay::{Input, Output, Relay, Scope};
 
 /// A configuration file: relays, and where the daemon talks.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ConfigSpec {
     /// The relays of the file.
@@ -22,14 +23,16 @@ pub struct ConfigSpec {
 }
 
 /// A relay as a user writes it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RelaySpec {
     /// Its id: `[a-z0-9][a-z0-9._-]{0,62}`.
+    #[schema(pattern = "^[a-z0-9][a-z0-9._-]{0,62}$", example = "camera-3")]
     pub name: String,
     /// Where it listens.
     pub input: InputSpec,
     /// Where its copies go.
+    #[schema(min_items = 1, max_items = 64)]
     pub output: Vec<OutputSpec>,
     /// Allow 224.0.0.0/24.
     #[serde(default, skip_serializing_if = "is_false")]
@@ -40,55 +43,68 @@ pub struct RelaySpec {
 }
 
 /// An input as a user writes it.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct InputSpec {
     /// The interface that the packets arrive on.
+    #[schema(min_length = 1, max_length = 15, example = "eth0")]
     pub interface: String,
     /// The multicast group that they are sent to; this or `address`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(example = "239.1.1.1")]
     pub group: Option<String>,
     /// The unicast address that they are sent to; this or `group`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub address: Option<String>,
     /// The UDP port that they are sent to.
+    #[schema(minimum = 1, maximum = 65535, example = 5001)]
     pub port: i64,
     /// The only sources that are relayed; none: all.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schema(example = json!(["192.168.168.55"]))]
     pub sources: Vec<String>,
     /// The 802.1Q tag of the frames, 1 to 4094; none: untagged.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 1, maximum = 4094)]
     pub vlan: Option<i64>,
 }
 
 /// An output as a user writes it.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct OutputSpec {
     /// The interface that the copy leaves on.
+    #[schema(min_length = 1, max_length = 15, example = "eth1")]
     pub interface: String,
     /// The multicast group that it is sent to; this or `address`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(example = "239.2.2.2")]
     pub group: Option<String>,
     /// The host that it is sent to; this or `group`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub address: Option<String>,
     /// The UDP port that it is sent to.
+    #[schema(minimum = 1, maximum = 65535, example = 6001)]
     pub port: i64,
     /// Its source address; none: the first address of the interface.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(example = "10.1.0.1")]
     pub source: Option<String>,
     /// Its source port; none: as it arrived.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 1, maximum = 65535)]
     pub source_port: Option<i64>,
     /// Its time to live, 1 to 255; none: 16.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 1, maximum = 255, example = 16)]
     pub ttl: Option<i64>,
     /// Its code point, 0 to 63; none: as it arrived.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 0, maximum = 63, example = 34)]
     pub dscp: Option<i64>,
     /// The 802.1Q tag that it leaves with, 1 to 4094; none: untagged.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 1, maximum = 4094)]
     pub vlan: Option<i64>,
 }
 

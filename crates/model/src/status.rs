@@ -7,12 +7,13 @@ use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::spec::RelaySpec;
 use crate::state::RelayState;
 
 /// Who made a relay, and so who may change it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Origin {
     /// The configuration file.
@@ -22,7 +23,7 @@ pub enum Origin {
 }
 
 /// Totals and rates of packets that went one way.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Traffic {
     /// Datagrams.
     pub packets: u64,
@@ -37,7 +38,7 @@ pub struct Traffic {
 }
 
 /// A relay and how it does.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct RelayStatus {
     /// Its id.
     pub name: String,
@@ -66,7 +67,7 @@ pub struct RelayStatus {
 }
 
 /// An output and how it does.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct OutputStatus {
     /// Where it goes, as endpoint text.
     pub to: String,
@@ -80,6 +81,7 @@ pub struct OutputStatus {
     pub remedy: Option<String>,
     /// The source address that its packets carry now.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, format = Ipv4, example = "10.1.0.1")]
     pub source: Option<Ipv4Addr>,
     /// What left.
     pub sent: Traffic,
@@ -90,7 +92,7 @@ pub struct OutputStatus {
 }
 
 /// A network interface as MCR sees it.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct InterfaceStatus {
     /// Its name.
     pub name: String,
@@ -118,7 +120,7 @@ pub struct InterfaceStatus {
 }
 
 /// The daemon as a whole.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct DaemonStatus {
     /// Its version.
     pub version: String,
@@ -137,7 +139,7 @@ pub struct DaemonStatus {
 }
 
 /// What kept a relay from being reached, as an RFC 9457 problem document.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Problem {
     /// What kind of problem: a relative reference that names it.
     #[serde(rename = "type")]
@@ -157,7 +159,7 @@ pub struct Problem {
 }
 
 /// One wrong field of a [`Problem`].
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct ProblemField {
     /// Where it is.
     pub field: String,

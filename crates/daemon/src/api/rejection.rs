@@ -10,16 +10,20 @@ use mcr_model::FieldError;
 use mcr_model::name::NameError;
 use mcr_model::status::{Problem, ProblemField, RelayStatus};
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::MAX_BODY_BYTES;
+use super::problem::Kind;
 use crate::control::WaitFor;
 
 /// A request that was not done, and why.
 #[derive(Debug)]
 pub(super) struct Rejection(Box<Document>);
 
-#[derive(Debug, Serialize)]
-struct Document {
+/// A problem document (RFC 9457).
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = ProblemDocument)]
+pub(super) struct Document {
     #[serde(flatten)]
     problem: Problem,
     /// How the relay does that was waited for in vain (an extension member, RFC 9457 section 3.2).
@@ -28,11 +32,11 @@ struct Document {
 }
 
 impl Rejection {
-    fn new(status: StatusCode, kind: &str, title: &str, detail: impl Into<String>) -> Self {
+    fn new(kind: Kind, detail: impl Into<String>) -> Self {
         let problem = Problem {
-            kind: format!("/problems/{kind}"),
-            title: title.to_owned(),
-            status: status.as_u16(),
+            kind: kind.reference(),
+            title: kind.title().to_owned(),
+            status: kind.status().as_u16(),
             detail: detail.into(),
             field: None,
             errors: Vec::new(),
@@ -46,7 +50,7 @@ impl Rejection {
             [only] => only.to_string(),
             several => format!("{} fields of the relay are wrong", several.len()),
         };
-        let mut rejection = Self::new(StatusCode::UNPROCESSABLE_ENTITY, "wrong-relay", "The relay is wrong", detail);
+        let mut rejection = Self::new(Kind::WrongRelay, detail);
         rejection.0.problem.field = errors.first().map(|error| error.field.clone()).filter(|field| !field.is_empty());
         rejection.0.problem.errors = errors.into_iter().map(ProblemField::from).collect();
         rejection
@@ -55,7 +59,7 @@ impl Rejection {
     /// A name that no relay can have.
     pub(super) fn no_such_name(error: &NameError) -> Self {
         let detail = format!("there is no such relay: {error}");
-        Self::new(StatusCode::NOT_FOUND, "relay-not-found", "There is no such relay", detail)
+        Self::new(Kind::RelayNotFound, detail)
     }
 
     pub(super) fn timed_out(condition: WaitFor, timeout: Duration, status: RelayStatus) -> Self {
@@ -66,8 +70,7 @@ impl Rejection {
         let RelayStatus { name, state, reason, remedy, .. } = &status;
         let remedy = remedy.as_ref().map(|remedy| format!("; {remedy}")).unwrap_or_default();
         let detail = format!("relay {name} {awaited} after {timeout:?}; it is {state}: {reason}{remedy}");
-        let title = "The relay did not get there in time";
-        let mut rejection = Self::new(StatusCode::REQUEST_TIMEOUT, "wait-timed-out", title, detail);
+        let mut rejection = Self::new(Kind::WaitTimedOut, detail);
         rejection.0.relay = Some(status);
         rejection
     }
@@ -75,30 +78,30 @@ impl Rejection {
     pub(super) fn bad_query(parameter: &str, value: &str, remedy: &str) -> Self {
         let given: String = if value.is_empty() { parameter } else { value }.chars().take(80).collect();
         let detail = format!("{given:?} is not understood in the query; {remedy}");
-        let mut rejection = Self::new(StatusCode::BAD_REQUEST, "bad-query", "The query is not understood", detail);
+        let mut rejection = Self::new(Kind::BadQuery, detail);
         rejection.0.problem.field = Some(parameter.chars().take(80).collect());
         rejection
     }
 
     pub(super) fn bad_json(error: &serde_json::Error) -> Self {
         let detail = format!("the body is not JSON: {error}; check it with `jq . FILE`");
-        Self::new(StatusCode::BAD_REQUEST, "bad-json", "The body is not JSON", detail)
+        Self::new(Kind::BadJson, detail)
     }
 
     pub(super) fn no_body() -> Self {
         let detail =
             "the request has no body; send the relay as JSON, as in {\"name\": …, \"input\": {…}, \"output\": [{…}]}";
-        Self::new(StatusCode::BAD_REQUEST, "bad-json", "The body is not JSON", detail)
+        Self::new(Kind::BadJson, detail)
     }
 
     pub(super) fn broken_body(error: &axum::Error) -> Self {
         let detail = format!("the body did not arrive whole: {error}; send it again");
-        Self::new(StatusCode::BAD_REQUEST, "broken-body", "The body did not arrive", detail)
+        Self::new(Kind::BrokenBody, detail)
     }
 
     pub(super) fn too_slow(patience: Duration) -> Self {
         let detail = format!("the body did not arrive within {patience:?}; send it at once");
-        Self::new(StatusCode::REQUEST_TIMEOUT, "body-timed-out", "The body took too long", detail)
+        Self::new(Kind::BodyTimedOut, detail)
     }
 
     pub(super) fn too_large() -> Self {
@@ -106,52 +109,50 @@ impl Rejection {
             "the body is larger than {} MiB, which no relay needs; send one relay at a time",
             MAX_BODY_BYTES >> 20
         );
-        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", "The body is too large", detail)
+        Self::new(Kind::TooLarge, detail)
     }
 
     pub(super) fn not_json(given: &str) -> Self {
         let given: String = given.chars().take(80).collect();
         let said = if given.is_empty() { "missing".to_owned() } else { format!("{given:?}") };
         let detail = format!("the content type of the body is {said}; send JSON with `Content-Type: application/json`");
-        Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "not-json", "The body is not declared as JSON", detail)
+        Self::new(Kind::NotJson, detail)
     }
 
     pub(super) fn unknown_path(path: &str) -> Self {
         let path: String = path.chars().take(200).collect();
         let detail = format!("there is nothing at {path}; relays are at /api/v1/relays and /api/v1/relays/NAME");
-        Self::new(StatusCode::NOT_FOUND, "not-found", "There is nothing here", detail)
+        Self::new(Kind::NotFound, detail)
     }
 
     pub(super) fn bad_path() -> Self {
         let detail = "the path is not UTF-8 when its %-codes are decoded; relay names are plain ASCII";
-        Self::new(StatusCode::BAD_REQUEST, "bad-path", "The path is not understood", detail)
+        Self::new(Kind::BadPath, detail)
     }
 
     pub(super) fn wrong_method(method: &Method, path: &str) -> Self {
         let path: String = path.chars().take(200).collect();
         let detail = format!("{method} is not possible on {path}; the Allow header names the methods that are");
-        Self::new(StatusCode::METHOD_NOT_ALLOWED, "wrong-method", "The method is not possible here", detail)
+        Self::new(Kind::WrongMethod, detail)
     }
 
     /// A bug of the daemon, which the log has, too.
     pub(super) fn internal(error: &dyn std::error::Error) -> Self {
         tracing::error!(%error, "a request could not be answered");
         let detail = format!("the daemon could not write its answer: {error}; please report this with its log");
-        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "The daemon failed", detail)
+        Self::new(Kind::Internal, detail)
     }
 }
 
 impl From<Refusal> for Rejection {
     fn from(refusal: Refusal) -> Self {
-        let (status, kind, title) = match refusal.kind() {
-            RefusalKind::NotFound => (StatusCode::NOT_FOUND, "relay-not-found", "There is no such relay"),
-            RefusalKind::Exists => (StatusCode::CONFLICT, "relay-exists", "The relay exists already"),
-            RefusalKind::Owned => (StatusCode::CONFLICT, "relay-owned", "The relay belongs to somebody else"),
-            RefusalKind::Conflict => {
-                (StatusCode::CONFLICT, "relay-conflict", "The relay does not fit beside the others")
-            }
+        let kind = match refusal.kind() {
+            RefusalKind::NotFound => Kind::RelayNotFound,
+            RefusalKind::Exists => Kind::RelayExists,
+            RefusalKind::Owned => Kind::RelayOwned,
+            RefusalKind::Conflict => Kind::RelayConflict,
         };
-        Self::new(status, kind, title, refusal.to_string())
+        Self::new(kind, refusal.to_string())
     }
 }
 

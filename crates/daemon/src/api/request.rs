@@ -9,6 +9,7 @@ use mcr_model::spec::{InputSpec, OutputSpec, RelaySpec};
 use mcr_model::{FieldError, RelayName};
 use serde::Deserialize;
 use serde_json::Value;
+use utoipa::ToSchema;
 
 use super::rejection::Rejection;
 use crate::control::WaitFor;
@@ -27,9 +28,10 @@ pub(super) enum Named<'a> {
 }
 
 /// A relay as a request writes it: as in a file, but the name may be left to the path.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct Body {
+#[schema(as = RelayBody)]
+pub(super) struct Body {
     name: Option<String>,
     input: InputSpec,
     output: Vec<OutputSpec>,

@@ -1,0 +1,173 @@
+//! The kinds of problem documents: one list of every `type`, its status, its title and what it means.
+
+use axum::http::StatusCode;
+
+/// What kind of problem it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    BadJson,
+    BrokenBody,
+    BodyTimedOut,
+    TooLarge,
+    NotJson,
+    BadPath,
+    BadQuery,
+    NotFound,
+    WrongMethod,
+    WrongRelay,
+    RelayNotFound,
+    RelayExists,
+    RelayOwned,
+    RelayConflict,
+    WaitTimedOut,
+    Internal,
+}
+
+impl Kind {
+    /// Every kind, in the order of the reference page.
+    pub(super) const ALL: [Kind; 16] = [
+        Self::BadJson,
+        Self::BrokenBody,
+        Self::BodyTimedOut,
+        Self::TooLarge,
+        Self::NotJson,
+        Self::BadPath,
+        Self::BadQuery,
+        Self::NotFound,
+        Self::WrongMethod,
+        Self::WrongRelay,
+        Self::RelayNotFound,
+        Self::RelayExists,
+        Self::RelayOwned,
+        Self::RelayConflict,
+        Self::WaitTimedOut,
+        Self::Internal,
+    ];
+
+    /// Its `type`: a relative reference that names it.
+    pub(super) fn reference(self) -> String {
+        format!("/problems/{}", self.name())
+    }
+
+    /// The last part of its `type`.
+    pub(super) fn name(self) -> &'static str {
+        self.described().0
+    }
+
+    /// The status that it is answered with.
+    pub(super) fn status(self) -> StatusCode {
+        self.described().1
+    }
+
+    /// The kind, in words.
+    pub(super) fn title(self) -> &'static str {
+        self.described().2
+    }
+
+    /// When it comes, and what to do.
+    pub(super) fn meaning(self) -> &'static str {
+        self.described().3
+    }
+
+    fn described(self) -> (&'static str, StatusCode, &'static str, &'static str) {
+        use StatusCode as Status;
+        match self {
+            Self::BadJson => (
+                "bad-json",
+                Status::BAD_REQUEST,
+                "The body is not JSON",
+                "the body is missing or no JSON; check it with `jq . FILE`",
+            ),
+            Self::BrokenBody => (
+                "broken-body",
+                Status::BAD_REQUEST,
+                "The body did not arrive",
+                "the connection broke while the body was sent; send it again",
+            ),
+            Self::BodyTimedOut => (
+                "body-timed-out",
+                Status::REQUEST_TIMEOUT,
+                "The body took too long",
+                "the body has to arrive within 10 s; send it at once",
+            ),
+            Self::TooLarge => (
+                "too-large",
+                Status::PAYLOAD_TOO_LARGE,
+                "The body is too large",
+                "a body has at most 1 MiB; send one relay at a time",
+            ),
+            Self::NotJson => (
+                "not-json",
+                Status::UNSUPPORTED_MEDIA_TYPE,
+                "The body is not declared as JSON",
+                "send JSON with `Content-Type: application/json`",
+            ),
+            Self::BadPath => (
+                "bad-path",
+                Status::BAD_REQUEST,
+                "The path is not understood",
+                "the path is not UTF-8 when its %-codes are decoded; relay names are plain ASCII",
+            ),
+            Self::BadQuery => (
+                "bad-query",
+                Status::BAD_REQUEST,
+                "The query is not understood",
+                "a parameter is unknown, or its value can't be read; `field` names it",
+            ),
+            Self::NotFound => (
+                "not-found",
+                Status::NOT_FOUND,
+                "There is nothing here",
+                "the path is not part of the API; relays are at /api/v1/relays",
+            ),
+            Self::WrongMethod => (
+                "wrong-method",
+                Status::METHOD_NOT_ALLOWED,
+                "The method is not possible here",
+                "the Allow header names the methods that are",
+            ),
+            Self::WrongRelay => (
+                "wrong-relay",
+                Status::UNPROCESSABLE_ENTITY,
+                "The relay is wrong",
+                "a field has a wrong value; `field` names the first, `errors` all of them with what to do",
+            ),
+            Self::RelayNotFound => (
+                "relay-not-found",
+                Status::NOT_FOUND,
+                "There is no such relay",
+                "no relay has this name; GET /api/v1/relays lists those there are",
+            ),
+            Self::RelayExists => (
+                "relay-exists",
+                Status::CONFLICT,
+                "The relay exists already",
+                "the name is taken; choose another, or replace the relay with PUT",
+            ),
+            Self::RelayOwned => (
+                "relay-owned",
+                Status::CONFLICT,
+                "The relay belongs to somebody else",
+                "the relay belongs to the configuration file; change it there and reload",
+            ),
+            Self::RelayConflict => (
+                "relay-conflict",
+                Status::CONFLICT,
+                "The relay does not fit beside the others",
+                "another relay feeds the same output from the same input, or the relay would close a cycle",
+            ),
+            Self::WaitTimedOut => (
+                "wait-timed-out",
+                Status::REQUEST_TIMEOUT,
+                "The relay did not get there in time",
+                "the time of the wait is over; `relay` says how the relay does",
+            ),
+            Self::Internal => (
+                "internal",
+                Status::INTERNAL_SERVER_ERROR,
+                "The daemon failed",
+                "a bug of the daemon; please report it with the log",
+            ),
+        }
+    }
+}
