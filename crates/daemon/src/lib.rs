@@ -12,6 +12,7 @@ pub mod metrics;
 mod netlink;
 pub mod notify;
 pub mod serve;
+pub mod store;
 
 pub use control::{Control, WaitFor, Waited};
 pub use lifecycle::{Foreground, ForegroundOptions, KeeperChoice, RunOptions, foreground, run};

@@ -9,10 +9,12 @@ pub mod endpoint;
 pub mod name;
 pub mod problem;
 pub mod relay;
+pub mod revision;
 pub mod role;
 pub mod spec;
 pub mod state;
 pub mod status;
+pub mod time;
 
 pub use address::{Dscp, Port, Target, Ttl};
 pub use mcr_wire::{DropReason, VlanId};
