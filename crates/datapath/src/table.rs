@@ -22,7 +22,7 @@ pub struct InputTable {
 }
 
 /// One relay of an input.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct RelayEntry {
     /// What it listens to; without a VLAN, only untagged (or priority-tagged) frames.
     pub destination: Destination,
@@ -35,7 +35,7 @@ pub struct RelayEntry {
 }
 
 /// One output of a relay.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct OutputEntry {
     /// Where what left is counted, and what did not.
     pub counters: Arc<OutputCounters>,
@@ -44,7 +44,7 @@ pub struct OutputEntry {
 }
 
 /// What happens to an output's copy of a datagram.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub enum OutputAction {
     /// It is sent.
     Send {

@@ -5,9 +5,9 @@ mod harness;
 use std::os::fd::AsRawFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use harness::{GROUP_IN, Heard, Input, Listener, Output, PATIENCE, RawSender, Relay, Traffic, send};
+use harness::{GROUP_IN, Heard, Input, Listener, Output, PATIENCE, Relay, Traffic, send};
 use mcr_datapath::RingGeometry;
-use mcr_testbed::{Frame, Lan, Topology, payload, wait_for_state, wait_until};
+use mcr_testbed::{Frame, Lan, RawSender, Topology, payload, wait_for_state, wait_until};
 use mcr_wire::DropReason;
 
 /// A relay from the device to every lan, without the worker.
@@ -29,7 +29,7 @@ fn what_a_full_ring_loses_is_counted_to_the_frame() {
     let relay = relay_to_all(&topology);
     let input = Input::open(topology.relay_input(), RingGeometry { slots: 78, ..RingGeometry::for_mtu(1500) });
     input.install(&[&relay]);
-    let sender = RawSender::open(topology.device_interface());
+    let sender = RawSender::new(topology.device_interface());
     let frame = Frame::udp("192.168.168.55:40000", "239.1.1.1:5001", vec![7; 1_200]).bytes();
     let over = AtomicBool::new(false);
     let lost = || input.dropped(DropReason::RingFull);
@@ -42,7 +42,7 @@ fn what_a_full_ring_loses_is_counted_to_the_frame() {
         });
         let mut sent = 0;
         while sent < 1_000_000 && (sent < 20_000 || lost() < 1_000) {
-            (0..1_000).for_each(|_| sender.send(&frame));
+            (0..1_000).for_each(|_| sender.send_bytes(&frame));
             sent += 1_000;
         }
         over.store(true, Ordering::Relaxed);
@@ -117,13 +117,13 @@ fn a_copy_that_a_killed_reader_took_costs_its_own_frame_only() {
     input.install(&[&relay]);
     input.worker = None;
     let listener = Listener::join(topology.lan(1));
-    let sender = RawSender::open(topology.device_interface());
+    let sender = RawSender::new(topology.device_interface());
     // Large and small ones in turn: every large one has its copy in the socket's queue.
     let count = 40;
     for sequence in 0..count {
         let mut bytes = vec![0; if sequence % 2 == 0 { 8_000 } else { 100 }];
         payload::fill(&mut bytes, 1, sequence);
-        sender.send(&Frame::udp("192.168.168.55:40000", "239.1.1.1:5001", bytes).bytes());
+        sender.send(&Frame::udp("192.168.168.55:40000", "239.1.1.1:5001", bytes));
     }
     // As a worker does before it is killed.
     let mut start = [0; 64];

@@ -3,7 +3,7 @@
 mod stand;
 
 use mcr_testbed::Frame;
-use mcr_testbed::table::{self, OUR_MAC, Outcome, Row, Verdict};
+use mcr_testbed::table::{self, Delivery, OUR_MAC, Outcome, Row, Verdict};
 use mcr_wire::{DropReason, MacAddr};
 use stand::{Expected, Stand};
 
@@ -15,7 +15,8 @@ fn every_row_is_as_mcr_wire_has_it() {
     let rows = table::rows(stand.net.relay_input().mac());
     let relay = stand.net.relay().clone();
     relay.run(|| {
-        for row in &rows {
+        // A single run can't deliver the others.
+        for row in rows.iter().filter(|row| row.delivery == Delivery::Whole) {
             let expected = stand.agree(row.what, &row.frame.bytes());
             assert_is_the_row(&expected, row, &stand);
         }
@@ -40,7 +41,11 @@ fn assert_is_the_row(expected: &Expected, row: &Row, stand: &Stand) {
         for (outcome, wanted) in charged.outputs.iter().zip(charge.outcomes) {
             match wanted {
                 Outcome::Dropped(reason) => assert_eq!(*outcome, stand::Outcome::Dropped(reason), "{}", row.what),
-                Outcome::Sent { lan, frame } => assert_eq!(copies.next(), Some(&(lan, frame)), "{}", row.what),
+                Outcome::Sent { lan, frames } => {
+                    for frame in frames {
+                        assert_eq!(copies.next(), Some(&(lan, frame)), "{}", row.what);
+                    }
+                }
             }
         }
     }

@@ -5,7 +5,7 @@ mod stand;
 use std::time::Duration;
 
 use mcr_kernel_path::LastCopy;
-use mcr_testbed::table::{destination, rewrite};
+use mcr_testbed::table::{destination, every_row_on_a_wire, rewrite};
 use mcr_testbed::{Frame, Mac, Offload, RawSender, Receiver, Sender, Switch, Tag};
 use mcr_wire::{DropReason, FrameMeta, MacAddr, Rewrite, VlanId};
 use stand::{Expected, Output, Relay, Stand};
@@ -122,6 +122,13 @@ fn super_frames_whose_segments_are_too_big_are_counted_by_segment() {
     assert_eq!(outputs[0].dropped.get(DropReason::TooBig), 640);
     assert_eq!((outputs[1].dropped.get(DropReason::TooBig), outputs[1].sent_packets), (640, 0));
     assert_eq!(outputs[2].sent_packets, 640);
+}
+
+#[test]
+fn every_row_of_the_table_that_all_datapaths_share() {
+    let mut stand = Stand::new(2);
+    let _link = stand.attach();
+    every_row_on_a_wire(&mut stand);
 }
 
 /// What can not be told by a single run: tags that the kernel took out, tags on the last copy, jumbo frames, cut headers.

@@ -74,7 +74,7 @@ pub struct Frame {
     header_words: Option<u8>,
     pub(crate) traffic_class: u8,
     total_length: Option<u16>,
-    identification: u16,
+    pub(crate) identification: u16,
     pub(crate) flags_and_offset: u16,
     ttl: u8,
     protocol: u8,
@@ -84,7 +84,7 @@ pub struct Frame {
     options: Vec<u8>,
     udp_length: Option<u16>,
     pub(crate) udp_checksum: Checksum,
-    payload: Vec<u8>,
+    pub(crate) payload: Vec<u8>,
     padding_bytes: usize,
     length: Option<usize>,
 }
@@ -298,6 +298,11 @@ impl Frame {
         let checksum = self.ip_checksum.field(!sum(&bytes), 0);
         bytes[10..12].copy_from_slice(&checksum.to_be_bytes());
         bytes
+    }
+
+    /// Where the UDP header begins.
+    pub(crate) fn udp_offset(&self) -> u16 {
+        low16(ETHERNET_BYTES + 4 * self.tags.len() + 20 + self.options.len())
     }
 
     /// What the header says that the packet is long.

@@ -51,7 +51,7 @@ pub use frame::{Checksum, ETHERNET_BYTES, Frame, Seen, Tag, UDP_BYTES};
 pub use interface::{Interface, Mac, Offload, Switch};
 pub use namespace::Namespace;
 pub use process::{Process, Signal, program};
-pub use raw::{ChecksumStatus, RawReceiver, RawSender, Received};
+pub use raw::{ChecksumStatus, OffloadingSender, RawReceiver, RawSender, Received};
 pub use receiver::{Receiver, Tally};
 pub use sender::{Sender, Sending, Sent};
 pub use topology::{DEVICE, Lan, Topology};

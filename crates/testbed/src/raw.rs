@@ -14,6 +14,10 @@ const LARGEST_FRAME: usize = 65_536 + 14 + 8;
 const TAG_OFFSET: usize = 12;
 /// `PACKET_IGNORE_OUTGOING` of linux/if_packet.h, which the libc crate lacks for some targets.
 const PACKET_IGNORE_OUTGOING: libc::c_int = 23;
+/// `VIRTIO_NET_HDR_F_NEEDS_CSUM` of linux/virtio_net.h.
+const NEEDS_CHECKSUM: u8 = 1;
+/// `VIRTIO_NET_HDR_GSO_UDP_L4` of linux/virtio_net.h.
+const GSO_UDP_L4: u8 = 5;
 
 /// Sends frames out of an interface, as if its host had made them.
 #[derive(Debug)]
@@ -54,6 +58,44 @@ impl RawSender {
         // SAFETY: the kernel reads as many bytes as the slice has.
         let sent = unsafe { libc::send(self.socket.as_raw_fd(), frame.as_ptr().cast(), frame.len(), 0) };
         if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    }
+}
+
+/// Sends frames of which something is left to the device, as a virtual machine or a local socket does.
+#[derive(Debug)]
+pub struct OffloadingSender(RawSender);
+
+impl OffloadingSender {
+    /// Opens it on `interface`.
+    #[track_caller]
+    pub fn new(interface: &Interface) -> OffloadingSender {
+        let sender = RawSender::new(interface);
+        set_option(&sender.socket, libc::SOL_PACKET, libc::PACKET_VNET_HDR, &1);
+        OffloadingSender(sender)
+    }
+
+    /// Sends a frame whose UDP checksum field holds the pseudo header's sum, the rest being left to the device.
+    #[track_caller]
+    pub fn send_unfinished(&self, frame: &Frame) {
+        self.send(frame, 0, 0);
+    }
+
+    /// Sends a frame that the device is to cut into datagrams of `payload_bytes`, and to give each its checksum.
+    #[track_caller]
+    pub fn send_segments(&self, frame: &Frame, payload_bytes: u16) {
+        self.send(frame, GSO_UDP_L4, payload_bytes);
+    }
+
+    #[track_caller]
+    fn send(&self, frame: &Frame, gso_type: u8, gso_bytes: u16) {
+        let udp_at = frame.udp_offset();
+        // struct virtio_net_hdr of linux/virtio_net.h, in host order.
+        let mut bytes = vec![NEEDS_CHECKSUM, gso_type];
+        for field in [udp_at + 8, gso_bytes, udp_at, 6] {
+            bytes.extend(field.to_ne_bytes());
+        }
+        bytes.extend(frame.bytes());
+        self.0.send_bytes(&bytes);
     }
 }
 

@@ -11,8 +11,10 @@ use crate::frame::{Checksum, Frame, Tag};
 use crate::interface::Mac;
 
 mod rows;
+mod wire;
 
 pub use rows::rows;
+pub use wire::{Counts, Datapath, OutputCounts, every_row_on_a_wire};
 
 /// The group of most rows.
 const GROUP: &str = "239.1.1.1:5001";
@@ -30,8 +32,21 @@ pub struct Row {
     pub what: &'static str,
     /// The frame.
     pub frame: Frame,
+    /// How it gets to the input.
+    pub delivery: Delivery,
     /// What becomes of it.
     pub verdict: Verdict,
+}
+
+/// What a frame is when it gets to the input.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Delivery {
+    /// Its bytes, as from a cable.
+    Whole,
+    /// A local sender's, who left the UDP checksum to a device (`CHECKSUM_PARTIAL`).
+    Unfinished,
+    /// A local sender's, who left it to a device to cut it into datagrams of this many bytes of payload (`UDP_SEGMENT`).
+    Segments(u16),
 }
 
 /// What becomes of a frame.
@@ -92,12 +107,12 @@ pub struct Charge {
 /// What becomes of a frame at one output.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
-    /// This frame leaves.
+    /// It leaves.
     Sent {
         /// On this lan.
         lan: usize,
-        /// Its bytes.
-        frame: Vec<u8>,
+        /// As these frames, one for each datagram.
+        frames: Vec<Vec<u8>>,
     },
     /// Nothing leaves.
     Dropped(DropReason),
@@ -119,13 +134,36 @@ impl Row {
     }
 
     fn charge(&self, index: usize, relay: &Relay, refused: Option<DropReason>) -> Charge {
-        let bytes = u64::from(self.frame.total_length_field());
+        let datagrams = self.datagrams();
+        let lengths = || datagrams.iter().map(|frame| u32::from(frame.total_length_field()));
         let outcomes = relay.outputs.iter().map(|output| match (refused, *output) {
             (Some(reason), _) | (None, Output::Drop(reason)) => Outcome::Dropped(reason),
-            (None, Output::Send { mtu, .. }) if bytes > u64::from(mtu) => Outcome::Dropped(DropReason::TooBig),
-            (None, Output::Send { lan, rewrite, .. }) => Outcome::Sent { lan, frame: copy(&self.frame, &rewrite) },
+            (None, Output::Send { mtu, .. }) if lengths().any(|bytes| bytes > mtu) => {
+                Outcome::Dropped(DropReason::TooBig)
+            }
+            (None, Output::Send { lan, rewrite, .. }) => {
+                Outcome::Sent { lan, frames: datagrams.iter().map(|frame| copy(frame, &rewrite)).collect() }
+            }
         });
-        Charge { relay: index, packets: 1, bytes, outcomes: outcomes.collect() }
+        Charge {
+            relay: index,
+            packets: datagrams.len() as u64,
+            bytes: lengths().map(u64::from).sum(),
+            outcomes: outcomes.collect(),
+        }
+    }
+
+    /// The datagrams that the sender meant, each as a frame.
+    fn datagrams(&self) -> Vec<Frame> {
+        let Delivery::Segments(bytes) = self.delivery else { return vec![self.frame.clone()] };
+        let payloads = self.frame.payload.chunks(bytes.into()).enumerate();
+        let datagram = |(number, payload): (usize, &[u8])| {
+            let mut frame = self.frame.clone();
+            frame.identification = frame.identification.wrapping_add(number as u16);
+            frame.payload = payload.to_vec();
+            frame
+        };
+        payloads.map(datagram).collect()
     }
 }
 

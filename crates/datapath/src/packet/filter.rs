@@ -10,9 +10,9 @@
 //!
 //! Shape of the program: a prologue puts the destination address into A and the destination port
 //! into X, then a binary search over the address space follows. Each stretch of addresses ends in
-//! a verdict: refuse, accept, or a block that compares the port. Later
-//! fragments carry no port; they are accepted by address alone, to be counted as `fragment` on the
-//! input, whosever they are.
+//! a verdict: refuse, accept, or a block that compares the port. What carries no port (a later
+//! fragment, a header that contradicts itself, a frame that ends early) is accepted by address
+//! alone, to be counted on the input by its name, whosever it is.
 //!
 //! Reference: `Documentation/networking/filter.rst`; checks in `net/core/filter.c:
 //! bpf_check_classic`.

@@ -5,7 +5,7 @@
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket};
-use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -139,15 +139,13 @@ impl Input {
     }
 
     pub fn install(&self, relays: &[&Relay]) {
-        self.install_with(relays, &[]);
+        self.install_entries(relays.iter().map(|relay| relay.entry()).collect(), Vec::new());
     }
 
-    pub fn install_with(&self, relays: &[&Relay], our_macs: &[MacAddr]) {
+    pub fn install_entries(&self, relays: Vec<RelayEntry>, our_macs: Vec<MacAddr>) {
         let destinations: Vec<_> =
             relays.iter().map(|relay| (relay.destination.address, relay.destination.port)).collect();
-        let table =
-            InputTable { relays: relays.iter().map(|relay| relay.entry()).collect(), our_macs: our_macs.to_vec() };
-        self.worker().install(table).expect("the worker runs");
+        self.worker().install(InputTable { relays, our_macs }).expect("the worker runs");
         set_filter(self.ring.as_fd(), &filter::compile(&destinations)).expect("the filter is set");
     }
 
@@ -285,94 +283,6 @@ fn listen(socket: &UdpSocket, stop: &AtomicBool, heard: &std::sync::Mutex<Heard>
             Content::Corrupt => heard.corrupt += 1,
         }
     }
-}
-
-/// Sends whole frames from an interface.
-pub struct RawSender(OwnedFd);
-
-impl RawSender {
-    pub fn open(interface: &Interface) -> RawSender {
-        RawSender(packet_socket(interface, 0))
-    }
-
-    pub fn send(&self, frame: &[u8]) {
-        // SAFETY: the pointer and the length describe `frame`.
-        let sent = unsafe { libc::send(self.0.as_raw_fd(), frame.as_ptr().cast(), frame.len(), 0) };
-        assert_eq!(sent, frame.len() as isize, "{}", io::Error::last_os_error());
-    }
-}
-
-/// Takes whole frames from an interface, their tag put back.
-pub struct RawReceiver(OwnedFd);
-
-impl RawReceiver {
-    pub fn open(interface: &Interface) -> RawReceiver {
-        let socket = packet_socket(interface, libc::ETH_P_ALL as u16);
-        set(&socket, libc::SOL_PACKET, libc::PACKET_AUXDATA, 1);
-        set(&socket, libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, 64 << 20);
-        RawReceiver(socket)
-    }
-
-    /// The next UDP datagram's frame.
-    #[track_caller]
-    pub fn next_udp(&self) -> mcr_testbed::Seen {
-        let begun = Instant::now();
-        while begun.elapsed() < PATIENCE {
-            match self.receive().as_deref().map(mcr_testbed::Seen::read) {
-                Some(Some(seen)) => return seen,
-                Some(None) => {}
-                None => std::thread::sleep(Duration::from_millis(1)),
-            }
-        }
-        panic!("no UDP datagram within {PATIENCE:?}");
-    }
-
-    fn receive(&self) -> Option<Vec<u8>> {
-        let mut buffer = vec![0_u8; 66_000];
-        let mut control = [0_u64; 16];
-        let mut piece = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
-        // SAFETY: all-zero bytes are a valid msghdr.
-        let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
-        message.msg_iov = &raw mut piece;
-        message.msg_iovlen = 1;
-        message.msg_control = control.as_mut_ptr().cast();
-        message.msg_controllen = size_of_val(&control);
-        // SAFETY: the message describes buffers that outlive the call.
-        let received = unsafe { libc::recvmsg(self.0.as_raw_fd(), &raw mut message, libc::MSG_DONTWAIT) };
-        buffer.truncate(usize::try_from(received).ok()?);
-        // SAFETY: the kernel has filled the control buffer that the message describes.
-        let tag = unsafe {
-            let header = libc::CMSG_FIRSTHDR(&raw const message);
-            (!header.is_null() && (*header).cmsg_type == libc::PACKET_AUXDATA)
-                .then(|| libc::CMSG_DATA(header).cast::<libc::tpacket_auxdata>().read_unaligned())
-        };
-        if let Some(tag) = tag.filter(|tag| tag.tp_status & libc::TP_STATUS_VLAN_VALID != 0) {
-            let bytes = [tag.tp_vlan_tpid.to_be_bytes(), tag.tp_vlan_tci.to_be_bytes()].concat();
-            buffer.splice(12..12, bytes);
-        }
-        Some(buffer)
-    }
-}
-
-fn packet_socket(interface: &Interface, protocol: u16) -> OwnedFd {
-    let index = interface.index();
-    interface.namespace().run(|| {
-        // SAFETY: no pointers are passed.
-        let fd = unsafe { libc::socket(libc::AF_PACKET, libc::SOCK_RAW | libc::SOCK_CLOEXEC, 0) };
-        assert!(fd >= 0, "a packet socket needs root");
-        // SAFETY: just opened.
-        let socket = unsafe { OwnedFd::from_raw_fd(fd) };
-        // SAFETY: all-zero bytes are a valid sockaddr_ll.
-        let mut address: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
-        address.sll_family = libc::AF_PACKET as u16;
-        address.sll_protocol = protocol.to_be();
-        address.sll_ifindex = index as i32;
-        let length = size_of_val(&address) as libc::socklen_t;
-        // SAFETY: the pointer and the length describe `address`.
-        let bound = unsafe { libc::bind(fd, (&raw const address).cast(), length) };
-        assert_eq!(bound, 0, "{}", io::Error::last_os_error());
-        socket
-    })
 }
 
 fn set<S: AsRawFd>(socket: &S, level: libc::c_int, name: libc::c_int, value: libc::c_int) {

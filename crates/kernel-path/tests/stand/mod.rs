@@ -10,9 +10,9 @@ use mcr_kernel_path::{
     InputTable, LastCopy, Loaded, Maps, OutputAction, OutputEntry, OutputSnapshot, RelayEntry, RelaySnapshot, Sizes,
     TableWriter, load,
 };
-use mcr_testbed::table::MARK;
+use mcr_testbed::table::{self, Counts, MARK, OutputCounts};
 pub(crate) use mcr_testbed::table::{Output, Relay};
-use mcr_testbed::{RawReceiver, Topology};
+use mcr_testbed::{Mac, RawReceiver, Topology};
 use mcr_wire::{DropReason, FrameMeta, MacAddr, Refused, Reject, Rewrite, parse};
 
 /// What the program answers when it leaves a frame alone, takes it, or hands it on.
@@ -195,6 +195,30 @@ impl Stand {
             assert_eq!(self.heard(lan, Duration::from_millis(50)), None, "on lan{lan}");
         }
     }
+}
+
+/// The table of frames over cables.
+impl table::Datapath for Stand {
+    fn net(&self) -> &Topology {
+        &self.net
+    }
+
+    fn install(&mut self, relays: &[Relay], our_macs: &[Mac]) {
+        self.our_macs = our_macs.iter().map(|mac| MacAddr::new(mac.0)).collect();
+        Stand::install(self, relays.to_vec());
+    }
+
+    fn counts(&mut self) -> Counts {
+        let Totals { relays, outputs } = self.totals();
+        let received = relays.iter().map(|relay| (relay.received_packets, relay.received_bytes)).collect();
+        let outputs = outputs.iter().map(|outputs| outputs.iter().map(output_counts).collect()).collect();
+        let on_input = self.writer.input_counters(self.input).unwrap().snapshot().dropped.iter().collect();
+        Counts { received, outputs, on_input }
+    }
+}
+
+fn output_counts(output: &OutputSnapshot) -> OutputCounts {
+    OutputCounts { sent: (output.sent_packets, output.sent_bytes), dropped: output.dropped.iter().collect() }
 }
 
 fn check_output(

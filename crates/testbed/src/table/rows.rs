@@ -1,6 +1,6 @@
 //! The rows.
 
-use super::{DEVICE, GROUP, OUR_MAC, Row, Verdict};
+use super::{DEVICE, Delivery, GROUP, OUR_MAC, Row, Verdict};
 use crate::frame::{Checksum, Frame, Tag};
 use crate::interface::Mac;
 use Verdict::{OnInput, Passed, Refused, Sent, Unsent};
@@ -74,17 +74,17 @@ pub fn rows(own: Mac) -> Vec<Row> {
         ("another port", to("239.1.1.1:5999"), Passed),
         ("a listed source", to("239.1.1.2:5002"), Sent),
         ("the other listed source", Frame::udp("192.168.168.56:1", "239.1.1.2:5002", b"x".to_vec()), Sent),
-        ("a source that is not listed", Frame::udp("192.168.168.57:1", "239.1.1.2:5002", b"x".to_vec()), OnInput(SourceNotListed)),
-        ("not listed and damaged", Frame::udp("192.168.168.57:1", "239.1.1.2:5002", b"x".to_vec()).udp_checksum(Checksum::Wrong), OnInput(BadUdpChecksum)),
+        ("a source that is not listed", stranger(), OnInput(SourceNotListed)),
+        ("not listed and damaged", stranger().udp_checksum(Checksum::Wrong), OnInput(BadUdpChecksum)),
         ("three relays, two want it", to("239.1.1.3:5003"), Sent),
         ("three relays, two want it, damaged", to("239.1.1.3:5003").udp_checksum(Checksum::Wrong), Refused(BadUdpChecksum)),
         ("three relays, another source", Frame::udp("192.168.168.99:1", "239.1.1.3:5003", b"x".to_vec()), Sent),
         ("three relays, a stranger", Frame::udp("192.168.168.1:1", "239.1.1.3:5003", b"x".to_vec()), Sent),
         ("no output works", to("239.1.1.4:5004"), Unsent),
         ("no outputs", to("239.1.1.5:5005"), Unsent),
-        ("small MTUs: the larger one fits", Frame::udp(DEVICE, "239.1.1.6:5006", vec![7; 73]), Sent),
-        ("small MTUs: two fit", Frame::udp(DEVICE, "239.1.1.6:5006", vec![7; 72]), Sent),
-        ("small MTUs: none fits", Frame::udp(DEVICE, "239.1.1.6:5006", vec![7; 74]), Unsent),
+        ("small MTUs: the larger one fits", to_small_mtus(73), Sent),
+        ("small MTUs: two fit", to_small_mtus(72), Sent),
+        ("small MTUs: none fits", to_small_mtus(74), Unsent),
         ("unicast to us", to("10.0.0.1:5007").destination_mac(own), Sent),
         ("unicast by broadcast", to("10.0.0.1:5007"), Sent),
         ("unicast to another host", to("10.0.0.1:5007").destination_mac(Mac([2, 1, 1, 1, 1, 1])), Passed),
@@ -153,7 +153,41 @@ pub fn rows(own: Mac) -> Vec<Row> {
         ("cut after tagged ports", tagged(Tag::vlan(100)).cut_to(18 + 24), Refused(Truncated)),
         ("cut and the IP checksum wrong: cut counts", to_group().ip_checksum(Checksum::Wrong).cut_to(45), Refused(Truncated)),
     ];
-    rows.into_iter().map(|(what, frame, verdict)| Row { what, frame, verdict }).collect()
+    let whole = rows.into_iter().map(|(what, frame, verdict)| Row { what, frame, delivery: Delivery::Whole, verdict });
+    whole.chain(offloaded()).collect()
+}
+
+/// What only a sender on the same machine can deliver, a virtual one for instance. Segments are equal where an MTU lies
+/// between them and a shorter last one: only a datapath that takes a run apart can send the last one alone.
+fn offloaded() -> Vec<Row> {
+    let unfinished = |frame: Frame| (frame.udp_checksum(Checksum::Partial), Delivery::Unfinished);
+    let segments = |bytes, frame: Frame| (frame.udp_checksum(Checksum::Partial), Delivery::Segments(bytes));
+    let rows = [
+        ("checksum left to a device", unfinished(to_group()), Sent),
+        ("checksum left to a device, odd", unfinished(carrying(3)), Sent),
+        ("checksum left to a device, no payload", unfinished(carrying(0)), Sent),
+        ("checksum left to a device, large", unfinished(carrying(1472)), Sent),
+        ("checksum left to a device, tagged", unfinished(to_group().tag(Tag::with_priority(100, 3))), Sent),
+        ("checksum left to a device, too big", unfinished(carrying(1473)), Unsent),
+        ("two equal segments", segments(100, carrying(200)), Sent),
+        ("three segments and a short one", segments(500, carrying(1501)), Sent),
+        ("sixty-four segments", segments(16, carrying(1024)), Sent),
+        ("segments, tagged", segments(300, carrying(900).tag(Tag::vlan(100))), Sent),
+        ("segments that are too big", segments(1473, carrying(2946)), Unsent),
+        ("segments that one output can send", segments(73, to_small_mtus(219)), Sent),
+        ("segments to another group", segments(10, to("239.1.1.200:5001")), Passed),
+        (
+            "segments of a source that is not listed",
+            segments(1, stranger()),
+            OnInput(mcr_wire::DropReason::SourceNotListed),
+        ),
+        (
+            "segments from our own address",
+            segments(100, carrying(300).source_mac(OUR_MAC)),
+            Refused(mcr_wire::DropReason::Loop),
+        ),
+    ];
+    rows.into_iter().map(|(what, (frame, delivery), verdict)| Row { what, frame, delivery, verdict }).collect()
 }
 
 fn to_group() -> Frame {
@@ -167,6 +201,14 @@ fn carrying(bytes: usize) -> Frame {
 
 fn to(destination: &str) -> Frame {
     Frame::udp(DEVICE, destination, b"elsewhere".to_vec())
+}
+
+fn to_small_mtus(bytes: usize) -> Frame {
+    Frame::udp(DEVICE, "239.1.1.6:5006", vec![7; bytes])
+}
+
+fn stranger() -> Frame {
+    Frame::udp("192.168.168.57:1", "239.1.1.2:5002", b"two".to_vec())
 }
 
 /// A payload that makes the sum over everything come out as `target` after the rewrite or before.

@@ -1,7 +1,9 @@
 //! The table of frames that all datapaths share, through this crate's own reading and rewriting.
 
-use mcr_testbed::table::{self, OUR_MAC, Outcome, Output, Relay, Row, Verdict};
-use mcr_wire::{Datagram, Destination, DropReason, FrameMeta, Refused, Reject, Rewrite, parse};
+use std::num::NonZeroU16;
+
+use mcr_testbed::table::{self, Delivery, OUR_MAC, Outcome, Output, Relay, Row, Verdict};
+use mcr_wire::{ChecksumState, Datagram, Destination, DropReason, FrameMeta, Refused, Reject, Rewrite, parse};
 
 /// The input's own address; the rows tell apart what is for it and what is not.
 const OWN: mcr_testbed::Mac = mcr_testbed::Mac([2, 0, 0, 0, 0, 2]);
@@ -13,7 +15,7 @@ fn every_row() {
     assert!(rows.len() > 120, "{} rows", rows.len());
     for row in &rows {
         let frame = row.frame.bytes();
-        let parsed = parse(&frame, &FrameMeta::PLAIN);
+        let parsed = parse(&frame, &meta(row));
         match row.verdict {
             Verdict::Sent | Verdict::Unsent => assert_copies(&parsed.expect(row.what), row, &relays),
             Verdict::Refused(DropReason::Loop) => assert_eq!(frame[6..12], OUR_MAC.0, "{}", row.what),
@@ -40,6 +42,16 @@ fn every_row() {
     }
 }
 
+/// What the kernel says of the row's frame.
+fn meta(row: &Row) -> FrameMeta {
+    let (checksum, segment_bytes) = match row.delivery {
+        Delivery::Whole => (ChecksumState::Unknown, None),
+        Delivery::Unfinished => (ChecksumState::Partial, None),
+        Delivery::Segments(bytes) => (ChecksumState::Partial, NonZeroU16::new(bytes)),
+    };
+    FrameMeta { vlan: None, checksum, segment_bytes }
+}
+
 /// Each relay that is charged gives, at each output that sends, the bytes of the table.
 #[track_caller]
 fn assert_copies(datagram: &Datagram<'_>, row: &Row, relays: &[Relay]) {
@@ -51,8 +63,9 @@ fn assert_copies(datagram: &Datagram<'_>, row: &Row, relays: &[Relay]) {
         assert_eq!((datagram.packets(), datagram.ip_bytes()), (charge.packets, charge.bytes), "{}", row.what);
         for (output, outcome) in relay.outputs.iter().zip(charge.outcomes) {
             match (output, outcome) {
-                (Output::Send { rewrite, .. }, Outcome::Sent { frame, .. }) => {
-                    assert_eq!(whole(rewrite, datagram), frame, "{}", row.what);
+                (Output::Send { rewrite, .. }, Outcome::Sent { frames, .. }) => {
+                    let copies: Vec<_> = datagram.segments().map(|segment| whole(rewrite, &segment)).collect();
+                    assert_eq!(copies, frames, "{}", row.what);
                 }
                 (Output::Send { mtu, .. }, Outcome::Dropped(reason)) => {
                     assert_eq!(reason, DropReason::TooBig, "{}", row.what);
@@ -70,7 +83,7 @@ fn assert_refused(parsed: &Result<Datagram<'_>, Reject>, reason: DropReason, row
         let destination = Some(relays[charge.relay].destination);
         assert_eq!(*parsed, Err(Reject::Drop { reason, destination }), "{}", row.what);
         let frame = row.frame.bytes();
-        let refused = Refused::of(&frame, &FrameMeta::PLAIN);
+        let refused = Refused::of(&frame, &meta(row));
         assert_eq!((refused.packets, refused.ip_bytes), (charge.packets, charge.bytes), "{}", row.what);
     }
 }

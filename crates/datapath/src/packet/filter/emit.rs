@@ -13,7 +13,7 @@ use super::segments::{PortRanges, Ports, Segments};
 pub(super) const ACCEPT: FilterInstruction = plain(libc::BPF_RET | libc::BPF_K, u32::MAX);
 /// Takes nothing.
 pub(super) const REFUSE: FilterInstruction = plain(libc::BPF_RET | libc::BPF_K, 0);
-/// A port that no datagram has: stands in X for a fragment that carries no UDP header.
+/// A port that no datagram has: stands in X for a packet whose port can't be read.
 const NO_PORT: u32 = 0x1_0000;
 /// Farthest target of a conditional jump, in instructions to skip.
 const REACH: usize = 255;
@@ -23,14 +23,25 @@ const LOAD_BYTE_X: u32 = libc::BPF_LD | libc::BPF_B | libc::BPF_IND;
 const LOAD_HALF_X: u32 = libc::BPF_LD | libc::BPF_H | libc::BPF_IND;
 const LOAD_WORD_X: u32 = libc::BPF_LD | libc::BPF_W | libc::BPF_IND;
 const SET_X: u32 = libc::BPF_LDX | libc::BPF_IMM;
+const FRAME_BYTES: u32 = libc::BPF_LD | libc::BPF_LEN;
 const STORE: u32 = libc::BPF_ST;
+const STORE_X: u32 = libc::BPF_STX;
 const RECALL: u32 = libc::BPF_LD | libc::BPF_MEM;
+const RECALL_X: u32 = libc::BPF_LDX | libc::BPF_MEM;
+const SUBTRACT_X: u32 = libc::BPF_ALU | libc::BPF_SUB | libc::BPF_X;
 const A_TO_X: u32 = libc::BPF_MISC | libc::BPF_TAX;
 const X_TO_A: u32 = libc::BPF_MISC | libc::BPF_TXA;
 const JUMP: u32 = libc::BPF_JMP | libc::BPF_JA;
 const IF_EQUAL: u32 = libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K;
 const IF_AT_LEAST: u32 = libc::BPF_JMP | libc::BPF_JGE | libc::BPF_K;
+const IF_AT_LEAST_X: u32 = libc::BPF_JMP | libc::BPF_JGE | libc::BPF_X;
 const IF_BITS: u32 = libc::BPF_JMP | libc::BPF_JSET | libc::BPF_K;
+
+/// Cells of the scratch memory.
+const ADDRESS: u32 = 0;
+const IP_AT: u32 = 1;
+const HEADER_BYTES: u32 = 2;
+const PAYLOAD_BYTES: u32 = 3;
 
 /// What becomes of a frame whose address falls into a stretch.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -53,6 +64,9 @@ pub(super) fn program(segments: &Segments) -> Vec<FilterInstruction> {
 
 /// Puts the destination address into A and the destination port into X; refuses what is not
 /// UDP/IPv4. Loads past the end of the frame refuse it too.
+///
+/// The order is that of the verdicts in `mcr_wire::parse`: a header that contradicts itself is one
+/// whatever its protocol, and has no port to be found.
 fn prologue() -> Vec<FilterInstruction> {
     vec![
         /* 0 */ plain(LOAD_HALF, 12),
@@ -66,23 +80,39 @@ fn prologue() -> Vec<FilterInstruction> {
         /* 8 */ plain(SET_X, 14),
         /* 9 */ plain(JUMP, 1), // to 11
         /* 10 */ REFUSE,
-        /* 11 */ plain(LOAD_BYTE_X, 9),
-        /* 12 */ branch(IF_EQUAL, 17, 1, 0), // UDP, to 14
-        /* 13 */ REFUSE,
-        /* 14 */ plain(LOAD_WORD_X, 16),
-        /* 15 */ plain(STORE, 0),
-        /* 16 */ plain(LOAD_HALF_X, 6),
-        /* 17 */ branch(IF_BITS, 0x1fff, 7, 0), // later fragment, to 25
-        /* 18 */ plain(LOAD_BYTE_X, 0),
-        /* 19 */ plain(libc::BPF_ALU | libc::BPF_AND | libc::BPF_K, 0x0f),
-        /* 20 */ plain(libc::BPF_ALU | libc::BPF_LSH | libc::BPF_K, 2),
-        /* 21 */ plain(libc::BPF_ALU | libc::BPF_ADD | libc::BPF_X, 0),
-        /* 22 */ plain(A_TO_X, 0),
-        /* 23 */ plain(LOAD_HALF_X, 2),
-        /* 24 */ plain(JUMP, 1), // to 26
-        /* 25 */ plain(libc::BPF_LD | libc::BPF_IMM, NO_PORT),
-        /* 26 */ plain(A_TO_X, 0),
-        /* 27 */ plain(RECALL, 0),
+        /* 11 */ plain(STORE_X, IP_AT),
+        /* 12 */ plain(LOAD_WORD_X, 16),
+        /* 13 */ plain(STORE, ADDRESS),
+        /* 14 */ plain(LOAD_BYTE_X, 0),
+        /* 15 */ branch(IF_AT_LEAST, 0x50, 25, 0), // a version above 4, to 41
+        /* 16 */ branch(IF_AT_LEAST, 0x45, 0, 24), // below, or a header under 20 bytes, to 41
+        /* 17 */ plain(libc::BPF_ALU | libc::BPF_AND | libc::BPF_K, 0x0f),
+        /* 18 */ plain(libc::BPF_ALU | libc::BPF_LSH | libc::BPF_K, 2),
+        /* 19 */ plain(STORE, HEADER_BYTES),
+        /* 20 */ plain(LOAD_HALF_X, 2),
+        /* 21 */ plain(RECALL_X, HEADER_BYTES),
+        /* 22 */ branch(IF_AT_LEAST_X, 0, 0, 18), // the packet ends in its header, to 41
+        /* 23 */ plain(SUBTRACT_X, 0),
+        /* 24 */ plain(STORE, PAYLOAD_BYTES),
+        /* 25 */ plain(RECALL_X, IP_AT),
+        /* 26 */ plain(LOAD_BYTE_X, 9),
+        /* 27 */ branch(IF_EQUAL, 17, 1, 0), // UDP, to 29
+        /* 28 */ REFUSE,
+        /* 29 */ plain(LOAD_HALF_X, 6),
+        /* 30 */ branch(IF_BITS, 0x1fff, 10, 0), // later fragment, to 41
+        /* 31 */ plain(RECALL, PAYLOAD_BYTES),
+        /* 32 */ branch(IF_AT_LEAST, 4, 0, 8), // the packet ends before its ports, to 41
+        /* 33 */ plain(RECALL, HEADER_BYTES),
+        /* 34 */ plain(libc::BPF_ALU | libc::BPF_ADD | libc::BPF_X, 0),
+        /* 35 */ plain(A_TO_X, 0),
+        /* 36 */ plain(FRAME_BYTES, 0),
+        /* 37 */ plain(libc::BPF_ALU | libc::BPF_SUB | libc::BPF_K, 4),
+        /* 38 */ branch(IF_AT_LEAST_X, 0, 0, 2), // the frame ends before its ports, to 41
+        /* 39 */ plain(LOAD_HALF_X, 2),
+        /* 40 */ plain(JUMP, 1), // to 42
+        /* 41 */ plain(libc::BPF_LD | libc::BPF_IMM, NO_PORT),
+        /* 42 */ plain(A_TO_X, 0),
+        /* 43 */ plain(RECALL, ADDRESS),
     ]
 }
 
@@ -157,7 +187,7 @@ impl Writer {
         place
     }
 
-    /// Compares X with a set of ports; a fragment without a port is accepted.
+    /// Compares X with a set of ports; a packet without a port is accepted.
     fn compare_port(&mut self, set: usize) -> Place {
         let mut edges = vec![(0, Verdict::Refuse)];
         for &(low, high) in &self.port_sets[set] {

@@ -26,12 +26,17 @@ fn run(program: &[FilterInstruction], frame: &[u8]) -> u32 {
         let operand = if code & 0x08 == libc::BPF_X { x } else { k };
         match code & 0x07 {
             libc::BPF_RET => return k,
+            libc::BPF_LDX if code & 0xe0 == libc::BPF_MEM => {
+                x = memory[k as usize].expect("stored before it is loaded")
+            }
             libc::BPF_LDX => x = k,
+            libc::BPF_STX => memory[k as usize] = Some(x),
             libc::BPF_ST => memory[k as usize] = Some(a),
             libc::BPF_MISC if code & 0xf8 == libc::BPF_TAX => x = a,
             libc::BPF_MISC => a = x,
             libc::BPF_LD => match code & 0xe0 {
                 libc::BPF_IMM => a = k,
+                libc::BPF_LEN => a = frame.len() as u32,
                 libc::BPF_MEM => a = memory[k as usize].expect("stored before it is loaded"),
                 mode => {
                     let base = if mode == libc::BPF_IND { x as usize } else { 0 };
@@ -43,6 +48,7 @@ fn run(program: &[FilterInstruction], frame: &[u8]) -> u32 {
                 libc::BPF_AND => a &= operand,
                 libc::BPF_LSH => a <<= operand,
                 libc::BPF_ADD => a = a.wrapping_add(operand),
+                libc::BPF_SUB => a = a.wrapping_sub(operand),
                 other => panic!("arithmetic {other:#x}"),
             },
             libc::BPF_JMP => {
@@ -78,7 +84,8 @@ fn frame(address: Ipv4Addr, port: u16, shape: Shape) -> Vec<u8> {
         frame.extend(protocol.to_be_bytes());
         frame.extend([0x20, 0x64]);
     }
-    frame.extend([0x08, 0x00, 0x45 + shape.option_words, 0, 0, 0, 0, 0]);
+    let packet_bytes = 20 + shape.option_words * 4 + 16;
+    frame.extend([0x08, 0x00, 0x45 + shape.option_words, 0, 0, packet_bytes, 0, 0]);
     frame.extend(shape.fragment.to_be_bytes());
     frame.extend([1, shape.protocol.unwrap_or(17), 0, 0, 192, 168, 168, 55]);
     frame.extend(address.octets());
@@ -163,14 +170,33 @@ fn tags_options_and_fragments_are_read() {
 }
 
 #[test]
-fn short_frames_and_other_protocols_are_refused() {
+fn headers_without_a_readable_port_pass_by_their_address() {
+    let (address, port) = (Ipv4Addr::new(239, 1, 1, 1), 5_001);
+    let program = compile(&[(address, port)]);
+    let elsewhere = compile(&[(Ipv4Addr::new(239, 1, 1, 2), port)]);
+    let whole = frame(address, port + 1, Shape::default());
+    assert_eq!(run(&program, &whole), 0);
+    let changed = |at: usize, byte| {
+        let mut frame = whole.clone();
+        frame[14 + at] = byte;
+        frame
+    };
+    let bad = [changed(0, 0x44), changed(0, 0x35), changed(0, 0x55), changed(3, 19), changed(3, 23)];
+    let cut = (34..38).map(|length| whole[..length].to_vec());
+    for frame in bad.into_iter().chain(cut) {
+        assert_ne!(run(&program, &frame), 0, "{frame:02x?}");
+        assert_eq!(run(&elsewhere, &frame), 0, "{frame:02x?}");
+    }
+}
+
+#[test]
+fn frames_without_an_address_and_other_protocols_are_refused() {
     let (address, port) = (Ipv4Addr::new(239, 1, 1, 1), 5_001);
     let program = compile(&[(address, port)]);
     let whole = frame(address, port, Shape::default());
-    for length in 0..38 {
+    for length in 0..34 {
         assert_eq!(run(&program, &whole[..length]), 0, "{length} bytes");
     }
-    assert_ne!(run(&program, &whole[..38]), 0);
     for ethertype in [[0x86, 0xdd], [0x08, 0x06]] {
         let mut other = whole.clone();
         other[12..14].copy_from_slice(&ethertype);
@@ -228,5 +254,33 @@ proptest! {
         for (address, port) in destinations {
             prop_assert!(accepts(&program, address, port));
         }
+    }
+
+    /// What mcr-wire would name, or relay, is never kept from it, and nothing else of UDP gets there.
+    #[test]
+    fn agrees_with_the_parser_on_damaged_frames(
+        (destination, tag, option_words) in (0_u8..3, 0_usize..3, 0_u8..4),
+        damage in prop::collection::vec((12_usize..50, any::<u8>()), 0..4),
+        length in 14_usize..70,
+    ) {
+        let wanted = Ipv4Addr::new(239, 1, 1, 1);
+        let program = compile(&[(wanted, 5_001)]);
+        let shape = Shape { tag: [None, Some(0x8100), Some(0x88a8)][tag], option_words, ..Shape::default() };
+        let mut frame = frame(Ipv4Addr::new(239, 1, 1, destination), 5_001, shape);
+        for (at, byte) in damage {
+            if let Some(place) = frame.get_mut(at) {
+                *place = byte;
+            }
+        }
+        frame.truncate(length);
+        let ip_at = if matches!(frame[12..14], [0x81, 0x00] | [0x88, 0xa8]) { 18 } else { 14 };
+        let address = frame.get(ip_at + 16..ip_at + 20).map(|octets| Ipv4Addr::new(octets[0], octets[1], octets[2], octets[3]));
+        let is_wanted = match mcr_wire::parse(&frame, &mcr_wire::FrameMeta::PLAIN) {
+            Ok(datagram) => datagram.destination.address == wanted && datagram.destination.port == 5_001,
+            Err(mcr_wire::Reject::Drop { destination: Some(to), .. }) => to.address == wanted && to.port == 5_001,
+            Err(mcr_wire::Reject::Drop { destination: None, .. }) => address == Some(wanted),
+            Err(mcr_wire::Reject::NotOurs) => return Ok(()),
+        };
+        prop_assert_eq!(run(&program, &frame) != 0, is_wanted, "{:02x?}", frame);
     }
 }
