@@ -3,13 +3,16 @@
 //! What a request means is decided by the pure functions of `request`; the handlers here only carry it to the
 //! [`Backend`] and back. Everything that is refused is an RFC 9457 problem document (`rejection`). Each handler's
 //! attributes describe it in the OpenAPI document (`document`), which a test compares with `docs/openapi.json`.
+//! Who may use which endpoint is checked before it (`guard`), and handlers see what their caller may see (`scoped`).
 
 mod body;
 mod document;
+mod guard;
 mod problem;
 mod reference;
 mod rejection;
 mod request;
+mod scoped;
 
 use std::future::Future;
 use std::time::Duration;
@@ -29,6 +32,7 @@ use utoipa::ToSchema;
 use utoipa::openapi::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 
+use crate::access::Gate;
 use crate::control::{Control, WaitFor, Waited};
 use crate::metrics::{self, Exposition, Process, Snapshot};
 
@@ -36,6 +40,7 @@ use body::read_body;
 use document::routes;
 use rejection::Rejection;
 use request::Named;
+use scoped::Scoped;
 
 /// The largest body of a request, in bytes.
 pub const MAX_BODY_BYTES: usize = 1 << 20;
@@ -60,16 +65,24 @@ pub trait Backend: Clone + Send + Sync + 'static {
     fn wait(&self, name: RelayName, condition: WaitFor, timeout: Duration) -> impl Future<Output = Waited> + Send;
 }
 
-/// Every path of the API.
-pub fn router<B: Backend>(backend: B) -> Router {
+/// What handlers share. They reach the backend through [`Scoped`].
+#[derive(Clone)]
+struct Shared<B> {
+    backend: B,
+}
+
+/// Every path of the API, for the callers that `gate` lets in. Each request needs a [`Peer`](crate::access::Peer) among
+/// its extensions.
+pub fn router<B: Backend>(backend: B, gate: Gate) -> Router {
     let (router, document) = endpoints::<B>().split_for_parts();
-    router
-        .merge(reference::routes(&document::complete(document)))
+    let document = document::complete(document);
+    let router = router
+        .merge(reference::routes(&document))
         .fallback(|uri: Uri| async move { Rejection::unknown_path(uri.path()) })
         .method_not_allowed_fallback(
             |method: Method, uri: Uri| async move { Rejection::wrong_method(&method, uri.path()) },
-        )
-        .with_state(backend)
+        );
+    guard::guarded(router, &document, &reference::PATHS, gate).with_state(Shared { backend })
 }
 
 /// The OpenAPI document of [`router`].
@@ -78,7 +91,7 @@ pub fn openapi() -> OpenApi {
 }
 
 /// Every endpoint with its description; a file of endpoints is merged in here by its own `routes`.
-fn endpoints<B: Backend>() -> OpenApiRouter<B> {
+fn endpoints<B: Backend>() -> OpenApiRouter<Shared<B>> {
     OpenApiRouter::with_openapi(document::frame())
         .routes(routes!(B; Viewer: list, Operator: create))
         .routes(routes!(B; Viewer: show, Operator: replace, Operator: remove))
@@ -117,7 +130,7 @@ struct Interfaces {
 
 /// All relays with their state and counters.
 #[utoipa::path(get, path = "/api/v1/relays", tag = "relays", responses((status = 200, body = Relays)))]
-async fn list<B: Backend>(State(backend): State<B>) -> Json<Relays> {
+async fn list<B: Backend>(backend: Scoped<B>) -> Json<Relays> {
     Json(Relays { relays: backend.relays().await })
 }
 
@@ -129,7 +142,7 @@ async fn list<B: Backend>(State(backend): State<B>) -> Json<Relays> {
         (status = 409),
     ),
 )]
-async fn create<B: Backend>(State(backend): State<B>, request: Request) -> Result<Response, Rejection> {
+async fn create<B: Backend>(backend: Scoped<B>, request: Request) -> Result<Response, Rejection> {
     let (head, body) = request.into_parts();
     request::expect_json(&head.headers)?;
     let relay = request::relay(&read_body(&head.headers, body).await?, Named::InBody)?;
@@ -144,10 +157,9 @@ async fn create<B: Backend>(State(backend): State<B>, request: Request) -> Resul
     params(("name" = String, Path, description = "The relay's name", example = "camera-3")),
     responses((status = 200, body = RelayStatus)),
 )]
-async fn show<B: Backend>(State(backend): State<B>, InPath(name): InPath) -> Result<Response, Rejection> {
+async fn show<B: Backend>(backend: Scoped<B>, InPath(name): InPath) -> Result<Response, Rejection> {
     let name = request::existing(&name)?;
-    let status = backend.relay(&name).await.ok_or(Refusal::NotFound { name })?;
-    Ok(Json(status).into_response())
+    Ok(Json(backend.relay(&name).await?).into_response())
 }
 
 /// Makes the relay of that name be exactly this one; `name` may be left out of the body.
@@ -161,7 +173,7 @@ async fn show<B: Backend>(State(backend): State<B>, InPath(name): InPath) -> Res
     ),
 )]
 async fn replace<B: Backend>(
-    State(backend): State<B>,
+    backend: Scoped<B>,
     InPath(name): InPath,
     request: Request,
 ) -> Result<Response, Rejection> {
@@ -183,7 +195,7 @@ async fn replace<B: Backend>(
     params(("name" = String, Path, description = "The relay's name", example = "camera-3")),
     responses((status = 204, description = "Removed"), (status = 409)),
 )]
-async fn remove<B: Backend>(State(backend): State<B>, InPath(name): InPath) -> Result<StatusCode, Rejection> {
+async fn remove<B: Backend>(backend: Scoped<B>, InPath(name): InPath) -> Result<StatusCode, Rejection> {
     let name = request::existing(&name)?;
     backend.remove(name.clone()).await?;
     tracing::info!(relay = %name, "removed through the API");
@@ -201,13 +213,13 @@ async fn remove<B: Backend>(State(backend): State<B>, InPath(name): InPath) -> R
     responses((status = 200, body = RelayStatus), (status = 408)),
 )]
 async fn wait<B: Backend>(
-    State(backend): State<B>,
+    backend: Scoped<B>,
     InPath(name): InPath,
     RawQuery(query): RawQuery,
 ) -> Result<Response, Rejection> {
     let name = request::existing(&name)?;
     let (condition, timeout) = request::wait(query.as_deref().unwrap_or_default())?;
-    match backend.wait(name.clone(), condition, timeout).await {
+    match backend.wait(name.clone(), condition, timeout).await? {
         Waited::Reached(status) => Ok(Json(status).into_response()),
         Waited::TimedOut(status) => Err(Rejection::timed_out(condition, timeout, status)),
         Waited::NotFound => Err(Refusal::NotFound { name }.into()),
@@ -216,13 +228,13 @@ async fn wait<B: Backend>(
 
 /// The network interfaces, and what was dropped there without a relay to charge.
 #[utoipa::path(get, path = "/api/v1/interfaces", tag = "daemon", responses((status = 200, body = Interfaces)))]
-async fn interfaces<B: Backend>(State(backend): State<B>) -> Json<Interfaces> {
+async fn interfaces<B: Backend>(backend: Scoped<B>) -> Json<Interfaces> {
     Json(Interfaces { interfaces: backend.interfaces().await })
 }
 
 /// The daemon: its version, relays by state, its keeper.
 #[utoipa::path(get, path = "/api/v1/status", tag = "daemon", responses((status = 200, body = DaemonStatus)))]
-async fn status<B: Backend>(State(backend): State<B>) -> Json<DaemonStatus> {
+async fn status<B: Backend>(backend: Scoped<B>) -> Json<DaemonStatus> {
     Json(backend.status().await)
 }
 
@@ -230,7 +242,7 @@ async fn status<B: Backend>(State(backend): State<B>) -> Json<DaemonStatus> {
 #[utoipa::path(get, path = "/api/v1/config", tag = "daemon",
     responses((status = 200, content((ConfigSpec = "application/json"), (String = "application/toml")))),
 )]
-async fn config<B: Backend>(State(backend): State<B>, headers: HeaderMap) -> Result<Response, Rejection> {
+async fn config<B: Backend>(backend: Scoped<B>, headers: HeaderMap) -> Result<Response, Rejection> {
     let relays = backend.relays().await.into_iter().map(|status| status.relay);
     let config = ConfigSpec { relay: relays.collect() };
     if !request::accept(&headers).contains("toml") {
@@ -244,7 +256,7 @@ async fn config<B: Backend>(State(backend): State<B>, headers: HeaderMap) -> Res
 #[utoipa::path(get, path = "/healthz", tag = "daemon",
     responses((status = 200, content_type = "text/plain", body = String)),
 )]
-async fn healthz<B: Backend>(State(_): State<B>) -> &'static str {
+async fn healthz<B: Backend>(State(_): State<Shared<B>>) -> &'static str {
     "ok\n"
 }
 
@@ -252,7 +264,7 @@ async fn healthz<B: Backend>(State(_): State<B>) -> &'static str {
 #[utoipa::path(get, path = "/readyz", tag = "daemon",
     responses((status = 200, content_type = "text/plain", body = String)),
 )]
-async fn readyz<B: Backend>(State(backend): State<B>) -> &'static str {
+async fn readyz<B: Backend>(backend: Scoped<B>) -> &'static str {
     // The API is served only after the relays of the file were loaded, so an answer of the control thread is all that
     // is left to ask for. Relays that wait for an interface do not make the daemon unready.
     backend.status().await;
@@ -263,7 +275,7 @@ async fn readyz<B: Backend>(State(backend): State<B>) -> &'static str {
 #[utoipa::path(get, path = "/metrics", tag = "daemon",
     responses((status = 200, content((String = "text/plain"), (String = "application/openmetrics-text")))),
 )]
-async fn metrics_page<B: Backend>(State(backend): State<B>, headers: HeaderMap) -> Result<Response, Rejection> {
+async fn metrics_page<B: Backend>(backend: Scoped<B>, headers: HeaderMap) -> Result<Response, Rejection> {
     let exposition = Exposition::from_accept(&request::accept(&headers));
     let relays = backend.relays().await;
     let (interfaces, daemon) = (backend.interfaces().await, backend.status().await);

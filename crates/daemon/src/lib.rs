@@ -3,6 +3,7 @@
 //! [`run`] is the daemon of `mcr run`; [`foreground`] is one relay without an API, for `mcr relay`. Both connect to
 //! (or start) the keeper first, then drop every capability, and only then start threads and read requests.
 
+pub mod access;
 pub mod api;
 pub mod config;
 pub mod control;

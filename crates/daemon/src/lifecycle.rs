@@ -12,6 +12,7 @@ use mcr_netd::{Keeper, SpawnMode, privileges};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 
+use crate::access::{Gate, Rules};
 use crate::control::{Control, Start};
 use crate::{api, config, log, notify, serve};
 
@@ -99,7 +100,8 @@ async fn serve_until_told(
     }
     let (stop, stopped) = oneshot::channel::<()>();
     let until_stop = async { drop(stopped.await) };
-    let server = tokio::spawn(serve::serve_until(listener, api::router(control.clone()), until_stop));
+    let gate = Gate::new(Rules::default());
+    let server = tokio::spawn(serve::serve_until(listener, api::router(control.clone(), gate), until_stop));
     tokio::spawn(notify::watchdog(control.clone()));
     notify::ready();
     if options.config.is_none() {

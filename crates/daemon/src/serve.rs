@@ -3,6 +3,7 @@
 use std::fs;
 use std::future::Future;
 use std::io;
+use std::os::fd::AsFd;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
@@ -11,12 +12,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use hyper::Request;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
+use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use mcr_netd::peer;
 use tokio::net::UnixStream;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
+
+use crate::access::Peer;
 
 /// So many connections are served at once; more wait in the backlog of the socket.
 const MOST_CONNECTIONS: usize = 256;
@@ -115,7 +122,8 @@ pub async fn serve_until(listener: Listener, router: Router, stop: impl Future<O
         };
         match accepted {
             Ok((stream, seat)) => {
-                let connection = talk(stream, router.clone(), ended.clone());
+                let Some(peer) = peer_of(&stream) else { continue };
+                let connection = talk(stream, router.clone(), peer, ended.clone());
                 connections.spawn(async move {
                     connection.await;
                     drop(seat);
@@ -139,13 +147,33 @@ async fn accept(listener: &tokio::net::UnixListener, room: &Arc<Semaphore>) -> i
     Ok((stream, seat))
 }
 
+/// Who connected. `None`: the system does not say, so nobody is let in.
+fn peer_of(stream: &UnixStream) -> Option<Peer> {
+    let user = stream.peer_cred().map(|credentials| (credentials.uid(), credentials.gid()));
+    match user.and_then(|user| Ok((user, peer::groups(stream.as_fd())?))) {
+        Ok(((user, group), mut groups)) => {
+            groups.push(group);
+            Some(Peer::Local { user, groups: groups.into() })
+        }
+        Err(error) => {
+            tracing::warn!(%error, "a connection is refused: the system does not say whose it is");
+            None
+        }
+    }
+}
+
 /// One connection, until its client ends it or `ended` closes.
-async fn talk(stream: UnixStream, router: Router, mut ended: watch::Receiver<()>) {
+async fn talk(stream: UnixStream, router: Router, peer: Peer, mut ended: watch::Receiver<()>) {
+    let router = TowerToHyperService::new(router);
+    let service = service_fn(move |mut request: Request<Incoming>| {
+        request.extensions_mut().insert(peer.clone());
+        router.call(request)
+    });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_PATIENCE)
         .max_buf_size(MAX_HEAD_BYTES)
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+        .serve_connection(TokioIo::new(stream), service);
     let mut connection = pin!(connection);
     let outcome = tokio::select! {
         outcome = &mut connection => outcome,

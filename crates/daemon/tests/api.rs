@@ -8,6 +8,7 @@ use backend::Bench;
 use http_body_util::BodyExt;
 use hyper::service::Service;
 use hyper_util::service::TowerToHyperService;
+use mcr_daemon::access::{Gate, Peer, Rules};
 use mcr_daemon::api::{self, MAX_BODY_BYTES};
 use serde_json::{Value, json};
 
@@ -54,7 +55,7 @@ impl Ask {
 
 impl Client {
     fn new(file: &str) -> Self {
-        let router = api::router(Bench::with_file(file));
+        let router = api::router(Bench::with_file(file), Gate::new(Rules::default()));
         Self { service: TowerToHyperService::new(router), transcript: String::new() }
     }
 
@@ -65,7 +66,8 @@ impl Client {
             Ok(text) => format!("({} bytes)", text.len()),
             Err(_) => "(not UTF-8)".to_owned(),
         };
-        let mut request = Request::builder().method(method).uri(&path);
+        let root = Peer::Local { user: 0, groups: [].into() };
+        let mut request = Request::builder().method(method).uri(&path).extension(root);
         for (name, value) in headers {
             request = request.header(name, value);
         }

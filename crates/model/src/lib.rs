@@ -6,6 +6,7 @@
 
 pub mod address;
 pub mod endpoint;
+pub mod grant;
 pub mod name;
 pub mod problem;
 pub mod relay;
@@ -17,6 +18,7 @@ pub mod status;
 pub mod time;
 
 pub use address::{Dscp, Port, Target, Ttl};
+pub use grant::Grant;
 pub use mcr_wire::{DropReason, VlanId};
 pub use name::{InterfaceName, RelayName};
 pub use problem::FieldError;

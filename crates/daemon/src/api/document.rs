@@ -4,8 +4,10 @@
 //! handler's `#[utoipa::path]` says its path, parameters, body and answers. What all endpoints have in common is added
 //! here: the problem documents that follow from having a path parameter, a query or a body, and an example of each.
 
+use std::collections::HashMap;
+
 use axum::handler::Handler;
-use axum::http::StatusCode;
+use axum::http::{Method, StatusCode};
 use axum::routing::MethodRouter;
 use mcr_model::Role;
 use serde_json::json;
@@ -21,11 +23,12 @@ use utoipa::{PartialSchema, ToSchema};
 use utoipa_axum::PathItemExt;
 use utoipa_axum::router::UtoipaMethodRouter;
 
+use super::Shared;
 use super::problem::Kind;
 use super::rejection::Document;
 
 /// The extension of an operation that names the least role that may use it.
-pub(super) const ROLE: &str = "x-role";
+const ROLE: &str = "x-role";
 
 /// Handlers of one path with the role that each takes, for `OpenApiRouter::routes`:
 /// `routes!(B; Viewer: list, Operator: create)`, where `B` is the [`Backend`](super::Backend).
@@ -44,7 +47,7 @@ pub(super) use routes;
 pub(super) struct Described<B> {
     schemas: Vec<(String, RefOr<Schema>)>,
     paths: Paths,
-    handlers: MethodRouter<B>,
+    handlers: MethodRouter<Shared<B>>,
 }
 
 impl<B: Clone + Send + Sync + 'static> Default for Described<B> {
@@ -58,7 +61,7 @@ impl<B: Clone + Send + Sync + 'static> Described<B> {
     pub(super) fn with<D, H, T>(mut self, _description: D, role: Role, handler: H) -> Self
     where
         D: utoipa::Path + SchemaReferences + for<'t> Tags<'t>,
-        H: Handler<T, B>,
+        H: Handler<T, Shared<B>>,
         T: 'static,
     {
         D::schemas(&mut self.schemas);
@@ -72,7 +75,7 @@ impl<B: Clone + Send + Sync + 'static> Described<B> {
         self
     }
 
-    pub(super) fn done(self) -> UtoipaMethodRouter<B> {
+    pub(super) fn done(self) -> UtoipaMethodRouter<Shared<B>> {
         (self.schemas, self.paths, self.handlers)
     }
 }
@@ -102,8 +105,31 @@ pub(super) fn complete(mut document: OpenApi) -> OpenApi {
     document
 }
 
+/// The role that each operation takes.
+pub(super) fn roles(document: &OpenApi) -> HashMap<(String, Method), Role> {
+    let paths = document.paths.paths.iter();
+    let operations = paths.flat_map(|(path, item)| {
+        let PathItem { get, put, post, delete, patch, .. } = item;
+        let operations = [
+            (Method::GET, get),
+            (Method::PUT, put),
+            (Method::POST, post),
+            (Method::DELETE, delete),
+            (Method::PATCH, patch),
+        ];
+        operations.into_iter().filter_map(move |(method, operation)| Some((path, method, operation.as_ref()?)))
+    });
+    operations
+        .filter_map(|(path, method, operation)| {
+            let named = operation.extensions.as_ref()?.get(ROLE)?.as_str()?;
+            let role = Role::ALL.into_iter().find(|role| role.name() == named)?;
+            Some(((path.clone(), method), role))
+        })
+        .collect()
+}
+
 /// Every operation of a path.
-pub(super) fn operations(item: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
+fn operations(item: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
     let PathItem { get, put, post, delete, patch, .. } = item;
     [get, put, post, delete, patch].into_iter().flatten()
 }
@@ -117,6 +143,9 @@ fn complete_operation(operation: &mut Operation) {
         })
         .collect();
     let mut implied = vec!["500"];
+    if operation.extensions.as_ref().and_then(|extensions| extensions.get(ROLE)) != Some(&json!(Role::Anybody.name())) {
+        implied.extend(["401", "403"]);
+    }
     if places.iter().any(|place| matches!(place, ParameterIn::Path)) {
         implied.extend(["400", "404"]);
     }

@@ -20,12 +20,15 @@ pub(super) enum Kind {
     RelayOwned,
     RelayConflict,
     WaitTimedOut,
+    NotAdmitted,
+    Forbidden,
+    OutOfScope,
     Internal,
 }
 
 impl Kind {
     /// Every kind, in the order of the reference page.
-    pub(super) const ALL: [Kind; 16] = [
+    pub(super) const ALL: [Kind; 19] = [
         Self::BadJson,
         Self::BrokenBody,
         Self::BodyTimedOut,
@@ -41,6 +44,9 @@ impl Kind {
         Self::RelayOwned,
         Self::RelayConflict,
         Self::WaitTimedOut,
+        Self::NotAdmitted,
+        Self::Forbidden,
+        Self::OutOfScope,
         Self::Internal,
     ];
 
@@ -161,6 +167,24 @@ impl Kind {
                 Status::REQUEST_TIMEOUT,
                 "The relay did not get there in time",
                 "the time of the wait is over; `relay` says how the relay does",
+            ),
+            Self::NotAdmitted => (
+                "not-admitted",
+                Status::UNAUTHORIZED,
+                "Nobody that this daemon knows",
+                "show a token or a client certificate that is valid and not revoked",
+            ),
+            Self::Forbidden => (
+                "forbidden",
+                Status::FORBIDDEN,
+                "Not allowed",
+                "the endpoint takes a greater role than this access has, or access without limits",
+            ),
+            Self::OutOfScope => (
+                "out-of-scope",
+                Status::FORBIDDEN,
+                "The relay is outside of what this access is limited to",
+                "`field` names the interface or address that is outside",
             ),
             Self::Internal => (
                 "internal",

@@ -6,14 +6,16 @@ use axum::Json;
 use axum::http::{HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use mcr_engine::{Refusal, RefusalKind};
-use mcr_model::FieldError;
+use mcr_model::grant::Outside;
 use mcr_model::name::NameError;
 use mcr_model::status::{Problem, ProblemField, RelayStatus};
+use mcr_model::{FieldError, RelayName, Role};
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::MAX_BODY_BYTES;
 use super::problem::Kind;
+use crate::access::Denied;
 use crate::control::WaitFor;
 
 /// A request that was not done, and why.
@@ -24,6 +26,8 @@ pub(super) struct Rejection(Box<Document>);
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = ProblemDocument)]
 pub(super) struct Document {
+    #[serde(skip)]
+    kind: Kind,
     #[serde(flatten)]
     problem: Problem,
     /// How the relay does that was waited for in vain (an extension member, RFC 9457 section 3.2).
@@ -41,7 +45,7 @@ impl Rejection {
             field: None,
             errors: Vec::new(),
         };
-        Self(Box::new(Document { problem, relay: None }))
+        Self(Box::new(Document { kind, problem, relay: None }))
     }
 
     /// A relay that is wrong in itself.
@@ -136,6 +140,37 @@ impl Rejection {
         Self::new(Kind::WrongMethod, detail)
     }
 
+    /// A caller who is not let in.
+    pub(super) fn not_admitted(denied: &Denied) -> Self {
+        let kind = if denied.is_for_want_of_proof() { Kind::NotAdmitted } else { Kind::Forbidden };
+        Self::new(kind, denied.to_string())
+    }
+
+    pub(super) fn role_too_small(role: Role, needed: Role) -> Self {
+        let detail = format!("this takes the role {needed}, and this access has {role}; ask for a greater one");
+        Self::new(Kind::Forbidden, detail)
+    }
+
+    /// Something that concerns all relays, asked by a caller whose access does not.
+    pub(super) fn limited() -> Self {
+        let detail = "this concerns all relays, and this access is limited to some interfaces or groups; use one \
+                      without limits";
+        Self::new(Kind::Forbidden, detail)
+    }
+
+    pub(super) fn outside(outside: &Outside) -> Self {
+        let mut rejection = Self::new(Kind::OutOfScope, outside.to_string());
+        rejection.0.problem.field = Some(outside.field.clone());
+        rejection
+    }
+
+    /// A name that a relay outside of the caller's limits has.
+    pub(super) fn foreign_name(name: &RelayName) -> Self {
+        let detail =
+            format!("the name {name} is that of a relay outside of what this access is limited to; choose another");
+        Self::new(Kind::OutOfScope, detail)
+    }
+
     /// A bug of the daemon, which the log has, too.
     pub(super) fn internal(error: &dyn std::error::Error) -> Self {
         tracing::error!(%error, "a request could not be answered");
@@ -159,7 +194,13 @@ impl From<Refusal> for Rejection {
 impl IntoResponse for Rejection {
     fn into_response(self) -> Response {
         let status = StatusCode::from_u16(self.0.problem.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let kind = self.0.kind;
         let mut response = (status, Json(self.0)).into_response();
+        // For the audit log.
+        response.extensions_mut().insert(kind);
+        if kind == Kind::NotAdmitted {
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"mcr\""));
+        }
         let problem = HeaderValue::from_static("application/problem+json");
         response.headers_mut().insert(header::CONTENT_TYPE, problem);
         response

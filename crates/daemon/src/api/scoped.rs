@@ -1,0 +1,113 @@
+//! The backend as its caller may use it: what handlers have instead of the backend itself.
+//!
+//! A caller whose access is limited to interfaces or groups sees the relays that are wholly within, and no trace of
+//! others. What has no narrower form is for callers without such a limit ([`Scoped::whole`]).
+
+use std::time::Duration;
+
+use axum::extract::FromRequestParts;
+use axum::http::request::Parts;
+use mcr_engine::{Refusal, Replaced};
+use mcr_model::relay::Relay;
+use mcr_model::status::{DaemonStatus, InterfaceStatus, RelayStatus};
+use mcr_model::{Grant, RelayName};
+
+use super::rejection::Rejection;
+use super::{Backend, Shared};
+use crate::access::{Caller, Denied};
+use crate::control::{WaitFor, Waited};
+
+/// The backend for one caller.
+pub(super) struct Scoped<B> {
+    backend: B,
+    grant: Grant,
+}
+
+impl<B: Backend> FromRequestParts<Shared<B>> for Scoped<B> {
+    type Rejection = Rejection;
+
+    async fn from_request_parts(head: &mut Parts, state: &Shared<B>) -> Result<Self, Rejection> {
+        let caller = head.extensions.get::<Caller>().ok_or_else(|| Rejection::not_admitted(&Denied::NothingShown))?;
+        Ok(Self { backend: state.backend.clone(), grant: caller.grant.clone() })
+    }
+}
+
+impl<B: Backend> Scoped<B> {
+    /// The backend without limits.
+    ///
+    /// # Errors
+    /// When the caller's access is limited.
+    #[expect(dead_code, reason = "for endpoints that have no narrower form")]
+    pub(super) fn whole(&self) -> Result<&B, Rejection> {
+        if self.grant.is_unlimited() { Ok(&self.backend) } else { Err(Rejection::limited()) }
+    }
+
+    /// The relays that the caller may see.
+    pub(super) async fn relays(&self) -> Vec<RelayStatus> {
+        let mut relays = self.backend.relays().await;
+        if !self.grant.is_unlimited() {
+            relays.retain(|status| self.may_see(status));
+        }
+        relays
+    }
+
+    pub(super) async fn relay(&self, name: &RelayName) -> Result<RelayStatus, Rejection> {
+        let status = self.backend.relay(name).await.filter(|status| self.may_see(status));
+        Ok(status.ok_or_else(|| Refusal::NotFound { name: name.clone() })?)
+    }
+
+    pub(super) async fn create(&self, relay: Relay) -> Result<RelayStatus, Rejection> {
+        self.check(&relay)?;
+        Ok(self.backend.create(relay).await?)
+    }
+
+    /// The relay as it was has to be within the limits, too.
+    pub(super) async fn replace(&self, relay: Relay) -> Result<(Replaced, RelayStatus), Rejection> {
+        self.check(&relay)?;
+        if !self.grant.is_unlimited()
+            && let Some(before) = self.backend.relay(relay.name()).await
+            && !self.may_see(&before)
+        {
+            return Err(Rejection::foreign_name(relay.name()));
+        }
+        Ok(self.backend.replace(relay).await?)
+    }
+
+    pub(super) async fn remove(&self, name: RelayName) -> Result<(), Rejection> {
+        self.find(&name).await?;
+        Ok(self.backend.remove(name).await?)
+    }
+
+    pub(super) async fn wait(
+        &self,
+        name: RelayName,
+        condition: WaitFor,
+        timeout: Duration,
+    ) -> Result<Waited, Rejection> {
+        self.find(&name).await?;
+        Ok(self.backend.wait(name, condition, timeout).await)
+    }
+
+    pub(super) async fn interfaces(&self) -> Vec<InterfaceStatus> {
+        let mut interfaces = self.backend.interfaces().await;
+        interfaces.retain(|interface| self.grant.has_interface(&interface.name));
+        interfaces
+    }
+
+    pub(super) async fn status(&self) -> DaemonStatus {
+        self.backend.status().await
+    }
+
+    /// Refuses what the caller may not see; costs nothing for who may see all.
+    pub(super) async fn find(&self, name: &RelayName) -> Result<(), Rejection> {
+        if self.grant.is_unlimited() { Ok(()) } else { self.relay(name).await.map(drop) }
+    }
+
+    fn check(&self, relay: &Relay) -> Result<(), Rejection> {
+        self.grant.check(relay).map_err(|outside| Rejection::outside(&outside))
+    }
+
+    fn may_see(&self, status: &RelayStatus) -> bool {
+        self.grant.is_unlimited() || status.relay.check().is_ok_and(|relay| self.grant.check(&relay).is_ok())
+    }
+}

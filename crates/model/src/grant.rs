@@ -1,0 +1,300 @@
+//! What somebody may do with which relays: a role, limited to interfaces and groups where it says so.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::name::InterfaceName;
+use crate::problem::FieldError;
+use crate::relay::Relay;
+use crate::role::Role;
+
+/// A grant as a user writes it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct GrantSpec {
+    /// The role.
+    pub role: Role,
+    /// The only interfaces of relays that it is about; none: all.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schema(example = json!(["eth1"]))]
+    pub interfaces: Vec<String>,
+    /// The only addresses that its relays may take from and send to, as prefixes; none: all.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schema(example = json!(["239.2.0.0/16"]))]
+    pub groups: Vec<String>,
+}
+
+/// A role and the relays that it is about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Grant {
+    role: Role,
+    interfaces: Option<Vec<InterfaceName>>,
+    groups: Option<Vec<Prefix>>,
+}
+
+/// Why a relay is none that a grant is about.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{field}: {value} is not one of those that this access is limited to ({allowed})")]
+pub struct Outside {
+    /// The field of the relay.
+    pub field: String,
+    value: String,
+    allowed: String,
+}
+
+impl GrantSpec {
+    /// The checked grant.
+    ///
+    /// # Errors
+    /// Every field that is wrong.
+    pub fn check(&self) -> Result<Grant, Vec<FieldError>> {
+        let Self { role, interfaces, groups } = self;
+        let mut errors = Vec::new();
+        if *role == Role::Anybody {
+            let remedy = "use viewer, operator or admin";
+            errors.push(FieldError::new("role", "anybody is what everybody may do, and no role to give", remedy));
+        }
+        let interfaces = each("interfaces", interfaces, "name interfaces, as [\"eth1\"]", &mut errors);
+        let groups = each("groups", groups, "write prefixes, as [\"239.2.0.0/16\"]", &mut errors);
+        if errors.is_empty() { Ok(Grant { role: *role, interfaces, groups }) } else { Err(errors) }
+    }
+}
+
+/// The items of a list that limits something; `None` where it does not.
+fn each<T>(field: &str, texts: &[String], remedy: &str, errors: &mut Vec<FieldError>) -> Option<Vec<T>>
+where
+    T: FromStr,
+    T::Err: fmt::Display,
+{
+    let mut items = Vec::with_capacity(texts.len());
+    for (i, text) in texts.iter().enumerate() {
+        match text.parse::<T>() {
+            Ok(item) => items.push(item),
+            Err(error) => errors.push(FieldError::new(format!("{field}[{i}]"), error.to_string(), remedy)),
+        }
+    }
+    (!texts.is_empty()).then_some(items)
+}
+
+impl Grant {
+    /// That role for all relays.
+    pub fn unlimited(role: Role) -> Self {
+        Self { role, interfaces: None, groups: None }
+    }
+
+    /// The role.
+    pub fn role(&self) -> Role {
+        self.role
+    }
+
+    /// Whether it is about all relays.
+    pub fn is_unlimited(&self) -> bool {
+        self.interfaces.is_none() && self.groups.is_none()
+    }
+
+    /// Whether it is about `relay`: about every interface and address that the relay names.
+    ///
+    /// # Errors
+    /// The first field that it is not about.
+    pub fn check(&self, relay: &Relay) -> Result<(), Outside> {
+        let input = relay.input();
+        self.check_endpoint("input", &input.interface, input.target.ip().into())?;
+        for (i, output) in relay.outputs().iter().enumerate() {
+            self.check_endpoint(&format!("output[{i}]"), &output.interface, output.target.ip().into())?;
+        }
+        Ok(())
+    }
+
+    fn check_endpoint(&self, endpoint: &str, interface: &InterfaceName, address: IpAddr) -> Result<(), Outside> {
+        if let Some(allowed) = &self.interfaces
+            && !allowed.contains(interface)
+        {
+            return Err(outside(endpoint, "interface", interface, allowed));
+        }
+        match &self.groups {
+            Some(allowed) if !allowed.iter().any(|prefix| prefix.contains(address)) => {
+                Err(outside(endpoint, if address.is_multicast() { "group" } else { "address" }, &address, allowed))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether it is about that interface.
+    pub fn has_interface(&self, name: &str) -> bool {
+        self.interfaces.as_ref().is_none_or(|allowed| allowed.iter().any(|interface| interface.as_str() == name))
+    }
+
+    /// Whether it allows everything that `other` does, so that who has it may give `other` away.
+    pub fn covers(&self, other: &Grant) -> bool {
+        let Self { role, interfaces, groups } = self;
+        let interfaces = match (interfaces, &other.interfaces) {
+            (None, _) => true,
+            (Some(_), None) => false,
+            (Some(all), Some(some)) => some.iter().all(|interface| all.contains(interface)),
+        };
+        let groups = match (groups, &other.groups) {
+            (None, _) => true,
+            (Some(_), None) => false,
+            (Some(all), Some(some)) => some.iter().all(|inner| all.iter().any(|outer| outer.covers(inner))),
+        };
+        *role >= other.role && interfaces && groups
+    }
+
+    /// How a user would write it.
+    pub fn spec(&self) -> GrantSpec {
+        fn texts<T: ToString>(items: Option<&Vec<T>>) -> Vec<String> {
+            items.into_iter().flatten().map(T::to_string).collect()
+        }
+        let Self { role, interfaces, groups } = self;
+        GrantSpec { role: *role, interfaces: texts(interfaces.as_ref()), groups: texts(groups.as_ref()) }
+    }
+}
+
+fn outside(endpoint: &str, field: &str, value: &dyn fmt::Display, allowed: &[impl ToString]) -> Outside {
+    let allowed: Vec<String> = allowed.iter().map(ToString::to_string).collect();
+    Outside { field: format!("{endpoint}.{field}"), value: value.to_string(), allowed: allowed.join(", ") }
+}
+
+/// A range of addresses, as `239.2.0.0/16`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Prefix {
+    address: IpAddr,
+    length: u8,
+}
+
+/// Text that is no prefix.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PrefixError {
+    /// Neither an address nor an address with a length.
+    #[error("{given:?} is no range of addresses")]
+    Shape {
+        /// What was typed.
+        given: String,
+    },
+    /// Bits are set that the length leaves out.
+    #[error("{given:?} has bits after its length; the range that it is in begins at {begins}")]
+    HostBits {
+        /// What was typed.
+        given: String,
+        /// The first address.
+        begins: IpAddr,
+    },
+}
+
+impl Prefix {
+    /// Whether `address` is one of them.
+    pub fn contains(&self, address: IpAddr) -> bool {
+        self.address.is_ipv4() == address.is_ipv4() && first(address, self.length) == self.address
+    }
+
+    fn covers(&self, inner: &Prefix) -> bool {
+        self.length <= inner.length && self.contains(inner.address)
+    }
+}
+
+/// The first address of the range of that length which `address` is in.
+fn first(address: IpAddr, length: u8) -> IpAddr {
+    match address {
+        IpAddr::V4(v4) => {
+            IpAddr::V4((u32::from(v4) & u32::MAX.checked_shl(32 - u32::from(length)).unwrap_or(0)).into())
+        }
+        IpAddr::V6(v6) => {
+            IpAddr::V6((u128::from(v6) & u128::MAX.checked_shl(128 - u32::from(length)).unwrap_or(0)).into())
+        }
+    }
+}
+
+impl FromStr for Prefix {
+    type Err = PrefixError;
+
+    fn from_str(given: &str) -> Result<Self, PrefixError> {
+        let shape = || PrefixError::Shape { given: given.chars().take(60).collect() };
+        let (address, length) =
+            given.split_once('/').map_or((given, None), |(address, length)| (address, Some(length)));
+        let address: IpAddr = address.parse().map_err(|_| shape())?;
+        let longest = if address.is_ipv4() { 32 } else { 128 };
+        let length = length.map_or(Ok(longest), str::parse).map_err(|_| shape())?;
+        if length > longest {
+            return Err(shape());
+        }
+        let begins = first(address, length);
+        if begins == address {
+            Ok(Self { address, length })
+        } else {
+            Err(PrefixError::HostBits { given: given.to_owned(), begins })
+        }
+    }
+}
+
+impl fmt::Display for Prefix {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.address, self.length)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::spec::RelaySpec;
+
+    fn grant(role: Role, interfaces: &[&str], groups: &[&str]) -> Grant {
+        let texts = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect();
+        GrantSpec { role, interfaces: texts(interfaces), groups: texts(groups) }.check().unwrap()
+    }
+
+    fn relay(input: (&str, &str), output: (&str, &str)) -> Relay {
+        let endpoint = |(interface, group)| serde_json::json!({ "interface": interface, "group": group, "port": 1 });
+        let json = serde_json::json!({ "name": "r", "input": endpoint(input), "output": [endpoint(output)] });
+        serde_json::from_value::<RelaySpec>(json).unwrap().check().unwrap()
+    }
+
+    #[test]
+    fn a_relay_is_inside_with_all_its_interfaces_and_addresses() {
+        let limited = grant(Role::Operator, &["eth0", "eth1"], &["239.1.0.0/16", "239.2.0.0/16"]);
+        let outside = |relay: &Relay| limited.check(relay).unwrap_err().field;
+        assert_eq!(limited.check(&relay(("eth0", "239.1.1.1"), ("eth1", "239.2.2.2"))), Ok(()));
+        assert_eq!(outside(&relay(("eth2", "239.1.1.1"), ("eth1", "239.2.2.2"))), "input.interface");
+        assert_eq!(outside(&relay(("eth0", "239.3.1.1"), ("eth1", "239.2.2.2"))), "input.group");
+        assert_eq!(outside(&relay(("eth0", "239.1.1.1"), ("eth2", "239.2.2.2"))), "output[0].interface");
+        assert_eq!(outside(&relay(("eth0", "239.1.1.1"), ("eth1", "239.3.2.2"))), "output[0].group");
+        assert_eq!(Grant::unlimited(Role::Viewer).check(&relay(("x", "239.1.1.1"), ("y", "239.9.2.2"))), Ok(()));
+    }
+
+    #[test]
+    fn who_may_give_what_away() {
+        let all = Grant::unlimited(Role::Admin);
+        let some = grant(Role::Admin, &["eth0", "eth1"], &["239.0.0.0/8"]);
+        let less = grant(Role::Operator, &["eth1"], &["239.2.0.0/16", "239.3.0.0/24"]);
+        for (giver, given, may) in [
+            (&all, &all, true),
+            (&all, &some, true),
+            (&some, &all, false),
+            (&some, &less, true),
+            (&less, &some, false),
+            (&some, &grant(Role::Viewer, &["eth1"], &[]), false),
+            (&some, &grant(Role::Viewer, &[], &["239.2.0.0/16"]), false),
+            (&less, &grant(Role::Admin, &["eth1"], &["239.2.0.0/16"]), false),
+        ] {
+            assert_eq!(giver.covers(given), may, "{giver:?} {given:?}");
+        }
+    }
+
+    #[test]
+    fn prefixes() {
+        for (text, inside, outside) in [
+            ("239.2.0.0/16", "239.2.255.1", "239.3.0.0"),
+            ("239.2.3.4", "239.2.3.4", "239.2.3.5"),
+            ("0.0.0.0/0", "10.0.0.1", "ff3e::1"),
+            ("ff3e::/16", "ff3e::1", "ff05::1"),
+        ] {
+            let prefix: Prefix = text.parse().unwrap();
+            assert!(prefix.contains(inside.parse().unwrap()) && !prefix.contains(outside.parse().unwrap()), "{text}");
+        }
+        for wrong in ["", "239", "239.2.0.0/33", "239.2.0.0/-1", "239.2.1.0/16", "a/8", "239.0.0.0/8/8"] {
+            assert!(wrong.parse::<Prefix>().is_err(), "{wrong}");
+        }
+    }
+}
