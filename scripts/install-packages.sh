@@ -4,13 +4,13 @@ set -euo pipefail
 
 declare -A package_of=(
     [ip]=iproute2 [ethtool]=ethtool [tc]=iproute2 [ffmpeg]=ffmpeg [socat]=socat [cc]=gcc [c++]=g++ [make]=make [jq]=jq [curl]=curl
-    [clang]=clang [llvm-strip]=llvm
+    [clang]=clang [llvm-strip]=llvm [nft]=nftables [smcrouted]=smcroute
 )
 case "${1:?which target}" in
     demo)  commands=(ip ethtool cc) ;;
     check) commands=(cc clang llvm-strip) ;;
-    test)  commands=(ip ethtool tc cc c++ clang llvm-strip ffmpeg curl) ;;
-    bench) commands=(ip ethtool cc socat) ;;
+    test)  commands=(ip ethtool tc cc c++ clang llvm-strip ffmpeg curl nft smcrouted socat) ;;
+    bench) commands=(ip ethtool cc clang llvm-strip nft smcrouted socat) ;;
     *) echo "install-packages.sh: no such target: $1" >&2; exit 2 ;;
 esac
 

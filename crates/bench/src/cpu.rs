@@ -8,6 +8,9 @@ use std::fs;
 
 use crate::socket;
 
+/// The nice value of everything that is measured and of what measures it: that which MCR gives itself.
+pub(crate) const NICE: i32 = -10;
+
 /// CPU time of all threads of a process so far (`/proc/PID/task/*/schedstat`).
 pub(crate) fn of_process(process: u32) -> u64 {
     let threads = fs::read_dir(format!("/proc/{process}/task")).into_iter().flatten().flatten();
@@ -18,6 +21,34 @@ pub(crate) fn of_process(process: u32) -> u64 {
 /// CPU time of the calling thread so far.
 pub(crate) fn of_this_thread() -> u64 {
     socket::now(libc::CLOCK_THREAD_CPUTIME_ID)
+}
+
+/// Puts the calling thread on the generator's core, before ordinary programs, as the relays are, but not before these.
+pub(crate) fn become_the_generator() {
+    run_on(|core| core == GENERATOR);
+    // SAFETY: a plain system call; it concerns the calling thread.
+    unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, NICE) };
+}
+
+/// Keeps the calling thread, and what it starts, off the generator's core; where there is but one, it is shared.
+pub(crate) fn leave_the_generator_alone() {
+    if std::thread::available_parallelism().is_ok_and(|cores| cores.get() > 1) {
+        run_on(|core| core != GENERATOR);
+    }
+}
+
+/// The core that sends; what the relay does in soft interrupts of its input runs there too.
+const GENERATOR: usize = 0;
+
+fn run_on(is_allowed: impl Fn(usize) -> bool) {
+    // SAFETY: all-zero is a valid, empty set; CPU_SET writes within it, as the numbers are below CPU_SETSIZE; the set outlives the call.
+    unsafe {
+        let mut cores: libc::cpu_set_t = std::mem::zeroed();
+        (0..libc::CPU_SETSIZE as usize)
+            .filter(|core| is_allowed(*core))
+            .for_each(|core| libc::CPU_SET(core, &mut cores));
+        libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &raw const cores);
+    }
 }
 
 /// The kernel's threads for soft interrupts that found no task to run in.

@@ -1,25 +1,25 @@
-//! The load: frames that are ready to go, in bursts, at a rate, for a time.
+//! The load: packets that are ready to go, in bursts, at a rate, for a time.
 
 use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::time::{Duration, Instant};
 
-use mcr_testbed::{Frame, Topology};
+use mcr_testbed::{Frame, Interface, Mac, Namespace};
 
+use crate::live::LiveFrames;
+use crate::path::GROUP;
 use crate::{cpu, socket};
 
-/// Frames of one burst, as a media sender makes them.
-const BURST: usize = 16;
-/// The nice value of everything that is measured and of what measures it: that which MCR gives itself.
-pub(crate) const NICE: i32 = -10;
-/// Bytes of Ethernet, IPv4 and UDP headers before the payload of a crafted frame.
-const HEADER_BYTES: usize = 42;
+/// Packets of one burst, as a media sender makes them.
+pub(crate) const BURST: usize = 16;
+/// Enough for a rival that lets the kernel forward, and takes one off.
+pub(crate) const TTL: u8 = 32;
 
 /// How the load gets onto the wire.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Ingress {
-    /// Crafted frames past the sender's IP stack and queue, with finished checksums.
+    /// Crafted frames with finished checksums, as a NIC hands them over.
     Raw,
     /// An ordinary socket, one call for each burst; checksums are left to offload.
     Socket,
@@ -34,11 +34,31 @@ impl Ingress {
     }
 }
 
-/// Whether the CPU time of the sends is taken: two more system calls for each burst.
+/// What is in the first eight bytes of each payload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Clock {
-    Unread,
-    EachBurst,
+pub(crate) enum Stamp {
+    /// Zero.
+    Zero,
+    /// `CLOCK_MONOTONIC` in nanoseconds when it was sent, and the complement in the next eight, which keeps the checksum as it is.
+    Time,
+}
+
+/// How packets follow each other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Spacing {
+    /// Sixteen at a time.
+    Bursts,
+    /// One at a time.
+    Single,
+}
+
+impl Spacing {
+    pub(crate) fn packets(self) -> usize {
+        match self {
+            Self::Bursts => BURST,
+            Self::Single => 1,
+        }
+    }
 }
 
 /// One load.
@@ -46,12 +66,12 @@ pub(crate) enum Clock {
 pub(crate) struct Load {
     pub(crate) ingress: Ingress,
     pub(crate) source: Ipv4Addr,
-    pub(crate) to: SocketAddrV4,
     pub(crate) payload_bytes: usize,
     /// Packets per second.
     pub(crate) rate: u64,
     pub(crate) time: Duration,
-    pub(crate) clock: Clock,
+    pub(crate) spacing: Spacing,
+    pub(crate) stamp: Stamp,
 }
 
 /// What left.
@@ -59,102 +79,80 @@ pub(crate) struct Load {
 pub(crate) struct Offered {
     pub(crate) packets: u64,
     pub(crate) time: Duration,
-    /// CPU time inside the sends, when it was taken: the sender's own work, and the soft interrupts of the receiving
-    /// interface, which run within it.
-    pub(crate) send_nanoseconds: u64,
+    /// CPU time of each packet: the sender's own work, and the soft interrupts of the receiving interface, which run within it.
+    pub(crate) nanoseconds_each: f64,
 }
 
-/// Sends the load from the device.
-pub(crate) fn generate(net: &Topology, load: Load) -> Offered {
-    let outlet = Outlet::new(net, load.ingress, load.source, load.to, load.payload_bytes);
-    beside_the_relay(|| outlet.paced(load))
+/// The device's senders.
+pub(crate) struct Generator {
+    namespace: Namespace,
+    mac: Mac,
+    live: LiveFrames,
 }
 
-/// Sends `count` packets one by one at `rate`, each with the wall clock's time in nanoseconds in its first eight bytes of
-/// payload (big-endian), and the complement in the next eight: that keeps the checksum as it is.
-pub(crate) fn generate_stamped(net: &Topology, load: Load, count: u64) {
-    let outlet = Outlet::new(net, load.ingress, load.source, load.to, load.payload_bytes);
-    beside_the_relay(|| outlet.stamped(load.rate, count));
+impl Generator {
+    pub(crate) fn new(interface: &Interface) -> Generator {
+        Generator { namespace: interface.namespace().clone(), mac: interface.mac(), live: LiveFrames::new(interface) }
+    }
+
+    pub(crate) fn send(&mut self, load: Load) -> Offered {
+        let payload = payload(load.payload_bytes);
+        match load.ingress {
+            Ingress::Raw => {
+                let frame = Frame::udp(&format!("{}:4000", load.source), &GROUP.to_string(), payload);
+                self.live.send(&frame.source_mac(self.mac).ttl(TTL).bytes(), load)
+            }
+            Ingress::Socket => self.namespace.run(|| {
+                cpu::become_the_generator();
+                Outlet::new(load.source, payload).send(load)
+            }),
+        }
+    }
 }
 
-/// Runs in a thread before ordinary programs, as the relays do, but not before these.
-fn beside_the_relay<T: Send>(body: impl FnOnce() -> T + Send) -> T {
-    let first = || {
-        // SAFETY: a plain system call; it concerns the calling thread.
-        unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, NICE) };
-        body()
-    };
-    let result = std::thread::scope(|scope| scope.spawn(first).join());
-    result.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+/// A stamp of zero, and its complement.
+pub(crate) fn payload(bytes: usize) -> Vec<u8> {
+    let mut payload = vec![0x5a; bytes];
+    payload[..8].fill(0);
+    payload[8..16].fill(0xff);
+    payload
 }
 
-/// The device's socket with the bytes that it sends.
+/// The device's ordinary socket with the bytes that it sends.
 struct Outlet {
     socket: OwnedFd,
-    bytes: Box<[u8]>,
-    /// Where in `bytes` the payload begins.
-    payload_at: usize,
+    payload: Vec<u8>,
 }
 
 impl Outlet {
-    fn new(net: &Topology, ingress: Ingress, source: Ipv4Addr, to: SocketAddrV4, payload_bytes: usize) -> Outlet {
-        let mut payload = vec![0x5a; payload_bytes];
-        payload[..8].fill(0);
-        payload[8..16].fill(0xff);
-        match ingress {
-            Ingress::Raw => {
-                let interface = net.device_interface();
-                let frame =
-                    Frame::udp(&format!("{source}:4000"), &to.to_string(), payload).source_mac(interface.mac()).bytes();
-                let socket = net.device().run(|| {
-                    let socket = socket::open(libc::AF_PACKET, libc::SOCK_RAW, 0);
-                    socket::bind_packet(&socket, interface.index(), 0);
-                    socket::set(&socket, libc::SOL_PACKET, libc::PACKET_QDISC_BYPASS, 1i32);
-                    socket
-                });
-                Outlet { socket, bytes: frame.into(), payload_at: HEADER_BYTES }
-            }
-            Ingress::Socket => {
-                let socket = net.device().run(|| {
-                    let socket = UdpSocket::bind((source, 0)).expect("bind to the device's address");
-                    socket.connect(to).expect("a route to the group");
-                    OwnedFd::from(socket)
-                });
-                Outlet { socket, bytes: payload.into(), payload_at: 0 }
-            }
-        }
+    fn new(source: Ipv4Addr, payload: Vec<u8>) -> Outlet {
+        let socket = UdpSocket::bind(SocketAddrV4::new(source, 0)).expect("bind to the device's address");
+        socket.set_multicast_ttl_v4(TTL.into()).expect("set the TTL");
+        socket.connect(GROUP).expect("a route to the group");
+        Outlet { socket: socket.into(), payload }
     }
 
-    /// Sends up to a burst of equal packets; how many the kernel took.
-    fn send(&mut self, packets: usize) -> u64 {
-        let mut piece = libc::iovec { iov_base: self.bytes.as_mut_ptr().cast(), iov_len: self.bytes.len() };
+    /// Sends a burst of equal packets; how many the kernel took.
+    fn burst(&mut self, packets: usize) -> u64 {
+        let mut piece = libc::iovec { iov_base: self.payload.as_mut_ptr().cast(), iov_len: self.payload.len() };
         // SAFETY: all-zero is a valid value of this plain structure.
         let mut message: libc::mmsghdr = unsafe { std::mem::zeroed() };
         message.msg_hdr.msg_iov = &raw mut piece;
         message.msg_hdr.msg_iovlen = 1;
         let mut messages = [message; BURST];
-        let count = packets.min(BURST) as u32;
         // SAFETY: the messages and all that they point to live through the call.
-        let taken = unsafe { libc::sendmmsg(self.socket.as_raw_fd(), messages.as_mut_ptr(), count, 0) };
+        let taken = unsafe { libc::sendmmsg(self.socket.as_raw_fd(), messages.as_mut_ptr(), packets as u32, 0) };
         u64::try_from(taken).unwrap_or(0)
     }
 
-    fn stamped(mut self, rate: u64, count: u64) {
-        let start = Instant::now();
-        for i in 0..count {
-            let due = start + Duration::from_nanos(i * 1_000_000_000 / rate);
-            while Instant::now() < due {
-                std::hint::spin_loop();
-            }
-            let stamp = socket::now(libc::CLOCK_REALTIME);
-            self.bytes[self.payload_at..][..8].copy_from_slice(&stamp.to_be_bytes());
-            self.bytes[self.payload_at + 8..][..8].copy_from_slice(&(!stamp).to_be_bytes());
-            self.send(1);
-        }
+    fn stamp(&mut self) {
+        let now = socket::now(libc::CLOCK_MONOTONIC);
+        self.payload[..8].copy_from_slice(&now.to_ne_bytes());
+        self.payload[8..16].copy_from_slice(&(!now).to_ne_bytes());
     }
 
-    fn paced(mut self, load: Load) -> Offered {
-        let start = Instant::now();
+    fn send(mut self, load: Load) -> Offered {
+        let (start, mut busy_nanoseconds) = (Instant::now(), 0);
         let mut offered = Offered::default();
         loop {
             let due = Duration::from_nanos(offered.packets * 1_000_000_000 / load.rate);
@@ -162,6 +160,7 @@ impl Outlet {
             offered.time = now;
             // A generator that can't keep the rate ends in time all the same.
             if due >= load.time || now >= load.time.mul_f64(1.1) {
+                offered.nanoseconds_each = busy_nanoseconds as f64 / offered.packets.max(1) as f64;
                 return offered;
             }
             match due.checked_sub(now) {
@@ -170,14 +169,14 @@ impl Outlet {
                     std::thread::sleep(wait - Duration::from_micros(100));
                 }
                 Some(_) => std::thread::yield_now(),
-                None => match load.clock {
-                    Clock::Unread => offered.packets += self.send(BURST),
-                    Clock::EachBurst => {
-                        let before = cpu::of_this_thread();
-                        offered.packets += self.send(BURST);
-                        offered.send_nanoseconds += cpu::of_this_thread() - before;
+                None => {
+                    if load.stamp == Stamp::Time {
+                        self.stamp();
                     }
-                },
+                    let before = cpu::of_this_thread();
+                    offered.packets += self.burst(load.spacing.packets());
+                    busy_nanoseconds += cpu::of_this_thread() - before;
+                }
             }
         }
     }

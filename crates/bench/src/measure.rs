@@ -1,43 +1,33 @@
-//! The measurements of one path: the loss-free rate and the CPU time per packet.
+//! The measurements of one path: the loss-free rate, the CPU time per packet, and what is left under too much load.
 
 use std::time::{Duration, Instant};
 
-use mcr_testbed::{Offload, Switch, Topology};
+use mcr_testbed::Switch;
 
-use crate::count::Counter;
 use crate::cpu::SoftInterrupts;
-use crate::generate::{Clock, Ingress, Load, Offered, generate};
-use crate::path::{GROUP, OUTPUT_PORT, Path, ROUTABLE, Running};
-
-/// Who cuts the super-frames that a relay may send.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum Egress {
-    /// The kernel, before the interface: as for a NIC without UDP segmentation.
-    Software,
-    /// The interface: as for a NIC with `tx-udp-segmentation`. A veth does not cut at all, it hands over the whole.
-    Offload,
-}
-
-impl Egress {
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::Software => "software",
-            Self::Offload => "offload",
-        }
-    }
-}
+use crate::generate::{Ingress, Load, Offered, Spacing, Stamp};
+use crate::path::{Path, Running};
+use crate::wire::{Egress, Wire};
 
 /// What is varied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Setup {
     pub(crate) path: Path,
     pub(crate) ingress: Ingress,
+    /// Whether the relay's input gathers packets into super-frames.
+    pub(crate) coalesce: Switch,
     pub(crate) egress: Egress,
     pub(crate) outputs: usize,
     pub(crate) payload_bytes: usize,
     /// Relays that are configured; one of them gets the load.
     pub(crate) relays: usize,
+}
+
+impl Setup {
+    /// As it comes: nothing is gathered, segments are cut in software, one relay.
+    pub(crate) const fn plain(path: Path, ingress: Ingress, outputs: usize, payload_bytes: usize) -> Setup {
+        Setup { path, ingress, coalesce: Switch::Off, egress: Egress::Software, outputs, payload_bytes, relays: 1 }
+    }
 }
 
 /// How long trials take.
@@ -65,8 +55,8 @@ pub(crate) struct Rate {
 pub(crate) enum Limit {
     /// The path.
     Path,
-    /// The generator, with the soft interrupts of the relay's input that run within it.
-    Generator,
+    /// The generator's core, where the soft interrupts of the relay's input run too: of an in-kernel path, all of its work.
+    Core,
 }
 
 /// CPU time for each packet and output, in nanoseconds.
@@ -107,7 +97,7 @@ impl Trial {
     /// Nothing lost, nothing doubled, and no more than 50 ms behind: a large buffer must not hide that a path is too slow.
     fn passes(&self) -> bool {
         let all = self.least == self.offered.packets && self.most == self.offered.packets;
-        all && (self.behind as f64) < self.rate * 0.05
+        all && self.offered.packets > 0 && (self.behind as f64) < self.rate * 0.05
     }
 
     /// A loss so small that something else on the machine may have caused it.
@@ -115,57 +105,63 @@ impl Trial {
         self.lost() * 200 < self.offered.packets
     }
 
-    fn is_limited_by_generator(&self) -> bool {
+    fn is_limited_by_core(&self) -> bool {
         self.offered_rate() < self.rate * 0.95
+    }
+
+    /// What was offered, if it passes.
+    fn passed(&self) -> Option<Rate> {
+        let limit = if self.is_limited_by_core() { Limit::Core } else { Limit::Path };
+        self.passes().then(|| Rate { packets_per_second: self.offered_rate(), limit })
     }
 }
 
-/// The network of a bench: the device has a routable address too, for the rivals.
-pub(crate) fn network(outputs: usize) -> Topology {
-    let net = Topology::device_relay_lan(outputs);
-    net.device().ip(&format!("address add {ROUTABLE}/24 dev eth0"));
-    net
-}
+/// The highest rate that is tried: more than any core can send.
+const FLAT_OUT: f64 = 10e6;
 
-/// A started path with a counter at each output.
+/// A started path with a receiver at each output.
 pub(crate) struct Stand<'a> {
-    net: &'a Topology,
+    wire: &'a mut Wire,
     setup: Setup,
     running: Running,
-    counters: Vec<Counter>,
     soft_interrupts: SoftInterrupts,
 }
 
 impl<'a> Stand<'a> {
     /// Returns when a packet of the device has come out of every output.
-    pub(crate) fn start(net: &'a Topology, setup: Setup) -> Stand<'a> {
-        let segmentation = match setup.egress {
-            Egress::Software => Switch::Off,
-            Egress::Offload => Switch::On,
-        };
-        for lan in &net.lans()[..setup.outputs] {
-            lan.relay_side().offload(Offload::SegmentUdp, segmentation);
-        }
-        let counters = (1..=setup.outputs).map(|i| Counter::new(net.lan(i).host_side(), OUTPUT_PORT)).collect();
-        let running = setup.path.start(net, setup.outputs, setup.relays);
-        let stand = Stand { net, setup, running, counters, soft_interrupts: SoftInterrupts::find() };
+    ///
+    /// # Errors
+    /// Why the path can't be measured here.
+    pub(crate) fn start(wire: &'a mut Wire, setup: Setup) -> Result<Stand<'a>, String> {
+        wire.set_egress(setup.egress);
+        wire.set_coalesce(setup.coalesce);
+        let before = wire.totals(setup.outputs);
+        let running = setup.path.start(wire.net(), setup.outputs, setup.relays)?;
+        let mut stand = Stand { wire, setup, running, soft_interrupts: SoftInterrupts::find() };
         let deadline = Instant::now() + Duration::from_secs(10);
-        while stand.totals().contains(&0) {
-            assert!(Instant::now() < deadline, "{} relays nothing after 10 s: {setup:?}", setup.path.name());
-            stand.generate(1_000, Duration::from_millis(10), Clock::Unread);
+        while stand.totals().iter().zip(&before).any(|(now, before)| now == before) {
+            if Instant::now() > deadline {
+                return Err("it relays nothing for ten seconds".to_owned());
+            }
+            stand.generate(1_000.0, Duration::from_millis(20));
             std::thread::sleep(Duration::from_millis(5));
         }
-        stand.wait_for(&vec![0; setup.outputs], u64::MAX);
-        stand
+        stand.wire.wait_for(&vec![0; setup.outputs], u64::MAX);
+        Ok(stand)
+    }
+
+    /// The datapath that serves the load, of MCR.
+    pub(crate) fn served_by(&self) -> Option<&str> {
+        self.running.served_by.as_deref()
     }
 
     /// Offers `rate` packets per second.
-    pub(crate) fn trial(&self, rate: f64, time: Duration, clock: Clock) -> Trial {
+    pub(crate) fn trial(&mut self, rate: f64, time: Duration) -> Trial {
         let before = self.totals();
         let cpu_before = (self.running.cpu_nanoseconds(), self.soft_interrupts.nanoseconds());
-        let offered = self.generate(rate as u64, time, clock);
+        let offered = self.generate(rate, time);
         let at_end = self.totals();
-        let after = self.wait_for(&before, offered.packets);
+        let after = self.wire.wait_for(&before, offered.packets);
         let got = |totals: &[u64]| before.iter().zip(totals).map(|(before, now)| now - before).collect::<Vec<_>>();
         let (at_end, after) = (got(&at_end), got(&after));
         Trial {
@@ -181,10 +177,10 @@ impl<'a> Stand<'a> {
 
     /// The highest rate without loss (RFC 2544 section 26.1), searched with short trials from `guess` on, to 5 %, and
     /// confirmed by a longer one.
-    pub(crate) fn loss_free_rate(&self, guess: Option<f64>, times: Times) -> Rate {
+    pub(crate) fn loss_free_rate(&mut self, guess: Option<f64>, times: Times) -> Rate {
         let (mut good, mut bad) = self.bracket(guess, times);
         for _ in 0..4 {
-            if good.packets_per_second * 1.05 >= bad {
+            if good.limit == Limit::Core || good.packets_per_second * 1.05 >= bad {
                 break;
             }
             let middle = f64::midpoint(good.packets_per_second, bad);
@@ -193,23 +189,32 @@ impl<'a> Stand<'a> {
                 None => bad = middle,
             }
         }
+        // Asked for more than it can send, a generator sends all it can.
+        let mut asked = if good.limit == Limit::Core { FLAT_OUT } else { good.packets_per_second };
         for less in [0.95, 0.93, 0.9, 0.85, 0.8, 0.7, 0.6, 0.5] {
-            if let Some(rate) = self.passing(good.packets_per_second, times.confirm) {
-                // It was the generator's limit when the search ended there, not when it can do what was found.
+            if let Some(rate) = self.passing(asked, times.confirm) {
+                // It was the core's limit when the search ended there, not when it can do what was found.
                 return Rate { limit: good.limit, ..rate };
             }
             good = Rate { packets_per_second: good.packets_per_second * less, limit: Limit::Path };
+            asked = good.packets_per_second;
         }
         Rate { packets_per_second: 0.0, limit: Limit::Path }
     }
 
     /// The highest rate known to pass (0 when none is), and the lowest known not to.
-    fn bracket(&self, guess: Option<f64>, times: Times) -> (Rate, f64) {
-        let (start, factor) = guess.map_or((20_000.0, 2.0), |guess| (guess, 1.25));
+    fn bracket(&mut self, guess: Option<f64>, times: Times) -> (Rate, f64) {
+        let in_kernel = self.setup.path.is_in_kernel();
+        let (start, factor) = match guess {
+            _ if in_kernel => (FLAT_OUT, 2.0),
+            Some(guess) => (guess, 1.25),
+            None => (20_000.0, 2.0),
+        };
         let mut good = Rate { packets_per_second: 0.0, limit: Limit::Path };
         let (mut bad, mut rate): (Option<f64>, f64) = (None, start);
         for _ in 0..16 {
-            match (self.passing(rate, times.search), bad) {
+            let trial = self.better_of_two(rate, times.search);
+            match (trial.passed(), bad) {
                 (Some(passed), None) if passed.limit == Limit::Path => {
                     good = passed;
                     rate *= factor;
@@ -218,38 +223,48 @@ impl<'a> Stand<'a> {
                 (Some(passed), None) => return (passed, passed.packets_per_second),
                 (None, _) if good.packets_per_second > 0.0 => return (good, rate),
                 (None, _) => {
-                    bad = Some(rate);
-                    rate /= factor;
+                    // What was not offered is not known to fail.
+                    let failed = rate.min(trial.offered_rate());
+                    bad = Some(failed);
+                    rate = failed / factor.min(1.5);
                 }
             }
         }
         (good, rate)
     }
 
-    /// What was offered, if a trial at this rate passes. Whatever else the machine does loses packets and holds up the
-    /// generator too: after a small loss, or a rate that was not offered, there is a second trial, and the better one counts.
-    fn passing(&self, rate: f64, time: Duration) -> Option<Rate> {
-        let mut trial = self.trial(rate, time, Clock::Unread);
-        let is_doubtful = if trial.passes() { trial.is_limited_by_generator() } else { trial.is_nearly_free_of_loss() };
-        if is_doubtful {
-            let second = self.trial(rate, time, Clock::Unread);
-            if !trial.passes() || second.passes() && second.offered_rate() > trial.offered_rate() {
-                trial = second;
-            }
+    /// What was offered, if a trial at this rate passes.
+    fn passing(&mut self, rate: f64, time: Duration) -> Option<Rate> {
+        self.better_of_two(rate, time).passed()
+    }
+
+    /// Whatever else the machine does loses packets and holds up the generator too: after a small loss, or a rate that was
+    /// not offered, there is a second trial, and the better one counts.
+    fn better_of_two(&mut self, rate: f64, time: Duration) -> Trial {
+        let first = self.trial(rate, time);
+        let is_doubtful = if first.passes() { first.is_limited_by_core() } else { first.is_nearly_free_of_loss() };
+        if !is_doubtful {
+            return first;
         }
-        let limit = if trial.is_limited_by_generator() { Limit::Generator } else { Limit::Path };
-        trial.passes().then(|| Rate { packets_per_second: trial.offered_rate(), limit })
+        let second = self.trial(rate, time);
+        let is_better = second.passes() && second.offered_rate() > first.offered_rate();
+        if !first.passes() || is_better { second } else { first }
+    }
+
+    /// The share of `rate`, which is loss-free, that still arrives when four times as much is offered.
+    pub(crate) fn left_under_overload(&mut self, rate: f64, times: Times) -> f64 {
+        let trial = self.trial(rate * 4.0, times.confirm);
+        trial.least as f64 / trial.offered.time.as_secs_f64() / rate
     }
 
     /// CPU time at `rate`. Ends the path, to see what the load costs without it.
-    pub(crate) fn into_cost(self, rate: f64, times: Times) -> Cost {
-        let trial = self.trial(rate.max(1_000.0), times.cost, Clock::EachBurst);
-        let Stand { net, setup, running, .. } = self;
+    pub(crate) fn into_cost(mut self, rate: f64, times: Times) -> Cost {
+        let trial = self.trial(rate.max(1_000.0), times.cost);
+        let Stand { wire, setup, running, .. } = self;
         drop(running);
-        let bare = generate(net, load(setup, rate.max(1_000.0) as u64, times.cost / 2, Clock::EachBurst));
-        let per_send = |offered: Offered| offered.send_nanoseconds as f64 / offered.packets.max(1) as f64;
+        let bare = wire.bare_cost(load(setup, rate.max(1_000.0), times.cost / 2));
         let packets = trial.offered.packets.max(1) as f64;
-        let of_input = (per_send(trial.offered) - per_send(bare)).max(0.0);
+        let of_input = (trial.offered.nanoseconds_each - bare).max(0.0);
         let processes = trial.relay_nanoseconds as f64 / packets;
         let outputs = setup.outputs as f64;
         Cost {
@@ -258,31 +273,33 @@ impl<'a> Stand<'a> {
         }
     }
 
-    fn generate(&self, rate: u64, time: Duration, clock: Clock) -> Offered {
-        generate(self.net, load(self.setup, rate, time, clock))
+    /// Offers stamped packets, and hands back what has become of them at the first output.
+    pub(crate) fn latencies(&mut self, load: Load) -> crate::receive::Latencies {
+        let before = self.totals();
+        self.wire.take_latencies();
+        let offered = self.wire.generate(load);
+        self.wire.wait_for(&before, offered.packets);
+        self.wire.take_latencies()
+    }
+
+    fn generate(&mut self, rate: f64, time: Duration) -> Offered {
+        self.wire.generate(load(self.setup, rate, time))
     }
 
     fn totals(&self) -> Vec<u64> {
-        self.counters.iter().map(Counter::total).collect()
-    }
-
-    /// Waits until every output got `packets` more than `before`, or nothing comes any more; the totals.
-    fn wait_for(&self, before: &[u64], packets: u64) -> Vec<u64> {
-        let mut totals = self.totals();
-        let mut last_change = Instant::now();
-        let is_complete = |totals: &[u64]| totals.iter().zip(before).all(|(total, before)| total - before >= packets);
-        while !is_complete(&totals) && last_change.elapsed() < Duration::from_millis(60) {
-            std::thread::sleep(Duration::from_millis(2));
-            let now = self.totals();
-            if now != totals {
-                (totals, last_change) = (now, Instant::now());
-            }
-        }
-        totals
+        self.wire.totals(self.setup.outputs)
     }
 }
 
-fn load(setup: Setup, rate: u64, time: Duration, clock: Clock) -> Load {
+fn load(setup: Setup, rate: f64, time: Duration) -> Load {
     let Setup { path, ingress, payload_bytes, .. } = setup;
-    Load { ingress, source: path.source(), to: GROUP, payload_bytes, rate, time, clock }
+    Load {
+        ingress,
+        source: path.source(),
+        payload_bytes,
+        rate: rate as u64,
+        time,
+        spacing: Spacing::Bursts,
+        stamp: Stamp::Zero,
+    }
 }

@@ -2,21 +2,23 @@
 
 use std::time::{Duration, Instant};
 
-use mcr_testbed::Topology;
+use mcr_testbed::Switch;
 
-use crate::generate::{Clock, Ingress};
-use crate::latency::latency;
-use crate::measure::{Egress, Setup, Stand, Times, network};
+use crate::generate::Ingress;
+use crate::latency;
+use crate::measure::{Setup, Stand, Times};
 use crate::path::Path;
-use crate::report::{FanOut, Report, Series, median};
-use crate::scale::{Scale, scale};
+use crate::report::{Report, median};
+use crate::scale::{self, Scale};
+use crate::series::{FanOut, LatencySeries, Series};
+use crate::wire::{Egress, Wire};
 
 /// How much is measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Extent {
-    /// Everything, in under ten minutes.
+    /// Everything, in about half an hour.
     Full,
-    /// The main comparison, in under two.
+    /// The main comparison, in about three minutes.
     Quick,
 }
 
@@ -25,145 +27,177 @@ pub(crate) enum Extent {
 pub(crate) struct Plan {
     setups: Vec<Setup>,
     /// Where added latency is measured.
-    latencies: Vec<Ingress>,
+    latencies: Vec<(Path, Ingress)>,
     rounds: usize,
     times: Times,
-    /// No measurement begins later than that.
+    /// No measurement begins later than that, once there is one of each.
     limit: Duration,
 }
 
-const PATHS: [Path; 3] = [Path::Packet, Path::Sockets, Path::Socat];
+/// The largest fan-out.
+const OUTPUTS: [usize; 3] = [1, 4, 16];
+/// What gathers, or gets what was gathered.
+const COALESCING: [Path; 5] = [Path::Tcx, Path::Packet, Path::Auto, Path::Nftables, Path::Sockets];
+/// What can be told of many relays.
+const MANY_RELAYS: [Path; 4] = [Path::Xdp, Path::Tcx, Path::Packet, Path::Nftables];
 
 impl Plan {
     /// With `only`, the other paths are left out.
-    pub(crate) fn new(extent: Extent, rounds: usize, only: Option<Path>) -> Plan {
-        let mut plan = Plan::of(extent, rounds);
-        plan.setups.retain(|setup| only.is_none_or(|only| only == setup.path));
+    pub(crate) fn new(extent: Extent, rounds: usize, only: &[Path]) -> Plan {
+        let mut plan = match extent {
+            Extent::Full => Plan::full(rounds),
+            Extent::Quick => Plan::quick(),
+        };
+        let is_wanted = |path: Path| only.is_empty() || only.contains(&path);
+        plan.setups.retain(|setup| is_wanted(setup.path));
+        plan.latencies.retain(|(path, _)| is_wanted(*path));
         plan
     }
 
-    fn of(extent: Extent, rounds: usize) -> Plan {
-        match extent {
-            Extent::Full => Plan {
-                setups: all_setups(),
-                latencies: vec![Ingress::Raw, Ingress::Socket],
-                rounds,
-                times: Times {
-                    search: Duration::from_millis(250),
-                    confirm: Duration::from_secs(2),
-                    cost: Duration::from_millis(600),
-                },
-                limit: Duration::from_secs(540).mul_f64((rounds as f64 / 3.0).max(1.0)),
+    fn full(rounds: usize) -> Plan {
+        let ingresses = [Ingress::Raw, Ingress::Socket];
+        Plan {
+            setups: all_setups(),
+            latencies: ingresses.map(|ingress| Path::ALL.map(|path| (path, ingress))).concat(),
+            rounds,
+            times: Times {
+                search: Duration::from_millis(200),
+                confirm: Duration::from_secs(1),
+                cost: Duration::from_millis(400),
             },
-            Extent::Quick => Plan {
-                setups: [1, 4].map(|outputs| PATHS.map(|path| setup(path, Ingress::Raw, outputs, 1_250))).concat(),
-                latencies: vec![Ingress::Raw],
-                rounds: rounds.min(2),
-                times: Times {
-                    search: Duration::from_millis(250),
-                    confirm: Duration::from_secs(1),
-                    cost: Duration::from_millis(500),
-                },
-                limit: Duration::from_secs(90),
+            limit: Duration::from_secs(2_400).mul_f64((rounds as f64 / 3.0).max(1.0)),
+        }
+    }
+
+    fn quick() -> Plan {
+        let of = |outputs| Path::ALL.map(|path| Setup::plain(path, Ingress::Raw, outputs, 1_250));
+        Plan {
+            setups: OUTPUTS.map(of).concat(),
+            latencies: Path::ALL.map(|path| (path, Ingress::Raw)).into(),
+            rounds: 1,
+            times: Times {
+                search: Duration::from_millis(150),
+                confirm: Duration::from_millis(500),
+                cost: Duration::from_millis(300),
             },
+            limit: Duration::from_secs(150),
         }
     }
 }
 
-/// Each path from each kind of sender, then what only MCR does.
+/// What is compared stands together, so that it is measured close together.
 fn all_setups() -> Vec<Setup> {
     let mut setups = Vec::new();
-    for ingress in [Ingress::Raw, Ingress::Socket] {
-        for (outputs, payload_bytes) in [(1, 1_250), (4, 1_250), (1, 64), (4, 64)] {
-            setups.extend(PATHS.map(|path| setup(path, ingress, outputs, payload_bytes)));
+    let sizes = [(Ingress::Raw, 1_250, &OUTPUTS[..]), (Ingress::Raw, 64, &OUTPUTS), (Ingress::Socket, 1_250, &OUTPUTS)];
+    for (ingress, payload_bytes, outputs) in sizes.into_iter().chain([(Ingress::Socket, 64, &OUTPUTS[..1])]) {
+        for &outputs in outputs {
+            setups.extend(Path::ALL.map(|path| Setup::plain(path, ingress, outputs, payload_bytes)));
         }
     }
-    let packet = |outputs| setup(Path::Packet, Ingress::Raw, outputs, 1_250);
-    setups.extend([1, 4].map(|outputs| Setup { egress: Egress::Offload, ..packet(outputs) }));
-    setups.push(Setup { relays: 1_000, ..packet(1) });
+    for path in MANY_RELAYS {
+        let one = Setup::plain(path, Ingress::Raw, 1, 1_250);
+        let at = setups.iter().position(|setup| *setup == one).map_or(setups.len(), |at| at + 1);
+        setups.splice(at..at, [100, 10_000].map(|relays| Setup { relays, ..one }));
+    }
+    for egress in [Egress::Software, Egress::Offload] {
+        for outputs in OUTPUTS {
+            setups.extend(COALESCING.map(|path| Setup {
+                coalesce: Switch::On,
+                egress,
+                ..Setup::plain(path, Ingress::Raw, outputs, 1_250)
+            }));
+        }
+    }
     setups
-}
-
-fn setup(path: Path, ingress: Ingress, outputs: usize, payload_bytes: usize) -> Setup {
-    Setup { path, ingress, egress: Egress::Software, outputs, payload_bytes, relays: 1 }
 }
 
 /// Carries the plan out. Everything is measured once before anything is measured again, so that whatever else the machine does
 /// hits all of it.
 pub(crate) fn run(plan: &Plan) -> Report {
     let start = Instant::now();
-    let net = network(FanOut::OUTPUTS);
+    let mut wire = Wire::new(OUTPUTS[2]);
     let mut series: Vec<Series> = plan.setups.iter().copied().map(Series::new).collect();
+    let mut latencies: Vec<LatencySeries> =
+        plan.latencies.iter().map(|(path, ingress)| LatencySeries::new(*path, *ingress)).collect();
     let mut fan_out = FanOut::default();
     let mut scales = Vec::new();
     for round in 1..=plan.rounds {
+        let is_over = || round > 1 && start.elapsed() > plan.limit;
         for one in &mut series {
-            if start.elapsed() > plan.limit {
-                break;
+            if !is_over() && one.failure.is_none() {
+                measure(&mut wire, one, plan.times);
+                eprintln!("round {round}, {:4} s: {one}", start.elapsed().as_secs());
             }
-            measure(&net, one, plan);
-            progress(round, one);
         }
-        if start.elapsed() > plan.limit && round > 1 {
-            eprintln!("round {round} was cut short: {} s are over", plan.limit.as_secs());
-            break;
+        if !is_over() {
+            latency_round(&mut wire, &mut latencies);
+            four_outputs(&mut wire, &series, plan.times, &mut fan_out);
+            scales.extend(scale::scale(wire.net()));
         }
-        if let Some(one) = series.iter().find(|series| series.setup == setup(Path::Packet, Ingress::Raw, 1, 1_250)) {
-            four_outputs(&net, one, plan.times, &mut fan_out);
-        }
-        scales.push(scale(&net));
     }
-    Report::new(plan.rounds, start.elapsed().as_secs(), &series, fan_out, middle(&scales))
+    Report::new(plan.rounds, start.elapsed(), &series, &latencies, fan_out, middle(&scales))
 }
 
-/// Rate and cost of one setup, and the added latency where it is asked for.
-fn measure(net: &Topology, series: &mut Series, plan: &Plan) {
+/// Rate and cost of one setup, and what overload leaves of it.
+fn measure(wire: &mut Wire, series: &mut Series, times: Times) {
     let setup = series.setup;
-    let stand = Stand::start(net, setup);
-    let rate = stand.loss_free_rate(series.median_rate().filter(|rate| *rate > 0.0), plan.times);
+    let mut stand = match Stand::start(wire, setup) {
+        Ok(stand) => stand,
+        Err(why) => {
+            series.failure = Some(why);
+            return;
+        }
+    };
+    series.served_by = stand.served_by().map(str::to_owned);
+    let rate = stand.loss_free_rate(series.median_rate().filter(|rate| *rate > 0.0), times);
+    let is_plain = Setup::plain(setup.path, Ingress::Raw, setup.outputs, 1_250) == setup;
+    if is_plain && !setup.path.is_in_kernel() && rate.packets_per_second > 0.0 {
+        series.under_overload.push(stand.left_under_overload(rate.packets_per_second, times));
+    }
     series.rates.push(rate);
-    series.costs.push(stand.into_cost(rate.packets_per_second / 2.0, plan.times));
-    let is_plain = Setup { ingress: setup.ingress, ..self::setup(setup.path, Ingress::Raw, 1, 1_250) } == setup;
-    if is_plain && plan.latencies.contains(&setup.ingress) {
-        series.latencies.extend(latency(net, setup.path, setup.ingress, Duration::from_secs(1)));
+    series.costs.push(stand.into_cost(rate.packets_per_second / 2.0, times));
+}
+
+/// The latency of the bare wire, then of each path.
+fn latency_round(wire: &mut Wire, latencies: &mut [LatencySeries]) {
+    let time = Duration::from_millis(700);
+    for ingress in [Ingress::Raw, Ingress::Socket] {
+        let mut of_ingress = latencies.iter_mut().filter(|series| series.ingress == ingress).peekable();
+        if of_ingress.peek().is_none() {
+            continue;
+        }
+        let bare = latency::of_the_bare_wire(wire, ingress, time);
+        for series in of_ingress {
+            match latency::of_a_path(wire, series.path, ingress, time) {
+                Ok(percentiles) => series.push(bare, percentiles),
+                Err(why) => eprintln!("latency of {}: {why}", series.path.name()),
+            }
+        }
     }
 }
 
-fn progress(round: usize, series: &Series) {
-    let Setup { path, ingress, egress, outputs, payload_bytes, relays } = series.setup;
-    if let (Some(rate), Some(cost)) = (series.rates.last(), series.costs.last()) {
-        eprintln!(
-            "round {round}: {:7} {:6} {:8} 1:{outputs} {payload_bytes:5} bytes, {relays:4} relays: {:7.0} pps ({:?}), {:5.0} ns",
-            path.name(),
-            ingress.name(),
-            egress.name(),
-            rate.packets_per_second,
-            rate.limit,
-            cost.with_soft_interrupts
-        );
-    }
-}
-
-/// Whether four outputs lose nothing at 0.3 of the rate of this series, which has one.
-fn four_outputs(net: &Topology, one: &Series, times: Times, fan_out: &mut FanOut) {
-    let Some(rate) = one.median_rate() else { return };
-    let stand = Stand::start(net, Setup { outputs: FanOut::OUTPUTS, ..one.setup });
+/// Whether four outputs of MCR's `packet` lose nothing at 0.3 of the rate that it has with one.
+fn four_outputs(wire: &mut Wire, series: &[Series], times: Times, fan_out: &mut FanOut) {
+    let one = Setup::plain(Path::Packet, Ingress::Raw, 1, 1_250);
+    let Some(rate) = series.iter().find(|series| series.setup == one).and_then(Series::median_rate) else { return };
+    let Ok(mut stand) = Stand::start(wire, Setup { outputs: FanOut::OUTPUTS, ..one }) else { return };
     for _ in 0..2 {
-        let trial = stand.trial(rate * FanOut::SHARE, times.confirm, Clock::Unread);
-        fan_out.push(rate * FanOut::SHARE, &trial);
+        let trial = stand.trial(rate * FanOut::SHARE, times.confirm);
+        fan_out.push(rate * FanOut::SHARE, trial.lost());
     }
 }
 
 /// The median of each figure.
-fn middle(scales: &[Scale]) -> Scale {
+fn middle(scales: &[Scale]) -> Option<Scale> {
+    let first = scales.first()?;
     let of = |of: fn(&Scale) -> f64| (median(&scales.iter().map(of).collect::<Vec<_>>()) * 100.0).round() / 100.0;
-    Scale {
-        relays: scales[0].relays,
+    Some(Scale {
+        relays: first.relays,
         ready_ms: of(|scale| scale.ready_ms),
         add_p50_ms: of(|scale| scale.add_p50_ms),
         add_p99_ms: of(|scale| scale.add_p99_ms),
-        added: scales[0].added * scales.len(),
+        added: first.added * scales.len(),
         resident_mb: of(|scale| scale.resident_mb),
         rings_mb: of(|scale| scale.rings_mb),
-    }
+    })
 }

@@ -21,8 +21,10 @@ impl Veth {
         near.ip(&format!("link add name {near_name} type veth peer name {far_name} netns {}", far.name()));
         let veth = Veth { near: Interface::of(near, near_name), far: Interface::of(far, far_name) };
         for end in [&veth.near, &veth.far] {
-            end.offload(Offload::Gather, Switch::On);
             end.up();
+            // Not before: the kernel makes the peer a target of redirecting programs only when an interface that is up begins to
+            // gather (`veth_set_features` in drivers/net/veth.c).
+            end.offload(Offload::Gather, Switch::On);
         }
         veth
     }

@@ -1,0 +1,96 @@
+/* SPDX-License-Identifier: MIT OR GPL-2.0 */
+/* The cheapest receivers there are: what arrives is counted and dropped. */
+#include <linux/bpf.h>
+#include <linux/types.h>
+
+#include <bpf/bpf_endian.h>
+#include <bpf/bpf_helpers.h>
+
+#define PROTOCOL_UDP 17
+#define TC_ACT_SHOT 2
+
+/* From 0 on, in steps; the last takes all that is later. */
+#define LATENCIES 100000
+#define LATENCY_STEP_NS 100
+
+struct datagram {
+	__u8 macs[12];
+	__be16 ethertype;
+	__u8 version_and_words;
+	__u8 traffic_class;
+	__be16 total_bytes;
+	__be32 identification_and_fragmentation;
+	__u8 ttl;
+	__u8 protocol;
+	__be16 checksum;
+	__u8 addresses[8];
+	__be16 ports[2];
+	__be16 length;
+	__be16 udp_checksum;
+	__u64 stamp;
+} __attribute__((packed));
+_Static_assert(sizeof(struct datagram) == 50, "no holes");
+
+/* The ports that the load may arrive at. */
+const volatile __u16 port_as_sent = 0;
+const volatile __u16 port_as_relayed = 0;
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, __u64);
+} received SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, LATENCIES);
+	__type(key, __u32);
+	__type(value, __u64);
+} latencies SEC(".maps");
+
+static void count(void)
+{
+	const __u32 only = 0;
+	__u64 *total = bpf_map_lookup_elem(&received, &only);
+
+	if (total)
+		++*total;
+}
+
+static void time_since(__u64 stamp)
+{
+	__u64 step = (bpf_ktime_get_ns() - stamp) / LATENCY_STEP_NS;
+	__u32 index = step < LATENCIES ? step : LATENCIES - 1;
+	__u64 *number = bpf_map_lookup_elem(&latencies, &index);
+
+	if (number)
+		__sync_fetch_and_add(number, 1);
+}
+
+SEC("xdp")
+int receive(struct xdp_md *context)
+{
+	const struct datagram *datagram = (void *)(long)context->data;
+
+	if ((long)(datagram + 1) > (long)context->data_end)
+		return XDP_PASS;
+	if (datagram->ethertype != bpf_htons(0x0800) || datagram->protocol != PROTOCOL_UDP)
+		return XDP_PASS;
+	__u16 port = bpf_ntohs(datagram->ports[1]);
+	if (port != port_as_sent && port != port_as_relayed)
+		return XDP_PASS;
+	count();
+	if (datagram->stamp)
+		time_since(datagram->stamp);
+	return XDP_DROP;
+}
+
+/* Of frames that are socket buffers already: XDP would have to turn them into something else first. */
+SEC("classifier")
+int shoot(struct __sk_buff *frame)
+{
+	return TC_ACT_SHOT;
+}
+
+char _license[] SEC("license") = "Dual MIT/GPL";

@@ -1,0 +1,94 @@
+//! Whether each path carries what it should: the right bytes, once, to each output, of both kinds of sender.
+
+use std::net::{Ipv4Addr, SocketAddrV4};
+use std::time::{Duration, Instant};
+
+use mcr_testbed::{ChecksumStatus, DEVICE, Offload, RawReceiver, Seen, Switch, Topology};
+
+use crate::generate::{Generator, Ingress, Load, Spacing, Stamp, TTL, payload};
+use crate::path::{GROUP, OUTPUT_PORT, Path, ROUTABLE, Running, output_group};
+
+const OUTPUTS: usize = 2;
+const PACKETS: usize = 64;
+const PAYLOAD_BYTES: usize = 1_250;
+
+/// Checks these paths, or all; what can't be started here is told, and is no failure.
+///
+/// # Panics
+/// When one carries something else.
+pub(crate) fn check(only: &[Path]) {
+    let net = Topology::device_relay_lan(OUTPUTS);
+    net.device().ip(&format!("address add {ROUTABLE}/24 dev eth0"));
+    for lan in net.lans() {
+        lan.relay_side().offload(Offload::SegmentUdp, Switch::Off);
+    }
+    let mut generator = Generator::new(net.device_interface());
+    for path in Path::ALL.into_iter().filter(|path| only.is_empty() || only.contains(path)) {
+        match path.start(&net, OUTPUTS, 1) {
+            Ok(running) => {
+                for ingress in [Ingress::Raw, Ingress::Socket] {
+                    carries(&net, &mut generator, path, ingress);
+                }
+                println!("{}: carries packets to {OUTPUTS} outputs{}", path.name(), by(&running));
+            }
+            Err(why) => println!("{}: not here: {why}", path.name()),
+        }
+    }
+}
+
+fn by(running: &Running) -> String {
+    running.served_by.as_ref().map_or_else(String::new, |datapath| format!(" ({datapath})"))
+}
+
+fn carries(net: &Topology, generator: &mut Generator, path: Path, ingress: Ingress) {
+    let receivers: Vec<RawReceiver> = net.lans().iter().map(|lan| RawReceiver::new(lan.host_side())).collect();
+    let load = |packets: usize| Load {
+        ingress,
+        source: path.source(),
+        payload_bytes: PAYLOAD_BYTES,
+        rate: 10_000,
+        time: Duration::from_micros(packets as u64 * 100),
+        spacing: Spacing::Bursts,
+        stamp: Stamp::Zero,
+    };
+    let begun = Instant::now();
+    for receiver in &receivers {
+        while receiver.try_next_udp(Duration::from_millis(20)).is_none() {
+            assert!(begun.elapsed() < Duration::from_secs(5), "{} relays nothing", path.name());
+            generator.send(load(16));
+        }
+    }
+    for receiver in &receivers {
+        while receiver.try_next_udp(Duration::from_millis(50)).is_some() {}
+    }
+    let sent = generator.send(load(PACKETS)).packets;
+    for (receiver, output) in receivers.iter().zip(1..) {
+        let mut came = 0u64;
+        while let Some(frame) = receiver.next_frame(Duration::from_millis(100)) {
+            let Some(seen) = Seen::read(&frame.bytes) else { continue };
+            let what = format!("{} from a {} sender, output {output}", path.name(), ingress.name());
+            // What only redirects leaves a checksum as unfinished as it was.
+            let is_open =
+                frame.checksum == ChecksumStatus::Unfinished || path == Path::Redirect && ingress == Ingress::Socket;
+            assert!(is_open || seen.udp_checksum_is_right, "{what}: the checksum is wrong");
+            assert_eq!((seen.source, seen.destination, seen.ttl), expected(path, output, seen.source.port()), "{what}");
+            assert!(seen.payload == payload(PAYLOAD_BYTES), "{what}: the payload is another");
+            came += 1;
+        }
+        assert_eq!(came, sent, "{} from a {} sender, output {output}", path.name(), ingress.name());
+    }
+}
+
+/// Source, destination and TTL behind the relay; the source port may be any.
+fn expected(path: Path, output: usize, source_port: u16) -> (SocketAddrV4, SocketAddrV4, u8) {
+    let as_sent = |source: Ipv4Addr, ttl| (SocketAddrV4::new(source, source_port), GROUP, ttl);
+    match path {
+        Path::Redirect => as_sent(DEVICE, TTL),
+        Path::Smcroute => as_sent(ROUTABLE, TTL - 1),
+        Path::Xdp | Path::Tcx | Path::Packet | Path::Auto | Path::Nftables | Path::Sockets | Path::Socat => (
+            SocketAddrV4::new(Ipv4Addr::new(10, 0, output as u8, 1), source_port),
+            SocketAddrV4::new(output_group(output), OUTPUT_PORT),
+            16,
+        ),
+    }
+}

@@ -1,0 +1,115 @@
+//! MCR as it is installed: `mcr run` and the keeper that it starts.
+
+use std::path::Path as FilePath;
+use std::time::{Duration, Instant};
+
+use mcr_testbed::{Topology, program};
+
+use super::{GROUP, OUTPUT_PORT, Running, output_group, spawn};
+
+/// How long it may take until it answers, and then until ten thousand relays are ready.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// The relay of the bench, and others beside it that get nothing, by this datapath.
+pub(super) fn start(net: &Topology, datapath: &str, outputs: usize, relays: usize) -> Result<Running, String> {
+    let list: Vec<String> = (1..=outputs)
+        .map(|i| format!("{{ interface = \"lan{i}\", group = \"{}\", port = {OUTPUT_PORT} }}", output_group(i)))
+        .collect();
+    let mut config = format!(
+        "[[relay]]\nname = \"bench\"\n\
+         input = {{ interface = \"dev0\", group = \"{}\", port = {} }}\noutput = [{}]\n",
+        GROUP.ip(),
+        GROUP.port(),
+        list.join(", ")
+    );
+    config.extend((1..relays).map(|i| relay(&format!("other-{i}"), i)));
+    let mut running = match daemon(net, &format!("datapath = \"{datapath}\"\n{config}")) {
+        // There is but one.
+        Err(why) if why.contains("no key") && datapath == "packet" => daemon(net, &config)?,
+        other => other?,
+    };
+    let deadline = Instant::now() + PATIENCE;
+    while ready(&running) < relays as u64 {
+        if Instant::now() > deadline {
+            return Err(format!("{} of {relays} relays are ready after {PATIENCE:?}", ready(&running)));
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let bench: serde_json::Value =
+        serde_json::from_str(&get(&running.socket(), "/api/v1/relays/bench")).unwrap_or_default();
+    let served_by = bench["datapath"].as_str().unwrap_or_default();
+    if datapath != "auto" && served_by != datapath {
+        return Err(format!("the relay is served by {served_by}"));
+    }
+    running.served_by = Some(served_by.to_owned());
+    Ok(running)
+}
+
+/// The configuration of one relay with a group of its own.
+pub(crate) fn relay(name: &str, number: usize) -> String {
+    let (high, low) = (number / 250, number % 250);
+    format!(
+        "[[relay]]\nname = \"{name}\"\ninput = {{ interface = \"dev0\", group = \"239.10.{high}.{low}\", port = 5001 }}\n\
+         output = [{{ interface = \"lan1\", group = \"239.20.{high}.{low}\", port = 6001 }}]\n"
+    )
+}
+
+/// `mcr run` with this configuration in the relay's namespace.
+///
+/// # Errors
+/// What it said before it ended, or that it does not answer.
+pub(crate) fn daemon(net: &Topology, config: &str) -> Result<Running, String> {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    std::fs::write(folder.path().join("mcr.toml"), config).expect("write the configuration");
+    let at = |name: &str| folder.path().join(name);
+    let mut command = net.relay().command(program("mcr"));
+    command.arg("run").arg("--config").arg(at("mcr.toml")).arg("--keeper").arg(program("mcr-netd"));
+    command.env("MCR_SOCKET", at("mcr.sock")).env("MCR_KEEPER_SOCKET", at("netd.sock"));
+    let child = spawn(&mut command, Some(&at("errors")))?;
+    let mut running = Running { folder: Some(folder), ..Running::of(vec![child]) };
+    let deadline = Instant::now() + PATIENCE;
+    while get(&running.socket(), "/readyz").is_empty() {
+        if running.has_ended() || Instant::now() > deadline {
+            return Err(said(&running.file("errors")));
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    let status: serde_json::Value =
+        serde_json::from_str(&get(&running.socket(), "/api/v1/status")).expect("the daemon's status");
+    running.others.extend(status["keeper_pid"].as_u64().map(|pid| pid as u32));
+    Ok(running)
+}
+
+/// The first lines of what a program said.
+fn said(file: &FilePath) -> String {
+    let text = std::fs::read_to_string(file).unwrap_or_default();
+    text.lines().filter(|line| !line.trim().is_empty()).take(4).collect::<Vec<_>>().join("; ")
+}
+
+/// How many relays are ready.
+pub(crate) fn ready(running: &Running) -> u64 {
+    let status: serde_json::Value = serde_json::from_str(&get(&running.socket(), "/api/v1/status")).unwrap_or_default();
+    status["relays"]["ready"].as_u64().unwrap_or(0)
+}
+
+/// The body of a GET over a Unix socket; empty when nobody answers.
+fn get(socket: &FilePath, path: &str) -> String {
+    request(socket, &format!("GET {path} HTTP/1.1\r\nHost: mcr\r\nConnection: close\r\n\r\n"))
+}
+
+/// The body of a POST over a Unix socket; empty when nobody answers.
+pub(crate) fn post(socket: &FilePath, path: &str, body: &str) -> String {
+    let head = format!("POST {path} HTTP/1.1\r\nHost: mcr\r\nConnection: close\r\nContent-Type: application/json\r\n");
+    request(socket, &format!("{head}Content-Length: {}\r\n\r\n{body}", body.len()))
+}
+
+fn request(socket: &FilePath, request: &str) -> String {
+    use std::io::{Read, Write};
+    let answer = std::os::unix::net::UnixStream::connect(socket).and_then(|mut stream| {
+        stream.write_all(request.as_bytes())?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        Ok(answer)
+    });
+    answer.ok().and_then(|answer| answer.split_once("\r\n\r\n").map(|(_, body)| body.to_owned())).unwrap_or_default()
+}
