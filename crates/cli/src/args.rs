@@ -51,6 +51,8 @@ pub(crate) enum Verb {
     Wait(Wait),
     /// Check a configuration file; needs no daemon
     Check(Check),
+    /// Say why a packet does not arrive: follow its way and name what is wrong; changes nothing
+    Explain(Explain),
     /// Send test traffic from an ordinary socket
     Send(Send),
     /// Receive with an ordinary socket and count what is lost, duplicate, reordered or corrupt
@@ -60,7 +62,7 @@ pub(crate) enum Verb {
 }
 
 /// Which daemon to talk to.
-#[derive(Debug, ClapArgs)]
+#[derive(Debug, Clone, ClapArgs)]
 pub(crate) struct Daemon {
     /// The daemon's socket
     #[arg(long, value_name = "PATH", env = "MCR_SOCKET", hide_env_values = true, default_value = DEFAULT_SOCKET)]
@@ -266,6 +268,29 @@ pub(crate) struct Wait {
 pub(crate) struct Check {
     /// The configuration file
     pub(crate) file: PathBuf,
+    /// How the result is written.
+    #[command(flatten)]
+    pub(crate) output: Output,
+}
+
+/// `mcr explain`
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Explain {
+    /// Where packets should arrive, for example eth0:239.1.1.1:5001, or the name of a relay
+    #[arg(value_name = "ENDPOINT|RELAY")]
+    pub(crate) of: String,
+    /// How long to look at the wire; longer for packets that come rarely
+    #[arg(long, value_name = "TIME", value_parser = crate::duration::parse, default_value = "1s")]
+    pub(crate) look: Duration,
+    /// Routers between an output and its receivers, to compare with the output's ttl
+    #[arg(long, value_name = "N")]
+    pub(crate) hops: Option<u8>,
+    /// Join the group while looking, so that a switch sends it here
+    #[arg(long)]
+    pub(crate) join: bool,
+    /// Which daemon.
+    #[command(flatten)]
+    pub(crate) daemon: Daemon,
     /// How the result is written.
     #[command(flatten)]
     pub(crate) output: Output,

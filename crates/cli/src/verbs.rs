@@ -3,6 +3,7 @@
 mod add;
 mod check;
 mod completions;
+mod explain;
 mod list;
 mod listen;
 mod relay;
@@ -28,6 +29,7 @@ pub(crate) fn run(verb: Verb) -> Result<(), Failure> {
         Verb::Stats(args) => stats::stats(args),
         Verb::Wait(args) => wait::wait(args),
         Verb::Check(args) => check::check(args),
+        Verb::Explain(args) => explain::explain(args),
         Verb::Send(args) => send::send(args),
         Verb::Listen(args) => listen::listen(args),
         Verb::Completions(args) => completions::completions(args),

@@ -101,6 +101,9 @@ pub(crate) const HEADING: Style = Style::new().bold();
 /// Numbers that should be zero.
 pub(crate) const TROUBLE: Style = AnsiColor::Red.on_default();
 
+/// What is as it should be.
+pub(crate) const GOOD: Style = AnsiColor::Green.on_default();
+
 /// The colour of a state: green works, yellow waits, red wants somebody.
 pub(crate) fn state_style(state: RelayState) -> Style {
     match state {

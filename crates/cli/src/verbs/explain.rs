@@ -1,0 +1,108 @@
+//! `mcr explain`: why a packet does not arrive.
+
+use std::path::Path;
+
+use mcr_diagnose::{Blind, Join, Mark, Question, Relays, Report, Step, Verdict};
+use mcr_model::spec::InputSpec;
+use mcr_model::status::RelayStatus;
+use mcr_model::{Input, RelayName};
+
+use crate::args::{Daemon, Explain, Format};
+use crate::client::Client;
+use crate::failure::Failure;
+use crate::verbs::list;
+use crate::view::screen::{GOOD, HEADING, Ink, Screen, TROUBLE};
+
+/// Columns of the names of steps.
+const NAME_COLUMNS: usize = 14;
+
+/// Looks, and says what is wrong. Exit code 1 when something is.
+pub(crate) fn explain(args: Explain) -> Result<(), Failure> {
+    let Explain { of, look, hops, join, daemon, output } = args;
+    let input = input(&of, &daemon)?;
+    let membership = if join { Join::WhileLooking } else { Join::No };
+    let question = Question { input, look, hops, membership };
+    let report = mcr_diagnose::explain(&question, || relays(&daemon));
+    let screen = Screen::stdout();
+    match output.format {
+        Format::Json => screen.print(&(serde_json::to_string(&report).unwrap_or_default() + "\n"))?,
+        Format::Text => screen.print(&text(&report, screen.ink()))?,
+    }
+    match report.verdict {
+        Verdict::Passes => Ok(()),
+        Verdict::Lost => Err(Failure::Silent),
+    }
+}
+
+/// What was typed: an endpoint has a colon, a name has none.
+fn input(of: &str, daemon: &Daemon) -> Result<Input, Failure> {
+    let spec = if of.contains(':') {
+        InputSpec::from_endpoint(of).map_err(|error| Failure::usage(error.to_string()))?
+    } else {
+        let name: RelayName = of.parse().map_err(|error| {
+            Failure::usage(format!(
+                "{error}; write INTERFACE:GROUP:PORT, as eth0:239.1.1.1:5001, or the name of a relay"
+            ))
+        })?;
+        let relay: RelayStatus = Client::new(daemon.clone())?.get(&format!("relays/{name}"))?.read()?;
+        relay.relay.input
+    };
+    spec.check("").map_err(|errors| {
+        let errors: Vec<String> =
+            errors.iter().map(|error| error.to_string().trim_start_matches('.').to_owned()).collect();
+        Failure::usage(format!("{of:?}: {}", errors.join("; ")))
+    })
+}
+
+/// The relays of the daemon, if one runs.
+fn relays(daemon: &Daemon) -> Relays {
+    let asked = Client::new(daemon.clone()).and_then(|client| client.get("relays")?.read::<list::Relays>());
+    match asked {
+        Ok(list::Relays { relays }) => Relays::Known(relays),
+        Err(_) if !is_served(&daemon.socket) => Relays::NoDaemon,
+        Err(failure) => {
+            Relays::Unknown(Blind::new(failure.to_string(), "run as a user who may use the daemon's socket"))
+        }
+    }
+}
+
+/// Whether anybody listens at a socket; without permission to know, somebody may.
+fn is_served(socket: &Path) -> bool {
+    let refused = std::os::unix::net::UnixStream::connect(socket).err().map(|error| error.kind());
+    !matches!(refused, Some(std::io::ErrorKind::NotFound | std::io::ErrorKind::ConnectionRefused))
+}
+
+/// The steps one below the other, each with its mark, then what to do about the first that is wrong.
+fn text(report: &Report, ink: Ink) -> String {
+    let Report { target, verdict: _, culprit, steps, look_seconds: _ } = report;
+    let mut lines = vec![ink.paint(HEADING, target)];
+    steps.iter().for_each(|step| lines.extend(step_lines(step, ink)));
+    match culprit {
+        Some(Step { fact, remedy, .. }) => {
+            lines.push(format!("\n{} {fact}", ink.paint(TROUBLE, "cause:")));
+            lines.extend(remedy.iter().map(|remedy| format!("to do: {remedy}")));
+        }
+        None => lines.push("\nnothing is wrong on any step that could be seen".to_owned()),
+    }
+    lines.join("\n") + "\n"
+}
+
+fn step_lines(step: &Step, ink: Ink) -> Vec<String> {
+    let Step { step: name, code: _, about, mark, fact, evidence, remedy } = step;
+    let mark_shown = match mark {
+        Mark::Ok => ink.paint(GOOD, "✓"),
+        Mark::Fault => ink.paint(TROUBLE, "✗"),
+        Mark::Unknown => "?".to_owned(),
+    };
+    let about = about.as_ref().map(|about| format!("{about}: ")).unwrap_or_default();
+    let name = name.replace('_', " ");
+    let mut lines = vec![format!("  {mark_shown} {name:NAME_COLUMNS$} {about}{fact}")];
+    let indent = " ".repeat(NAME_COLUMNS + 5);
+    // Of a step that is right, only the fact matters to a person; the rest is in the JSON.
+    let is_told = *mark != Mark::Ok || *step.step == *"wire";
+    lines.extend(evidence.iter().filter(|_| is_told).map(|evidence| format!("{indent}{evidence}")));
+    // What to do about the cause stands at the end.
+    let remedy = remedy.iter().filter(|_| *mark == Mark::Unknown);
+    lines.extend(remedy.map(|remedy| format!("{indent}{remedy}")));
+    lines
+}

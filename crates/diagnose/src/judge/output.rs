@@ -1,0 +1,211 @@
+//! The outputs of the relays that take the packets: can each copy leave, and can it arrive.
+
+use mcr_model::status::{OutputStatus, RelayStatus};
+use mcr_model::{DropReason, Output};
+
+use super::{Case, counted, listed, relay};
+use crate::facts::{Link, Neighbour, Route};
+use crate::report::Step;
+
+const STEP: &str = "output";
+
+pub(super) fn steps(case: &Case<'_>) -> Vec<Step> {
+    let mut steps = Vec::new();
+    for relay in &case.relays {
+        for (place, status) in relay.outputs.iter().enumerate() {
+            let spec = relay.relay.output.get(place).and_then(|spec| spec.check("output").ok());
+            if let Some(spec) = spec {
+                let exit = Exit { case, relay, status, spec: &spec, place };
+                steps.extend(exit.steps().into_iter().map(|step| step.of(format!("{} to {}", relay.name, status.to))));
+            }
+        }
+    }
+    steps
+}
+
+/// One output.
+struct Exit<'a> {
+    case: &'a Case<'a>,
+    relay: &'a RelayStatus,
+    status: &'a OutputStatus,
+    spec: &'a Output,
+    place: usize,
+}
+
+impl Exit<'_> {
+    /// What is wrong, or that nothing is; then what can only be guessed of the receiving side.
+    fn steps(&self) -> Vec<Step> {
+        let name = self.spec.interface.as_str();
+        let Some(link) = self.case.facts.links.iter().find(|link| link.name == name) else {
+            let fact = format!("there is no interface {name}");
+            return vec![Step::fault(
+                STEP,
+                "output_missing",
+                fact,
+                "create it or correct the name; the output starts by itself",
+            )];
+        };
+        let checks = [Self::link, Self::address, Self::size, Self::hops, Self::neighbour, Self::queue, Self::drops];
+        let mut steps: Vec<Step> = match checks.iter().find_map(|check| check(self, link)) {
+            Some(fault) => vec![fault],
+            None => vec![self.leaves(link)],
+        };
+        steps.extend(self.receivers(link));
+        steps.extend(self.way_back(link));
+        steps
+    }
+
+    fn link(&self, link: &Link) -> Option<Step> {
+        let name = &link.name;
+        if !link.up {
+            let remedy = format!("ip link set {name} up");
+            return Some(Step::fault(STEP, "output_down", format!("{name} is set down"), remedy));
+        }
+        let fact = format!("{name} has no link (no carrier)");
+        (!link.carrier).then(|| Step::fault(STEP, "output_no_carrier", fact, "check its cable and the other end"))
+    }
+
+    fn address(&self, link: &Link) -> Option<Step> {
+        let fact = format!("{} has no IPv4 address to send from", link.name);
+        let remedy = format!("ip address add ADDRESS/24 dev {}, or set source on the output", link.name);
+        let is_missing = self.spec.source.is_none() && link.addresses.is_empty();
+        is_missing.then(|| Step::fault(STEP, "output_no_address", fact, remedy))
+    }
+
+    fn size(&self, link: &Link) -> Option<Step> {
+        let largest = self.case.wanted().iter().map(|flow| flow.sizes.1).max()?;
+        let dropped = self.dropped_meanwhile("too_big");
+        if largest <= link.mtu && dropped == 0 {
+            return None;
+        }
+        let fact = format!("packets of up to {largest} bytes come, and {} takes no more than {}", link.name, link.mtu);
+        let remedy = format!(
+            "ip link set {} mtu {largest}, on every switch and host behind it too, or have the sender use smaller datagrams",
+            link.name
+        );
+        Some(
+            Step::fault(STEP, "output_mtu", fact, remedy)
+                .because([format!("{} meanwhile as too_big", counted(dropped))]),
+        )
+    }
+
+    fn hops(&self, _: &Link) -> Option<Step> {
+        let (ttl, hops) = (self.spec.ttl.get(), self.case.question.hops?);
+        let fact =
+            format!("the copies leave with ttl {ttl}, and {hops} routers are on the way: they end at number {ttl}");
+        let remedy = format!("set ttl={} or more on the output", hops.saturating_add(1));
+        (ttl <= hops).then(|| Step::fault(STEP, "output_ttl", fact, remedy))
+    }
+
+    fn neighbour(&self, link: &Link) -> Option<Step> {
+        let host = self.spec.target.ip();
+        if self.spec.target.is_group() {
+            return None;
+        }
+        let next = match self.case.facts.routes_out.get(&host) {
+            Some(Route::Out { gateway, .. }) => gateway.unwrap_or(host),
+            Some(Route::Local) => return None,
+            Some(Route::None) | None => {
+                let fact = format!("there is no route to {host} out of {}", link.name);
+                let remedy = format!("ip route add {host}/32 dev {} (or via a router)", link.name);
+                return Some(Step::fault(STEP, "output_no_route", fact, remedy));
+            }
+        };
+        let state = self.case.facts.neighbours.get(&(link.index, next));
+        let is_dead = matches!(state, Some(Neighbour::Dead | Neighbour::Asked)) || (state.is_none() && !self.status.ok);
+        let fact = format!("{next} does not answer on {}: its link-layer address is not known (ARP)", link.name);
+        let remedy = format!("check that {next} is up and on this network: ip neighbour show dev {}", link.name);
+        is_dead.then(|| Step::fault(STEP, "output_neighbour", fact, remedy))
+    }
+
+    fn queue(&self, link: &Link) -> Option<Step> {
+        let dropped = self.dropped_meanwhile("output_queue_full");
+        if dropped == 0 && link.queue_drops == 0 {
+            return None;
+        }
+        let fact =
+            format!("the queue of {} ({}) is full: it sends more slowly than packets come", link.name, link.queue);
+        let remedy = format!(
+            "look at its limit (tc -s qdisc show dev {}): raise it, use a faster interface, or shape the source",
+            link.name
+        );
+        let evidence = [
+            format!("kernel: the queue dropped {} meanwhile", counted(link.queue_drops)),
+            format!("relay: {} meanwhile as output_queue_full", counted(dropped)),
+        ];
+        Some(Step::fault(STEP, "output_queue", fact, remedy).because(evidence))
+    }
+
+    /// What the relay itself dropped for another reason while we looked. What was wrong on the wire already is told there.
+    fn drops(&self, _: &Link) -> Option<Step> {
+        let of_input =
+            ["bad_ip_header", "bad_ip_checksum", "bad_udp_length", "bad_udp_checksum", "truncated", "fragment"];
+        let reasons = self.status.dropped.keys().filter(|reason| !of_input.contains(&reason.as_str()));
+        let (reason, number) =
+            reasons.map(|reason| (reason, self.dropped_meanwhile(reason))).max_by_key(|(_, n)| *n)?;
+        let known = DropReason::from_name(reason);
+        let meaning = known.map_or(reason.as_str(), |reason| reason.meaning());
+        let remedy = known.map_or("mcr show", |reason| reason.remedy());
+        let fact = format!("the relay dropped {} meanwhile: {meaning}", counted(number));
+        (number > 0).then(|| Step::fault(STEP, "output_drops", fact, remedy).because([format!("relay: {reason}")]))
+    }
+
+    fn dropped_meanwhile(&self, reason: &str) -> u64 {
+        let of = |status: &OutputStatus| status.dropped.get(reason).copied().unwrap_or_default();
+        let earlier = relay::earlier(self.case, self.relay).and_then(|relay| relay.outputs.get(self.place));
+        of(self.status).saturating_sub(earlier.map_or(0, of))
+    }
+
+    fn leaves(&self, link: &Link) -> Step {
+        let earlier = relay::earlier(self.case, self.relay).and_then(|relay| relay.outputs.get(self.place));
+        let sent = self.status.sent.packets.saturating_sub(earlier.map_or(0, |earlier| earlier.sent.packets));
+        let source = self.status.source.map_or(String::new(), |source| format!(" from {source}"));
+        let fact = format!("{} sent meanwhile{source}, ttl {}, mtu {}", counted(sent), self.spec.ttl, link.mtu);
+        Step::ok(STEP, "leaves", fact)
+    }
+
+    /// Whether anybody on that side has asked for the group.
+    fn receivers(&self, link: &Link) -> Option<Step> {
+        const STEP: &str = "receivers";
+        let group = self.spec.target.ip();
+        if !self.spec.target.is_group() {
+            return None;
+        }
+        let heard = self.case.facts.wire.iter().flat_map(|wire| &wire.reports);
+        let heard: Vec<_> = heard.filter(|(index, of, _)| *index == link.index && *of == group).map(|r| r.2).collect();
+        if !heard.is_empty() {
+            return Some(Step::ok(
+                STEP,
+                "asked_for",
+                format!("{} asks for {group} on {}", listed(heard, 3), link.name),
+            ));
+        }
+        let ports = self.case.facts.bridge_groups.iter().filter(|e| e.bridge == link.index && e.group == group);
+        let ports: Vec<&str> = ports.map(|entry| self.case.name(entry.port)).collect();
+        if !ports.is_empty() {
+            return Some(Step::ok(STEP, "asked_for", format!("{} sends {group} to {}", link.name, listed(ports, 4))));
+        }
+        let fact = format!(
+            "nobody was heard to ask for {group} on {} in {:.1} s",
+            link.name,
+            self.case.facts.look.as_secs_f64()
+        );
+        let remedy = "receivers answer queries, which come every two minutes: look longer with --look 130s";
+        Some(Step::unknown(STEP, "not_heard", fact).advise(remedy))
+    }
+
+    /// A receiver that checks reverse paths needs a route to the new source on the interface where the copies arrive.
+    fn way_back(&self, link: &Link) -> Option<Step> {
+        let source = self.spec.source?;
+        let is_near = |(address, prefix): &(std::net::Ipv4Addr, u8)| {
+            let mask = u32::MAX.checked_shl(32 - u32::from(*prefix)).unwrap_or(0);
+            u32::from(*address) & mask == u32::from(source) & mask
+        };
+        let fact = format!(
+            "the copies carry source {source}, which is in no network of {}: receivers that check reverse paths need a route to it",
+            link.name
+        );
+        let remedy = "run `mcr explain` on the receiver, or use an address of the interface as the source";
+        (!link.addresses.iter().any(is_near)).then(|| Step::unknown("receivers", "foreign_source", fact).advise(remedy))
+    }
+}

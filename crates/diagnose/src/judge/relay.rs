@@ -1,0 +1,138 @@
+//! Which relay takes the packets, or which comes nearest and in what it differs.
+
+use mcr_model::status::RelayStatus;
+use mcr_model::{Input, RelayState};
+
+use super::{Case, counted, listed};
+use crate::Question;
+use crate::facts::Relays;
+use crate::report::Step;
+
+const STEP: &str = "relay";
+
+/// Whether a relay takes exactly what is asked for.
+pub(super) fn takes(relay: &RelayStatus, question: &Question) -> bool {
+    input(relay).is_some_and(|input| input.place() == question.input.place())
+}
+
+fn input(relay: &RelayStatus) -> Option<Input> {
+    relay.relay.input.check("input").ok()
+}
+
+pub(super) fn steps(case: &Case<'_>) -> Vec<Step> {
+    if case.is_way_out() {
+        return Vec::new();
+    }
+    match &case.facts.relays {
+        Relays::Unknown(blind) => vec![Step::blind(STEP, blind)],
+        Relays::NoDaemon => foreground(case).into_iter().collect(),
+        Relays::Known(relays) if case.relays.is_empty() => none(case, relays).into_iter().collect(),
+        Relays::Known(_) => case.relays.iter().map(|relay| state(case, relay)).collect(),
+    }
+}
+
+fn foreground(case: &Case<'_>) -> Option<Step> {
+    let socket = case.foreground_relay()?;
+    let fact = format!(
+        "{} reads {}: a relay in the foreground, which can not be asked for its rules",
+        listed(socket.owners.iter().map(|owner| format!("{} (pid {})", owner.name, owner.pid)), 2),
+        case.interface(),
+    );
+    Some(Step::unknown(STEP, "foreground", fact))
+}
+
+/// No relay takes them. That is a fault only where nobody else does.
+fn none(case: &Case<'_>, relays: &[RelayStatus]) -> Option<Step> {
+    let nearest = relays.iter().filter_map(|relay| Some((differences(&input(relay)?, &case.question.input), relay)));
+    let nearest = nearest.min_by_key(|(differences, _)| differences.len());
+    let fact = format!("no relay takes {}", case.question.input);
+    if case.has_taker() {
+        return nearest
+            .is_some()
+            .then(|| Step::ok(STEP, "not_wanted", format!("{fact}, and a socket of this host does")));
+    }
+    let Some((differences, relay)) = nearest.filter(|(differences, _)| differences.len() <= 2) else {
+        let fact = format!("{fact}, and no socket is bound to port {}", case.port());
+        let remedy = format!("mcr add NAME --from {} --to OUTPUT", case.question.input);
+        return Some(Step::fault(STEP, "no_relay", fact, remedy));
+    };
+    let fact = format!("{fact}; the nearest is {}, which differs in its {}", relay.name, listed(&differences, 3));
+    let remedy =
+        format!("correct relay {}, or add one: mcr add NAME --from {} --to OUTPUT", relay.name, case.question.input);
+    Some(
+        Step::fault(STEP, "no_relay", fact, remedy)
+            .of(relay.name.clone())
+            .because([format!("{} takes {}", relay.name, relay.from)]),
+    )
+}
+
+/// In which fields a relay's input is another, as `port (5002, not 5001)`.
+fn differences(has: &Input, wanted: &Input) -> Vec<String> {
+    let vlan = |vlan: Option<mcr_model::VlanId>| vlan.map_or("untagged".to_owned(), |vlan| vlan.to_string());
+    let fields = [
+        ("interface", has.interface.to_string(), wanted.interface.to_string()),
+        ("group", has.target.to_string(), wanted.target.to_string()),
+        ("port", has.port.to_string(), wanted.port.to_string()),
+        ("VLAN", vlan(has.vlan), vlan(wanted.vlan)),
+    ];
+    let other = fields.into_iter().filter(|(_, has, wanted)| has != wanted);
+    other.map(|(field, has, wanted)| format!("{field} ({has}, not {wanted})")).collect()
+}
+
+/// Packets that a relay received while we looked.
+pub(super) fn received_meanwhile(case: &Case<'_>, relay: &RelayStatus) -> u64 {
+    let before = earlier(case, relay).map_or(relay.received.packets, |earlier| earlier.received.packets);
+    relay.received.packets.saturating_sub(before)
+}
+
+/// The same relay as it was before the look.
+pub(super) fn earlier<'a>(case: &Case<'a>, relay: &RelayStatus) -> Option<&'a RelayStatus> {
+    let Relays::Known(relays) = &case.facts.earlier_relays else { return None };
+    relays.iter().find(|earlier| earlier.name == relay.name)
+}
+
+fn state(case: &Case<'_>, relay: &RelayStatus) -> Step {
+    let RelayStatus { name, state, reason, remedy, .. } = relay;
+    let step = match unlisted(case, relay) {
+        Some(step) => step,
+        None if matches!(state, RelayState::Failed | RelayState::Pending) => {
+            let code = if *state == RelayState::Failed { "relay_failed" } else { "relay_pending" };
+            let remedy = remedy.clone().unwrap_or_else(|| format!("mcr show {name}"));
+            Step::fault(STEP, code, format!("{name} is {state}: {reason}"), remedy)
+        }
+        None if is_passed_by(case, relay) => {
+            let fact = format!("{} came on the wire and {name} received none of them", counted(case.wanted_packets()));
+            Step::unknown(STEP, "not_received", fact)
+                .advise("mcr stats, and the daemon's log: does it read this interface?")
+        }
+        None => {
+            let received = received_meanwhile(case, relay);
+            let fact = format!(
+                "{name} takes them ({}) and is {state}; it received {} meanwhile",
+                relay.datapath,
+                counted(received)
+            );
+            Step::ok(STEP, "taken", fact)
+        }
+    };
+    step.of(name.clone())
+}
+
+/// The relay lists sources, and none of those that send.
+fn unlisted(case: &Case<'_>, relay: &RelayStatus) -> Option<Step> {
+    let sources = &input(relay)?.sources;
+    let seen = case.wanted();
+    let is_listed = |source| sources.is_empty() || sources.contains(source);
+    if seen.is_empty() || seen.iter().any(|flow| is_listed(&flow.source)) {
+        return None;
+    }
+    let sends = listed(seen.iter().map(|flow| flow.source), 3);
+    let fact = format!("{} lists {} as its sources, and {sends} sends", relay.name, listed(sources, 3));
+    Some(Step::fault(STEP, "source_not_listed", fact, format!("add {sends} to the sources of {}", relay.name)))
+}
+
+/// What is wrong in itself is not received under that name either.
+fn is_passed_by(case: &Case<'_>, relay: &RelayStatus) -> bool {
+    let whole: u64 = case.wanted().iter().map(|flow| flow.packets - flow.wrong.values().sum::<u64>()).sum();
+    whole > 0 && received_meanwhile(case, relay) == 0
+}

@@ -1,0 +1,218 @@
+//! What the wire carries: whether the packets come at all, and whether they are what is asked for.
+
+use super::{Case, counted, listed, packets};
+use crate::facts::Flow;
+use crate::report::Step;
+
+const STEP: &str = "wire";
+const INTEGRITY: &str = "integrity";
+
+pub(super) fn steps(case: &Case<'_>) -> Vec<Step> {
+    let wire = match &case.facts.wire {
+        Ok(wire) => wire,
+        Err(blind) => return vec![Step::blind(STEP, blind)],
+    };
+    let mut steps = vec![if case.wanted().is_empty() { absent(case) } else { present(case) }];
+    if wire.missed > 0 {
+        let last =
+            steps.pop().map(|step| step.because([format!("{} more were too fast to look at", counted(wire.missed))]));
+        steps.extend(last);
+    }
+    steps.extend(integrity(case));
+    steps
+}
+
+/// They come.
+fn present(case: &Case<'_>) -> Step {
+    let flows = case.wanted();
+    let seconds = case.facts.look.as_secs_f64();
+    let rate = packets(&flows) as f64 / seconds.max(0.001);
+    let sources = listed(flows.iter().map(|flow| flow.source), 3);
+    let fact = format!("{} in {seconds:.1} s ({rate:.0} pps) from {sources}", counted(packets(&flows)));
+    let one = |range: (u32, u32)| {
+        if range.0 == range.1 { range.0.to_string() } else { format!("{} to {}", range.0, range.1) }
+    };
+    let describe = |flow: &&Flow| {
+        let tag = flow.vlan.map_or("untagged".to_owned(), |vlan| format!("VLAN {vlan}"));
+        let ttl = one((flow.ttls.0.into(), flow.ttls.1.into()));
+        format!("{}: ttl {ttl}, IP packets of {} bytes, {tag}", flow.source, one(flow.sizes))
+    };
+    Step::ok(STEP, "seen", fact).because(flows.iter().take(3).map(describe))
+}
+
+/// They do not come. The nearest thing that does says why.
+fn absent(case: &Case<'_>) -> Step {
+    if let Some(step) = elsewhere(case) {
+        return step;
+    }
+    let nearest = [later_fragments, other_tag, other_source, other_port, other_group];
+    if let Some(step) = nearest.iter().find_map(|look| look(case)) {
+        return step;
+    }
+    let what = format!("no packet to {}:{}", case.group(), case.port());
+    let look = format!("in {:.1} s", case.facts.look.as_secs_f64());
+    let is_asked_for = case.is_joined() || !case.question.input.target.is_group();
+    if case.link.is_none_or(|link| !link.up || !link.carrier) {
+        return Step::unknown(STEP, "silent", format!("{what} can come over a link that is down"));
+    }
+    if is_seen_by_relay(case) {
+        let fact = format!("{what} was seen {look}, yet a relay received some: an XDP program takes them first");
+        return Step::ok(STEP, "taken_early", fact);
+    }
+    if !is_asked_for {
+        let fact = format!(
+            "{what} came {look}, and nobody on this host has joined the group: a switch would not send it here"
+        );
+        return Step::unknown(STEP, "silent", fact)
+            .advise("look again with --join, which joins for as long as it looks");
+    }
+    if let Some(step) = unheeded(case, &what) {
+        return step;
+    }
+    let remedy = "start the sender, or follow the way towards it: `mcr explain` on the hosts before this one, the switch's \
+                  multicast table and VLANs; for packets that come less often, look longer with --look 10s";
+    Step::fault(STEP, "silent", format!("{what} came {look}, although this host asks for it"), remedy)
+}
+
+/// They come in by another port of the same bridge: [`super::bridge`] says what becomes of them.
+fn elsewhere(case: &Case<'_>) -> Option<Step> {
+    let link = case.link?;
+    let bridge = link.bridge.as_ref().map(|_| link.index).or(link.master);
+    let flow = case.entering(bridge)?;
+    let fact = format!("{} enter {} by {}", counted(flow.packets), case.name(bridge?), case.name(flow.interface));
+    Some(Step::ok(STEP, "seen_entering_bridge", fact))
+}
+
+fn is_seen_by_relay(case: &Case<'_>) -> bool {
+    case.relays.iter().any(|relay| super::relay::received_meanwhile(case, relay) > 0)
+}
+
+/// Requests of IGMP versions 1 and 2 for the source-specific range are ignored by routers and switches (RFC 4604 section 2.2.1).
+fn unheeded(case: &Case<'_>, what: &str) -> Option<Step> {
+    let index = case.link?.index;
+    let version = case.facts.memberships.iter().find(|m| m.interface == index && m.group == case.group())?.version;
+    let is_ssm = case.group().octets()[0] == 232;
+    if version >= 3 || !is_ssm {
+        return None;
+    }
+    let forced = case.facts.settings.forced_version.get(case.interface());
+    let (why, remedy) = match forced {
+        Some(_) => ("force_igmp_version", format!("sysctl -w net.ipv4.conf.{}.force_igmp_version=0", case.interface())),
+        None => ("a querier of that version", "set the querier of this network to IGMPv3".to_owned()),
+    };
+    let fact = format!(
+        "{what} comes: {} asks with IGMPv{version} because of {why}, and a source-specific group (232.0.0.0/8) is given \
+         only to who asks with IGMPv3",
+        case.interface()
+    );
+    Some(Step::fault("igmp_version", "igmp_version", fact, remedy))
+}
+
+/// Only fragments without a port: [`fragments`] says what is wrong with them.
+fn later_fragments(case: &Case<'_>) -> Option<Step> {
+    let flow = case.arrivals().find(|flow| flow.destination == case.group() && flow.fragmented.0 > 0)?;
+    Some(Step::ok(STEP, "seen_in_pieces", format!("{} from {} come as fragments", counted(flow.packets), flow.source)))
+}
+
+fn other_tag(case: &Case<'_>) -> Option<Step> {
+    let is_it = |flow: &&Flow| flow.destination == case.group() && flow.port == Some(case.port());
+    let flow = case.arrivals().find(|flow| is_it(flow) && flow.vlan != case.vlan())?;
+    let tag = |vlan: Option<u16>| vlan.map_or("without a VLAN tag".to_owned(), |vlan| format!("in VLAN {vlan}"));
+    let fact = format!("the packets come {}, not {}", tag(flow.vlan), tag(case.vlan()));
+    let remedy = match flow.vlan {
+        Some(vlan) => format!(
+            "for a relay write {}:{}:{},vlan={vlan}; for an application `ip link add link {} name {}.{vlan} type vlan id {vlan}`, \
+             or correct the VLAN of the switch port",
+            case.interface(),
+            case.group(),
+            case.port(),
+            case.interface(),
+            case.interface()
+        ),
+        None => "leave the VLAN out, or tag the port of the switch".to_owned(),
+    };
+    Some(Step::fault(STEP, "wrong_vlan", fact, remedy).because([seen(flow)]))
+}
+
+fn other_source(case: &Case<'_>) -> Option<Step> {
+    let flow = case
+        .arrivals()
+        .find(|flow| flow.destination == case.group() && flow.port == Some(case.port()) && !case.lists(flow.source))?;
+    let wanted = listed(&case.question.input.sources, 3);
+    let fact = format!("the packets come from {}, not from {wanted}", flow.source);
+    let remedy = format!("ask for {} as the source, or leave the source out", flow.source);
+    Some(Step::fault(STEP, "wrong_source", fact, remedy).because([seen(flow)]))
+}
+
+fn other_port(case: &Case<'_>) -> Option<Step> {
+    let of_group = |flow: &&Flow| flow.destination == case.group() && flow.vlan == case.vlan();
+    let flow = case.arrivals().filter(of_group).find(|flow| flow.port.is_some())?;
+    let port = flow.port?;
+    let fact = format!("the packets to {} come to port {port}, not {}", case.group(), case.port());
+    Some(
+        Step::fault(STEP, "wrong_port", fact, format!("listen on port {port}, or have the sender use {}", case.port()))
+            .because([seen(flow)]),
+    )
+}
+
+fn other_group(case: &Case<'_>) -> Option<Step> {
+    let flow = case.arrivals().find(|flow| flow.port == Some(case.port()) && flow.destination != case.group())?;
+    let fact = format!("no packet to {} came, but some to {}:{}", case.group(), flow.destination, case.port());
+    Some(Step::unknown(STEP, "other_group", fact).because([seen(flow)]).advise("compare the groups: is one mistyped?"))
+}
+
+fn seen(flow: &Flow) -> String {
+    let port = flow.port.map_or(String::new(), |port| format!(":{port}"));
+    format!("wire: {} from {} to {}{port}", counted(flow.packets), flow.source, flow.destination)
+}
+
+/// Whether what comes is whole: nobody takes a packet that is wrong in itself.
+fn integrity(case: &Case<'_>) -> Option<Step> {
+    fragments(case).or_else(|| damage(case))
+}
+
+fn damage(case: &Case<'_>) -> Option<Step> {
+    let flows = case.wanted();
+    let total = packets(&flows);
+    // Options are carried to sockets, and not by relays.
+    let is_refused = |name: &str| name != "ip_options" || !case.relays.is_empty();
+    let wrong = flows.iter().flat_map(|flow| &flow.wrong).filter(|(name, _)| is_refused(name));
+    let (name, number) = wrong.max_by_key(|(_, number)| **number)?;
+    let reason = mcr_model::DropReason::from_name(name)?;
+    let fact = format!("{number} of {total} packets are wrong: {}", reason.meaning());
+    Some(if number * 2 >= total {
+        Step::fault(INTEGRITY, reason.name(), fact, reason.remedy())
+    } else {
+        Step::unknown(INTEGRITY, reason.name(), fact).advise(reason.remedy())
+    })
+}
+
+/// Datagrams in fragments: a lost fragment is a lost datagram, and relays carry none.
+fn fragments(case: &Case<'_>) -> Option<Step> {
+    let is_its = |flow: &&Flow| flow.destination == case.group() && flow.port.is_none_or(|port| port == case.port());
+    let (mut all, mut lost) = (0, 0);
+    for flow in case.arrivals().filter(is_its) {
+        all += flow.fragmented.0;
+        lost += flow.fragmented.1;
+    }
+    let remedy = "have the sender use datagrams that fit the MTU of every network on the way";
+    if all == 0 {
+        return None;
+    }
+    Some(if lost * 2 >= all {
+        let fact = format!(
+            "{lost} of {all} fragmented datagrams come without all of their fragments: such a datagram is lost whole"
+        );
+        Step::fault(INTEGRITY, "fragments_lost", fact, remedy)
+    } else if !case.relays.is_empty() {
+        let fact = format!("{all} datagrams come in fragments, which a relay does not carry");
+        Step::fault(INTEGRITY, "fragment", fact, remedy)
+    } else {
+        let fact = format!("{all} datagrams come in fragments, {lost} of them not whole");
+        if lost > 0 {
+            Step::unknown(INTEGRITY, "fragments", fact).advise(remedy)
+        } else {
+            Step::ok(INTEGRITY, "fragments", fact)
+        }
+    })
+}

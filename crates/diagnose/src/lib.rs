@@ -1,0 +1,47 @@
+//! Why did my multicast packet disappear?
+//!
+//! Two halves that never mix: [`observe()`] collects facts about the host and its wires and concludes nothing; [`judge()`]
+//! concludes from [`Facts`] and does no IO, so that tables of facts test it. Nothing here changes the host.
+//!
+//! What could not be seen (no privilege, no eBPF, no `nft`) is said to be unknown; a fault is named only where it is proven.
+
+mod facts;
+mod judge;
+mod observe;
+mod report;
+
+use std::time::Duration;
+
+use mcr_model::Input;
+
+pub use facts::*;
+pub use judge::judge;
+pub use observe::observe;
+pub use report::{Mark, Report, Step, Verdict};
+
+/// What is asked.
+#[derive(Debug, Clone)]
+pub struct Question {
+    /// Where the packets should arrive.
+    pub input: Input,
+    /// How long to look at the wires.
+    pub look: Duration,
+    /// How many routers are between an output and its receivers, if that is known.
+    pub hops: Option<u8>,
+    /// Whether to join the group while looking, so that a switch sends it here.
+    pub membership: Join,
+}
+
+/// Whether a look may join.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Join {
+    /// The host is left as it is.
+    No,
+    /// The group is joined for as long as the look takes.
+    WhileLooking,
+}
+
+/// Looks at the host and says what is wrong. `relays` is asked before and after the look, so that what moved meanwhile is known.
+pub fn explain(question: &Question, relays: impl FnMut() -> Relays) -> Report {
+    judge(question, &observe(question, relays))
+}

@@ -1,0 +1,218 @@
+//! Collecting facts: before, during and after a look at the wires. Concludes nothing.
+
+mod btf;
+mod drops;
+mod firewall;
+mod kallsyms;
+mod link;
+mod look;
+mod netlink;
+mod proc_net;
+mod sight;
+mod socket;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::net::{Ipv4Addr, UdpSocket};
+
+use mcr_model::status::RelayStatus;
+
+use crate::facts::{
+    Blind, Facts, Forwarded, Hold, Link, Membership, Observed, Owner, PacketSocket, Relays, Route, Socket,
+};
+use crate::{Join, Question};
+
+use drops::DropCounter;
+use look::{Interest, Look};
+
+/// Counters that tell something about multicast packets.
+const COUNTERS: [&str; 6] = [
+    "TcpExt.IPReversePathFilter",
+    "Udp.InCsumErrors",
+    "Udp.RcvbufErrors",
+    "Udp.IgnoredMulti",
+    "Ip.ReasmFails",
+    "Ip.InHdrErrors",
+];
+
+/// The groups whose membership is asked of a socket: enough to see that it has all that it may have.
+const MOST_GROUPS_ASKED: usize = 512;
+
+/// Collects every fact that the question needs. `relays` is asked before and after the look.
+pub fn observe(question: &Question, mut relays: impl FnMut() -> Relays) -> Facts {
+    let earlier_relays = relays();
+    let mut netlink = link::open();
+    let mut links = ask(&mut netlink, link::links);
+    let outputs = outputs(question, &earlier_relays);
+    let interest = interest(question, &links, &outputs);
+    let _joined = join(question, &links);
+
+    let losses_before = ask(&mut netlink, link::losses);
+    let counters_before = all_counters();
+    let sockets_before = socket::of_port(question.input.port.get());
+    let counter = DropCounter::start(&interest.addresses);
+    let wire = Look::open(&interest).map(|look| look.watch(question.look));
+    if wire.is_err() {
+        std::thread::sleep(question.look);
+    }
+    let drops = counter.and_then(DropCounter::finish);
+    let moved = moved(&counters_before, &all_counters());
+    add_losses(&mut links, &losses_before, &ask(&mut netlink, link::losses));
+
+    let input = interface(&links, question.input.interface.as_str());
+    let memberships = proc_net::memberships(&proc_net::read("igmp"));
+    let sockets = sockets_before.and_then(|before| Ok((before, socket::of_port(question.input.port.get())?)));
+    let sockets =
+        sockets.map(|(before, after)| judged_sockets(question, input, &memberships, &before, after)).map_err(|error| {
+            Blind::new(format!("the sockets can not be listed: {error}"), "report this with the version of the kernel")
+        });
+    let sources = sources(question, &wire);
+    let mut route = |address: Ipv4Addr, out| match &mut netlink {
+        Ok(netlink) => link::route(netlink, address, out),
+        Err(_) => Route::None,
+    };
+    let routes_back = sources.into_iter().map(|source| (source, route(source, None))).collect();
+    let hosts = outputs.iter().filter(|(_, address)| !address.is_multicast());
+    let routes_out =
+        hosts.map(|(name, address)| (*address, route(*address, interface(&links, name).map(|l| l.index)))).collect();
+    Facts {
+        look: question.look,
+        bridge_groups: ask(&mut netlink, link::bridge_groups),
+        wire,
+        drops,
+        counters: moved,
+        source_filters: proc_net::source_filters(&proc_net::read("mcfilter")),
+        link_filters: proc_net::link_filters(&proc_net::read("dev_mcast")),
+        sockets,
+        packet_sockets: packet_sockets(),
+        settings: proc_net::settings(&links),
+        routes_back,
+        firewall: firewall::look(),
+        forwarded: forwarded(&links),
+        relays: relays(),
+        earlier_relays,
+        routes_out,
+        neighbours: ask(&mut netlink, link::neighbours),
+        memberships,
+        links,
+    }
+}
+
+/// What one netlink question answers; nothing where the kernel does not answer.
+fn ask<T: Default>(
+    netlink: &mut io::Result<netlink::Netlink>,
+    question: impl FnOnce(&mut netlink::Netlink) -> io::Result<T>,
+) -> T {
+    netlink.as_mut().ok().and_then(|netlink| question(netlink).ok()).unwrap_or_default()
+}
+
+fn interface<'a>(links: &'a [Link], name: &str) -> Option<&'a Link> {
+    links.iter().find(|link| link.name == name)
+}
+
+/// Interface and address of each output of the relays that take what is asked for.
+fn outputs(question: &Question, relays: &Relays) -> Vec<(String, Ipv4Addr)> {
+    let Relays::Known(relays) = relays else { return Vec::new() };
+    let takes = |relay: &&RelayStatus| {
+        relay.relay.input.check("input").is_ok_and(|input| input.place() == question.input.place())
+    };
+    let outputs = relays.iter().filter(takes).flat_map(|relay| &relay.relay.output);
+    let checked = outputs.filter_map(|output| output.check("output").ok());
+    checked.map(|output| (output.interface.to_string(), output.target.ip())).collect()
+}
+
+/// Where to look: at the interfaces in question, and at the other ports of their bridges.
+fn interest(question: &Question, links: &[Link], outputs: &[(String, Ipv4Addr)]) -> Interest {
+    let names = outputs.iter().map(|(name, _)| name.as_str()).chain([question.input.interface.as_str()]);
+    let mut interfaces = BTreeSet::new();
+    for link in names.filter_map(|name| interface(links, name)) {
+        let bridge = link.bridge.as_ref().map(|_| link.index).or(link.port.as_ref().and(link.master));
+        let ports = links.iter().filter(|port| bridge.is_some() && port.master == bridge);
+        interfaces.extend(ports.map(|port| port.index).chain([link.index]));
+    }
+    let addresses = outputs.iter().map(|(_, address)| *address).chain([question.input.target.ip()]).collect();
+    Interest { interfaces, addresses, port: question.input.port.get() }
+}
+
+/// Joins for as long as the socket lives, when that was asked for. What goes wrong shows in the memberships.
+fn join(question: &Question, links: &[Link]) -> Option<UdpSocket> {
+    let wanted = question.membership == Join::WhileLooking && question.input.target.is_group();
+    let index = interface(links, question.input.interface.as_str()).filter(|_| wanted)?.index;
+    let socket = UdpSocket::bind("0.0.0.0:0").ok()?;
+    let by_index = socket2::InterfaceIndexOrAddress::Index(index);
+    socket2::SockRef::from(&socket).join_multicast_v4_n(&question.input.target.ip(), &by_index).ok()?;
+    Some(socket)
+}
+
+fn all_counters() -> BTreeMap<String, u64> {
+    let mut all = proc_net::counters(&proc_net::read("netstat"));
+    all.extend(proc_net::counters(&proc_net::read("snmp")));
+    all
+}
+
+fn moved(before: &BTreeMap<String, u64>, after: &BTreeMap<String, u64>) -> BTreeMap<String, u64> {
+    let difference = |name: &str| Some((name.to_owned(), after.get(name)?.saturating_sub(*before.get(name)?)));
+    COUNTERS.iter().filter_map(|name| difference(name)).filter(|(_, moved)| *moved > 0).collect()
+}
+
+fn add_losses(links: &mut [Link], before: &link::Losses, after: &link::Losses) {
+    for link in links {
+        let [before, after] = [before, after].map(|losses| losses.get(&link.index).copied().unwrap_or_default());
+        link.queue_drops = after.0.saturating_sub(before.0);
+        link.device_drops = after.1.saturating_sub(before.1);
+    }
+}
+
+/// The sources whose way back matters: those seen, and those asked for.
+fn sources(question: &Question, wire: &Observed<crate::Wire>) -> BTreeSet<Ipv4Addr> {
+    let flows = wire.iter().flat_map(|wire| &wire.flows);
+    let seen = flows.filter(|flow| flow.destination == question.input.target.ip()).map(|flow| flow.source);
+    seen.chain(question.input.sources.iter().copied()).take(64).collect()
+}
+
+/// The sockets of the port, with their owners, what they have joined, and what they lost meanwhile. Our own is not among them:
+/// it is bound to another port.
+fn judged_sockets(
+    question: &Question,
+    input: Option<&Link>,
+    memberships: &[Membership],
+    before: &[socket::Found],
+    after: Vec<socket::Found>,
+) -> Vec<Socket> {
+    let holders = socket::holders(&after.iter().map(|found| found.inode).collect());
+    let groups: BTreeSet<(u32, Ipv4Addr)> = memberships.iter().map(|m| (m.interface, m.group)).collect();
+    let judged = |found: socket::Found| {
+        let held = holders.get(&found.inode).map(Vec::as_slice).unwrap_or_default();
+        let mut socket = found.socket;
+        let earlier = before.iter().find(|earlier| earlier.inode == found.inode);
+        socket.new_drops = earlier.map_or(0, |earlier| socket.drops.saturating_sub(earlier.socket.drops));
+        socket.owners = held.iter().map(|held| held.owner.clone()).collect::<BTreeSet<Owner>>().into_iter().collect();
+        if let Some(fd) = held.first().and_then(|held| socket::borrow(held).ok()) {
+            let group = question.input.target.ip();
+            socket.membership = input.and_then(|link| socket::membership(&fd, link.index, group));
+            socket.hears_all = socket::hears_all(&fd);
+            let asked = groups.iter().take(MOST_GROUPS_ASKED);
+            let holds = |(interface, group): &&(u32, Ipv4Addr)| {
+                socket::membership(&fd, *interface, *group).is_some_and(|hold| hold != Hold::No)
+            };
+            socket.groups_held = asked.filter(holds).count();
+        }
+        socket
+    };
+    after.into_iter().map(judged).collect()
+}
+
+fn packet_sockets() -> Vec<PacketSocket> {
+    let found = proc_net::packet_sockets(&proc_net::read("packet"));
+    let holders = socket::holders(&found.iter().map(|(_, inode)| *inode).collect());
+    // One that belongs to nobody else is our own.
+    let owned = found.into_iter().filter_map(|(interface, inode)| {
+        let owners: BTreeSet<Owner> = holders.get(&inode)?.iter().map(|held| held.owner.clone()).collect();
+        Some(PacketSocket { interface, owners: owners.into_iter().collect() })
+    });
+    owned.collect()
+}
+
+fn forwarded(links: &[Link]) -> Vec<Forwarded> {
+    proc_net::forwarded(&proc_net::read("ip_mr_cache"), &proc_net::read("ip_mr_vif"), links)
+}
