@@ -1,11 +1,13 @@
 //! What a datapath counts. Totals only: rates are for whoever reads them.
 //!
-//! A counter has one writer at a time (the worker of its input), so adding is a load and a store,
-//! not a locked instruction. Readers on other threads see each value whole, and see it grow;
-//! values read one after the other may be of different moments.
+//! Every worker of an input has a share of its own in each counter, so that a total has one writer
+//! at a time, and adding is a load and a store, not a locked instruction. Readers on other threads
+//! see each value whole, and see it grow; values read one after the other may be of different
+//! moments.
 
 use std::array;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
 
 use mcr_wire::DropReason;
 
@@ -30,6 +32,31 @@ impl Total {
     }
 }
 
+/// The shares of the workers, by the worker's number. They are made when a worker asks for its own, and stay.
+#[derive(Debug)]
+struct Shares<T>(RwLock<Vec<Arc<T>>>);
+
+impl<T> Default for Shares<T> {
+    fn default() -> Self {
+        Self(RwLock::default())
+    }
+}
+
+impl<T: Default> Shares<T> {
+    fn of(&self, worker: usize) -> Arc<T> {
+        let mut shares = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        if shares.len() <= worker {
+            shares.resize_with(worker + 1, Arc::default);
+        }
+        Arc::clone(&shares[worker])
+    }
+
+    /// All of them together.
+    fn sum<S: Default>(&self, add: impl FnMut(S, &Arc<T>) -> S) -> S {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).iter().fold(S::default(), add)
+    }
+}
+
 /// Packets by drop reason.
 #[derive(Debug)]
 struct Dropped([Total; DropReason::COUNT]);
@@ -41,8 +68,8 @@ impl Default for Dropped {
 }
 
 impl Dropped {
-    fn snapshot(&self) -> DroppedSnapshot {
-        DroppedSnapshot(array::from_fn(|index| self.0[index].get()))
+    fn add_to(&self, snapshot: &mut DroppedSnapshot) {
+        snapshot.0.iter_mut().zip(&self.0).for_each(|(sum, total)| *sum += total.get());
     }
 }
 
@@ -77,7 +104,11 @@ impl DroppedSnapshot {
 
 /// What arrived for a relay.
 #[derive(Debug, Default)]
-pub struct RelayCounters {
+pub struct RelayCounters(Shares<RelayShare>);
+
+/// What one worker took of it.
+#[derive(Debug, Default)]
+pub(crate) struct RelayShare {
     packets: Total,
     bytes: Total,
     last_seen: Total,
@@ -96,28 +127,39 @@ pub struct RelaySnapshot {
 }
 
 impl RelayCounters {
-    /// Counts arrivals. Only for the one thread that moves this relay's packets.
-    #[inline]
-    pub fn count_received(&self, packets: u64, bytes: u64, now_nanoseconds: u64) {
-        self.packets.add(packets);
-        self.bytes.add(bytes);
-        self.last_seen.0.store(now_nanoseconds, Ordering::Relaxed);
+    /// The share of an input's worker.
+    pub(crate) fn share(&self, worker: usize) -> Arc<RelayShare> {
+        self.0.of(worker)
     }
 
     /// The totals now.
     #[must_use]
     pub fn snapshot(&self) -> RelaySnapshot {
-        RelaySnapshot {
-            received_packets: self.packets.get(),
-            received_bytes: self.bytes.get(),
-            last_seen_nanoseconds: self.last_seen.get(),
-        }
+        self.0.sum(|sum: RelaySnapshot, share| RelaySnapshot {
+            received_packets: sum.received_packets + share.packets.get(),
+            received_bytes: sum.received_bytes + share.bytes.get(),
+            last_seen_nanoseconds: sum.last_seen_nanoseconds.max(share.last_seen.get()),
+        })
+    }
+}
+
+impl RelayShare {
+    /// Counts arrivals.
+    #[inline]
+    pub(crate) fn count_received(&self, packets: u64, bytes: u64, now_nanoseconds: u64) {
+        self.packets.add(packets);
+        self.bytes.add(bytes);
+        self.last_seen.0.store(now_nanoseconds, Ordering::Relaxed);
     }
 }
 
 /// What left for one output of a relay, and what did not.
 #[derive(Debug, Default)]
-pub struct OutputCounters {
+pub struct OutputCounters(Shares<OutputShare>);
+
+/// What one worker did of it.
+#[derive(Debug, Default)]
+pub(crate) struct OutputShare {
     packets: Total,
     bytes: Total,
     dropped: Dropped,
@@ -135,33 +177,45 @@ pub struct OutputSnapshot {
 }
 
 impl OutputCounters {
-    /// Counts packets that were sent. Only for the one thread that moves this relay's packets.
-    #[inline]
-    pub fn count_sent(&self, packets: u64, bytes: u64) {
-        self.packets.add(packets);
-        self.bytes.add(bytes);
-    }
-
-    /// Counts packets that were not. Only for the one thread that moves this relay's packets.
-    #[inline]
-    pub fn count_dropped(&self, reason: DropReason, packets: u64) {
-        self.dropped.0[reason.index()].add(packets);
+    /// The share of an input's worker.
+    pub(crate) fn share(&self, worker: usize) -> Arc<OutputShare> {
+        self.0.of(worker)
     }
 
     /// The totals now.
     #[must_use]
     pub fn snapshot(&self) -> OutputSnapshot {
-        OutputSnapshot {
-            sent_packets: self.packets.get(),
-            sent_bytes: self.bytes.get(),
-            dropped: self.dropped.snapshot(),
-        }
+        self.0.sum(|mut sum: OutputSnapshot, share| {
+            sum.sent_packets += share.packets.get();
+            sum.sent_bytes += share.bytes.get();
+            share.dropped.add_to(&mut sum.dropped);
+            sum
+        })
+    }
+}
+
+impl OutputShare {
+    /// Counts packets that were sent.
+    #[inline]
+    pub(crate) fn count_sent(&self, packets: u64, bytes: u64) {
+        self.packets.add(packets);
+        self.bytes.add(bytes);
+    }
+
+    /// Counts packets that were not.
+    #[inline]
+    pub(crate) fn count_dropped(&self, reason: DropReason, packets: u64) {
+        self.dropped.0[reason.index()].add(packets);
     }
 }
 
 /// What an input saw, and what it could not give to any relay.
 #[derive(Debug, Default)]
-pub struct InputCounters {
+pub struct InputCounters(Shares<InputShare>);
+
+/// What one worker saw, in its ring.
+#[derive(Debug, Default)]
+pub(crate) struct InputShare {
     frames: Total,
     dropped: Dropped,
 }
@@ -169,7 +223,7 @@ pub struct InputCounters {
 /// [`InputCounters`] at one moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct InputSnapshot {
-    /// Frames that passed the filter and reached the worker; a super-frame is one.
+    /// Frames that passed the filter and reached a worker; a super-frame is one.
     pub frames: u64,
     /// Packets that no relay was charged with; later fragments among them, since they carry no port.
     /// `ring_full` counts frames: nobody looked at them.
@@ -177,9 +231,35 @@ pub struct InputSnapshot {
 }
 
 impl InputCounters {
-    /// Counts a frame taken from the ring. Only for the input's own worker.
+    /// The share of an input's worker.
+    pub(crate) fn share(&self, worker: usize) -> Arc<InputShare> {
+        self.0.of(worker)
+    }
+
+    /// Frames that each worker took, by its number.
+    #[must_use]
+    pub fn frames_by_worker(&self) -> Vec<u64> {
+        self.0.sum(|mut all: Vec<u64>, share| {
+            all.push(share.frames());
+            all
+        })
+    }
+
+    /// The totals now.
+    #[must_use]
+    pub fn snapshot(&self) -> InputSnapshot {
+        self.0.sum(|mut sum: InputSnapshot, share| {
+            sum.frames += share.frames();
+            share.dropped.add_to(&mut sum.dropped);
+            sum
+        })
+    }
+}
+
+impl InputShare {
+    /// Counts a frame taken from the ring. Only for the ring's own worker.
     #[inline]
-    pub fn count_frame(&self) {
+    pub(crate) fn count_frame(&self) {
         self.frames.add(1);
     }
 
@@ -189,13 +269,7 @@ impl InputCounters {
     }
 
     /// Counts packets that belong to no relay. Safe from several threads.
-    pub fn count_dropped(&self, reason: DropReason, packets: u64) {
+    pub(crate) fn count_dropped(&self, reason: DropReason, packets: u64) {
         self.dropped.0[reason.index()].add_shared(packets);
-    }
-
-    /// The totals now.
-    #[must_use]
-    pub fn snapshot(&self) -> InputSnapshot {
-        InputSnapshot { frames: self.frames(), dropped: self.dropped.snapshot() }
     }
 }

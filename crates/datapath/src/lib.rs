@@ -1,6 +1,6 @@
 //! The kernel boundary of MCR: AF_PACKET rings, filters and segmented sends.
 //!
-//! Only [`open_input`] and [`open_output`] need a privilege; everything else works on descriptors
+//! Only [`open_inputs`] and [`open_output`] need a privilege; everything else works on descriptors
 //! that somebody handed over.
 
 pub mod counters;
@@ -8,6 +8,7 @@ pub mod packet;
 pub mod table;
 
 pub use packet::{
-    FilterInstruction, InputWorker, RingGeometry, TxSocket, WorkerGone, filter, open_input, open_output, set_filter,
+    FilterInstruction, InputWorkers, RingGeometry, TxSocket, WorkerGone, filter, open_input, open_inputs, open_output,
+    set_filter,
 };
 pub use table::{InputTable, OutputAction, OutputEntry, RelayEntry};

@@ -8,6 +8,7 @@
 //!                              as one   name
 //! ```
 
+mod fanout;
 pub mod filter;
 mod forward;
 mod input;
@@ -22,6 +23,6 @@ mod worker;
 
 pub use filter::FilterInstruction;
 pub use ring::RingGeometry;
-pub use socket::{open_input, open_output, set_filter};
+pub use socket::{open_input, open_inputs, open_output, set_filter};
 pub use transmit::TxSocket;
-pub use worker::{InputWorker, WorkerGone};
+pub use worker::{InputWorkers, WorkerGone};

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use mcr_wire::{Destination, DropReason, MacAddr, Rewrite};
 use rustc_hash::FxHashMap;
 
-use crate::counters::{OutputCounters, RelayCounters};
+use crate::counters::{OutputCounters, OutputShare, RelayCounters, RelayShare};
 use crate::packet::TxSocket;
 
 /// The relays of one input, as they are to be from now on.
@@ -63,7 +63,7 @@ pub enum OutputAction {
 /// A relay's number in a compiled table.
 pub(crate) type RelayIndex = u32;
 
-/// A table in the form that the worker reads.
+/// A table in the form that a worker reads.
 #[derive(Debug, Default)]
 pub(crate) struct CompiledTable {
     /// Where the relays of a destination start in `relays`, and how many they are.
@@ -78,14 +78,14 @@ pub(crate) struct CompiledTable {
 pub(crate) struct CompiledRelay {
     /// Sorted.
     sources: Vec<Ipv4Addr>,
-    pub(crate) counters: Arc<RelayCounters>,
+    pub(crate) counters: Arc<RelayShare>,
     pub(crate) outputs: Vec<CompiledOutput>,
 }
 
 /// An output in a compiled table.
 #[derive(Debug)]
 pub(crate) struct CompiledOutput {
-    pub(crate) counters: Arc<OutputCounters>,
+    pub(crate) counters: Arc<OutputShare>,
     pub(crate) action: CompiledAction,
 }
 
@@ -97,16 +97,17 @@ pub(crate) enum CompiledAction {
 }
 
 impl CompiledTable {
-    pub(crate) fn new(table: InputTable) -> Self {
-        let InputTable { mut relays, our_macs } = table;
+    /// The table for the worker of this number, which counts in its own shares.
+    pub(crate) fn new(table: &InputTable, worker: usize) -> Self {
+        let mut relays: Vec<&RelayEntry> = table.relays.iter().collect();
         // Stable: relays of one destination keep the order they were given in.
         relays.sort_by_key(|relay| relay.destination);
-        let mut compiled = Self { our_macs, ..Self::default() };
+        let mut compiled = Self { our_macs: table.our_macs.clone(), ..Self::default() };
         for relay in relays {
             let index = compiled.relays.len() as RelayIndex;
             let range = compiled.by_destination.entry(relay.destination).or_insert((index, index));
             range.1 = index + 1;
-            let relay = compiled.relay(relay);
+            let relay = compiled.relay(relay, worker);
             compiled.relays.push(relay);
         }
         compiled
@@ -137,29 +138,30 @@ impl CompiledTable {
         self.our_macs.contains(&source)
     }
 
-    fn relay(&mut self, relay: RelayEntry) -> CompiledRelay {
-        let RelayEntry { destination: _, mut sources, counters, outputs } = relay;
+    fn relay(&mut self, relay: &RelayEntry, worker: usize) -> CompiledRelay {
+        let RelayEntry { destination: _, sources, counters, outputs } = relay;
+        let mut sources = sources.clone();
         sources.sort_unstable();
-        let outputs = outputs.into_iter().map(|output| self.output(output)).collect();
-        CompiledRelay { sources, counters, outputs }
+        let outputs = outputs.iter().map(|output| self.output(output, worker)).collect();
+        CompiledRelay { sources, counters: counters.share(worker), outputs }
     }
 
-    fn output(&mut self, output: OutputEntry) -> CompiledOutput {
+    fn output(&mut self, output: &OutputEntry, worker: usize) -> CompiledOutput {
         let OutputEntry { counters, action } = output;
         let action = match action {
             OutputAction::Send { socket, rewrite, mtu } => {
-                CompiledAction::Send { socket: self.socket(socket), rewrite, mtu }
+                CompiledAction::Send { socket: self.socket(socket), rewrite: *rewrite, mtu: *mtu }
             }
-            OutputAction::Drop(reason) => CompiledAction::Drop(reason),
+            OutputAction::Drop(reason) => CompiledAction::Drop(*reason),
         };
-        CompiledOutput { counters, action }
+        CompiledOutput { counters: counters.share(worker), action }
     }
 
     /// The number of a socket. There are as many as interfaces, so a walk finds it.
-    fn socket(&mut self, socket: Arc<TxSocket>) -> usize {
-        let known = self.sockets.iter().position(|other| Arc::ptr_eq(other, &socket));
+    fn socket(&mut self, socket: &Arc<TxSocket>) -> usize {
+        let known = self.sockets.iter().position(|other| Arc::ptr_eq(other, socket));
         known.unwrap_or_else(|| {
-            self.sockets.push(socket);
+            self.sockets.push(Arc::clone(socket));
             self.sockets.len() - 1
         })
     }

@@ -128,7 +128,8 @@ fn a_copy_that_a_killed_reader_took_costs_its_own_frame_only() {
     // As a worker does before it is killed.
     let mut start = [0; 64];
     // SAFETY: the pointer and the length describe `start`, which outlives the call.
-    let taken = unsafe { libc::recv(input.ring.as_raw_fd(), start.as_mut_ptr().cast(), start.len(), libc::MSG_TRUNC) };
+    let taken =
+        unsafe { libc::recv(input.rings[0].as_raw_fd(), start.as_mut_ptr().cast(), start.len(), libc::MSG_TRUNC) };
     assert!(taken > 8_000, "{taken}");
     input.start();
     input.install(&[&relay]);

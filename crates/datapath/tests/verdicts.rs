@@ -190,7 +190,7 @@ fn an_input_that_goes_down_comes_back_and_one_that_is_removed_rests() {
     stand.topology.input().clone().delete();
     assert_rests("mcr-test", "with its interface gone");
     stand.input.install(&[]);
-    assert!(stand.input.worker().is_running());
+    assert!(stand.input.worker().are_running());
 }
 
 /// Threads of this name use no processor time worth mentioning.

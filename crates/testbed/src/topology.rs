@@ -44,10 +44,19 @@ impl Topology {
     /// Without root, `ip` and `ethtool`; with more than 254 outputs.
     #[track_caller]
     pub fn device_relay_lan(outputs: usize) -> Topology {
+        Topology::device_relay_lan_with_queues(outputs, 1)
+    }
+
+    /// As [`Topology::device_relay_lan`], with several queues, in both directions, on the cable from the device.
+    ///
+    /// # Panics
+    /// As there.
+    #[track_caller]
+    pub fn device_relay_lan_with_queues(outputs: usize, queues: u32) -> Topology {
         assert!(outputs <= 254, "lans are numbered by one byte, from 1 to 254");
         let device = Namespace::new("device");
         let relay = strict_host("relay");
-        let input = Veth::between(&device, "eth0", &relay, "dev0");
+        let input = Veth::with_queues(&device, "eth0", &relay, "dev0", queues);
         device.ip(&format!("address add {DEVICE}/32 dev eth0\nroute add 224.0.0.0/4 dev eth0"));
         input.far().add_address("10.0.0.1/24");
         let lans = (1..=outputs).map(|number| Lan::new(&relay, u8::try_from(number).unwrap_or(u8::MAX))).collect();

@@ -18,7 +18,18 @@ impl Veth {
     /// When a name is taken.
     #[track_caller]
     pub fn between(near: &Namespace, near_name: &str, far: &Namespace, far_name: &str) -> Veth {
-        near.ip(&format!("link add name {near_name} type veth peer name {far_name} netns {}", far.name()));
+        Veth::with_queues(near, near_name, far, far_name, 1)
+    }
+
+    /// As [`Veth::between`], with this many queues at each end in each direction.
+    ///
+    /// # Panics
+    /// When a name is taken.
+    #[track_caller]
+    pub fn with_queues(near: &Namespace, near_name: &str, far: &Namespace, far_name: &str, queues: u32) -> Veth {
+        let count = format!("numtxqueues {queues} numrxqueues {queues}");
+        let peer = format!("peer name {far_name} {count} netns {}", far.name());
+        near.ip(&format!("link add name {near_name} {count} type veth {peer}"));
         let veth = Veth { near: Interface::of(near, near_name), far: Interface::of(far, far_name) };
         for end in [&veth.near, &veth.far] {
             end.up();

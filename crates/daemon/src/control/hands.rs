@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use mcr_datapath::counters::{DroppedSnapshot, InputCounters, OutputCounters, RelayCounters};
-use mcr_datapath::packet::{InputWorker, RingGeometry, TxSocket, filter};
+use mcr_datapath::packet::{InputWorkers, RingGeometry, TxSocket, filter};
 use mcr_datapath::table::{InputTable, OutputAction, OutputEntry, RelayEntry};
 use mcr_engine::{
     Action, Effect, EffectError, Ifindex, InputPlan, InterfaceLedger, Inventory, Membership, OutputTotals, RelayPlan,
@@ -48,7 +48,7 @@ enum Trouble {
 const SILENCE: Duration = Duration::from_secs(10);
 
 struct Input {
-    worker: InputWorker,
+    worker: InputWorkers,
     counters: Arc<InputCounters>,
 }
 
@@ -171,11 +171,10 @@ impl Hands {
         let wanted = RingGeometry::for_mtu(mtu);
         let (ring, geometry) = self.keeper()?.open_input(interface.0, &wanted)?;
         let counters = Arc::new(InputCounters::default());
-        let worker =
-            InputWorker::start(name.as_str(), ring, geometry, Arc::clone(&counters)).map_err(|error| EffectError {
-                reason: format!("can not read packets of {name}: {error}"),
-                remedy: "check the limits of the daemon on memory and threads".to_owned(),
-            })?;
+        let worker = InputWorkers::start(name.as_str(), [ring], geometry, &counters).map_err(|error| EffectError {
+            reason: format!("can not read packets of {name}: {error}"),
+            remedy: "check the limits of the daemon on memory and threads".to_owned(),
+        })?;
         self.inputs.insert(interface, Input { worker, counters });
         Ok(())
     }
@@ -193,7 +192,7 @@ impl Hands {
                 remedy: "nothing: it is opened again".to_owned(),
             }));
         };
-        input.worker.install(table).map_err(|error| EffectError {
+        input.worker.install(&table).map_err(|error| EffectError {
             reason: format!("the packet worker has ended: {error}"),
             remedy: "restart the daemon, and report this with its log".to_owned(),
         })?;

@@ -8,7 +8,7 @@ use super::input::{self, Oversize, Refused};
 use super::ring::{Frame, Ring};
 use super::run::Run;
 use super::transmit::Transmitter;
-use crate::counters::InputCounters;
+use crate::counters::InputShare;
 use crate::table::{CompiledTable, RelayIndex};
 
 /// Most slots of a round: what one segmented send can take.
@@ -34,7 +34,7 @@ pub(super) struct Forwarder {
     round: u64,
     oversize: Oversize,
     transmitter: Transmitter,
-    counters: Arc<InputCounters>,
+    counters: Arc<InputShare>,
     /// When this round began, in nanoseconds of `CLOCK_MONOTONIC`.
     now: u64,
 }
@@ -49,7 +49,7 @@ struct Latest {
 unsafe impl Send for Forwarder {}
 
 impl Forwarder {
-    pub(super) fn new(counters: Arc<InputCounters>) -> Self {
+    pub(super) fn new(counters: Arc<InputShare>) -> Self {
         let mut runs = Vec::new();
         runs.resize_with(MAX_RUNS, Run::vacant);
         Self {

@@ -8,6 +8,7 @@ use std::io;
 use std::mem::size_of;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
+use super::fanout;
 use super::filter::{self, FilterInstruction};
 use super::ring::RingGeometry;
 
@@ -19,10 +20,14 @@ const INPUT_OVERSIZE_BYTES: libc::c_int = 8 << 20;
 /// Memory that frames on their way out may occupy, in bytes as the kernel accounts them.
 const OUTPUT_QUEUE_BYTES: libc::c_int = 8 << 20;
 
-/// Opens the receiving side of an interface: a packet socket with a memory-mapped TPACKET_V2 ring
-/// that a filter keeps empty until [`set_filter`] says what is wanted.
+/// Opens the receiving side of an interface: `rings` packet sockets (at least one), each with a memory-mapped
+/// TPACKET_V2 ring that a filter keeps empty until [`set_filter`] says what is wanted.
 ///
-/// The filter is in place before the socket is bound, so no frame of the time before it was
+/// Several rings share the flows by a hash of addresses and ports (`PACKET_FANOUT_HASH`): a flow
+/// stays in one ring, so that its order is kept. Fragments are hashed by their addresses alone, and
+/// left as they are. A kernel before Linux 6.13 joins no sockets while the interface is down: there is one ring then.
+///
+/// The filter is in place before a socket is bound, so no frame of the time before it was
 /// configured is ever seen. Frames that this host sends are not received
 /// (`PACKET_IGNORE_OUTGOING`), and frames larger than a slot arrive whole through the socket's own
 /// queue (`PACKET_COPY_THRESH`).
@@ -30,8 +35,33 @@ const OUTPUT_QUEUE_BYTES: libc::c_int = 8 << 20;
 /// # Errors
 ///
 /// `EPERM` without CAP_NET_RAW, `ENODEV` when no interface has this index, `EINVAL` for a geometry
-/// that the kernel refuses, `ENOMEM` when the ring does not fit. A socket on an interface
+/// that the kernel refuses, `ENOMEM` when a ring does not fit. A socket on an interface
 /// that is down opens, and receives once the interface is up.
+pub fn open_inputs(interface_index: u32, geometry: &RingGeometry, rings: usize) -> io::Result<Vec<OwnedFd>> {
+    let first = open_input(interface_index, geometry)?;
+    if rings < 2 {
+        return Ok(vec![first]);
+    }
+    match fanout::found(&first) {
+        Ok(group) => {
+            let mut sockets = vec![first];
+            while sockets.len() < rings {
+                let another = open_input(interface_index, geometry)?;
+                fanout::join(&another, group)?;
+                sockets.push(another);
+            }
+            Ok(sockets)
+        }
+        Err(error) if error.raw_os_error() == Some(libc::EINVAL) => Ok(vec![first]),
+        Err(error) => Err(error),
+    }
+}
+
+/// As [`open_inputs`], for one ring.
+///
+/// # Errors
+///
+/// As there.
 pub fn open_input(interface_index: u32, geometry: &RingGeometry) -> io::Result<OwnedFd> {
     let socket = open_unbound()?;
     set_filter(borrow(&socket), &filter::drop_all())?;
@@ -63,7 +93,7 @@ pub fn open_output(interface_index: u32) -> io::Result<OwnedFd> {
     Ok(socket)
 }
 
-/// Replaces the filter of a socket by [`open_input`]. The kernel swaps it between two frames:
+/// Replaces the filter of a socket by [`open_inputs`]. The kernel swaps it between two frames:
 /// there is no moment without one.
 ///
 /// The kernel charges a filter to `net.core.optmem_max`, the old one and the new one together while
@@ -143,7 +173,12 @@ fn force_buffer(socket: &OwnedFd, forced: libc::c_int, limited: libc::c_int, byt
     }
 }
 
-fn set_option<S: AsRawFd, T>(socket: &S, level: libc::c_int, name: libc::c_int, value: &T) -> io::Result<()> {
+pub(super) fn set_option<S: AsRawFd, T>(
+    socket: &S,
+    level: libc::c_int,
+    name: libc::c_int,
+    value: &T,
+) -> io::Result<()> {
     // SAFETY: the pointer and the length describe `value`, which outlives the call; the kernel
     // only reads it.
     let result = unsafe {

@@ -9,7 +9,7 @@ use mcr_wire::{Datagram, DropReason, Headers, Rewrite};
 
 use super::run::{HEADER_BYTES, Run};
 use super::virtio::VirtioHeader;
-use crate::counters::OutputCounters;
+use crate::counters::OutputShare;
 use crate::table::{CompiledAction, CompiledTable};
 
 /// Most messages that wait for one call.
@@ -277,7 +277,7 @@ impl Queue {
 }
 
 impl Account {
-    fn counters<'t>(&self, runs: &[Run], table: &'t CompiledTable) -> &'t OutputCounters {
+    fn counters<'t>(&self, runs: &[Run], table: &'t CompiledTable) -> &'t OutputShare {
         let relay = table.relay_at(runs[self.run as usize].relay());
         &relay.outputs[self.output as usize].counters
     }

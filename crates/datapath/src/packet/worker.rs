@@ -1,4 +1,4 @@
-//! The thread of an input: ring in, sockets out.
+//! The threads of an input, one for each of its rings: ring in, sockets out.
 //!
 //! It works in rounds: gather what is ready, send it, give the slots back. It waits only when the
 //! ring is empty, without a timer: a lone packet leaves at once, and a backlog makes its own
@@ -17,36 +17,98 @@ use super::forward::Forwarder;
 use super::mailbox::Mailbox;
 use super::ring::{Ring, RingGeometry};
 use super::wait::{self, Waiter};
-use crate::counters::InputCounters;
+use crate::counters::{InputCounters, InputShare};
 use crate::table::{CompiledTable, InputTable};
 
 pub use super::mailbox::WorkerGone;
 
-/// A running worker. Dropping it ends the thread after the round it is in; the ring stays as it
-/// is, for the next worker.
+/// The running workers of an input. Dropping them ends each thread after the round it is in; the
+/// rings stay as they are, for the next workers.
 #[derive(Debug)]
-pub struct InputWorker {
+pub struct InputWorkers(Vec<InputWorker>);
+
+impl InputWorkers {
+    /// Starts a worker for each ring by [`open_inputs`](super::open_inputs). They leave the rings alone
+    /// until [`install`](Self::install) has told them what to do with the frames. A ring that another
+    /// worker used, in this process or another, is taken on where that one left it, also after it
+    /// was killed. Only one worker may use a ring at a time.
+    ///
+    /// `name` is that of the first thread, and the beginning of the others'; the kernel shows its first 15 bytes.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` when a ring is not of this geometry; what `mmap`, `eventfd` and the start of
+    /// a thread may say.
+    pub fn start(
+        name: &str,
+        rings: impl IntoIterator<Item = OwnedFd>,
+        geometry: RingGeometry,
+        counters: &InputCounters,
+    ) -> io::Result<Self> {
+        let start = |(number, ring)| {
+            let name = if number == 0 { name.to_owned() } else { format!("{name}#{}", number + 1) };
+            InputWorker::start(name, number, ring, geometry, counters.share(number))
+        };
+        rings.into_iter().enumerate().map(start).collect::<io::Result<_>>().map(Self)
+    }
+
+    /// Replaces the table. On return every later frame is looked up in the new one, and no
+    /// send by the old one is under way.
+    ///
+    /// # Errors
+    ///
+    /// [`WorkerGone`] when a thread has ended, which it does by itself only after a panic, or when
+    /// the kernel refuses the new ring that [`poll_statistics`](Self::poll_statistics) is about.
+    pub fn install(&self, table: &InputTable) -> Result<(), WorkerGone> {
+        self.0.iter().try_for_each(|worker| worker.install(table))
+    }
+
+    /// Adds what the kernel dropped since the last call, because a ring was full, to the input's
+    /// `ring_full`. The workers do so themselves when they see that frames are missing; this is for
+    /// a reader who wants the books up to date.
+    ///
+    /// It is to be called now and then all the same: that the kernel dropped frames, and the worker
+    /// had none to take, since the last call, is how a ring is found that the kernel cannot fill any
+    /// more (a super-frame of a kind without a name in `virtio_net_hdr` does that). The worker then
+    /// makes a new one, with the loss of what was dropped meanwhile, which counts as `ring_full`.
+    pub fn poll_statistics(&self) {
+        self.0.iter().for_each(InputWorker::poll_statistics);
+    }
+
+    /// Whether every thread is there to move packets.
+    #[must_use]
+    pub fn are_running(&self) -> bool {
+        self.0.iter().all(InputWorker::is_running)
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.0.len()
+    }
+}
+
+/// A running worker.
+#[derive(Debug)]
+struct InputWorker {
+    /// Which of the input's it is.
+    number: usize,
     mailbox: Arc<Mailbox>,
     socket: Arc<OwnedFd>,
-    counters: Arc<InputCounters>,
+    counters: Arc<InputShare>,
     /// Frames that were taken when the kernel's statistics were read last.
     frames: AtomicU64,
     thread: Option<JoinHandle<()>>,
 }
 
 impl InputWorker {
-    /// Starts the worker of a ring by [`open_input`](super::open_input). It leaves the ring alone
-    /// until [`install`](Self::install) has told it what to do with the frames. A ring that another
-    /// worker used, in this process or another, is taken on where that one left it, also after it
-    /// was killed. Only one worker may use a ring at a time.
-    ///
-    /// `name` is the thread's; the kernel shows its first 15 bytes.
-    ///
-    /// # Errors
-    ///
-    /// `EINVAL` when the ring is not of this geometry; what `mmap`, `eventfd` and the start of
-    /// a thread may say.
-    pub fn start(name: &str, ring: OwnedFd, geometry: RingGeometry, counters: Arc<InputCounters>) -> io::Result<Self> {
+    fn start(
+        name: String,
+        number: usize,
+        ring: OwnedFd,
+        geometry: RingGeometry,
+        counters: Arc<InputShare>,
+    ) -> io::Result<Self> {
         let socket = Arc::new(ring);
         let ring = Ring::map(Arc::clone(&socket), geometry)?;
         let mailbox = Arc::new(Mailbox::new()?);
@@ -58,31 +120,16 @@ impl InputWorker {
             mailbox: Arc::clone(&mailbox),
             counters: Arc::clone(&counters),
         };
-        let thread = thread::Builder::new().name(name.to_owned()).spawn(move || worker.run())?;
-        Ok(Self { mailbox, socket, counters, frames: AtomicU64::new(u64::MAX), thread: Some(thread) })
+        let thread = thread::Builder::new().name(name).spawn(move || worker.run())?;
+        Ok(Self { number, mailbox, socket, counters, frames: AtomicU64::new(u64::MAX), thread: Some(thread) })
     }
 
-    /// Replaces the table. On return every later frame is looked up in the new one, and no
-    /// send by the old one is under way.
-    ///
-    /// # Errors
-    ///
-    /// [`WorkerGone`] when the thread has ended, which it does by itself only after a panic, or when
-    /// the kernel refuses the new ring that [`poll_statistics`](Self::poll_statistics) is about.
-    pub fn install(&self, table: InputTable) -> Result<(), WorkerGone> {
+    fn install(&self, table: &InputTable) -> Result<(), WorkerGone> {
         // Compiled here and dropped here: the worker only swaps two pointers.
-        self.mailbox.exchange(Box::new(CompiledTable::new(table))).map(drop)
+        self.mailbox.exchange(Box::new(CompiledTable::new(table, self.number))).map(drop)
     }
 
-    /// Adds what the kernel dropped since the last call, because the ring was full, to the input's
-    /// `ring_full`. The worker does so itself when it sees that frames are missing; this is for
-    /// a reader who wants the books up to date.
-    ///
-    /// It is to be called now and then all the same: that the kernel dropped frames, and the worker
-    /// had none to take, since the last call, is how a ring is found that the kernel cannot fill any
-    /// more (a super-frame of a kind without a name in `virtio_net_hdr` does that). The worker then
-    /// makes a new one, with the loss of what was dropped meanwhile, which counts as `ring_full`.
-    pub fn poll_statistics(&self) {
+    fn poll_statistics(&self) {
         // In this order: what was dropped since the last call was so after `frames` was read there.
         let frames = self.counters.frames();
         let drops = count_ring_drops(&self.socket, &self.counters);
@@ -91,9 +138,7 @@ impl InputWorker {
         }
     }
 
-    /// Whether the thread is there to move packets.
-    #[must_use]
-    pub fn is_running(&self) -> bool {
+    fn is_running(&self) -> bool {
         self.thread.as_ref().is_some_and(|thread| !thread.is_finished())
     }
 }
@@ -117,7 +162,7 @@ struct Worker {
     waiter: Waiter,
     ring: Ring,
     mailbox: Arc<Mailbox>,
-    counters: Arc<InputCounters>,
+    counters: Arc<InputShare>,
 }
 
 impl Worker {
@@ -171,7 +216,7 @@ impl Worker {
 }
 
 /// Reads and resets the kernel's count of frames that found the ring full; how many there were.
-fn count_ring_drops(socket: &OwnedFd, counters: &InputCounters) -> u32 {
+fn count_ring_drops(socket: &OwnedFd, counters: &InputShare) -> u32 {
     let mut statistics = libc::tpacket_stats { tp_packets: 0, tp_drops: 0 };
     let read = wait::get_option(socket.as_raw_fd(), libc::SOL_PACKET, libc::PACKET_STATISTICS, &mut statistics);
     let drops = read.map_or(0, |()| statistics.tp_drops);

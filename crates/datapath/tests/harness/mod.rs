@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use mcr_datapath::counters::{InputCounters, OutputCounters, OutputSnapshot, RelayCounters};
 use mcr_datapath::{
-    InputTable, InputWorker, OutputAction, OutputEntry, RelayEntry, RingGeometry, TxSocket, filter, open_input,
+    InputTable, InputWorkers, OutputAction, OutputEntry, RelayEntry, RingGeometry, TxSocket, filter, open_inputs,
     open_output, set_filter,
 };
 use mcr_testbed::payload::{self, Content};
@@ -110,31 +110,35 @@ pub fn to(destination: SocketAddrV4, vlan: Option<VlanId>) -> Destination {
     Destination { vlan, address: *destination.ip(), port: destination.port() }
 }
 
-/// The input of the relay host: ring, worker, books.
+/// The input of the relay host: rings, their workers, books.
 pub struct Input {
-    pub ring: OwnedFd,
+    pub rings: Vec<OwnedFd>,
     pub geometry: RingGeometry,
     pub counters: Arc<InputCounters>,
-    pub worker: Option<InputWorker>,
+    pub worker: Option<InputWorkers>,
 }
 
 impl Input {
     pub fn open(interface: &Interface, geometry: RingGeometry) -> Input {
+        Input::with_rings(interface, geometry, 1)
+    }
+
+    pub fn with_rings(interface: &Interface, geometry: RingGeometry, rings: usize) -> Input {
         let index = interface.index();
-        let ring = interface.namespace().run(|| open_input(index, &geometry)).expect("an input opens");
-        let mut input = Input { ring, geometry, counters: Arc::default(), worker: None };
+        let rings = interface.namespace().run(|| open_inputs(index, &geometry, rings)).expect("an input opens");
+        let mut input = Input { rings, geometry, counters: Arc::default(), worker: None };
         input.start();
         input
     }
 
-    /// Starts a worker on the ring, which may have had another one.
+    /// Starts workers on the rings, which may have had others.
     pub fn start(&mut self) {
-        let ring = self.ring.try_clone().expect("a descriptor");
-        let worker = InputWorker::start("mcr-test", ring, self.geometry, Arc::clone(&self.counters));
+        let rings = self.rings.iter().map(|ring| ring.try_clone().expect("a descriptor"));
+        let worker = InputWorkers::start("mcr-test", rings, self.geometry, &self.counters);
         self.worker = Some(worker.expect("a worker starts"));
     }
 
-    pub fn worker(&self) -> &InputWorker {
+    pub fn worker(&self) -> &InputWorkers {
         self.worker.as_ref().expect("there is a worker")
     }
 
@@ -145,8 +149,11 @@ impl Input {
     pub fn install_entries(&self, relays: Vec<RelayEntry>, our_macs: Vec<MacAddr>) {
         let destinations: Vec<_> =
             relays.iter().map(|relay| (relay.destination.address, relay.destination.port)).collect();
-        self.worker().install(InputTable { relays, our_macs }).expect("the worker runs");
-        set_filter(self.ring.as_fd(), &filter::compile(&destinations)).expect("the filter is set");
+        self.worker().install(&InputTable { relays, our_macs }).expect("the worker runs");
+        let program = filter::compile(&destinations);
+        for ring in &self.rings {
+            set_filter(ring.as_fd(), &program).expect("the filter is set");
+        }
     }
 
     pub fn dropped(&self, reason: DropReason) -> u64 {
