@@ -135,6 +135,9 @@ pub(crate) struct Run {
     /// The relays to start with; without it /etc/mcr/mcr.toml, if there is one
     #[arg(long, short, value_name = "FILE", env = "MCR_CONFIG", hide_env_values = true)]
     pub(crate) config: Option<PathBuf>,
+    /// Who may use the API, and where it listens on the network; without it /etc/mcr/access.toml, if there is one
+    #[arg(long, value_name = "FILE", env = "MCR_ACCESS", hide_env_values = true)]
+    pub(crate) access: Option<PathBuf>,
     /// Where the API listens.
     #[command(flatten)]
     pub(crate) daemon: Daemon,

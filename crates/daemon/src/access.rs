@@ -6,6 +6,7 @@
 
 mod file;
 mod gate;
+mod token;
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -16,6 +17,7 @@ use mcr_model::Grant;
 
 pub use file::{AccessError, Remote, Rules};
 pub use gate::{Denied, Gate};
+pub use token::TokenError;
 
 /// Who is at the other end of a connection, as far as the connection knows.
 #[derive(Debug, Clone)]
@@ -31,9 +33,20 @@ pub enum Peer {
     Remote {
         /// Where it is.
         from: SocketAddr,
+        /// What it has reached.
+        site: Arc<Site>,
         /// The certificate that it proved to have.
         certificate: Option<Arc<Certificate>>,
     },
+}
+
+/// A place of the network where the daemon is reached.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Site {
+    /// The address that the client connected to.
+    pub address: SocketAddr,
+    /// The names of the certificate that it was shown.
+    pub names: Arc<[String]>,
 }
 
 /// What a verified client certificate says.

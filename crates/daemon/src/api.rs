@@ -13,6 +13,8 @@ mod reference;
 mod rejection;
 mod request;
 mod scoped;
+mod site;
+mod tokens;
 
 use std::future::Future;
 use std::time::Duration;
@@ -69,6 +71,7 @@ pub trait Backend: Clone + Send + Sync + 'static {
 #[derive(Clone)]
 struct Shared<B> {
     backend: B,
+    gate: Gate,
 }
 
 /// Every path of the API, for the callers that `gate` lets in. Each request needs a [`Peer`](crate::access::Peer) among
@@ -82,7 +85,7 @@ pub fn router<B: Backend>(backend: B, gate: Gate) -> Router {
         .method_not_allowed_fallback(
             |method: Method, uri: Uri| async move { Rejection::wrong_method(&method, uri.path()) },
         );
-    guard::guarded(router, &document, &reference::PATHS, gate).with_state(Shared { backend })
+    guard::guarded(router, &document, &reference::PATHS, gate.clone()).with_state(Shared { backend, gate })
 }
 
 /// The OpenAPI document of [`router`].
@@ -102,6 +105,7 @@ fn endpoints<B: Backend>() -> OpenApiRouter<Shared<B>> {
         .routes(routes!(B; Anybody: healthz))
         .routes(routes!(B; Anybody: readyz))
         .routes(routes!(B; Viewer: metrics_page))
+        .merge(tokens::routes())
 }
 
 /// The name in the path, decoded; whether it is a name is for [`request`] to say.

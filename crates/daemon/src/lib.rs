@@ -7,6 +7,7 @@ pub mod access;
 pub mod api;
 pub mod config;
 pub mod control;
+mod doors;
 mod lifecycle;
 pub mod log;
 pub mod metrics;

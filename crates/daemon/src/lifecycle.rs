@@ -12,9 +12,10 @@ use mcr_netd::{Keeper, SpawnMode, privileges};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 
-use crate::access::{Gate, Rules};
+use crate::access::Gate;
 use crate::control::{Control, Start};
-use crate::{api, config, log, notify, serve};
+use crate::store::Store;
+use crate::{api, config, doors, log, notify, serve};
 
 /// Which keeper to use.
 #[derive(Debug, Clone)]
@@ -32,6 +33,8 @@ pub struct RunOptions {
     pub config: Option<PathBuf>,
     /// Where the API listens.
     pub socket: PathBuf,
+    /// Who may use the API and where the network is served; `None`: no file, the Unix socket only.
+    pub access: Option<PathBuf>,
     /// The keeper.
     pub keeper: KeeperChoice,
     /// The user to become; `None`: stay who we are.
@@ -62,12 +65,13 @@ pub fn run(options: RunOptions) -> anyhow::Result<()> {
     let relays = options.config.as_deref().map(config::load).transpose()?.unwrap_or_default();
     // The listener comes first: when another daemon has the socket, nothing of it may be disturbed.
     let listener = serve::listen(&options.socket)?;
+    let doors = doors::prepare(options.access.as_deref(), &options.socket)?;
     let keeper = keeper(&options.keeper)?;
     put_packets_first();
     privileges::drop_all_capabilities(options.user.as_deref()).context("can not give up privileges")?;
     let config = options.config.as_deref().map(|path| path.display().to_string());
     let control = Control::start(Start { keeper, keeper_socket: Some(options.keeper.socket.clone()), config })?;
-    runtime.block_on(serve_until_told(options, signals, listener, control, relays))
+    runtime.block_on(serve_until_told(options, signals, listener, doors, control, relays))
 }
 
 /// What the daemon is told while it runs.
@@ -91,6 +95,7 @@ async fn serve_until_told(
     options: RunOptions,
     mut signals: Signals,
     listener: serve::Listener,
+    doors: doors::Prepared,
     control: Control,
     relays: Vec<Relay>,
 ) -> anyhow::Result<()> {
@@ -100,8 +105,10 @@ async fn serve_until_told(
     }
     let (stop, stopped) = oneshot::channel::<()>();
     let until_stop = async { drop(stopped.await) };
-    let gate = Gate::new(Rules::default());
-    let server = tokio::spawn(serve::serve_until(listener, api::router(control.clone(), gate), until_stop));
+    let gate = Gate::new(doors.rules(), Store::in_memory())?;
+    let router = api::router(control.clone(), gate.clone());
+    let server = tokio::spawn(serve::serve_until(listener, router.clone(), until_stop));
+    let mut doors = doors.open(gate, router);
     tokio::spawn(notify::watchdog(control.clone()));
     notify::ready();
     if options.config.is_none() {
@@ -112,11 +119,15 @@ async fn serve_until_told(
         tokio::select! {
             _ = signals.terminate.recv() => break,
             _ = signals.interrupt.recv() => break,
-            _ = signals.hangup.recv() => reload(options.config.as_deref(), &control).await,
+            _ = signals.hangup.recv() => {
+                reload(options.config.as_deref(), &control).await;
+                doors.reload();
+            }
         }
     }
     notify::stopping();
     drop(stop);
+    doors.end().await;
     server.await.context("the API ended by a panic")?;
     control.shutdown().await;
     serve::remove(&options.socket);

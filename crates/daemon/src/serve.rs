@@ -1,4 +1,9 @@
-//! The Unix socket that the API is served on.
+//! Where the API is served: the Unix socket here, the network in [`network`].
+
+mod connection;
+pub mod network;
+mod seats;
+mod tls;
 
 use std::fs;
 use std::future::Future;
@@ -12,25 +17,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use hyper::Request;
-use hyper::body::Incoming;
-use hyper::server::conn::http1;
-use hyper::service::{Service, service_fn};
-use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::service::TowerToHyperService;
 use mcr_netd::peer;
 use tokio::net::UnixStream;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use self::connection::talk;
+use self::seats::{Occupant, Seats};
 use crate::access::Peer;
 
-/// So many connections are served at once; more wait in the backlog of the socket.
-const MOST_CONNECTIONS: usize = 256;
-/// How long a request may take to say what it wants, and a kept connection to begin its next one.
-const HEADER_PATIENCE: Duration = Duration::from_secs(10);
-/// The longest head of a request, in bytes.
-const MAX_HEAD_BYTES: usize = 64 << 10;
+pub use self::tls::TlsError;
+
+/// So many connections of the Unix socket there are at once.
+const MOST_CONNECTIONS: usize = 512;
+/// So many of one user.
+const MOST_CONNECTIONS_OF_ONE: usize = 256;
 /// How long requests that are under way may take when the daemon ends.
 const LAST_PATIENCE: Duration = Duration::from_secs(2);
 /// A rest after accepting failed for want of descriptors or memory, so that the loop does not spin.
@@ -38,6 +39,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Owner and group may talk to the daemon, nobody else.
 const SOCKET_MODE: u32 = 0o660;
+/// Everybody may connect; who is let in is asked of each.
+const GUESTS_SOCKET_MODE: u32 = 0o666;
 
 /// A socket that this daemon, and no other, listens on.
 #[derive(Debug)]
@@ -87,9 +90,30 @@ pub fn listen(path: &Path) -> Result<Listener, ListenError> {
     lock.lock().map_err(system("lock the directory", directory))?;
     make_way(path)?;
     let socket = UnixListener::bind(path).map_err(system("listen on", path))?;
-    fs::set_permissions(path, fs::Permissions::from_mode(SOCKET_MODE)).map_err(system("set the mode of", path))?;
+    admit(path, Guests::None)?;
     socket.set_nonblocking(true).map_err(system("listen on", path))?;
     Ok(Listener { socket })
+}
+
+/// Whether others than owner and group of the Unix socket have something to do with the daemon.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Guests {
+    /// They may connect, to be asked who they are.
+    Expected,
+    /// The system keeps them out.
+    None,
+}
+
+/// Sets who may connect to the socket at `path`.
+///
+/// # Errors
+/// When it belongs to somebody else.
+pub fn admit(path: &Path, guests: Guests) -> Result<(), ListenError> {
+    let mode = match guests {
+        Guests::Expected => GUESTS_SOCKET_MODE,
+        Guests::None => SOCKET_MODE,
+    };
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).map_err(system("set the mode of", path))
 }
 
 /// Removes the socket of a daemon that ends. A daemon that may not is no worse than one that was killed: the next
@@ -112,22 +136,24 @@ pub async fn serve_until(listener: Listener, router: Router, stop: impl Future<O
     };
     let (ending, ended) = watch::channel(());
     let mut connections = JoinSet::new();
-    let room = Arc::new(Semaphore::new(MOST_CONNECTIONS));
+    let seats = Seats::new(MOST_CONNECTIONS, MOST_CONNECTIONS_OF_ONE);
     let mut stop = pin!(stop);
     loop {
         let accepted = tokio::select! {
             () = &mut stop => break,
-            accepted = accept(&listener, &room) => accepted,
+            accepted = listener.accept() => accepted,
             Some(_) = connections.join_next() => continue,
         };
         match accepted {
-            Ok((stream, seat)) => {
-                let Some(peer) = peer_of(&stream) else { continue };
-                let connection = talk(stream, router.clone(), peer, ended.clone());
-                connections.spawn(async move {
-                    connection.await;
-                    drop(seat);
-                });
+            Ok((stream, _)) => {
+                let Some((user, groups)) = who_is(&stream) else { continue };
+                match seats.take(Occupant::User(user)) {
+                    Some(seat) => {
+                        let peer = Peer::Local { user, groups };
+                        connections.spawn(talk(stream, router.clone(), peer, seat, ended.clone()));
+                    }
+                    None => turn_away(&stream),
+                }
             }
             Err(error) => {
                 tracing::warn!(%error, "can't accept a connection; trying again");
@@ -139,21 +165,13 @@ pub async fn serve_until(listener: Listener, router: Router, stop: impl Future<O
     let _ = tokio::time::timeout(LAST_PATIENCE, async { while connections.join_next().await.is_some() {} }).await;
 }
 
-type Seat = tokio::sync::OwnedSemaphorePermit;
-
-async fn accept(listener: &tokio::net::UnixListener, room: &Arc<Semaphore>) -> io::Result<(UnixStream, Seat)> {
-    let seat = room.clone().acquire_owned().await.map_err(io::Error::other)?;
-    let (stream, _) = listener.accept().await?;
-    Ok((stream, seat))
-}
-
-/// Who connected. `None`: the system does not say, so nobody is let in.
-fn peer_of(stream: &UnixStream) -> Option<Peer> {
-    let user = stream.peer_cred().map(|credentials| (credentials.uid(), credentials.gid()));
-    match user.and_then(|user| Ok((user, peer::groups(stream.as_fd())?))) {
-        Ok(((user, group), mut groups)) => {
-            groups.push(group);
-            Some(Peer::Local { user, groups: groups.into() })
+/// The user who connected, and their groups. `None`: the system does not say, so nobody is let in.
+fn who_is(stream: &UnixStream) -> Option<(u32, Arc<[u32]>)> {
+    let credentials = stream.peer_cred().and_then(|user| Ok((user, peer::groups(stream.as_fd())?)));
+    match credentials {
+        Ok((user, mut groups)) => {
+            groups.push(user.gid());
+            Some((user.uid(), groups.into()))
         }
         Err(error) => {
             tracing::warn!(%error, "a connection is refused: the system does not say whose it is");
@@ -162,29 +180,16 @@ fn peer_of(stream: &UnixStream) -> Option<Peer> {
     }
 }
 
-/// One connection, until its client ends it or `ended` closes.
-async fn talk(stream: UnixStream, router: Router, peer: Peer, mut ended: watch::Receiver<()>) {
-    let router = TowerToHyperService::new(router);
-    let service = service_fn(move |mut request: Request<Incoming>| {
-        request.extensions_mut().insert(peer.clone());
-        router.call(request)
-    });
-    let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEADER_PATIENCE)
-        .max_buf_size(MAX_HEAD_BYTES)
-        .serve_connection(TokioIo::new(stream), service);
-    let mut connection = pin!(connection);
-    let outcome = tokio::select! {
-        outcome = &mut connection => outcome,
-        _ = ended.changed() => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
-        }
-    };
-    if let Err(error) = outcome {
-        tracing::debug!(%error, "a connection ended early");
-    }
+/// Says that there is no room; a client that does not read it sees its connection end.
+fn turn_away(stream: &UnixStream) {
+    let problem = "{\"type\":\"/problems/busy\",\"title\":\"Too many requests at once\",\"status\":503,\"detail\":\"this \
+                   user has as many requests in work as the daemon takes; try again when one is answered\"}";
+    let answer = format!(
+        "HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/problem+json\r\nContent-Length: {}\r\n\
+         Retry-After: 1\r\nConnection: close\r\n\r\n{problem}",
+        problem.len()
+    );
+    let _ = stream.try_write(answer.as_bytes());
 }
 
 /// Removes a socket that nobody answers on.

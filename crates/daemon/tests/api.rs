@@ -10,6 +10,7 @@ use hyper::service::Service;
 use hyper_util::service::TowerToHyperService;
 use mcr_daemon::access::{Gate, Peer, Rules};
 use mcr_daemon::api::{self, MAX_BODY_BYTES};
+use mcr_daemon::store::Store;
 use serde_json::{Value, json};
 
 const FILE: &str = r#"
@@ -55,7 +56,7 @@ impl Ask {
 
 impl Client {
     fn new(file: &str) -> Self {
-        let router = api::router(Bench::with_file(file), Gate::new(Rules::default()));
+        let router = api::router(Bench::with_file(file), Gate::new(Rules::default(), Store::in_memory()).unwrap());
         Self { service: TowerToHyperService::new(router), transcript: String::new() }
     }
 

@@ -11,8 +11,9 @@ use backend::Bench;
 use http_body_util::BodyExt;
 use hyper::service::Service;
 use hyper_util::service::TowerToHyperService;
-use mcr_daemon::access::{Certificate, Gate, Peer, Rules};
+use mcr_daemon::access::{Certificate, Gate, Peer, Rules, Site};
 use mcr_daemon::api;
+use mcr_daemon::store::Store;
 use serde_json::{Value, json};
 
 /// Relays of the file: what a limited caller has to do with, and what not.
@@ -89,6 +90,9 @@ fn table() -> Vec<Endpoint> {
         row("GET", "/api/v1/status", None, look),
         row("GET", "/api/v1/config", None, look),
         row("GET", "/metrics", None, look),
+        row("GET", "/api/v1/tokens", None, [NOBODY, NO, NO, NO, 200]),
+        row("POST", "/api/v1/tokens", Some(json!({ "role": "viewer" })), [NOBODY, NO, NO, NO, 201]),
+        row("DELETE", "/api/v1/tokens/none", None, [NOBODY, NO, NO, NO, 404]),
         row("GET", "/healthz", None, [200; 5]),
         row("GET", "/readyz", None, [200; 5]),
         row("GET", "/api/v1/openapi.json", None, [200; 5]),
@@ -105,6 +109,54 @@ fn relay(name: &str, output: &str, group: &str) -> Value {
     })
 }
 
+#[tokio::test]
+async fn nobody_gives_away_more_than_they_have() {
+    let client = Client::new();
+    let limited = json!({
+        "role": "operator", "interfaces": ["eth1"], "groups": ["239.2.5.0/24"], "note": "rack 7", "expires": "12h",
+    });
+    for (token, expected) in [
+        (json!({ "role": "viewer" }), 403),
+        (json!({ "role": "viewer", "interfaces": ["eth1"] }), 403),
+        (json!({ "role": "viewer", "interfaces": ["eth2"], "groups": ["239.2.0.0/16"] }), 403),
+        (json!({ "role": "anybody", "interfaces": ["eth1"], "groups": ["239.2.0.0/16"] }), 422),
+        (json!({ "role": "viewer", "colour": "red" }), 422),
+        (limited, 201),
+    ] {
+        let (status, answer) = client.ask("limited-admin", "POST", "/api/v1/tokens", Some(&token)).await;
+        assert_eq!(status, expected, "{token}: {answer}");
+    }
+    let (_, whole) = client.ask("admin", "POST", "/api/v1/tokens", Some(&json!({ "role": "viewer" }))).await;
+    let whole: Value = serde_json::from_str(&whole).unwrap();
+    let path = format!("/api/v1/tokens/{}", whole["id"].as_str().unwrap());
+    let listed = async |role: &str| {
+        let (_, answer) = client.ask(role, "GET", "/api/v1/tokens", None).await;
+        serde_json::from_str::<Value>(&answer).unwrap()["tokens"].as_array().unwrap().len()
+    };
+    assert_eq!((listed("limited-admin").await, listed("admin").await), (1, 2));
+    assert_eq!(client.ask("limited-admin", "DELETE", &path, None).await.0, 404);
+    assert_eq!(client.ask("admin", "DELETE", &path, None).await.0, 204);
+    assert_eq!(listed("admin").await, 1);
+}
+
+#[tokio::test]
+async fn a_token_is_its_grant_until_it_is_revoked() {
+    let client = Client::new();
+    let wanted = json!({ "role": "operator", "interfaces": ["eth0", "eth1"], "groups": ["239.0.0.0/8"] });
+    let (_, made) = client.ask("admin", "POST", "/api/v1/tokens", Some(&wanted)).await;
+    let made: Value = serde_json::from_str(&made).unwrap();
+    let bearer = format!("Bearer {}", made["secret"].as_str().unwrap());
+    let (inside, outside) = (relay("new", "eth1", "239.2.2.3"), relay("new", "eth2", "239.2.2.3"));
+    assert_eq!(client.ask(&bearer, "POST", "/api/v1/relays", Some(&outside)).await.0, 403);
+    assert_eq!(client.ask(&bearer, "POST", "/api/v1/relays", Some(&inside)).await.0, 201);
+    assert_eq!(client.ask(&bearer, "GET", "/api/v1/tokens", None).await.0, 403);
+    let path = format!("/api/v1/tokens/{}", made["id"].as_str().unwrap());
+    assert_eq!(client.ask("admin", "DELETE", &path, None).await.0, 204);
+    for wrong in [&bearer, "Bearer", "Bearer mcr_0_0", "Basic YTpi", "Bearer  "] {
+        assert_eq!(client.ask(wrong, "GET", "/api/v1/relays", None).await.0, 401, "{wrong}");
+    }
+}
+
 struct Client(TowerToHyperService<axum::Router>);
 
 impl Client {
@@ -112,16 +164,23 @@ impl Client {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("access.toml");
         std::fs::write(&path, ACCESS).unwrap();
-        Self(TowerToHyperService::new(api::router(Bench::with_file(FILE), Gate::new(Rules::load(&path).unwrap()))))
+        Self(TowerToHyperService::new(api::router(
+            Bench::with_file(FILE),
+            Gate::new(Rules::load(&path).unwrap(), Store::in_memory()).unwrap(),
+        )))
     }
 
-    async fn ask(&self, certificate: &str, method: &str, path: &str, body: Option<&Value>) -> (u16, String) {
+    /// Asks with a certificate of that name, with a token (`Bearer …`), or with nothing.
+    async fn ask(&self, shown: &str, method: &str, path: &str, body: Option<&Value>) -> (u16, String) {
         let expires = SystemTime::now() + Duration::from_secs(3600);
-        let shown = Certificate { names: vec![certificate.to_owned()], expires };
-        let certificate = (!certificate.is_empty()).then(|| Arc::new(shown));
-        let peer = Peer::Remote { from: ([10, 0, 0, 1], 40_000).into(), certificate };
+        let is_certificate = !shown.is_empty() && !shown.contains(['B', ' ']);
+        let certificate = is_certificate.then(|| Arc::new(Certificate { names: vec![shown.to_owned()], expires }));
+        let site = Arc::new(Site { address: ([10, 0, 0, 9], 7443).into(), names: [].into() });
+        let peer = Peer::Remote { from: ([10, 0, 0, 1], 40_000).into(), site, certificate };
         let request = Request::builder().method(method).uri(path).extension(peer);
-        let request = request.header(header::CONTENT_TYPE, "application/json");
+        let request = request.header(header::HOST, "10.0.0.9:7443").header(header::CONTENT_TYPE, "application/json");
+        let request =
+            if is_certificate || shown.is_empty() { request } else { request.header(header::AUTHORIZATION, shown) };
         let body = body.map(Value::to_string).unwrap_or_default();
         let (head, body) = self.0.call(request.body(Body::from(body)).unwrap()).await.unwrap().into_parts();
         let body = body.collect().await.unwrap().to_bytes();

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use backend::Bench;
 use mcr_daemon::access::{Gate, Rules};
+use mcr_daemon::store::Store;
 use mcr_daemon::{api, serve};
 use tempfile::TempDir;
 use tokio::sync::oneshot;
@@ -29,7 +30,7 @@ impl Server {
         let (stop, stopped) = oneshot::channel();
         let thread = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-            let router = api::router(Bench::with_file(""), Gate::new(Rules::default()));
+            let router = api::router(Bench::with_file(""), Gate::new(Rules::default(), Store::in_memory()).unwrap());
             runtime.block_on(serve::serve_until(listener, router, async { drop(stopped.await) }));
         });
         Self { home, stop: Some(stop), thread: Some(thread) }

@@ -16,6 +16,7 @@ pub mod spec;
 pub mod state;
 pub mod status;
 pub mod time;
+pub mod token;
 
 pub use address::{Dscp, Port, Target, Ttl};
 pub use grant::Grant;

@@ -10,17 +10,20 @@ use crate::failure::Failure;
 
 /// Read when no other file is named, and not missed when it is not there.
 const DEFAULT_CONFIG: &str = "/etc/mcr/mcr.toml";
+/// The same for who may use the API.
+const DEFAULT_ACCESS: &str = "/etc/mcr/access.toml";
 
 /// The daemon, until it is told to end.
 pub(crate) fn run(args: Run) -> Result<(), Failure> {
-    let Run { config, daemon, keeper_socket, keeper, user, log_format, log } = args;
+    let Run { config, access, daemon, keeper_socket, keeper, user, log_format, log } = args;
     let format = match log_format {
         args::LogFormat::Text => LogFormat::Text,
         args::LogFormat::Json => LogFormat::Json,
     };
     let options = RunOptions {
-        config: config.or_else(default_config),
+        config: config.or_else(|| existing(DEFAULT_CONFIG)),
         socket: daemon.socket,
+        access: access.or_else(|| existing(DEFAULT_ACCESS)),
         keeper: KeeperChoice { socket: keeper_socket, program: keeper },
         user,
         log: LogOptions { format, filter: log },
@@ -28,8 +31,8 @@ pub(crate) fn run(args: Run) -> Result<(), Failure> {
     mcr_daemon::run(options).map_err(|error| Failure::failed(format!("{error:#}")))
 }
 
-fn default_config() -> Option<PathBuf> {
-    let path = PathBuf::from(DEFAULT_CONFIG);
+fn existing(path: &str) -> Option<PathBuf> {
+    let path = PathBuf::from(path);
     // A file that is there and can't be read is an error for the daemon to tell, so only absence counts.
     let is_absent = std::fs::metadata(&path).is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound);
     (!is_absent).then_some(path)

@@ -1,13 +1,16 @@
 //! The decision whether a caller is let in, and as whom.
 
 use std::sync::{Arc, PoisonError, RwLock};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
-use axum::http::{HeaderMap, header};
+use axum::http::{HeaderMap, HeaderValue, header};
+use mcr_model::token::{NewToken, Token};
 use mcr_model::{Grant, Role};
 use mcr_netd::peer;
 
+use super::token::{TokenError, Tokens};
 use super::{Caller, Certificate, Identity, Peer, Rules};
+use crate::store::{Store, StoreError};
 
 /// Decides about callers. Clones share it.
 #[derive(Debug, Clone)]
@@ -20,6 +23,7 @@ struct Shared {
     /// The user and the group that the daemon runs as.
     own: (u32, u32),
     rules: RwLock<Arc<Rules>>,
+    tokens: RwLock<Tokens>,
 }
 
 /// Why a caller is not let in.
@@ -70,9 +74,17 @@ impl Denied {
 }
 
 impl Gate {
-    /// A gate with these rules, for a daemon that runs as who we are.
-    pub fn new(rules: Rules) -> Self {
-        Self { shared: Arc::new(Shared { own: peer::own(), rules: RwLock::new(Arc::new(rules)) }) }
+    /// A gate with these rules and the tokens of `store`, for a daemon that runs as who we are.
+    ///
+    /// # Errors
+    /// When the tokens can't be read.
+    pub fn new(rules: Rules, store: Store) -> Result<Self, StoreError> {
+        Self::of(peer::own(), rules, store)
+    }
+
+    fn of(own: (u32, u32), rules: Rules, store: Store) -> Result<Self, StoreError> {
+        let (rules, tokens) = (RwLock::new(Arc::new(rules)), RwLock::new(Tokens::of(store)?));
+        Ok(Self { shared: Arc::new(Shared { own, rules, tokens }) })
     }
 
     /// Puts other rules in force; the next request is the first that they decide about.
@@ -92,13 +104,51 @@ impl Gate {
     pub fn admit(&self, peer: &Peer, headers: &HeaderMap) -> Result<Caller, Denied> {
         match peer {
             Peer::Local { user, groups } => self.admit_local(*user, groups),
-            Peer::Remote { certificate, .. } => {
-                if headers.contains_key(header::AUTHORIZATION) {
-                    return Err(Denied::Token);
-                }
-                self.admit_certificate(certificate.as_deref().ok_or(Denied::NothingShown)?)
-            }
+            Peer::Remote { certificate, .. } => match headers.get(header::AUTHORIZATION) {
+                Some(shown) => self.admit_token(shown),
+                None => self.admit_certificate(certificate.as_deref().ok_or(Denied::NothingShown)?),
+            },
         }
+    }
+
+    fn admit_token(&self, shown: &HeaderValue) -> Result<Caller, Denied> {
+        let text = shown.to_str().map_err(|_| Denied::Token)?;
+        let (scheme, text) = text.split_once(' ').ok_or(Denied::Token)?;
+        if !scheme.eq_ignore_ascii_case("bearer") {
+            return Err(Denied::Token);
+        }
+        let tokens = self.shared.tokens.read().unwrap_or_else(PoisonError::into_inner);
+        let token = tokens.find(text.trim()).ok_or(Denied::Token)?;
+        let grant = token.grant.check().map_err(|_| Denied::Token)?;
+        Ok(Caller { identity: Identity::Token(token.id.clone()), grant })
+    }
+
+    /// The tokens that have not expired.
+    pub fn tokens(&self) -> Vec<Token> {
+        self.shared.tokens.read().unwrap_or_else(PoisonError::into_inner).list()
+    }
+
+    /// Makes a token; waits for the disk.
+    ///
+    /// # Errors
+    /// [`TokenError`]; there is none then.
+    pub fn create_token(
+        &self,
+        note: String,
+        grant: &Grant,
+        lifetime: Duration,
+        created_by: String,
+    ) -> Result<NewToken, TokenError> {
+        let mut tokens = self.shared.tokens.write().unwrap_or_else(PoisonError::into_inner);
+        tokens.create(note, grant, lifetime, created_by)
+    }
+
+    /// Revokes a token; waits for the disk. Whether there was one.
+    ///
+    /// # Errors
+    /// [`TokenError`]; it is still in force then.
+    pub fn revoke_token(&self, id: &str) -> Result<bool, TokenError> {
+        self.shared.tokens.write().unwrap_or_else(PoisonError::into_inner).revoke(id)
     }
 
     /// Root and the daemon's own user may do everything; a user's own rule goes before those of their groups, of
@@ -136,7 +186,7 @@ impl Gate {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use crate::access::Site;
 
     use super::*;
 
@@ -148,8 +198,11 @@ mod tests {
             certificates: vec![("noc".to_owned(), grant(Role::Viewer))],
             remote: None,
         };
-        let shared = Shared { own: (900, 901), rules: RwLock::new(Arc::new(rules)) };
-        Gate { shared: Arc::new(shared) }
+        Gate::of((900, 901), rules, Store::in_memory()).unwrap()
+    }
+
+    fn site() -> Arc<Site> {
+        Arc::new(Site { address: ([10, 0, 0, 9], 7443).into(), names: [].into() })
     }
 
     fn role(gate: &Gate, peer: &Peer) -> Option<Role> {
@@ -185,10 +238,10 @@ mod tests {
         ] {
             let names = names.iter().map(|name| (*name).to_owned()).collect();
             let certificate = Some(Arc::new(Certificate { names, expires }));
-            let peer = Peer::Remote { from: ([10, 0, 0, 1], 1).into(), certificate };
+            let peer = Peer::Remote { from: ([10, 0, 0, 1], 1).into(), site: site(), certificate };
             assert_eq!(role(&gate(), &peer), expected, "{peer:?}");
         }
-        let nobody = Peer::Remote { from: ([10, 0, 0, 1], 1).into(), certificate: None };
+        let nobody = Peer::Remote { from: ([10, 0, 0, 1], 1).into(), site: site(), certificate: None };
         assert_eq!(gate().admit(&nobody, &HeaderMap::new()).unwrap_err(), Denied::NothingShown);
     }
 

@@ -144,7 +144,7 @@ fn complete_operation(operation: &mut Operation) {
         .collect();
     let mut implied = vec!["500"];
     if operation.extensions.as_ref().and_then(|extensions| extensions.get(ROLE)) != Some(&json!(Role::Anybody.name())) {
-        implied.extend(["401", "403"]);
+        implied.extend(["401", "403", "421"]);
     }
     if places.iter().any(|place| matches!(place, ParameterIn::Path)) {
         implied.extend(["400", "404"]);

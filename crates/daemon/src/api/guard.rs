@@ -18,6 +18,7 @@ use utoipa::openapi::OpenApi;
 use super::document;
 use super::problem::Kind;
 use super::rejection::Rejection;
+use super::site;
 use crate::access::{Caller, Gate, Identity, Peer};
 
 #[derive(Clone)]
@@ -47,6 +48,11 @@ async fn check(State(guard): State<Guard>, mut request: Request, next: Next) -> 
         // A listener that says nothing about its peers is a bug, and nobody gets in by it.
         return Rejection::not_admitted(&crate::access::Denied::NothingShown).into_response();
     };
+    if let Peer::Remote { site, .. } = &peer
+        && let Err(rejection) = site::check(&request, site, guard.gate.rules().remote.as_ref())
+    {
+        return Entry::of(&request, &Identity::Unknown, &peer).written(rejection.into_response());
+    }
     let caller = match guard.gate.admit(&peer, request.headers()) {
         Ok(caller) => caller,
         Err(_) if needed == Role::Anybody => {
@@ -99,7 +105,8 @@ impl Entry {
         let Self { who, from, method, path } = self;
         let status = response.status();
         let changes = !method.is_safe();
-        let refused = matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN);
+        let refused =
+            [StatusCode::UNAUTHORIZED, StatusCode::FORBIDDEN, StatusCode::MISDIRECTED_REQUEST].contains(&status);
         if changes || refused {
             let problem = response.extensions().get::<Kind>().map(|kind| kind.name());
             let made = response.headers().get(axum::http::header::LOCATION).and_then(|value| value.to_str().ok());

@@ -20,15 +20,22 @@ pub(super) enum Kind {
     RelayOwned,
     RelayConflict,
     WaitTimedOut,
+    WrongFields,
+    NoSuchToken,
     NotAdmitted,
     Forbidden,
     OutOfScope,
+    WrongHost,
+    WrongOrigin,
+    StorageFull,
+    StoreFailed,
+    Busy,
     Internal,
 }
 
 impl Kind {
     /// Every kind, in the order of the reference page.
-    pub(super) const ALL: [Kind; 19] = [
+    pub(super) const ALL: [Kind; 26] = [
         Self::BadJson,
         Self::BrokenBody,
         Self::BodyTimedOut,
@@ -44,9 +51,16 @@ impl Kind {
         Self::RelayOwned,
         Self::RelayConflict,
         Self::WaitTimedOut,
+        Self::WrongFields,
+        Self::NoSuchToken,
         Self::NotAdmitted,
         Self::Forbidden,
         Self::OutOfScope,
+        Self::WrongHost,
+        Self::WrongOrigin,
+        Self::StorageFull,
+        Self::StoreFailed,
+        Self::Busy,
         Self::Internal,
     ];
 
@@ -168,6 +182,18 @@ impl Kind {
                 "The relay did not get there in time",
                 "the time of the wait is over; `relay` says how the relay does",
             ),
+            Self::WrongFields => (
+                "wrong-fields",
+                Status::UNPROCESSABLE_ENTITY,
+                "Fields of the body are wrong",
+                "`field` names the first, `errors` all of them with what to do",
+            ),
+            Self::NoSuchToken => (
+                "token-not-found",
+                Status::NOT_FOUND,
+                "There is no such token",
+                "no token has this id; GET /api/v1/tokens lists those there are",
+            ),
             Self::NotAdmitted => (
                 "not-admitted",
                 Status::UNAUTHORIZED,
@@ -185,6 +211,36 @@ impl Kind {
                 Status::FORBIDDEN,
                 "The relay is outside of what this access is limited to",
                 "`field` names the interface or address that is outside",
+            ),
+            Self::WrongHost => (
+                "wrong-host",
+                Status::MISDIRECTED_REQUEST,
+                "Not the name of this daemon",
+                "the Host header has to be an address of the daemon, a name of its certificate, or one of its `hosts`",
+            ),
+            Self::WrongOrigin => (
+                "wrong-origin",
+                Status::FORBIDDEN,
+                "Not a web page that may use this daemon",
+                "the Origin header names a page that is not among the daemon's `origins`",
+            ),
+            Self::StorageFull => (
+                "storage-full",
+                Status::INSUFFICIENT_STORAGE,
+                "There is no room to store it",
+                "the disk of the daemon's state is full; make room and try again",
+            ),
+            Self::StoreFailed => (
+                "store-failed",
+                Status::INTERNAL_SERVER_ERROR,
+                "It can not be stored",
+                "the store of the daemon can not be used; `detail` says why",
+            ),
+            Self::Busy => (
+                "busy",
+                Status::SERVICE_UNAVAILABLE,
+                "Too many requests at once",
+                "this user has as many requests in work as the daemon takes; try again when one is answered",
             ),
             Self::Internal => (
                 "internal",

@@ -15,8 +15,9 @@ use utoipa::ToSchema;
 
 use super::MAX_BODY_BYTES;
 use super::problem::Kind;
-use crate::access::Denied;
+use crate::access::{Denied, TokenError};
 use crate::control::WaitFor;
+use crate::store::StoreError;
 
 /// A request that was not done, and why.
 #[derive(Debug)]
@@ -50,11 +51,20 @@ impl Rejection {
 
     /// A relay that is wrong in itself.
     pub(super) fn wrong_relay(errors: Vec<FieldError>) -> Self {
+        Self::fields(Kind::WrongRelay, "the relay", errors)
+    }
+
+    /// Something else that is wrong in itself.
+    pub(super) fn wrong_fields(what: &str, errors: Vec<FieldError>) -> Self {
+        Self::fields(Kind::WrongFields, what, errors)
+    }
+
+    fn fields(kind: Kind, what: &str, errors: Vec<FieldError>) -> Self {
         let detail = match &errors[..] {
             [only] => only.to_string(),
-            several => format!("{} fields of the relay are wrong", several.len()),
+            several => format!("{} fields of {what} are wrong", several.len()),
         };
-        let mut rejection = Self::new(Kind::WrongRelay, detail);
+        let mut rejection = Self::new(kind, detail);
         rejection.0.problem.field = errors.first().map(|error| error.field.clone()).filter(|field| !field.is_empty());
         rejection.0.problem.errors = errors.into_iter().map(ProblemField::from).collect();
         rejection
@@ -171,11 +181,56 @@ impl Rejection {
         Self::new(Kind::OutOfScope, detail)
     }
 
+    /// A grant that its giver does not have.
+    pub(super) fn more_than_own() -> Self {
+        let detail = "the token would allow more than this access does; give it at most the same role, interfaces and \
+                      groups";
+        Self::new(Kind::Forbidden, detail)
+    }
+
+    pub(super) fn no_such_token(id: &str) -> Self {
+        let id: String = id.chars().take(80).collect();
+        Self::new(Kind::NoSuchToken, format!("there is no token {id:?}; `mcr token list` shows those there are"))
+    }
+
+    pub(super) fn token(error: &TokenError) -> Self {
+        match error {
+            TokenError::Store(error) => error.clone().into(),
+            TokenError::Random(_) => Self::internal(error),
+        }
+    }
+
+    pub(super) fn wrong_host(given: &str) -> Self {
+        let given: String = given.chars().take(80).collect();
+        let detail = format!(
+            "{given:?} is no name of this daemon; use its address or a name of its certificate, or have the name added \
+             to `hosts` in its access file"
+        );
+        Self::new(Kind::WrongHost, detail)
+    }
+
+    pub(super) fn wrong_origin(given: &str) -> Self {
+        let given: String = given.chars().take(80).collect();
+        let detail =
+            format!("pages of {given:?} may not use this daemon; have it added to `origins` in its access file");
+        Self::new(Kind::WrongOrigin, detail)
+    }
+
     /// A bug of the daemon, which the log has, too.
     pub(super) fn internal(error: &dyn std::error::Error) -> Self {
         tracing::error!(%error, "a request could not be answered");
         let detail = format!("the daemon could not write its answer: {error}; please report this with its log");
         Self::new(Kind::Internal, detail)
+    }
+}
+
+impl From<StoreError> for Rejection {
+    fn from(error: StoreError) -> Self {
+        let kind = match &error {
+            StoreError::Full { .. } => Kind::StorageFull,
+            StoreError::Failed { .. } => Kind::StoreFailed,
+        };
+        Self::new(kind, error.to_string())
     }
 }
 

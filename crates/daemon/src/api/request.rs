@@ -8,6 +8,7 @@ use mcr_model::relay::Relay;
 use mcr_model::spec::{InputSpec, OutputSpec, RelaySpec};
 use mcr_model::{FieldError, RelayName};
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 use utoipa::ToSchema;
 
@@ -65,7 +66,8 @@ pub(super) fn expect_json(headers: &HeaderMap) -> Result<(), Rejection> {
 pub(super) fn relay(body: &[u8], named: Named<'_>) -> Result<Relay, Rejection> {
     check_json(body)?;
     let mut json = serde_json::Deserializer::from_slice(body);
-    let parsed: Body = serde_path_to_error::deserialize(&mut json).map_err(unreadable)?;
+    let parsed: Body =
+        serde_path_to_error::deserialize(&mut json).map_err(|error| Rejection::wrong_relay(vec![unreadable(error)]))?;
     let Body { name, input, output, link_local, allow_ptp } = parsed;
     let name = match (named, name) {
         (Named::InBody, Some(name)) => name,
@@ -109,18 +111,32 @@ fn wrong_field(field: &str, message: impl Into<String>, remedy: &str) -> Rejecti
     Rejection::wrong_relay(vec![FieldError::new(field, message, remedy)])
 }
 
-/// JSON that is no relay is a wrong relay, and says at which field.
-fn unreadable(error: serde_path_to_error::Error<serde_json::Error>) -> Rejection {
+/// The body as what it should be, which `what` names.
+pub(super) fn read<T: DeserializeOwned>(body: &[u8], what: &str) -> Result<T, Rejection> {
+    if body.trim_ascii().is_empty() {
+        return Err(Rejection::no_body());
+    }
+    let whole: Value = serde_json::from_slice(body).map_err(|error| Rejection::bad_json(&error))?;
+    if !whole.is_object() {
+        let error = FieldError::new("", format!("{what} must be an object"), "write {…}");
+        return Err(Rejection::wrong_fields(what, vec![error]));
+    }
+    let mut json = serde_json::Deserializer::from_slice(body);
+    serde_path_to_error::deserialize(&mut json).map_err(|error| Rejection::wrong_fields(what, vec![unreadable(error)]))
+}
+
+/// JSON that does not have the shape, and at which field.
+fn unreadable(error: serde_path_to_error::Error<serde_json::Error>) -> FieldError {
     let path = error.path().to_string();
     let path = if path == "." { String::new() } else { path };
     let text = error.into_inner().to_string();
     let (message, place) = text.rsplit_once(" at line ").unwrap_or((&text, "unknown"));
     if let Some(key) = message.strip_prefix("missing field `").and_then(|rest| rest.strip_suffix('`')) {
         let error = FieldError::new(key, format!("{key:?} is missing"), format!("add \"{key}\": …"));
-        return Rejection::wrong_relay(vec![error.within(&path)]);
+        return error.within(&path);
     }
     let said = format!("{} (line {place})", shortened(&in_our_words(message)));
-    Rejection::wrong_relay(vec![FieldError::new(path, said, hint(message))])
+    FieldError::new(path, said, hint(message))
 }
 
 /// What `serde` expected, as JSON calls it.

@@ -1,0 +1,63 @@
+//! One connection, whatever carries it: HTTP/1.1 with bounds on time and size.
+
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use hyper::Request;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::{Service, service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::watch;
+
+use super::seats::Seat;
+use crate::access::Peer;
+
+/// How long a request may take to say what it wants, and a kept connection to begin its next one.
+const HEADER_PATIENCE: Duration = Duration::from_secs(10);
+/// The longest head of a request, in bytes.
+const MAX_HEAD_BYTES: usize = 64 << 10;
+
+/// Serves one connection until its client ends it, its seat is needed, or `ended` closes.
+pub(super) async fn talk<I>(stream: I, router: Router, peer: Peer, seat: Seat, mut ended: watch::Receiver<()>)
+where
+    I: AsyncRead + AsyncWrite + Unpin,
+{
+    let seat = Arc::new(seat);
+    let router = TowerToHyperService::new(router);
+    let service = service_fn(|mut request: Request<Incoming>| {
+        request.extensions_mut().insert(peer.clone());
+        let (head, body) = request.into_parts();
+        let (body, work) = seat.watch(body);
+        let answer = router.call(Request::from_parts(head, body));
+        async move {
+            let answer = answer.await;
+            drop(work);
+            answer
+        }
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_PATIENCE)
+        .max_buf_size(MAX_HEAD_BYTES)
+        .serve_connection(TokioIo::new(stream), service);
+    let mut connection = pin!(connection);
+    let outcome = tokio::select! {
+        outcome = &mut connection => outcome,
+        () = seat.taken_away() => {
+            tracing::debug!(%peer, "a connection that asked for nothing made room");
+            return;
+        }
+        _ = ended.changed() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = outcome {
+        tracing::debug!(%error, %peer, "a connection ended early");
+    }
+}

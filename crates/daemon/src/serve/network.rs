@@ -1,0 +1,240 @@
+//! The API on the network: TLS over TCP, only where the access file says so.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{oneshot, watch};
+use tokio::task::JoinSet;
+use tokio_rustls::TlsAcceptor;
+
+use super::connection::talk;
+use super::seats::{Occupant, Seat, Seats};
+use super::tls::{Tls, TlsError, read_certificate};
+use super::{ACCEPT_PAUSE, LAST_PATIENCE};
+use crate::access::{Peer, Remote, Site};
+
+/// So many connections there are at once.
+const MOST_CONNECTIONS: usize = 512;
+/// So many of one address.
+const MOST_CONNECTIONS_OF_ONE: usize = 64;
+/// How long a client may take to agree on TLS.
+const HANDSHAKE_PATIENCE: Duration = Duration::from_secs(5);
+/// How often the certificates are looked at.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+
+/// Why the network is not served.
+#[derive(Debug, thiserror::Error)]
+pub enum NetworkError {
+    /// The files for TLS are no good.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// An address can't be listened on.
+    #[error("can not listen on {address}: {error}; {remedy}")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        error: io::Error,
+        /// What to do.
+        remedy: &'static str,
+    },
+}
+
+/// Addresses that are listened on and not served yet, with the certificates for them.
+#[derive(Debug)]
+pub struct Opened {
+    listeners: Vec<std::net::TcpListener>,
+    tls: Tls,
+}
+
+/// Listens where `remote` says, and reads its certificates.
+///
+/// # Errors
+/// [`NetworkError`]; nothing is listened on then.
+pub fn open(remote: &Remote) -> Result<Opened, NetworkError> {
+    open_beside(remote, |_| false)
+}
+
+fn open_beside(remote: &Remote, is_there: impl Fn(&SocketAddr) -> bool) -> Result<Opened, NetworkError> {
+    let tls = Tls::load(remote)?;
+    let new = remote.listen.iter().filter(|address| !is_there(address));
+    let listeners = new.map(|address| listen(*address)).collect::<Result<_, _>>()?;
+    Ok(Opened { listeners, tls })
+}
+
+fn listen(address: SocketAddr) -> Result<std::net::TcpListener, NetworkError> {
+    // The library's own listener sets SO_REUSEADDR, so that a restart finds its address free.
+    let listener = std::net::TcpListener::bind(address).and_then(|listener| {
+        listener.set_nonblocking(true)?;
+        Ok(listener)
+    });
+    listener.map_err(|error| {
+        let remedy = match error.kind() {
+            io::ErrorKind::AddrInUse => "another program has it; stop that, or name another port in the access file",
+            io::ErrorKind::AddrNotAvailable => "it is no address of this host; correct `listen` in the access file",
+            io::ErrorKind::PermissionDenied => "ports below 1024 take a privilege; name a higher one, as 7443",
+            _ => "correct `listen` in the access file",
+        };
+        NetworkError::Listen { address, error, remedy }
+    })
+}
+
+/// The network while it is served.
+#[derive(Debug)]
+pub struct Network {
+    router: Router,
+    seats: Seats,
+    /// By address; dropping an entry ends its listener, and not the connections that it has accepted.
+    listeners: HashMap<SocketAddr, oneshot::Sender<()>>,
+    tls: watch::Sender<Option<Arc<Tls>>>,
+    ended: watch::Sender<()>,
+    tasks: JoinSet<()>,
+}
+
+impl Network {
+    /// Serves `router` on what was opened; `None`: on nothing yet.
+    pub fn serve(router: Router, opened: Option<Opened>) -> Self {
+        let mut network = Self {
+            router,
+            seats: Seats::new(MOST_CONNECTIONS, MOST_CONNECTIONS_OF_ONE),
+            listeners: HashMap::new(),
+            tls: watch::Sender::new(None),
+            ended: watch::Sender::new(()),
+            tasks: JoinSet::new(),
+        };
+        let tls = network.tls.subscribe();
+        network.tasks.spawn(keep_fresh(tls, network.ended.subscribe()));
+        if let Some(opened) = opened {
+            network.add(opened);
+        }
+        network
+    }
+
+    /// Serves what `remote` says from now on: new addresses are added, others end, and the certificates are those of
+    /// its files.
+    ///
+    /// # Errors
+    /// [`NetworkError`]; nothing is changed then.
+    pub fn change(&mut self, remote: Option<&Remote>) -> Result<(), NetworkError> {
+        let Some(remote) = remote else {
+            self.listeners.clear();
+            self.tls.send_replace(None);
+            return Ok(());
+        };
+        let opened = open_beside(remote, |address| self.listeners.contains_key(address))?;
+        self.listeners.retain(|address, _| remote.listen.contains(address));
+        self.add(opened);
+        Ok(())
+    }
+
+    fn add(&mut self, opened: Opened) {
+        let Opened { listeners, tls } = opened;
+        self.tls.send_replace(Some(Arc::new(tls)));
+        for listener in listeners {
+            let Ok(address) = listener.local_addr() else { continue };
+            let (stop, stopped) = oneshot::channel();
+            let door = Door {
+                router: self.router.clone(),
+                seats: self.seats.clone(),
+                tls: self.tls.subscribe(),
+                ended: self.ended.subscribe(),
+            };
+            match TcpListener::from_std(listener) {
+                Ok(listener) => drop(self.tasks.spawn(door.serve(listener, stopped))),
+                Err(error) => tracing::error!(%error, %address, "can't serve the network"),
+            }
+            self.listeners.insert(address, stop);
+            tracing::info!(%address, "serving the network");
+        }
+    }
+
+    /// Accepts no more, and gives requests that are under way a moment to finish.
+    pub async fn end(self) {
+        let Self { listeners, ended, mut tasks, .. } = self;
+        drop((listeners, ended));
+        let _ = tokio::time::timeout(LAST_PATIENCE, async { while tasks.join_next().await.is_some() {} }).await;
+    }
+}
+
+/// Reads certificates that have changed.
+async fn keep_fresh(tls: watch::Receiver<Option<Arc<Tls>>>, mut ended: watch::Receiver<()>) {
+    let mut ticks = tokio::time::interval(LOOK_AGAIN);
+    loop {
+        tokio::select! {
+            _ = ended.changed() => return,
+            _ = ticks.tick() => {}
+        }
+        let current = tls.borrow().clone();
+        if let Some(tls) = current {
+            tls.refresh();
+        }
+    }
+}
+
+/// One listener.
+struct Door {
+    router: Router,
+    seats: Seats,
+    tls: watch::Receiver<Option<Arc<Tls>>>,
+    ended: watch::Receiver<()>,
+}
+
+impl Door {
+    async fn serve(mut self, listener: TcpListener, mut stopped: oneshot::Receiver<()>) {
+        let mut connections = JoinSet::new();
+        loop {
+            let accepted = tokio::select! {
+                _ = &mut stopped => break,
+                _ = self.ended.changed() => break,
+                accepted = listener.accept() => accepted,
+                Some(_) = connections.join_next() => continue,
+            };
+            match accepted {
+                Ok((stream, from)) => {
+                    if let Some(seat) = self.seats.take(Occupant::at(from.ip())) {
+                        connections.spawn(self.connection(stream, from, seat));
+                    }
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "can't accept a connection of the network; trying again");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+        drop(listener);
+        while connections.join_next().await.is_some() {}
+    }
+
+    fn connection(&self, stream: TcpStream, from: SocketAddr, seat: Seat) -> impl Future<Output = ()> + use<> {
+        let (router, ended, tls) = (self.router.clone(), self.ended.clone(), self.tls.borrow().clone());
+        async move {
+            let Some(identity) = tls.map(|tls| tls.identity()) else { return };
+            let (Ok(address), Ok(())) = (stream.local_addr(), stream.set_nodelay(true)) else { return };
+            let handshake = TlsAcceptor::from(identity.config).accept(stream);
+            let agreed = tokio::select! {
+                agreed = tokio::time::timeout(HANDSHAKE_PATIENCE, handshake) => agreed,
+                () = seat.taken_away() => return,
+            };
+            let stream = match agreed {
+                Ok(Ok(stream)) => stream,
+                Ok(Err(error)) => {
+                    tracing::debug!(target: "audit", %from, %error, "no TLS");
+                    return;
+                }
+                Err(_) => {
+                    tracing::debug!(target: "audit", %from, "no TLS in time");
+                    return;
+                }
+            };
+            let shown = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
+            let certificate = shown.and_then(read_certificate).map(Arc::new);
+            let site = Arc::new(Site { address, names: identity.names });
+            talk(stream, router, Peer::Remote { from, site, certificate }, seat, ended).await;
+        }
+    }
+}
