@@ -1,4 +1,4 @@
-//! Compiles the eBPF program: clang is the only thing that is needed beside the headers of the C library and of libbpf.
+//! Compiles the eBPF programs: clang is the only thing that is needed beside the headers of the C library and of libbpf.
 
 use std::env;
 use std::fs;
@@ -7,16 +7,12 @@ use std::process::Command;
 
 use mcr_wire::DropReason;
 
-const SOURCES: [&str; 3] = ["bpf/tcx.bpf.c", "bpf/relay.h", "bpf/headers.h"];
-
 fn main() {
     let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
-    for source in SOURCES {
-        println!("cargo::rerun-if-changed={source}");
-    }
+    println!("cargo::rerun-if-changed=bpf");
     println!("cargo::rerun-if-env-changed=CLANG");
     fs::write(out.join("drop_reason.h"), drop_reasons()).expect("write drop_reason.h");
-    compile(Path::new("bpf/tcx.bpf.c"), &out.join("tcx.bpf.o"), &out);
+    compile(Path::new("bpf/programs.bpf.c"), &out.join("programs.bpf.o"), &out);
 }
 
 /// The drop reasons of `mcr-wire`, with the same numbers.

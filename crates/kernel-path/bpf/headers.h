@@ -5,6 +5,7 @@
 #define MCR_HEADERS_H
 
 #include <linux/types.h>
+#include <bpf/bpf_endian.h>
 
 #define ETHERTYPE_IPV4 0x0800
 #define TPID_8021Q 0x8100
@@ -18,10 +19,31 @@
 #define PACKET_OTHERHOST 3
 
 #define ETHERNET_BYTES 14
+#define MAC_BYTES 12 /* both */
 #define TAG_BYTES 4
 #define IPV4_BYTES 20
 #define UDP_BYTES 8
 #define MOST_IPV4_BYTES 60
+
+struct ipv4 {
+	__u8 version_and_words;
+	__u8 traffic_class;
+	__be16 total_bytes;
+	__be16 identification;
+	__be16 fragmentation;
+	__u8 ttl;
+	__u8 protocol;
+	__be16 checksum;
+	__be32 source;
+	__be32 destination;
+};
+
+struct udp {
+	__be16 source;
+	__be16 destination;
+	__be16 length;
+	__be16 checksum;
+};
 
 /* Ethernet, IPv4 and UDP in one piece, so that one helper call reads or writes them; the pad aligns the addresses. */
 struct headers {
@@ -29,27 +51,16 @@ struct headers {
 	__u8 destination_mac[6];
 	__u8 source_mac[6];
 	__be16 ethertype;
-	struct {
-		__u8 version_and_words;
-		__u8 traffic_class;
-		__be16 total_bytes;
-		__be16 identification;
-		__be16 fragmentation;
-		__u8 ttl;
-		__u8 protocol;
-		__be16 checksum;
-		__be32 source;
-		__be32 destination;
-	} ip;
-	struct {
-		__be16 source;
-		__be16 destination;
-		__be16 length;
-		__be16 checksum;
-	} udp;
+	struct ipv4 ip;
+	struct udp udp;
 };
 #define HEADERS_BYTES (ETHERNET_BYTES + IPV4_BYTES + UDP_BYTES)
 _Static_assert(sizeof(struct headers) == 2 + HEADERS_BYTES, "no holes");
+
+static __always_inline int is_tag(__be16 ethertype)
+{
+	return ethertype == bpf_htons(TPID_8021Q) || ethertype == bpf_htons(TPID_8021AD);
+}
 
 /* Values of ip_summed (include/linux/skbuff.h). */
 enum checksum_state {

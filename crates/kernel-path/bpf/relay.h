@@ -35,9 +35,20 @@ struct mcr_relay {
 	__u32 first_output; /* record */
 	__u32 source_list;  /* number of the list in `sources`; 0: any source */
 	__u32 slot;         /* of its counters */
+	__u32 exit;         /* enum mcr_exit, and its number */
+	__u32 mtu;          /* bytes of the largest IP packet that all outputs send */
 	__u32 unused;
 	__u64 identity; /* the writer's own; for whoever adopts the maps */
 };
+
+/* Where the program at the driver sends the frames of a relay, in the upper eight bits; a number is in the lower ones. */
+enum mcr_exit {
+	MCR_EXIT_TCX = 0,     /* nowhere: it passes them on, and the program at tcx ingress serves the relay */
+	MCR_EXIT_PORT = 1,    /* to a port: there is one output */
+	MCR_EXIT_FAN_OUT = 2, /* to all ports of a fan-out, which are those of the outputs, in their order */
+	MCR_EXIT_FAN_OUT_REPEATED = 3, /* the same, with several outputs to one interface */
+};
+#define MCR_EXIT_NUMBER 0x00ffffff
 
 /* What of struct mcr_output is set. */
 enum mcr_output_flags {
@@ -90,12 +101,14 @@ struct mcr_received {
 	__u64 packets;
 	__u64 bytes;
 	__u64 last_seen; /* nanoseconds of CLOCK_MONOTONIC, to the tick */
+	__u64 crossings; /* frames that the program at the driver handed to the outputs */
 };
 
 /* What left for an output, one for each CPU. */
 struct mcr_sent {
 	__u64 packets;
 	__u64 bytes;
+	__u64 crossing; /* the last that came to this output, by the relay's count */
 };
 
 /* What did not, by reason. Shared by all CPUs and added to atomically: drops are rare, and 152 bytes for each CPU and output are not. */
@@ -107,9 +120,9 @@ struct mcr_dropped {
 #define MCR_SAME_OFFSET(type, field, at) _Static_assert(__builtin_offsetof(struct type, field) == (at), #type "." #field)
 MCR_SAME_LAYOUT(mcr_destination, 12);
 MCR_SAME_OFFSET(mcr_destination, vlan, 10);
-MCR_SAME_LAYOUT(mcr_relay, 40);
+MCR_SAME_LAYOUT(mcr_relay, 48);
 MCR_SAME_OFFSET(mcr_relay, slot, 24);
-MCR_SAME_OFFSET(mcr_relay, identity, 32);
+MCR_SAME_OFFSET(mcr_relay, identity, 40);
 MCR_SAME_LAYOUT(mcr_output, 56);
 MCR_SAME_OFFSET(mcr_output, source, 28);
 MCR_SAME_OFFSET(mcr_output, vlan, 40);
@@ -118,8 +131,8 @@ MCR_SAME_OFFSET(mcr_output, identity, 48);
 MCR_SAME_LAYOUT(mcr_source, 8);
 MCR_SAME_LAYOUT(mcr_own_mac, 12);
 MCR_SAME_LAYOUT(mcr_watched, 8);
-MCR_SAME_LAYOUT(mcr_received, 24);
-MCR_SAME_LAYOUT(mcr_sent, 16);
+MCR_SAME_LAYOUT(mcr_received, 32);
+MCR_SAME_LAYOUT(mcr_sent, 24);
 MCR_SAME_LAYOUT(mcr_dropped, 8 * MCR_DROP_REASONS);
 
 #endif

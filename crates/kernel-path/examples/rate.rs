@@ -6,7 +6,9 @@
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::time::{Duration, Instant};
 
-use mcr_kernel_path::{InputTable, LastCopy, Maps, OutputAction, OutputEntry, RelayEntry, Sizes, TableWriter, load};
+use mcr_kernel_path::{
+    Exit, InputTable, LastCopy, Maps, OutputAction, OutputEntry, RelayEntry, Sizes, TableWriter, load,
+};
 use mcr_testbed::{Frame, Interface, Topology};
 use mcr_wire::{Destination, MacAddr, Rewrite};
 
@@ -73,7 +75,7 @@ impl Bench {
         let outputs = outputs.collect();
         let destination = Destination { vlan: None, address: [239, 1, 1, 1].into(), port: 5001 };
         let counters = writer.relay_counters(0).expect("counters");
-        let relays = vec![RelayEntry { destination, sources: vec![], counters, outputs }];
+        let relays = vec![RelayEntry { destination, sources: vec![], counters, outputs, exit: Exit::Tcx }];
         let input = self.net.relay_input().index();
         writer.install(input, InputTable { relays, our_macs: vec![] }).expect("install");
         let link = self.net.relay().run(|| loaded.attach(input)).expect("attach");

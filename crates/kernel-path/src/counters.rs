@@ -118,6 +118,8 @@ pub struct RelaySnapshot {
     pub received_packets: u64,
     /// Sum of the lengths of their IP packets.
     pub received_bytes: u64,
+    /// Of the datagrams, those that the program at the driver served.
+    pub at_driver_packets: u64,
     /// When the last one came, in nanoseconds of `CLOCK_MONOTONIC`, to the kernel's tick (some milliseconds); 0 when there
     /// was none.
     pub last_seen_nanoseconds: u64,
@@ -153,6 +155,7 @@ impl RelayCounters {
         RelaySnapshot {
             received_packets: sum(0),
             received_bytes: sum(1),
+            at_driver_packets: sum(3),
             last_seen_nanoseconds: seen.max().unwrap_or(0),
         }
     }
@@ -190,6 +193,18 @@ impl OutputCounters {
 
     pub(crate) fn slot(&self) -> u32 {
         self.slot.index
+    }
+
+    /// A new output of a relay that has been served at the driver before: what crossed until now was not for it.
+    pub(crate) fn begin_with(&self, relay: &RelayCounters) {
+        let relays = relay.slot.pool.maps.totals(Totals::Received);
+        let ours = self.slot.pool.maps.totals(Totals::Sent);
+        let of_relay = relay.slot.per_cpu(Totals::Received, RECEIVED_BYTES);
+        for (theirs, at) in of_relay.zip(self.slot.per_cpu(Totals::Sent, SENT_BYTES)) {
+            if ours.get(at + 2) == 0 {
+                ours.word(at + 2).store(u64::from(relays.get(theirs + 3) as u32), Ordering::Relaxed);
+            }
+        }
     }
 
     /// The number that whoever made it gave it.

@@ -7,7 +7,7 @@ use std::net::Ipv4Addr;
 
 use mcr_wire::{Destination, DropReason, Rewrite, VlanId};
 
-use crate::table::OutputAction;
+use crate::table::{Exit, OutputAction, OutputEntry};
 
 /// Most outputs of one relay (`MCR_MOST_OUTPUTS`).
 pub(crate) const MOST_OUTPUTS: usize = 64;
@@ -49,10 +49,29 @@ pub(crate) struct RelayRecord {
     pub(crate) first_output: u32,
     pub(crate) source_list: u32,
     pub(crate) slot: u32,
+    pub(crate) exit: u32,
+    pub(crate) mtu: u32,
     pub(crate) unused: u32,
     pub(crate) identity: u64,
 }
-plain!(RelayRecord, 40, slot at 24, identity at 32);
+plain!(RelayRecord, 48, slot at 24, identity at 40);
+
+impl RelayRecord {
+    /// The word that tells the program at the driver where the frames of `outputs` go (`enum mcr_exit`).
+    pub(crate) fn exit(exit: Exit, outputs: &[OutputEntry]) -> u32 {
+        let ports: Vec<u32> = outputs.iter().filter_map(|output| output.action.port()).collect();
+        let mut distinct = ports.clone();
+        distinct.sort_unstable();
+        distinct.dedup();
+        let (kind, number) = match (exit, ports.as_slice()) {
+            (Exit::Tcx, _) | (_, []) => (0, 0),
+            (Exit::Port, &[port, ..]) => (1, port),
+            (Exit::FanOut(number), _) if distinct.len() == ports.len() => (2, number),
+            (Exit::FanOut(number), _) => (3, number),
+        };
+        kind << 24 | number
+    }
+}
 
 /// `struct mcr_output`.
 #[repr(C)]
@@ -110,12 +129,24 @@ pub(crate) struct WatchedKey {
 }
 plain!(WatchedKey, 8);
 
-plain!(u32, 4);
+/// `struct bpf_devmap_val` (include/uapi/linux/bpf.h), as it is written.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct DeviceSlot {
+    pub(crate) ifindex: u32,
+    /// Descriptor of the program that every frame passes on its way out.
+    pub(crate) program: i32,
+}
+plain!(DeviceSlot, 8, program at 4);
 
-/// Bytes of `struct mcr_received`: packets, bytes, last seen.
-pub(crate) const RECEIVED_BYTES: usize = 24;
-/// Bytes of `struct mcr_sent`: packets, bytes.
-pub(crate) const SENT_BYTES: usize = 16;
+plain!(u32, 4);
+plain!(u64, 8);
+plain!(i32, 4);
+
+/// Bytes of `struct mcr_received`: packets, bytes, last seen, crossings.
+pub(crate) const RECEIVED_BYTES: usize = 32;
+/// Bytes of `struct mcr_sent`: packets, bytes, crossing.
+pub(crate) const SENT_BYTES: usize = 24;
 /// Bytes of `struct mcr_dropped`: packets by reason.
 pub(crate) const DROPPED_BYTES: usize = 8 * DropReason::COUNT;
 

@@ -1,8 +1,12 @@
-//! The in-kernel datapath: an eBPF program at tcx ingress that rewrites and copies frames, the tables that tell it what to
-//! do, and the counters that tell what it did.
+//! The in-kernel datapath: eBPF programs at tcx ingress and at the driver (XDP) that rewrite and copy frames, the tables that
+//! tell them what to do, and the counters that tell what they did.
 //!
 //! [`load()`] and [`Loaded::attach`] need privileges (`CAP_BPF`, `CAP_NET_ADMIN`, `CAP_PERFMON`); a [`TableWriter`] and every
 //! counter need only the descriptors of the [`Maps`]. Linux 6.6 or newer, with BTF.
+//!
+//! The program at tcx ingress can serve every relay. The one at the driver serves those that have an [`Exit`], and passes on
+//! what it does not take, so both stay attached; a relay changes from one to the other with one word. It is used only where
+//! [`Xdp`] has proven that it works, because a driver may drop what it gets without a word.
 //!
 //! Where frames may go is not for the writer to say: outputs name an interface by its number in [`Ports`], which the keeper
 //! fills in and whose descriptor it keeps to itself.
@@ -10,12 +14,16 @@
 //! Verdicts, bytes and drop reasons are those of `mcr-wire`. What differs, because the kernel decides it:
 //! - an aggregate that is no run of UDP datagrams with checksums left to complete is dropped as `gso_unsupported`;
 //! - a super-frame whose segments are too big for an output is dropped whole, with a last segment that would have fitted;
+//! - at the driver a checksum counts as left to be completed when it is the sum of the pseudo header, which one wrong checksum
+//!   in 65,536 is, too;
+//! - at the driver a copy that the kernel had no memory for is counted as `send_failed` when the next copy comes;
 //! - with [`LastCopy::Redirected`], the last copy of a frame counts as sent, and what the output interface then does with it
 //!   is for that interface's own statistics.
 
 #![warn(unsafe_op_in_unsafe_fn)]
 
 mod counters;
+mod ethtool;
 mod layout;
 mod load;
 mod maps;
@@ -24,6 +32,7 @@ mod slots;
 pub mod sys;
 mod table;
 mod writer;
+mod xdp;
 
 pub use counters::{
     DroppedSnapshot, InputCounters, InputSnapshot, OutputCounters, OutputSnapshot, RelayCounters, RelaySnapshot,
@@ -31,5 +40,6 @@ pub use counters::{
 pub use load::{LastCopy, LoadError, Loaded, Sizes, load};
 pub use maps::{Maps, NotOurMaps};
 pub use ports::Ports;
-pub use table::{InputTable, OutputAction, OutputEntry, RelayEntry};
+pub use table::{Exit, InputTable, NotAtDriver, OutputAction, OutputEntry, RelayEntry, not_at_driver};
 pub use writer::{TableWriter, WriteError};
+pub use xdp::{Unproven, Xdp};

@@ -9,8 +9,9 @@ use aya::{Ebpf, EbpfLoader};
 use crate::maps::{Maps, NotOurMaps};
 use crate::ports::Ports;
 use crate::sys;
+use crate::xdp::Xdp;
 
-static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/tcx.bpf.o"));
+static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/programs.bpf.o"));
 
 /// How much the tables can hold; memory is taken when they are made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,11 +28,13 @@ pub struct Sizes {
     pub own_macs: u32,
     /// Output interfaces.
     pub ports: u32,
+    /// Different lists of output interfaces that the program at the driver copies to.
+    pub fan_outs: u32,
 }
 
 impl Default for Sizes {
     fn default() -> Self {
-        Self { relays: 4096, outputs: 16_384, sources: 16_384, inputs: 64, own_macs: 4096, ports: 256 }
+        Self { relays: 4096, outputs: 16_384, sources: 16_384, inputs: 64, own_macs: 4096, ports: 256, fan_outs: 1024 }
     }
 }
 
@@ -41,8 +44,8 @@ impl Sizes {
         (size / 4).clamp(256, 4096)
     }
 
-    /// Entries of each map, by its name in `bpf/tcx.bpf.c`.
-    fn entries(&self, cpus: u32) -> [(&'static str, Option<u32>); Maps::COUNT + 1] {
+    /// Entries of each map, by its name in the programs.
+    fn entries(&self, cpus: u32) -> [(&'static str, Option<u32>); Maps::COUNT + 4] {
         let records = |size: u32| size.checked_add(Self::spare(size) + 1);
         [
             ("destinations", Some(self.relays)),
@@ -56,6 +59,9 @@ impl Sizes {
             ("dropped", Some(self.outputs)),
             ("input_dropped", Some(self.inputs)),
             (Ports::NAME, Some(self.ports)),
+            ("exits", Some(self.ports)),
+            ("turns", Some(self.ports)),
+            ("fan_outs", Some(self.fan_outs)),
         ]
     }
 }
@@ -102,6 +108,14 @@ pub enum LoadError {
     /// The maps are not what was asked for.
     #[error(transparent)]
     Maps(#[from] NotOurMaps),
+    /// The kernel does not tell what drivers took.
+    #[error("tracepoint `{name}` can not be listened to: {error}; it needs CAP_PERFMON")]
+    Tracepoint {
+        /// Its name.
+        name: &'static str,
+        /// Why.
+        error: io::Error,
+    },
     /// A descriptor can not be duplicated.
     #[error("no descriptor is left: {0}")]
     Descriptor(io::Error),
@@ -110,15 +124,16 @@ pub enum LoadError {
     Missing(&'static str),
 }
 
-/// The program and its tables, in the kernel.
+/// The programs and their tables, in the kernel.
 #[derive(Debug)]
 pub struct Loaded {
     program: OwnedFd,
     maps: Maps,
     ports: Ports,
+    xdp: Result<Xdp, LoadError>,
 }
 
-/// Makes the tables and loads the program.
+/// Makes the tables and loads the programs. The one at tcx ingress has to load; those at the driver need not.
 ///
 /// # Errors
 /// [`LoadError`]; nothing is left in the kernel then.
@@ -141,8 +156,10 @@ pub fn load(sizes: &Sizes, last_copy: LastCopy) -> Result<Loaded, LoadError> {
     let classifier: &mut SchedClassifier = classifier.try_into()?;
     classifier.load()?;
     let program = classifier.fd()?.as_fd().try_clone_to_owned().map_err(LoadError::Descriptor)?;
+    // Before any map is taken: a program is loaded with the numbers of the descriptors that aya made.
+    let xdp = Xdp::load(&mut loaded);
     let ports = Ports::from_fd(take(&mut loaded, Ports::NAME)?)?;
-    Ok(Loaded { program, maps: maps(&mut loaded)?, ports })
+    Ok(Loaded { program, maps: maps(&mut loaded)?, ports, xdp })
 }
 
 fn maps(loaded: &mut Ebpf) -> Result<Maps, LoadError> {
@@ -153,9 +170,10 @@ fn maps(loaded: &mut Ebpf) -> Result<Maps, LoadError> {
     Ok(Maps::from_fds(fds)?)
 }
 
-fn take(loaded: &mut Ebpf, name: &'static str) -> Result<OwnedFd, LoadError> {
+pub(crate) fn take(loaded: &mut Ebpf, name: &'static str) -> Result<OwnedFd, LoadError> {
+    use aya::maps::Map;
     let map = loaded.take_map(name).ok_or(LoadError::Missing(name))?;
-    let (aya::maps::Map::HashMap(data) | aya::maps::Map::Array(data)) = map else {
+    let (Map::HashMap(data) | Map::Array(data) | Map::DevMap(data) | Map::ArrayOfMaps(data)) = map else {
         return Err(LoadError::Missing(name));
     };
     data.fd().as_fd().try_clone_to_owned().map_err(LoadError::Descriptor)
@@ -179,6 +197,14 @@ impl Loaded {
     /// The tables.
     pub fn maps(&self) -> &Maps {
         &self.maps
+    }
+
+    /// The programs at the driver, for the keeper alone; or why there are none.
+    ///
+    /// # Errors
+    /// What the kernel said of them when they were loaded.
+    pub fn xdp(&self) -> Result<&Xdp, &LoadError> {
+        self.xdp.as_ref()
     }
 
     /// The interfaces that may be sent to; for the keeper alone.

@@ -2,24 +2,31 @@
 //!
 //! Layouts are those of `union bpf_attr` in `include/uapi/linux/bpf.h`; all fields in host order.
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::io;
 use std::mem::{MaybeUninit, size_of};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use crate::layout::Plain;
+use crate::layout::{DeviceSlot, Plain};
 
+const BPF_MAP_CREATE: i32 = 0;
 const BPF_MAP_LOOKUP_ELEM: i32 = 1;
 const BPF_MAP_UPDATE_ELEM: i32 = 2;
 const BPF_MAP_DELETE_ELEM: i32 = 3;
 const BPF_MAP_GET_NEXT_KEY: i32 = 4;
 const BPF_OBJ_PIN: i32 = 6;
 const BPF_OBJ_GET: i32 = 7;
+const BPF_PROG_TEST_RUN: i32 = 10;
 const BPF_OBJ_GET_INFO_BY_FD: i32 = 15;
+const BPF_RAW_TRACEPOINT_OPEN: i32 = 17;
 const BPF_LINK_CREATE: i32 = 28;
+const BPF_MAP_TYPE_DEVMAP: u32 = 14;
+const BPF_XDP: u32 = 37;
 const BPF_TCX_INGRESS: u32 = 46;
+const XDP_FLAGS_DRV_MODE: u32 = 1 << 2;
+const BPF_F_TEST_XDP_LIVE_FRAMES: u32 = 1 << 1;
 
 /// An attribute of [`call`].
 ///
@@ -51,6 +58,49 @@ struct LinkCreate {
 }
 // SAFETY: `link_create` with its `tcx` part.
 unsafe impl Attribute for LinkCreate {}
+
+#[repr(C)]
+struct MapCreate {
+    kind: u32,
+    key_bytes: u32,
+    value_bytes: u32,
+    max_entries: u32,
+    flags: u32,
+}
+// SAFETY: the beginning of the anonymous struct of BPF_MAP_CREATE.
+unsafe impl Attribute for MapCreate {}
+
+#[repr(C)]
+struct RawTracepoint {
+    name: u64,
+    program: u32,
+    pad: u32,
+}
+// SAFETY: the beginning of `raw_tracepoint`.
+unsafe impl Attribute for RawTracepoint {}
+
+#[repr(C)]
+#[derive(Default)]
+struct TestRun {
+    program: u32,
+    result: u32,
+    data_bytes_in: u32,
+    data_bytes_out: u32,
+    data_in: u64,
+    data_out: u64,
+    repeat: u32,
+    duration: u32,
+    context_bytes_in: u32,
+    context_bytes_out: u32,
+    context_in: u64,
+    context_out: u64,
+    flags: u32,
+    cpu: u32,
+    batch: u32,
+    pad: u32,
+}
+// SAFETY: `test`.
+unsafe impl Attribute for TestRun {}
 
 #[repr(C)]
 struct Object {
@@ -151,11 +201,20 @@ pub(crate) fn map_info(map: BorrowedFd<'_>) -> io::Result<MapInfo> {
 
 /// Attaches a program at the tcx ingress of an interface, behind those that are there. It stays as long as the link does.
 pub(crate) fn attach_at_ingress(program: BorrowedFd<'_>, ifindex: u32) -> io::Result<OwnedFd> {
+    attach(program, ifindex, BPF_TCX_INGRESS, 0)
+}
+
+/// Attaches a program at the driver of an interface, which has to have a place for it. It stays as long as the link does.
+pub(crate) fn attach_at_driver(program: BorrowedFd<'_>, ifindex: u32) -> io::Result<OwnedFd> {
+    attach(program, ifindex, BPF_XDP, XDP_FLAGS_DRV_MODE)
+}
+
+fn attach(program: BorrowedFd<'_>, ifindex: u32, attach_type: u32, flags: u32) -> io::Result<OwnedFd> {
     let attribute = LinkCreate {
         program: number(program),
         target_ifindex: ifindex,
-        attach_type: BPF_TCX_INGRESS,
-        flags: 0,
+        attach_type,
+        flags,
         relative_fd: 0,
         pad: 0,
         expected_revision: 0,
@@ -164,6 +223,39 @@ pub(crate) fn attach_at_ingress(program: BorrowedFd<'_>, ifindex: u32) -> io::Re
     let link = unsafe { call(BPF_LINK_CREATE, &attribute) }?;
     // SAFETY: a new descriptor, which nobody else has.
     Ok(unsafe { OwnedFd::from_raw_fd(link as RawFd) })
+}
+
+/// Attaches a program at a raw tracepoint; it stays as long as the link does.
+pub(crate) fn attach_at_tracepoint(program: BorrowedFd<'_>, name: &CStr) -> io::Result<OwnedFd> {
+    let attribute = RawTracepoint { name: name.as_ptr() as u64, program: number(program), pad: 0 };
+    // SAFETY: the name is terminated, and lives until the call is over.
+    let link = unsafe { call(BPF_RAW_TRACEPOINT_OPEN, &attribute) }?;
+    // SAFETY: a new descriptor, which nobody else has.
+    Ok(unsafe { OwnedFd::from_raw_fd(link as RawFd) })
+}
+
+/// Makes a list of devices to redirect to.
+pub(crate) fn create_device_map(slots: u32) -> io::Result<OwnedFd> {
+    let value_bytes = size_of::<DeviceSlot>() as u32;
+    let attribute = MapCreate { kind: BPF_MAP_TYPE_DEVMAP, key_bytes: 4, value_bytes, max_entries: slots, flags: 0 };
+    // SAFETY: no addresses in it.
+    let map = unsafe { call(BPF_MAP_CREATE, &attribute) }?;
+    // SAFETY: a new descriptor, which nobody else has.
+    Ok(unsafe { OwnedFd::from_raw_fd(map as RawFd) })
+}
+
+/// Runs an XDP program once on a frame, and lets the frame go where the program says.
+pub(crate) fn run_live(program: BorrowedFd<'_>, frame: &[u8]) -> io::Result<()> {
+    let attribute = TestRun {
+        program: number(program),
+        data_bytes_in: frame.len() as u32,
+        data_in: frame.as_ptr() as u64,
+        repeat: 1,
+        flags: BPF_F_TEST_XDP_LIVE_FRAMES,
+        ..TestRun::default()
+    };
+    // SAFETY: the frame lives until the call is over; nothing is written.
+    unsafe { call(BPF_PROG_TEST_RUN, &attribute) }.map(drop)
 }
 
 fn object(path: &Path, fd: u32) -> io::Result<(CString, Object)> {

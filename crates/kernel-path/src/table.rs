@@ -28,6 +28,57 @@ pub struct RelayEntry {
     pub counters: Arc<RelayCounters>,
     /// Where copies go, 64 at most.
     pub outputs: Vec<OutputEntry>,
+    /// Whether the program at the driver serves it.
+    pub exit: Exit,
+}
+
+/// Where the program at the driver sends the frames of a relay.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Exit {
+    /// Nowhere: it passes them on, and the program at tcx ingress serves the relay.
+    #[default]
+    Tcx,
+    /// To the port of the only output.
+    Port,
+    /// To the ports of the fan-out of this number, which the keeper made of the ports of all outputs in their order.
+    FanOut(u32),
+}
+
+/// Why the relays of a destination can not be served at the driver. Each is a clause that reads on from "because".
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum NotAtDriver {
+    /// XDP has one list of copies for a frame.
+    #[error("several relays share the destination")]
+    Shared,
+    /// XDP is not told whether a frame is for this host or only seen in passing.
+    #[error("its destination is not a group")]
+    NotAGroup,
+    /// What can't be sent is counted where it is not sent.
+    #[error("an output can not send now")]
+    OutputDown,
+    /// There is nothing to send to.
+    #[error("it has no output")]
+    NoOutput,
+    /// The exit is that of another number of outputs.
+    #[error("its exit is not that of its outputs")]
+    WrongExit,
+}
+
+/// Why these relays, all those of one destination, can not be served at the driver; `None` when they can.
+#[must_use]
+pub fn not_at_driver(relays: &[RelayEntry]) -> Option<NotAtDriver> {
+    let [relay] = relays else { return Some(NotAtDriver::Shared) };
+    if !relay.destination.address.is_multicast() {
+        return Some(NotAtDriver::NotAGroup);
+    }
+    if relay.outputs.iter().any(|output| output.action.port().is_none()) {
+        return Some(NotAtDriver::OutputDown);
+    }
+    match (relay.exit, relay.outputs.len()) {
+        (_, 0) => Some(NotAtDriver::NoOutput),
+        (Exit::Port, 2..) | (Exit::FanOut(_), 1) => Some(NotAtDriver::WrongExit),
+        (Exit::Tcx | Exit::Port | Exit::FanOut(_), _) => None,
+    }
 }
 
 /// One output of a relay.
@@ -53,4 +104,22 @@ pub enum OutputAction {
     },
     /// It is not: the output cannot work now, for this reason.
     Drop(DropReason),
+}
+
+impl OutputAction {
+    /// The port that copies are sent to, if they are.
+    #[must_use]
+    pub fn port(&self) -> Option<u32> {
+        match self {
+            Self::Send { port, .. } => Some(*port),
+            Self::Drop(_) => None,
+        }
+    }
+
+    pub(crate) fn mtu(&self) -> Option<u32> {
+        match self {
+            Self::Send { mtu, .. } => Some(*mtu),
+            Self::Drop(_) => None,
+        }
+    }
 }

@@ -20,7 +20,7 @@ use crate::layout::{
 use crate::maps::{Maps, Table, Totals};
 use crate::slots::Slots;
 use crate::sys;
-use crate::table::{InputTable, OutputEntry, RelayEntry};
+use crate::table::{Exit, InputTable, NotAtDriver, OutputEntry, RelayEntry, not_at_driver};
 
 /// Why a table was not written. What was in force before still is, for the destination that failed.
 #[derive(Debug, thiserror::Error)]
@@ -52,6 +52,14 @@ pub enum WriteError {
         destination: Destination,
         /// How many.
         relays: usize,
+    },
+    /// The program at the driver does not take these relays.
+    #[error("what listens to {destination} can not be served at the driver: {why}")]
+    NotAtDriver {
+        /// What they listen to.
+        destination: Destination,
+        /// Why.
+        why: NotAtDriver,
     },
     /// The kernel refused.
     #[error("the kernel refused to change the in-kernel table of {what}: {error}")]
@@ -100,6 +108,8 @@ struct Installed {
     sources: Vec<Ipv4Addr>,
     source_list: u32,
     outputs: Vec<InstalledOutput>,
+    /// As written.
+    exit: u32,
 }
 
 #[derive(Debug)]
@@ -115,6 +125,7 @@ impl Installed {
         self.counters.slot() == entry.counters.slot()
             && self.sources == sorted(&entry.sources)
             && self.has_outputs(&entry.outputs)
+            && self.exit == RelayRecord::exit(entry.exit, &entry.outputs)
     }
 
     fn has_outputs(&self, entries: &[OutputEntry]) -> bool {
@@ -348,8 +359,12 @@ impl TableWriter {
         if entries.len() > MOST_SHARING {
             return Err(WriteError::TooManySharing { destination, relays: entries.len() });
         }
-        match entries.iter().map(|entry| entry.outputs.len()).find(|&outputs| outputs > MOST_OUTPUTS) {
-            Some(outputs) => Err(WriteError::TooManyOutputs { destination, outputs }),
+        if let Some(outputs) = entries.iter().map(|entry| entry.outputs.len()).find(|&outputs| outputs > MOST_OUTPUTS) {
+            return Err(WriteError::TooManyOutputs { destination, outputs });
+        }
+        let at_driver = entries.iter().any(|entry| entry.exit != Exit::Tcx);
+        match at_driver.then(|| not_at_driver(entries)).flatten() {
+            Some(why) => Err(WriteError::NotAtDriver { destination, why }),
             None => Ok(()),
         }
     }
@@ -439,17 +454,21 @@ impl TableWriter {
             None => self.write_outputs(&entry.outputs)?,
         };
         let counters = Arc::clone(&entry.counters);
+        entry.outputs.iter().for_each(|output| output.counters.begin_with(&counters));
+        let exit = RelayRecord::exit(entry.exit, &entry.outputs);
         let record = RelayRecord {
             destination,
             next,
             first_output: outputs.first().map_or(0, |output| output.record),
             source_list,
             slot: counters.slot(),
+            exit,
+            mtu: entry.outputs.iter().filter_map(|output| output.action.mtu()).min().unwrap_or(0),
             unused: 0,
             identity: counters.identity(),
         };
         let number = take(&mut self.relay_records, "relays")?;
-        let relay = Installed { record: number, counters, sources, source_list, outputs };
+        let relay = Installed { record: number, counters, sources, source_list, outputs, exit };
         self.update(Table::Relays, &number, &record)?;
         Ok(relay)
     }
@@ -485,7 +504,7 @@ impl TableWriter {
 
     /// Lays a relay to rest that no new packet can reach.
     fn retire(&mut self, relay: Installed) {
-        let Installed { record, counters: _, sources, source_list, outputs } = relay;
+        let Installed { record, counters: _, sources, source_list, outputs, exit: _ } = relay;
         self.relay_records.rest(record);
         outputs.iter().for_each(|output| self.output_records.rest(output.record));
         let key = |source: &Ipv4Addr| SourceKey { list: source_list, address: source.octets() };
@@ -629,6 +648,7 @@ impl TableWriter {
                 sources,
                 source_list: record.source_list,
                 outputs: self.read_outputs(record.first_output)?,
+                exit: record.exit,
             });
             number = record.next;
         }

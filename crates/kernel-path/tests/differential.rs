@@ -176,16 +176,26 @@ fn number(name: &str, otherwise: u64) -> u64 {
 
 #[test]
 fn random_frames_and_relays_agree_with_mcr_wire() {
+    agree(Stand::new(2));
+}
+
+#[test]
+fn and_so_they_do_with_the_program_at_the_driver_in_front() {
+    agree(Stand::at_driver(2));
+}
+
+fn agree(mut stand: Stand) {
     let (frames, seed) = (number("MCR_FRAMES", 10_000), number("MCR_SEED", 1));
     println!("MCR_SEED={seed}");
     let mut random = Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
-    let mut stand = Stand::new(2);
     stand.our_macs = our_macs();
-    let (mut sent, mut dropped) = (0, 0);
+    let is_at_driver = stand.is_at_driver();
+    let (mut sent, mut dropped, mut at_driver) = (0, 0, 0);
     let relay = stand.net.relay().clone();
     relay.run(|| {
         for number in 0..frames {
             if number % FRAMES_PER_TABLE == 0 {
+                at_driver += stand.served_at_driver();
                 stand.install(relays(&mut random));
             }
             let frame = frame(&mut random);
@@ -197,4 +207,6 @@ fn random_frames_and_relays_agree_with_mcr_wire() {
     });
     // A test that compares nothing agrees, too.
     assert!(sent > frames / 8 && dropped > frames / 50, "{sent} of {frames} were sent, {dropped} dropped");
+    let least = if is_at_driver { frames / 50 } else { 0 };
+    assert!(at_driver >= least, "{at_driver} of {frames} were served at the driver");
 }

@@ -9,7 +9,15 @@ use stand::{Expected, Stand};
 
 #[test]
 fn every_row_is_as_mcr_wire_has_it() {
-    let mut stand = Stand::new(2);
+    every_row_agrees(Stand::new(2));
+}
+
+#[test]
+fn every_row_is_as_mcr_wire_has_it_with_the_program_at_the_driver_in_front() {
+    every_row_agrees(Stand::at_driver(2));
+}
+
+fn every_row_agrees(mut stand: Stand) {
     stand.our_macs = vec![MacAddr::new(OUR_MAC.0)];
     stand.install(table::relays());
     let rows = table::rows(stand.net.relay_input().mac());

@@ -5,7 +5,7 @@ mod stand;
 use std::time::{Duration, Instant};
 
 use mcr_kernel_path::{
-    InputTable, LastCopy, Maps, OutputAction, OutputEntry, RelayEntry, Sizes, TableWriter, WriteError, load,
+    Exit, InputTable, LastCopy, Maps, OutputAction, OutputEntry, RelayEntry, Sizes, TableWriter, WriteError, load,
 };
 use mcr_testbed::table::{destination, rewrite};
 use mcr_testbed::{Receiver, Sender};
@@ -19,6 +19,7 @@ fn entry(writer: &mut TableWriter, identity: u64, to: Destination, action: Outpu
         sources: vec![],
         counters: writer.relay_counters(identity).unwrap(),
         outputs: vec![OutputEntry { counters, action }],
+        exit: Exit::Tcx,
     }
 }
 
@@ -125,7 +126,7 @@ fn another_writer_takes_over_what_is_in_force() {
 
 #[test]
 fn a_full_table_says_so_and_leaves_what_was_there() {
-    let sizes = Sizes { relays: 4, outputs: 4, sources: 2, inputs: 1, own_macs: 1, ports: 1 };
+    let sizes = Sizes { relays: 4, outputs: 4, sources: 2, inputs: 1, own_macs: 1, ports: 1, fan_outs: 1 };
     let loaded = load(&sizes, LastCopy::Redirected).unwrap();
     let mut writer = TableWriter::adopt(maps_again(loaded.maps())).unwrap();
     let entries: Vec<RelayEntry> =

@@ -7,8 +7,8 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use mcr_kernel_path::{
-    InputTable, LastCopy, Loaded, Maps, OutputAction, OutputEntry, OutputSnapshot, RelayEntry, RelaySnapshot, Sizes,
-    TableWriter, load,
+    Exit, InputTable, LastCopy, Loaded, Maps, OutputAction, OutputEntry, OutputSnapshot, RelayEntry, RelaySnapshot,
+    Sizes, TableWriter, load, not_at_driver,
 };
 use mcr_testbed::table::{self, Counts, MARK, OutputCounts};
 pub(crate) use mcr_testbed::table::{Output, Relay};
@@ -32,10 +32,14 @@ pub(crate) struct Stand {
     /// Asked for once: each question costs a thread in the namespace.
     pub(crate) input: u32,
     mac: MacAddr,
+    /// Attached at tcx ingress, for what the program at the driver passes on; none: frames go to the program at tcx ingress.
+    behind_driver: Option<OwnedFd>,
+    /// The lists of ports that fan-outs were made of; each is the fan-out of its place.
+    fan_outs: Vec<Vec<u32>>,
 }
 
 pub(crate) fn small() -> Sizes {
-    Sizes { relays: 256, outputs: 1024, sources: 256, inputs: 16, own_macs: 64, ports: 16 }
+    Sizes { relays: 256, outputs: 1024, sources: 256, inputs: 16, own_macs: 64, ports: 32, fan_outs: 256 }
 }
 
 /// What one run came to.
@@ -61,8 +65,50 @@ impl Stand {
         for (port, lan) in (1..).zip(net.lans()) {
             loaded.ports().set(port, lan.relay_side().index()).unwrap();
         }
-        let (installed, relays, our_macs) = Default::default();
-        Stand { net, loaded, writer, listeners, installed, relays, our_macs, input, mac }
+        let (installed, relays, our_macs, behind_driver, fan_outs) = Default::default();
+        Stand { net, loaded, writer, listeners, installed, relays, our_macs, input, mac, behind_driver, fan_outs }
+    }
+
+    /// A stand whose frames meet the program at the driver first, and behind it the one at tcx ingress.
+    pub(crate) fn at_driver(lans: usize) -> Stand {
+        let mut stand = Stand::with(lans, LastCopy::Counted);
+        stand.behind_driver = Some(stand.attach());
+        stand.open_ports();
+        stand
+    }
+
+    /// Opens all ports at the driver, each proven.
+    pub(crate) fn open_ports(&self) {
+        for (port, lan) in (1..).zip(self.net.lans()) {
+            let (ifindex, mac) = (lan.relay_side().index(), lan.relay_side().mac().0);
+            let xdp = self.loaded.xdp().unwrap();
+            self.net
+                .relay()
+                .run(|| xdp.open_port(port, ifindex, mac))
+                .unwrap_or_else(|why| panic!("port {port}: {why}"));
+        }
+    }
+
+    pub(crate) fn attach_at_driver(&self) -> OwnedFd {
+        self.net.relay().run(|| self.loaded.xdp().unwrap().attach(self.input)).unwrap()
+    }
+
+    /// The exit of a relay with these outputs, with the fan-out that it needs.
+    pub(crate) fn exit(&mut self, outputs: &[OutputEntry]) -> Exit {
+        let ports: Vec<u32> = outputs.iter().filter_map(|output| output.action.port()).collect();
+        if ports.len() == 1 {
+            return Exit::Port;
+        }
+        let number = self.fan_outs.iter().position(|list| *list == ports).unwrap_or_else(|| {
+            let number = self.fan_outs.len();
+            let ifindexes: Vec<u32> =
+                ports.iter().map(|&port| self.net.lan(port as usize).relay_side().index()).collect();
+            let xdp = self.loaded.xdp().unwrap();
+            self.net.relay().run(|| xdp.set_fan_out(number as u32, &ifindexes)).unwrap();
+            self.fan_outs.push(ports);
+            number
+        });
+        Exit::FanOut(number as u32)
     }
 
     pub(crate) fn attach(&self) -> OwnedFd {
@@ -84,7 +130,10 @@ impl Stand {
             }
             let counters = self.writer.relay_counters(0).unwrap();
             let (destination, sources) = (relay.destination, relay.sources.clone());
-            entries.push(RelayEntry { destination, sources, counters, outputs });
+            entries.push(RelayEntry { destination, sources, counters, outputs, exit: Exit::Tcx });
+        }
+        if self.behind_driver.is_some() {
+            self.set_exits(&mut entries);
         }
         let table = InputTable { relays: entries.clone(), our_macs: self.our_macs.clone() };
         let input = self.input;
@@ -92,7 +141,35 @@ impl Stand {
         (self.installed, self.relays) = (entries, relays);
     }
 
-    /// Runs the program once on a frame at the input. Call inside the relay's namespace.
+    /// Has every relay that can be served at the driver be served there.
+    fn set_exits(&mut self, entries: &mut [RelayEntry]) {
+        self.fan_outs.clear();
+        for place in 0..entries.len() {
+            let here = entries[place].destination;
+            let sharing: Vec<RelayEntry> = entries.iter().filter(|entry| entry.destination == here).cloned().collect();
+            if not_at_driver(&sharing).is_none() {
+                entries[place].exit = self.exit(&entries[place].outputs);
+            }
+        }
+    }
+
+    /// Has a frame come in at the driver of the input, and go wherever the programs say. Call inside the relay's namespace.
+    pub(crate) fn run_live(&self, frame: &[u8]) {
+        // struct xdp_md: data, data_end, data_meta, ingress_ifindex, rx_queue_index, egress_ifindex
+        let context = [0, frame.len() as u32, 0, self.input, 0, 0];
+        test_run(&mut TestRun {
+            program: self.loaded.xdp().unwrap().program().as_raw_fd() as u32,
+            data_size_in: frame.len() as u32,
+            data_in: frame.as_ptr() as u64,
+            repeat: 1,
+            ctx_size_in: size_of_val(&context) as u32,
+            ctx_in: context.as_ptr() as u64,
+            flags: 2, // BPF_F_TEST_XDP_LIVE_FRAMES
+            ..TestRun::default()
+        });
+    }
+
+    /// Runs the program at tcx ingress once on a frame at the input. Call inside the relay's namespace.
     pub(crate) fn run(&self, frame: &[u8], segment_bytes: u32) -> Run {
         let mut left = vec![0_u8; 4096];
         let mut context = Context { ifindex: self.input, ..Context::default() };
@@ -109,12 +186,18 @@ impl Stand {
             ctx_in: std::ptr::from_ref(&context) as u64,
             ..TestRun::default()
         };
-        let size = size_of::<TestRun>();
-        // SAFETY: BPF_PROG_TEST_RUN reads the frame and the context and writes at most data_size_out bytes.
-        let result = unsafe { libc::syscall(libc::SYS_bpf, 10, &raw mut attribute, size) };
-        assert_eq!(result, 0, "{} bytes: {}", frame.len(), std::io::Error::last_os_error());
+        test_run(&mut attribute);
         left.truncate(attribute.data_size_out as usize);
         Run { verdict: attribute.retval as i32, frame: left }
+    }
+
+    pub(crate) fn is_at_driver(&self) -> bool {
+        self.behind_driver.is_some()
+    }
+
+    /// Datagrams that the program at the driver served, of the relays that are installed.
+    pub(crate) fn served_at_driver(&self) -> u64 {
+        self.installed.iter().map(|relay| relay.counters.snapshot().at_driver_packets).sum()
     }
 
     pub(crate) fn totals(&self) -> Totals {
@@ -145,16 +228,16 @@ impl Stand {
         let input = self.input;
         let input_counters = self.writer.input_counters(input).unwrap();
         let (before, input_before) = (self.totals(), input_counters.snapshot());
-        let run = self.run(frame, 0);
+        let run = match self.behind_driver {
+            None => Some(self.run(frame, 0)),
+            Some(_) => {
+                self.run_live(frame);
+                None
+            }
+        };
         let (after, input_after) = (self.totals(), input_counters.snapshot());
         let context = || format!("{what}\nframe {frame:02x?}\nrelays {:#?}", self.relays);
 
-        let verdict = match (&expected.charged[..], expected.copies.is_empty()) {
-            ([], _) => NEXT,
-            (_, true) => DROP,
-            (_, false) => REDIRECT,
-        };
-        assert_eq!(run.verdict, verdict, "verdict of {}", context());
         for (index, relay) in self.relays.iter().enumerate() {
             let charge = expected.charged.iter().find(|charge| charge.relay == index);
             let received = charge.map_or((0, 0), |charge| (charge.packets, charge.bytes));
@@ -172,19 +255,13 @@ impl Stand {
             let wanted = u64::from(expected.on_input == Some(reason));
             assert_eq!(got, wanted, "{reason} on the input: {}", context());
         }
-        if let Some(((_, last), others)) = expected.copies.split_last() {
-            for (lan, copy) in others {
-                let heard = self.heard(*lan, Duration::from_secs(1));
-                assert_eq!(heard.as_deref(), Some(&copy[..]), "copy on lan{lan}: {}", context());
-            }
-            // The last copy is the frame itself; its tag is not among the bytes yet.
-            let mut last = last.clone();
-            if last[12..14] == [0x81, 0x00] {
-                last.drain(12..16);
-            }
-            assert_eq!(run.frame, last, "last copy: {}", context());
-        } else {
-            assert_eq!(run.frame, frame, "left untouched: {}", context());
+        let in_flight = match &run {
+            Some(run) => expected.assert_is_of(frame, run, context),
+            None => &expected.copies[..],
+        };
+        for (lan, copy) in in_flight {
+            let heard = self.heard(*lan, Duration::from_secs(1));
+            assert_eq!(heard.as_deref(), Some(&copy[..]), "copy on lan{lan}: {}", context());
         }
         expected
     }
@@ -277,6 +354,27 @@ pub(crate) struct Expected {
 }
 
 impl Expected {
+    /// Compares a run at tcx ingress; the copies that it sent itself, while the last is the frame that it left.
+    fn assert_is_of(&self, frame: &[u8], run: &Run, context: impl Fn() -> String) -> &[(usize, Vec<u8>)] {
+        let verdict = match (&self.charged[..], self.copies.is_empty()) {
+            ([], _) => NEXT,
+            (_, true) => DROP,
+            (_, false) => REDIRECT,
+        };
+        assert_eq!(run.verdict, verdict, "verdict of {}", context());
+        let Some(((_, last), others)) = self.copies.split_last() else {
+            assert_eq!(run.frame, frame, "left untouched: {}", context());
+            return &[];
+        };
+        // Its tag is not among the bytes yet.
+        let mut last = last.clone();
+        if last[12..14] == [0x81, 0x00] {
+            last.drain(12..16);
+        }
+        assert_eq!(run.frame, last, "last copy: {}", context());
+        others
+    }
+
     pub(crate) fn of(frame: &[u8], meta: &FrameMeta, relays: &[Relay], our_macs: &[MacAddr], mac: MacAddr) -> Expected {
         let mut expected = Expected { charged: Vec::new(), on_input: None, copies: Vec::new(), reason: None };
         let parsed = parse(frame, meta);
@@ -356,6 +454,13 @@ fn address(frame: &[u8]) -> Option<Ipv4Addr> {
 
 fn is_foreign(frame: &[u8], address: Ipv4Addr, mac: MacAddr) -> bool {
     frame[0] & 1 == 0 && frame[..6] != mac.octets() && !address.is_multicast()
+}
+
+fn test_run(attribute: &mut TestRun) {
+    let size = size_of::<TestRun>();
+    // SAFETY: BPF_PROG_TEST_RUN reads the frame and the context and writes at most data_size_out bytes.
+    let result = unsafe { libc::syscall(libc::SYS_bpf, 10, &raw mut *attribute, size) };
+    assert_eq!(result, 0, "{} bytes: {}", attribute.data_size_in, std::io::Error::last_os_error());
 }
 
 /// `struct { ... } test` of `union bpf_attr`.

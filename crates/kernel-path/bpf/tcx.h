@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: MIT OR GPL-2.0
+/* SPDX-License-Identifier: MIT OR GPL-2.0 */
 /*
  * The relay at tcx ingress.
  *
@@ -7,59 +7,27 @@
  * Verdicts and bytes are those of mcr-wire (frame.rs, rewrite.rs), which has the table of verdicts. Frames of no relay go on
  * untouched; those of a relay end here, sent or counted by reason.
  */
-#include <linux/bpf.h>
-#include <bpf/bpf_helpers.h>
-#include <bpf/bpf_endian.h>
+#ifndef MCR_TCX_H
+#define MCR_TCX_H
+
 #include <bpf/bpf_core_read.h>
 
-#include "drop_reason.h"
-#include "relay.h"
-#include "headers.h"
+#include "lookup.h"
+#include "rewrite.h"
 
 #define TCX_NEXT (-1)
 #define TCX_DROP 2
 /* A frame that passed; else a drop reason. */
 #define GOOD (-1)
 
-/* Bytes that older kernels sum in one call (MAX_BPF_STACK, net/core/filter.c: bpf_csum_diff). */
-#define CHUNK_BYTES 512
 /* How far the verifier lets packet memory be reached by a variable offset, in a power of two (MAX_PACKET_OFF). */
 #define MOST_DIRECT 0x7fff
-
-/* Sizes are set before loading (load.rs); these are only the least that the kernel takes. */
-#define MAP(name, kind, key_type, value_type, flags) \
-	struct { \
-		__uint(type, kind); \
-		__uint(max_entries, 1); \
-		__type(key, key_type); \
-		__type(value, value_type); \
-		__uint(map_flags, flags); \
-	} name SEC(".maps")
-
-MAP(destinations, BPF_MAP_TYPE_HASH, struct mcr_destination, __u32, 0);
-MAP(relays, BPF_MAP_TYPE_ARRAY, __u32, struct mcr_relay, 0);
-MAP(outputs, BPF_MAP_TYPE_ARRAY, __u32, struct mcr_output, 0);
-MAP(sources, BPF_MAP_TYPE_HASH, struct mcr_source, __u32, 0);
-MAP(own_macs, BPF_MAP_TYPE_HASH, struct mcr_own_mac, __u32, 0);
-MAP(watched, BPF_MAP_TYPE_HASH, struct mcr_watched, __u32, 0);
-/* Interfaces that may be sent to (0: none), by the numbers that outputs name them by. Written by the keeper alone: whoever
- * writes the other tables can send to these and to no other. */
-MAP(ports, BPF_MAP_TYPE_ARRAY, __u32, __u32, 0);
-/* Mapped into the reader's memory: thousands of counters are read without a system call. Those "for each CPU" are laid out
- * one CPU after the other, so that no two CPUs write to one cache line. */
-MAP(received, BPF_MAP_TYPE_ARRAY, __u32, struct mcr_received, BPF_F_MMAPABLE);
-MAP(sent, BPF_MAP_TYPE_ARRAY, __u32, struct mcr_sent, BPF_F_MMAPABLE);
-MAP(dropped, BPF_MAP_TYPE_ARRAY, __u32, struct mcr_dropped, BPF_F_MMAPABLE);
-MAP(input_dropped, BPF_MAP_TYPE_ARRAY, __u32, struct mcr_dropped, BPF_F_MMAPABLE);
 
 struct scratch {
 	__u8 bytes[CHUNK_BYTES + 4];
 };
 MAP(scratch, BPF_MAP_TYPE_PERCPU_ARRAY, __u32, struct scratch, 0);
 
-/* Slots of counters for each CPU; set before loading. */
-volatile const __u32 RELAY_SLOTS = 1;
-volatile const __u32 OUTPUT_SLOTS = 1;
 /* Whether the last copy is a clone too, so that what becomes of it is known and counted; set before loading. */
 volatile const __u32 COUNT_LAST = 0;
 
@@ -87,33 +55,6 @@ struct packet {
 };
 
 /* ---- checksums ---- */
-
-static __always_inline __u16 fold(__u64 sum)
-{
-	sum = (sum & 0xffffffff) + (sum >> 32);
-	sum = (sum & 0xffff) + (sum >> 16);
-	sum = (sum & 0xffff) + (sum >> 16);
-	sum = (sum & 0xffff) + (sum >> 16);
-	return sum;
-}
-
-static __always_inline __u64 sum_of_addresses(__be32 source, __be32 destination)
-{
-	return (__u64)source + destination;
-}
-
-static __always_inline __u64 sum_of_pseudo_header(__be32 source, __be32 destination, __be16 udp_bytes)
-{
-	return sum_of_addresses(source, destination) + bpf_htons(PROTOCOL_UDP) + udp_bytes;
-}
-
-/* Of a header without options; its addresses are aligned. */
-static __always_inline __u64 sum_of_ip(const struct headers *headers)
-{
-	const __u32 *word = (const __u32 *)&headers->ip;
-
-	return (__u64)word[0] + word[1] + word[2] + word[3] + word[4];
-}
 
 static __noinline int options_checksum_is_right(struct __sk_buff *skb, __u32 ip_at, __u32 header_bytes)
 {
@@ -193,38 +134,6 @@ static __always_inline int udp_checksum_is_right(const struct packet *packet, __
 
 /* ---- counting ---- */
 
-static __always_inline void count_dropped(void *map, __u32 slot, __u32 reason, __u32 packets)
-{
-	struct mcr_dropped *total = bpf_map_lookup_elem(map, &slot);
-
-	if (total && reason < MCR_DROP_REASONS)
-		__sync_fetch_and_add(&total->packets[reason], packets);
-}
-
-/* One writer at a time: the program runs with bottom halves off, and each CPU has a counter of its own. */
-static __always_inline void count_received(__u32 slot, const struct packet *packet)
-{
-	__u32 index = bpf_get_smp_processor_id() * RELAY_SLOTS + slot;
-	struct mcr_received *total = bpf_map_lookup_elem(&received, &index);
-
-	if (!total)
-		return;
-	total->packets += packet->packets;
-	total->bytes += packet->ip_bytes;
-	total->last_seen = bpf_ktime_get_coarse_ns();
-}
-
-static __always_inline void count_sent(__u32 slot, const struct packet *packet)
-{
-	__u32 index = bpf_get_smp_processor_id() * OUTPUT_SLOTS + slot;
-	struct mcr_sent *total = bpf_map_lookup_elem(&sent, &index);
-
-	if (!total)
-		return;
-	total->packets += packet->packets;
-	total->bytes += packet->ip_bytes;
-}
-
 /* A frame that no relay can be charged with, to an address that one of them listens to. */
 static __always_inline void count_on_input(const struct packet *packet, __u32 reason)
 {
@@ -236,11 +145,6 @@ static __always_inline void count_on_input(const struct packet *packet, __u32 re
 }
 
 /* ---- reading ---- */
-
-static __always_inline int is_tag(__be16 ethertype)
-{
-	return ethertype == bpf_htons(TPID_8021Q) || ethertype == bpf_htons(TPID_8021AD);
-}
 
 /*
  * Reads the link layer: verdicts 1 and 2. The headers may be cut short by the end of the frame, in `there`; false: not ours.
@@ -361,7 +265,7 @@ static __always_inline __s32 judge_ip(struct packet *packet)
 {
 	const struct headers *headers = &packet->headers;
 	int right = packet->header_bytes == IPV4_BYTES ?
-			    fold(sum_of_ip(headers)) == 0xffff :
+			    fold(sum_of_ip(&headers->ip)) == 0xffff :
 			    options_checksum_is_right(packet->skb, packet->ip_at, packet->header_bytes);
 
 	if (packet->there < packet->total_bytes)
@@ -397,14 +301,6 @@ static __always_inline __s32 judge_udp(struct packet *packet, int other_aggregat
 	return is_super_frame || other_aggregate ? MCR_DROP_GSO_UNSUPPORTED : GOOD;
 }
 
-static __always_inline int came_back_to_us(const struct packet *packet)
-{
-	struct mcr_own_mac key = { .ifindex = packet->destination.ifindex };
-
-	__builtin_memcpy(key.mac, packet->headers.source_mac, sizeof(key.mac));
-	return bpf_map_lookup_elem(&own_macs, &key) != 0;
-}
-
 static __always_inline __s32 judge(struct packet *packet)
 {
 	struct __sk_buff *skb = packet->skb;
@@ -420,30 +316,9 @@ static __always_inline __s32 judge(struct packet *packet)
 	reason = judge_ip(packet);
 	if (reason == GOOD)
 		reason = judge_udp(packet, other_aggregate);
-	if (reason == GOOD && came_back_to_us(packet))
+	if (reason == GOOD && came_back_to_us(packet->destination.ifindex, packet->headers.source_mac))
 		reason = MCR_DROP_LOOP;
 	return reason;
-}
-
-/* The record of the first relay of a destination; 0: there is none. */
-static __always_inline __u32 find(const struct mcr_destination *destination)
-{
-	/* An element that is given away while it is read leads to another destination's record: look again. */
-	for (int attempt = 0; attempt < 4; attempt++) {
-		__u32 *element = bpf_map_lookup_elem(&destinations, destination);
-		struct mcr_relay *relay;
-		__u32 record;
-
-		if (!element)
-			return 0;
-		record = *(volatile __u32 *)element;
-		relay = bpf_map_lookup_elem(&relays, &record);
-		if (relay && relay->destination.ifindex == destination->ifindex &&
-		    relay->destination.address == destination->address &&
-		    relay->destination.port == destination->port && relay->destination.vlan == destination->vlan)
-			return record;
-	}
-	return 0;
 }
 
 /* ---- sending ---- */
@@ -462,49 +337,6 @@ static __always_inline long strip(struct packet *packet)
 		error = bpf_skb_change_tail(skb, ETHERNET_BYTES + packet->total_bytes, 0);
 	packet->stripped = !error;
 	return error;
-}
-
-/* RFC 1624 equation 3, as in mcr-wire: never recomputed, so that damage done on this host is not covered up. */
-static __always_inline __be16 updated_checksum(const struct headers *old, const struct headers *new)
-{
-	__u64 before = sum_of_addresses(old->ip.source, old->ip.destination) + old->udp.source + old->udp.destination;
-	__u64 after = sum_of_addresses(new->ip.source, new->ip.destination) + new->udp.source + new->udp.destination;
-	__u64 sum = (__u16)~old->udp.checksum;
-	__u16 checksum;
-
-	sum += (__u16)~fold(before);
-	sum += fold(after);
-	checksum = ~fold(sum);
-	/* Zero means "none" (RFC 768). */
-	return checksum ? checksum : 0xffff;
-}
-
-/* The headers of an output's copy: the twin of Rewrite::emit in mcr-wire. */
-static __always_inline void rewrite(struct headers *headers, const struct packet *packet,
-				    const struct mcr_output *output)
-{
-	const struct headers *old = &packet->headers;
-	__be16 udp_bytes = bpf_htons(packet->total_bytes - IPV4_BYTES);
-
-	*headers = *old;
-	__builtin_memcpy(headers->destination_mac, output->destination_mac, 6);
-	__builtin_memcpy(headers->source_mac, output->source_mac, 6);
-	if (output->flags & MCR_SET_DSCP)
-		headers->ip.traffic_class = output->dscp << 2 | (old->ip.traffic_class & 3);
-	headers->ip.fragmentation &= bpf_htons(DONT_FRAGMENT);
-	headers->ip.ttl = output->ttl;
-	headers->ip.source = output->source;
-	headers->ip.destination = output->destination;
-	headers->ip.checksum = 0;
-	headers->ip.checksum = ~fold(sum_of_ip(headers));
-	if (output->flags & MCR_SET_SOURCE_PORT)
-		headers->udp.source = output->source_port;
-	headers->udp.destination = output->destination_port;
-	headers->udp.length = udp_bytes;
-	if (packet->checksum == CHECKSUM_PARTIAL)
-		headers->udp.checksum = fold(sum_of_pseudo_header(output->source, output->destination, udp_bytes));
-	else if (old->udp.checksum != 0)
-		headers->udp.checksum = updated_checksum(old, headers);
 }
 
 static __always_inline long store(const struct packet *packet, const struct headers *headers)
@@ -527,20 +359,11 @@ static __always_inline long dress(struct packet *packet, const struct mcr_output
 
 	if (error)
 		return error;
-	rewrite(&headers, packet, output);
+	rewrite(&headers, &packet->headers, packet->checksum, output);
 	error = store(packet, &headers);
 	if (!error && output->vlan)
 		error = bpf_skb_vlan_push(packet->skb, bpf_htons(TPID_8021Q), packet->priority | output->vlan);
 	return error;
-}
-
-/* The interface of an output; 0: it may not be sent to. */
-static __always_inline __u32 interface_of(const struct mcr_output *output)
-{
-	__u32 port = output->port;
-	__u32 *ifindex = bpf_map_lookup_elem(&ports, &port);
-
-	return ifindex ? *ifindex : 0;
 }
 
 /* Why a copy was not taken: errors are negative, NET_XMIT_* positive. */
@@ -578,7 +401,7 @@ static __noinline long send_copy(struct packet *packet)
 	if (result)
 		count_dropped(&dropped, output->slot, reason_of(result), packet->packets);
 	else
-		count_sent(output->slot, packet);
+		count_sent(output->slot, packet->packets, packet->ip_bytes);
 	if (output->vlan)
 		bpf_skb_vlan_pop(packet->skb);
 	return 0;
@@ -609,11 +432,18 @@ static long each_output(__u32 index, struct packet *packet)
 	return 0;
 }
 
-static __always_inline int accepts(const struct mcr_relay *relay, __be32 source)
+static __noinline int serve(struct packet *packet, const struct mcr_relay *relay)
 {
-	struct mcr_source key = { .list = relay->source_list, .address = source };
-
-	return key.list == 0 || bpf_map_lookup_elem(&sources, &key);
+	if (!accepts(relay, packet->headers.ip.source))
+		return 0;
+	packet->accepted = 1;
+	count_received(relay->slot, packet->packets, packet->ip_bytes);
+	packet->output = relay->first_output;
+	/* Most relays have one output. */
+	each_output(0, packet);
+	if (packet->output)
+		bpf_loop(MCR_MOST_OUTPUTS, each_output, packet, 0);
+	return 0;
 }
 
 struct walk {
@@ -623,19 +453,13 @@ struct walk {
 
 static long each_relay(__u32 index, struct walk *walk)
 {
-	struct packet *packet = walk->packet;
 	__u32 record = walk->relay;
 	struct mcr_relay *relay = bpf_map_lookup_elem(&relays, &record);
 
 	if (record == 0 || !relay)
 		return 1;
 	walk->relay = relay->next;
-	if (!accepts(relay, packet->headers.ip.source))
-		return 0;
-	packet->accepted = 1;
-	count_received(relay->slot, packet);
-	packet->output = relay->first_output;
-	bpf_loop(MCR_MOST_OUTPUTS, each_output, packet, 0);
+	serve(walk->packet, relay);
 	return 0;
 }
 
@@ -660,7 +484,7 @@ static __always_inline int send_last(struct packet *packet)
 		count_dropped(&dropped, output->slot, MCR_DROP_OUTPUT_MISSING, packet->packets);
 		return TCX_DROP;
 	}
-	count_sent(output->slot, packet);
+	count_sent(output->slot, packet->packets, packet->ip_bytes);
 	return bpf_redirect(ifindex, 0);
 }
 
@@ -670,6 +494,7 @@ int mcr_tcx(struct __sk_buff *skb)
 	struct packet packet = { .skb = skb, .reason = GOOD };
 	struct walk walk = { .packet = &packet };
 	enum readable readable;
+	struct mcr_relay *relay;
 
 	if (skb->protocol != bpf_htons(ETHERTYPE_IPV4) && !is_tag(skb->protocol))
 		return TCX_NEXT;
@@ -680,11 +505,14 @@ int mcr_tcx(struct __sk_buff *skb)
 		count_on_input(&packet, packet.reason);
 	if (readable != READABLE)
 		return TCX_NEXT;
-	walk.relay = find(&packet.destination);
-	if (walk.relay == 0)
+	relay = find(&packet.destination);
+	if (!relay)
 		return TCX_NEXT;
 	packet.reason = judge(&packet);
-	bpf_loop(MCR_MOST_SHARING, each_relay, &walk, 0);
+	serve(&packet, relay);
+	walk.relay = relay->next;
+	if (walk.relay)
+		bpf_loop(MCR_MOST_SHARING, each_relay, &walk, 0);
 	if (!packet.accepted) {
 		count_on_input(&packet, packet.reason == GOOD ? MCR_DROP_SOURCE_NOT_LISTED : packet.reason);
 		return TCX_NEXT;
@@ -692,5 +520,4 @@ int mcr_tcx(struct __sk_buff *skb)
 	return send_last(&packet);
 }
 
-/* For helpers that are for programs under the GPL only (bpf_probe_read_kernel). */
-char _license[] SEC("license") = "Dual MIT/GPL";
+#endif

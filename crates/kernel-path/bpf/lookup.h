@@ -1,0 +1,89 @@
+/* SPDX-License-Identifier: MIT OR GPL-2.0 */
+/* Questions to the tables, and counting. */
+#ifndef MCR_LOOKUP_H
+#define MCR_LOOKUP_H
+
+#include <bpf/bpf_endian.h>
+
+#include "headers.h"
+#include "tables.h"
+
+/* The first relay of a destination, or none. */
+static __always_inline struct mcr_relay *find(const struct mcr_destination *destination)
+{
+	/* An element that is given away while it is read leads to another destination's record: look again. */
+	for (int attempt = 0; attempt < 4; attempt++) {
+		__u32 *element = bpf_map_lookup_elem(&destinations, destination);
+		struct mcr_relay *relay;
+		__u32 record;
+
+		if (!element)
+			return 0;
+		record = *(volatile __u32 *)element;
+		relay = bpf_map_lookup_elem(&relays, &record);
+		if (relay && relay->destination.ifindex == destination->ifindex &&
+		    relay->destination.address == destination->address &&
+		    relay->destination.port == destination->port && relay->destination.vlan == destination->vlan)
+			return relay;
+	}
+	return 0;
+}
+
+static __always_inline int accepts(const struct mcr_relay *relay, __be32 source)
+{
+	struct mcr_source key = { .list = relay->source_list, .address = source };
+
+	return key.list == 0 || bpf_map_lookup_elem(&sources, &key);
+}
+
+/* Whether a frame with this source comes from an interface that we send from. */
+static __always_inline int came_back_to_us(__u32 ifindex, const __u8 *source_mac)
+{
+	struct mcr_own_mac key = { .ifindex = ifindex };
+
+	__builtin_memcpy(key.mac, source_mac, sizeof(key.mac));
+	return bpf_map_lookup_elem(&own_macs, &key) != 0;
+}
+
+/* The interface of an output; 0: it may not be sent to. */
+static __always_inline __u32 interface_of(const struct mcr_output *output)
+{
+	__u32 port = output->port;
+	__u32 *ifindex = bpf_map_lookup_elem(&ports, &port);
+
+	return ifindex ? *ifindex : 0;
+}
+
+static __always_inline void count_dropped(void *map, __u32 slot, __u32 reason, __u32 packets)
+{
+	struct mcr_dropped *total = bpf_map_lookup_elem(map, &slot);
+
+	if (total && reason < MCR_DROP_REASONS)
+		__sync_fetch_and_add(&total->packets[reason], packets);
+}
+
+/* One writer at a time: the program runs with bottom halves off, and each CPU has a counter of its own. */
+static __always_inline void count_received(__u32 slot, __u32 packets, __u32 bytes)
+{
+	__u32 index = bpf_get_smp_processor_id() * RELAY_SLOTS + slot;
+	struct mcr_received *total = bpf_map_lookup_elem(&received, &index);
+
+	if (!total)
+		return;
+	total->packets += packets;
+	total->bytes += bytes;
+	total->last_seen = bpf_ktime_get_coarse_ns();
+}
+
+static __always_inline void count_sent(__u32 slot, __u32 packets, __u32 bytes)
+{
+	__u32 index = bpf_get_smp_processor_id() * OUTPUT_SLOTS + slot;
+	struct mcr_sent *total = bpf_map_lookup_elem(&sent, &index);
+
+	if (!total)
+		return;
+	total->packets += packets;
+	total->bytes += bytes;
+}
+
+#endif

@@ -1,0 +1,429 @@
+/* SPDX-License-Identifier: MIT OR GPL-2.0 */
+/*
+ * The relay at the driver.
+ *
+ *   frame -> mcr_xdp: judge, find -> port, or a copy to each of a fan-out -> mcr_egress: dress -> mcr_flushed: counted
+ *
+ * It takes only what is sure to be sent: whole, plain UDP over IPv4 in one buffer, to a group, with right checksums, of a relay
+ * with an exit, and not too big for any of its outputs. Everything else goes on to tcx ingress, whose program has the same tables and gives the verdict; so there is
+ * one semantics, and a relay moves between the two with one word in `destinations`. What XDP is not told:
+ * - whether a checksum is left to be completed; it is where its value is the sum of the pseudo header, and is completed then;
+ * - a tag that the device took out of the frame; the loader sees to it that devices do not, veth excepted, where a tag is
+ *   taken out only if the peer's host left its insertion to the device.
+ *
+ * All that is sent passes mcr_egress, frames with one output too: the kernel uses the program of a batch's first frame for
+ * the whole batch (kernel/bpf/devmap.c: bq_enqueue). The kernel tells after each batch how many of its frames the driver took,
+ * from the first on, and only then are they counted.
+ */
+#ifndef MCR_XDP_H
+#define MCR_XDP_H
+
+#include "lookup.h"
+#include "rewrite.h"
+
+/* Interfaces by port number, as `ports`, and lists of them. Written by the keeper alone. */
+MAP(exits, BPF_MAP_TYPE_DEVMAP, __u32, struct bpf_devmap_val, 0);
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__array(
+		values, struct {
+			__uint(type, BPF_MAP_TYPE_DEVMAP);
+			__uint(max_entries, 1);
+			__type(key, __u32);
+			__type(value, struct bpf_devmap_val);
+		});
+} fan_outs SEC(".maps");
+
+/*
+ * What a frame carries from mcr_xdp to mcr_egress, in place of its MAC addresses. The mark is where a source address has its
+ * group bit, which is never set in one.
+ */
+struct crossing {
+	__u32 first;    /* record of the relay's first output; a port in a probe */
+	__u16 priority; /* upper four bits of the tag that came */
+	__u8 mark;      /* enum mark */
+	__u8 repeated;  /* whether several outputs have one interface */
+	__u32 number;   /* of the frame, by the relay's count for this CPU */
+};
+_Static_assert(sizeof(struct crossing) == MAC_BYTES, "in place of the MAC addresses");
+
+enum mark {
+	MARK_RELAY = 1,
+	MARK_PROBE = 3,
+};
+
+/* Frames of one batch (DEV_MAP_BULK_SIZE). */
+#define BATCH 16
+/* In place of a slot: it is a probe. */
+#define PROBE 0xffffffff
+
+/* What is on its way to a driver: from the first run of mcr_egress for a batch to mcr_flushed, nothing else runs on the CPU. */
+struct flight {
+	__u32 frames;
+	struct {
+		__u32 slot; /* of the output's counters */
+		__u32 bytes;
+	} frame[BATCH];
+};
+MAP(flight, BPF_MAP_TYPE_PERCPU_ARRAY, __u32, struct flight, 0);
+
+/* Which output had the last copy of a frame, for interfaces that several outputs share; copies come in the outputs' order. */
+struct turn {
+	__u32 first;
+	__u32 number;
+	__u32 next; /* record */
+};
+MAP(turns, BPF_MAP_TYPE_PERCPU_HASH, __u32, struct turn, 0);
+
+/* Probes that a driver took. */
+MAP(probes, BPF_MAP_TYPE_ARRAY, __u32, __u64, 0);
+
+#define SUM_PIECE(size) \
+	if (bytes & (size)) { \
+		if (at + (size) > end) \
+			return 0; \
+		sum = bpf_csum_diff(0, 0, at, size, sum); \
+		at += (size); \
+	}
+
+/* The sum over `bytes` bytes at `at`, and `sum`; 0, which is never right, when they are more than a buffer holds. */
+static __always_inline __u32 sum_of_bytes(void *at, void *end, __u32 bytes, __u32 sum)
+{
+	__u64 total;
+
+	for (int chunk = 0; chunk < 8; chunk++) {
+		if (bytes < CHUNK_BYTES)
+			break;
+		if (at + CHUNK_BYTES > end)
+			return 0;
+		sum = bpf_csum_diff(0, 0, at, CHUNK_BYTES, sum);
+		at += CHUNK_BYTES;
+		bytes -= CHUNK_BYTES;
+	}
+	SUM_PIECE(256)
+	SUM_PIECE(128)
+	SUM_PIECE(64)
+	SUM_PIECE(32)
+	SUM_PIECE(16)
+	total = sum;
+	for (int word = 0; word < 3; word++) {
+		if ((bytes & 15) < 4)
+			break;
+		if (at + 4 > end)
+			return 0;
+		total += *(__u32 *)at;
+		at += 4;
+		bytes -= 4;
+	}
+	if (bytes & 2) {
+		if (at + 2 > end)
+			return 0;
+		total += *(__u16 *)at;
+		at += 2;
+	}
+	if (bytes & 1) {
+		if (at + 1 > end)
+			return 0;
+		total += *(__u8 *)at;
+	}
+	return fold(total);
+}
+
+/* The checksum that the datagram is to have, 0 if it has none; false: it has a wrong one. */
+static __always_inline int right_checksum(const struct ipv4 *ip, const struct udp *udp, void *end, __be16 *checksum)
+{
+	__u64 pseudo = sum_of_pseudo_header(ip->source, ip->destination, udp->length);
+	__u16 sum, there = udp->checksum;
+
+	*checksum = there;
+	if (there == 0)
+		return 1;
+	sum = sum_of_bytes((void *)udp, end, bpf_ntohs(udp->length), fold(pseudo));
+	if (sum == 0xffff)
+		return 1;
+	if (sum == 0 || there != fold(pseudo))
+		return 0;
+	sum = ~fold((__u64)sum + (__u16)~there);
+	*checksum = sum ? sum : 0xffff;
+	return 1;
+}
+
+static __always_inline int redirect(__u32 exit)
+{
+	__u32 number = exit & MCR_EXIT_NUMBER;
+	void *fan_out;
+
+	if (exit >> 24 == MCR_EXIT_PORT)
+		return bpf_redirect_map(&exits, number, XDP_PASS);
+	fan_out = bpf_map_lookup_elem(&fan_outs, &number);
+	return fan_out ? bpf_redirect_map(fan_out, 0, BPF_F_BROADCAST | XDP_PASS) : XDP_PASS;
+}
+
+/* Takes padding and tag off. */
+static __always_inline long lay_bare(struct xdp_md *ctx, __u32 padding, __u32 tag_bytes)
+{
+	if (padding && bpf_xdp_adjust_tail(ctx, -(int)padding))
+		return -1;
+	return tag_bytes ? bpf_xdp_adjust_head(ctx, tag_bytes) : 0;
+}
+
+/* Counts a frame as received and about to cross; its number, never 0. */
+static __always_inline __u32 count_crossing(__u32 slot, __u32 bytes)
+{
+	__u32 index = bpf_get_smp_processor_id() * RELAY_SLOTS + slot;
+	struct mcr_received *total = bpf_map_lookup_elem(&received, &index);
+
+	if (!total)
+		return 1;
+	total->packets++;
+	total->bytes += bytes;
+	total->last_seen = bpf_ktime_get_coarse_ns();
+	if ((__u32)++total->crossings == 0)
+		total->crossings++;
+	return total->crossings;
+}
+
+SEC("xdp")
+int mcr_xdp(struct xdp_md *ctx)
+{
+	void *data = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;
+	struct mcr_destination destination = { .ifindex = ctx->ingress_ifindex };
+	struct crossing crossing = { .mark = MARK_RELAY };
+	struct ipv4 *ip = data + ETHERNET_BYTES;
+	__u32 total, there, tag_bytes = 0;
+	struct mcr_relay *relay;
+	__be16 ethertype, checksum;
+	struct udp *udp;
+	__u16 tag;
+
+	if (data + HEADERS_BYTES > end)
+		return XDP_PASS;
+	ethertype = *(__be16 *)(data + MAC_BYTES);
+	if (is_tag(ethertype)) {
+		tag = bpf_ntohs(*(__be16 *)ip);
+		ethertype = *((__be16 *)ip + 1);
+		crossing.priority = tag & VLAN_PRIORITY;
+		destination.vlan = tag & VLAN_NUMBER;
+		tag_bytes = TAG_BYTES;
+		ip = data + ETHERNET_BYTES + TAG_BYTES;
+	}
+	udp = (void *)(ip + 1);
+	if ((void *)(udp + 1) > end || ethertype != bpf_htons(ETHERTYPE_IPV4) || destination.vlan == VLAN_NUMBER)
+		return XDP_PASS;
+	there = end - (void *)ip;
+	total = bpf_ntohs(ip->total_bytes);
+	if (ip->version_and_words != 0x45 || ip->protocol != PROTOCOL_UDP ||
+	    (ip->fragmentation & bpf_htons(FRAGMENT_MASK)) ||
+	    (ip->destination & bpf_htonl(0xf0000000)) != bpf_htonl(0xe0000000) || total < IPV4_BYTES + UDP_BYTES ||
+	    total > there || bpf_ntohs(udp->length) != total - IPV4_BYTES)
+		return XDP_PASS;
+	destination.address = ip->destination;
+	destination.port = udp->destination;
+	relay = find(&destination);
+	if (!relay || relay->exit >> 24 == MCR_EXIT_TCX || total > relay->mtu || !accepts(relay, ip->source) ||
+	    came_back_to_us(destination.ifindex, data + 6) || fold(sum_of_ip(ip)) != 0xffff ||
+	    !right_checksum(ip, udp, end, &checksum))
+		return XDP_PASS;
+	if (redirect(relay->exit) != XDP_REDIRECT || lay_bare(ctx, there - total, tag_bytes))
+		return XDP_PASS;
+
+	data = (void *)(long)ctx->data;
+	end = (void *)(long)ctx->data_end;
+	if (data + HEADERS_BYTES > end)
+		return XDP_DROP; /* never: it was there a moment ago */
+	udp = data + ETHERNET_BYTES + IPV4_BYTES;
+	udp->checksum = checksum;
+	*(__be16 *)(data + MAC_BYTES) = bpf_htons(ETHERTYPE_IPV4);
+	crossing.first = relay->first_output;
+	crossing.repeated = relay->exit >> 24 == MCR_EXIT_FAN_OUT_REPEATED;
+	crossing.number = count_crossing(relay->slot, total);
+	*(struct crossing *)data = crossing;
+	return XDP_REDIRECT;
+}
+
+/* The output that an interface's copy is for; 0: none, which is when its port was closed a moment ago. */
+static __always_inline __u32 output_of(__u32 ifindex, const struct crossing *crossing)
+{
+	__u32 record = crossing->first;
+	struct turn *turn = 0, begun = { .first = crossing->first, .number = crossing->number };
+	struct mcr_output *output;
+
+	if (crossing->repeated) {
+		turn = bpf_map_lookup_elem(&turns, &ifindex);
+		if (turn && turn->first == crossing->first && turn->number == crossing->number)
+			record = turn->next;
+	}
+	for (int step = 0; step < MCR_MOST_OUTPUTS; step++) {
+		output = bpf_map_lookup_elem(&outputs, &record);
+		if (record == 0 || !output)
+			return 0;
+		if (interface_of(output) == ifindex)
+			break;
+		record = output->next;
+	}
+	if (!output)
+		return 0;
+	if (crossing->repeated) {
+		begun.next = output->next;
+		bpf_map_update_elem(&turns, &ifindex, &begun, 0);
+	}
+	return record;
+}
+
+/* Copies between the last that came to this output and this one: the kernel had no memory for them, or the interface was down. */
+static __always_inline void count_missed(__u32 slot, __u32 number)
+{
+	__u32 index = bpf_get_smp_processor_id() * OUTPUT_SLOTS + slot;
+	struct mcr_sent *total = bpf_map_lookup_elem(&sent, &index);
+	__u32 last;
+
+	if (!total)
+		return;
+	last = total->crossing;
+	total->crossing = number;
+	if (number > last + 1)
+		count_dropped(&dropped, slot, MCR_DROP_SEND_FAILED, number - last - 1);
+}
+
+/* Notes a frame that is handed to the driver; false: there is no room, which a kernel with larger batches would make true. */
+static __always_inline int board(__u32 slot, __u32 bytes)
+{
+	__u32 zero = 0;
+	struct flight *now = bpf_map_lookup_elem(&flight, &zero);
+	__u32 place;
+
+	if (!now || now->frames >= BATCH)
+		return 0;
+	place = now->frames++ & (BATCH - 1);
+	now->frame[place].slot = slot;
+	now->frame[place].bytes = bytes;
+	return 1;
+}
+
+/* Writes the headers of an output's copy over those of the frame. */
+static __always_inline long dress_copy(struct xdp_md *ctx, const struct mcr_output *output, __u16 priority)
+{
+	void *data = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;
+	struct headers old, new;
+	__be16 *tag;
+
+	if (data + HEADERS_BYTES > end)
+		return -1;
+	__builtin_memcpy(old.destination_mac, data, HEADERS_BYTES);
+	rewrite(&new, &old, CHECKSUM_NONE, output);
+	if (!output->vlan) {
+		__builtin_memcpy(data, new.destination_mac, HEADERS_BYTES);
+		return 0;
+	}
+	if (bpf_xdp_adjust_head(ctx, -TAG_BYTES))
+		return -1;
+	data = (void *)(long)ctx->data;
+	end = (void *)(long)ctx->data_end;
+	if (data + TAG_BYTES + HEADERS_BYTES > end)
+		return -1;
+	__builtin_memcpy(data, new.destination_mac, MAC_BYTES);
+	tag = data + MAC_BYTES;
+	tag[0] = bpf_htons(TPID_8021Q);
+	tag[1] = bpf_htons(priority | output->vlan);
+	__builtin_memcpy(data + MAC_BYTES + TAG_BYTES, (void *)&new.ethertype, HEADERS_BYTES - MAC_BYTES);
+	return 0;
+}
+
+/* A probe has the addresses that it is to leave with in its payload. */
+static __always_inline int send_probe(void *data, void *end)
+{
+	if (data + ETHERNET_BYTES + MAC_BYTES > end || !board(PROBE, 0))
+		return XDP_DROP;
+	__builtin_memcpy(data, data + ETHERNET_BYTES, MAC_BYTES);
+	return XDP_PASS;
+}
+
+SEC("xdp/devmap")
+int mcr_egress(struct xdp_md *ctx)
+{
+	void *data = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;
+	struct mcr_output *output;
+	struct crossing crossing;
+	__u32 record, bytes;
+
+	if (data + HEADERS_BYTES > end)
+		return XDP_DROP;
+	crossing = *(struct crossing *)data;
+	if (crossing.mark == MARK_PROBE)
+		return send_probe(data, end);
+	if (crossing.mark != MARK_RELAY)
+		return XDP_DROP; /* never: nobody else sends through our maps */
+	record = output_of(ctx->egress_ifindex, &crossing);
+	output = bpf_map_lookup_elem(&outputs, &record);
+	if (record == 0 || !output)
+		return XDP_DROP; /* noticed at the next copy, as missed */
+	count_missed(output->slot, crossing.number);
+	bytes = bpf_ntohs(((struct ipv4 *)(data + ETHERNET_BYTES))->total_bytes);
+	if (dress_copy(ctx, output, crossing.priority) || !board(output->slot, bytes)) {
+		count_dropped(&dropped, output->slot, MCR_DROP_SEND_FAILED, 1);
+		return XDP_DROP;
+	}
+	return XDP_PASS;
+}
+
+/* Why a driver left frames of a batch. */
+static __always_inline __u32 reason_of_driver(int error)
+{
+	switch (error) {
+	case 0:
+		return MCR_DROP_OUTPUT_QUEUE_FULL;
+	case -100 /* ENETDOWN */:
+		return MCR_DROP_OUTPUT_DOWN;
+	default:
+		return MCR_DROP_SEND_FAILED;
+	}
+}
+
+static __always_inline void count_probe(void)
+{
+	__u32 zero = 0;
+	__u64 *total = bpf_map_lookup_elem(&probes, &zero);
+
+	if (total)
+		__sync_fetch_and_add(total, 1);
+}
+
+/* After each batch: (from, to, frames that the driver took, frames that it did not or mcr_egress dropped, error). */
+SEC("raw_tp/xdp_devmap_xmit")
+int mcr_flushed(struct bpf_raw_tracepoint_args *ctx)
+{
+	__u32 zero = 0, taken = ctx->args[2], reason = reason_of_driver(ctx->args[4]);
+	struct flight *now = bpf_map_lookup_elem(&flight, &zero);
+
+	if (!now)
+		return 0;
+	for (__u32 place = 0; place < BATCH; place++) {
+		__u32 slot = now->frame[place].slot;
+
+		if (place >= now->frames)
+			break;
+		if (slot == PROBE && place < taken)
+			count_probe();
+		else if (place < taken)
+			count_sent(slot, 1, now->frame[place].bytes);
+		else
+			count_dropped(&dropped, slot, reason, 1);
+	}
+	now->frames = 0;
+	return 0;
+}
+
+/* Sends a probe to the port that it names: is it delivered? */
+SEC("xdp")
+int mcr_probe(struct xdp_md *ctx)
+{
+	void *data = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;
+
+	if (data + MAC_BYTES > end)
+		return XDP_DROP;
+	return bpf_redirect_map(&exits, ((struct crossing *)data)->first, XDP_DROP);
+}
+
+#endif
