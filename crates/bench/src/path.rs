@@ -29,6 +29,11 @@ pub(crate) fn output_group(output: usize) -> Ipv4Addr {
     Ipv4Addr::new(239, 2, 2, output as u8)
 }
 
+/// What another relay, from 1 on, would listen to: it gets nothing.
+fn other(relay: usize) -> SocketAddrV4 {
+    SocketAddrV4::new(Ipv4Addr::new(239, 10, (relay / 250) as u8, (relay % 250) as u8), 5001)
+}
+
 /// A way from the device to the LANs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use mcr_testbed::{Topology, program};
 
-use super::{GROUP, OUTPUT_PORT, Running, output_group, spawn};
+use super::{GROUP, OUTPUT_PORT, Running, other, output_group, spawn};
 
 /// How long it may take until it answers, and then until ten thousand relays are ready.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -47,10 +47,13 @@ pub(super) fn start(net: &Topology, datapath: &str, outputs: usize, relays: usiz
 
 /// The configuration of one relay with a group of its own.
 pub(crate) fn relay(name: &str, number: usize) -> String {
-    let (high, low) = (number / 250, number % 250);
+    let input = other(number);
+    let [_, _, high, low] = input.ip().octets();
     format!(
-        "[[relay]]\nname = \"{name}\"\ninput = {{ interface = \"dev0\", group = \"239.10.{high}.{low}\", port = 5001 }}\n\
-         output = [{{ interface = \"lan1\", group = \"239.20.{high}.{low}\", port = 6001 }}]\n"
+        "[[relay]]\nname = \"{name}\"\ninput = {{ interface = \"dev0\", group = \"{}\", port = {} }}\n\
+         output = [{{ interface = \"lan1\", group = \"239.20.{high}.{low}\", port = {OUTPUT_PORT} }}]\n",
+        input.ip(),
+        input.port()
     )
 }
 

@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 
 use mcr_testbed::{Mac, Namespace, Topology};
 
-use super::{GROUP, OUTPUT_PORT, Running, output_group};
+use super::{GROUP, OUTPUT_PORT, Running, other, output_group};
 
 /// The rules of a namespace; they go with `Drop`.
 pub(super) struct Rules {
@@ -26,39 +26,47 @@ pub(super) fn start(net: &Topology, outputs: usize, relays: usize) -> Result<Run
     Ok(Running { _rules: Some(Rules { namespace: net.relay().clone() }), ..Running::default() })
 }
 
-/// One relay is one rule; of several, a verdict map finds the chain, in the time of one look-up.
+/// The matches of one relay stand in the base chain; of several, a verdict map finds the relay's chain, in the time of one look-up.
 fn rules(net: &Topology, outputs: usize, relays: usize) -> String {
     let relay = statements(net, outputs);
+    let chain = relay.join("; ");
     let mut text = String::from("table netdev bench {\n");
-    let mut input = format!("ip daddr {} udp dport {} {relay}", GROUP.ip(), GROUP.port());
-    if relays > 1 {
-        let _ = writeln!(text, "chain relay0 {{ {relay}; }}");
-        let mut elements = format!("{} . {} : goto relay0", GROUP.ip(), GROUP.port());
-        for i in 1..relays {
-            let _ = writeln!(text, "chain relay{i} {{ {relay}; }}");
-            let _ = write!(elements, ", 239.10.{}.{} . 5001 : goto relay{i}", i / 250, i % 250);
+    let is_one_rule = relays == 1 && relay.len() == 1;
+    let input = if is_one_rule {
+        format!("ip daddr {} udp dport {} {chain}", GROUP.ip(), GROUP.port())
+    } else if relays == 1 {
+        let _ = writeln!(text, "chain relay0 {{ {chain}; }}");
+        format!("ip daddr {} udp dport {} goto relay0", GROUP.ip(), GROUP.port())
+    } else {
+        let mut elements = Vec::with_capacity(relays);
+        for i in 0..relays {
+            let _ = writeln!(text, "chain relay{i} {{ {chain}; }}");
+            let at = if i == 0 { GROUP } else { other(i) };
+            elements.push(format!("{} . {} : goto relay{i}", at.ip(), at.port()));
         }
-        input = format!("ip daddr . udp dport vmap {{ {elements} }}");
-    }
+        format!("ip daddr . udp dport vmap {{ {} }}", elements.join(", "))
+    };
     let _ = writeln!(text, "chain input {{ type filter hook ingress device \"dev0\" priority 0; {input}; }}\n}}");
     text
 }
 
-/// What is the same for all outputs is set once.
-fn statements(net: &Topology, outputs: usize) -> String {
-    let mut text = format!("ip ttl set 16 udp dport set {OUTPUT_PORT}");
-    for (lan, number) in net.lans().iter().zip(1..=outputs) {
-        let group = output_group(number);
-        let _ = write!(
-            text,
-            " ip saddr set {} ip daddr set {group} ether saddr set {} ether daddr set {} {} to \"lan{number}\"",
+/// The statements of a relay: as few rules as the kernel allows (128 expressions each). What is the same for all outputs is set once.
+fn statements(net: &Topology, outputs: usize) -> Vec<String> {
+    const OUTPUTS_OF_A_RULE: usize = 8;
+    let to = |output: usize| {
+        let (lan, group) = (net.lan(output), output_group(output));
+        format!(
+            "ip saddr set {} ip daddr set {group} ether saddr set {} ether daddr set {} {} to \"lan{output}\"",
             lan.relay_address(),
             lan.relay_side().mac(),
             Mac::of_group(group),
-            if number < outputs { "dup" } else { "fwd" },
-        );
-    }
-    text
+            if output < outputs { "dup" } else { "fwd" },
+        )
+    };
+    let all: Vec<String> = (1..=outputs).map(to).collect();
+    let mut rules: Vec<String> = all.chunks(OUTPUTS_OF_A_RULE).map(|outputs| outputs.join(" ")).collect();
+    rules[0].insert_str(0, &format!("ip ttl set 16 udp dport set {OUTPUT_PORT} "));
+    rules
 }
 
 fn nft(namespace: &Namespace, rules: &str) -> Result<(), String> {
@@ -72,5 +80,5 @@ fn nft(namespace: &Namespace, rules: &str) -> Result<(), String> {
     if output.status.success() {
         return Ok(());
     }
-    Err(String::from_utf8_lossy(&output.stderr).lines().take(2).collect::<Vec<_>>().join("; "))
+    Err(String::from_utf8_lossy(&output.stderr).lines().next().unwrap_or("nft failed").to_owned())
 }
