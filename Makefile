@@ -30,10 +30,10 @@ build: ## release binaries in target/release
 install: build ## install under PREFIX (default /usr/local), with systemd units and the user mcr
 	@scripts/install.sh $(or $(PREFIX),/usr/local)
 
-bench: ## measure beside socat and a plain recv/send loop (root; minutes; BENCH_OPTIONS=--quick for a first look)
+bench: ## measure beside nftables, smcroute, socat and others (root; half an hour; BENCH_OPTIONS=--quick: 3 minutes)
 	@scripts/install-packages.sh bench
 	$(CARGO) build --release --locked --bin mcr --bin mcr-netd --bin mcr-bench
-	target/release/mcr-bench $(or $(BENCH_OPTIONS),--json docs/bench/latest.json)
+	target/release/mcr-bench $(or $(BENCH_OPTIONS),--docs docs/bench)
 
 fuzz: ## fuzz the frame parser (FUZZ_SECONDS, default 60)
 	@scripts/fuzz.sh $${FUZZ_SECONDS:-60}

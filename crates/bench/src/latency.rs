@@ -58,7 +58,7 @@ pub(crate) fn of_the_bare_wire(wire: &mut Wire, ingress: Ingress, time: Duration
     Pace::ALL.map(|pace| Percentiles::of(&wire.bare_latencies(pace.load(Path::Redirect, ingress, time))))
 }
 
-/// From the device to the receiver behind the relay, one output, at each pace.
+/// From the device to the receiver behind the relay, one output, at each pace that the path can carry.
 ///
 /// # Errors
 /// Why the path can't be measured here.
@@ -69,5 +69,5 @@ pub(crate) fn of_a_path(
     time: Duration,
 ) -> Result<[Option<Percentiles>; 2], String> {
     let mut stand = Stand::start(wire, Setup::plain(path, ingress, 1, PAYLOAD_BYTES))?;
-    Ok(Pace::ALL.map(|pace| Percentiles::of(&stand.latencies(pace.load(path, ingress, time)))))
+    Ok(Pace::ALL.map(|pace| Percentiles::of(&stand.latencies(pace.load(path, ingress, time))?)))
 }

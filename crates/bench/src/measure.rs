@@ -7,6 +7,7 @@ use mcr_testbed::Switch;
 use crate::cpu::SoftInterrupts;
 use crate::generate::{Ingress, Load, Offered, Spacing, Stamp};
 use crate::path::{Path, Running};
+use crate::receive::Latencies;
 use crate::wire::{Egress, Wire};
 
 /// What is varied.
@@ -44,10 +45,19 @@ pub(crate) struct Times {
 /// The loss-free rate.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Rate {
-    /// Packets per second that were really offered, and arrived at every output.
+    /// Packets per second that were really offered, and arrived at every output. Of an in-kernel path that is limited by the core, it is the
+    /// rate of the time that the generator really had the core: what other programs took of it is not the path's.
     pub(crate) packets_per_second: f64,
+    /// The share of that core which the generator had, where it is the limit.
+    pub(crate) share_of_core: Option<f64>,
     /// Who could not do more.
     pub(crate) limit: Limit,
+}
+
+impl Rate {
+    fn of_path(packets_per_second: f64) -> Rate {
+        Rate { packets_per_second, share_of_core: None, limit: Limit::Path }
+    }
 }
 
 /// Who could not do more.
@@ -72,6 +82,7 @@ pub(crate) struct Cost {
 /// What one trial came to.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Trial {
+    path: Path,
     rate: f64,
     offered: Offered,
     /// The fewest that any output got.
@@ -111,13 +122,24 @@ impl Trial {
 
     /// What was offered, if it passes.
     fn passed(&self) -> Option<Rate> {
-        let limit = if self.is_limited_by_core() { Limit::Core } else { Limit::Path };
-        self.passes().then(|| Rate { packets_per_second: self.offered_rate(), limit })
+        if !self.passes() {
+            return None;
+        }
+        let offered = self.offered_rate();
+        Some(if !self.is_limited_by_core() {
+            Rate::of_path(offered)
+        } else if self.path.is_in_kernel() {
+            let undisturbed = 1e9 / self.offered.nanoseconds_each;
+            let share_of_core = Some(offered / undisturbed);
+            Rate { packets_per_second: undisturbed, share_of_core, limit: Limit::Core }
+        } else {
+            Rate { packets_per_second: offered, share_of_core: None, limit: Limit::Core }
+        })
     }
 }
 
 /// The highest rate that is tried: more than any core can send.
-const FLAT_OUT: f64 = 10e6;
+const FLAT_OUT: f64 = 30e6;
 
 /// A started path with a receiver at each output.
 pub(crate) struct Stand<'a> {
@@ -165,6 +187,7 @@ impl<'a> Stand<'a> {
         let got = |totals: &[u64]| before.iter().zip(totals).map(|(before, now)| now - before).collect::<Vec<_>>();
         let (at_end, after) = (got(&at_end), got(&after));
         Trial {
+            path: self.setup.path,
             rate,
             offered,
             least: after.iter().copied().min().unwrap_or(0),
@@ -196,10 +219,10 @@ impl<'a> Stand<'a> {
                 // It was the core's limit when the search ended there, not when it can do what was found.
                 return Rate { limit: good.limit, ..rate };
             }
-            good = Rate { packets_per_second: good.packets_per_second * less, limit: Limit::Path };
+            good = Rate::of_path(good.packets_per_second * less);
             asked = good.packets_per_second;
         }
-        Rate { packets_per_second: 0.0, limit: Limit::Path }
+        Rate::of_path(0.0)
     }
 
     /// The highest rate known to pass (0 when none is), and the lowest known not to.
@@ -210,7 +233,7 @@ impl<'a> Stand<'a> {
             Some(guess) => (guess, 1.25),
             None => (20_000.0, 2.0),
         };
-        let mut good = Rate { packets_per_second: 0.0, limit: Limit::Path };
+        let mut good = Rate::of_path(0.0);
         let (mut bad, mut rate): (Option<f64>, f64) = (None, start);
         for _ in 0..16 {
             let trial = self.better_of_two(rate, times.search);
@@ -273,13 +296,14 @@ impl<'a> Stand<'a> {
         }
     }
 
-    /// Offers stamped packets, and hands back what has become of them at the first output.
-    pub(crate) fn latencies(&mut self, load: Load) -> crate::receive::Latencies {
+    /// Offers stamped packets: their latencies at the first output, if it got nearly all.
+    pub(crate) fn latencies(&mut self, load: Load) -> Option<Latencies> {
         let before = self.totals();
         self.wire.take_latencies();
         let offered = self.wire.generate(load);
-        self.wire.wait_for(&before, offered.packets);
-        self.wire.take_latencies()
+        let after = self.wire.wait_for(&before, offered.packets);
+        let is_carried = (after[0] - before[0]) * 100 >= offered.packets * 99;
+        is_carried.then(|| self.wire.take_latencies())
     }
 
     fn generate(&mut self, rate: f64, time: Duration) -> Offered {

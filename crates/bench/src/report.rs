@@ -12,10 +12,13 @@ use mcr_testbed::Switch;
 use serde::Serialize;
 
 use crate::scale::Scale;
-use crate::series::{FanOut, LatencySeries, Series};
+use crate::series::{self, FanOut, LatencySeries, Series};
 
 use row::{LatencyRow, Row};
 use target::{Target, Verdict};
+
+/// The share of its core that a generator has on a quiet machine.
+const QUIET: f64 = 0.9;
 
 /// What could not be measured here.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -30,6 +33,8 @@ pub(crate) struct Report {
     host: String,
     rounds: usize,
     seconds: u64,
+    /// The share of its core that the generator had: near 1 on a machine that is quiet.
+    share_of_core: Option<f64>,
     rows: Vec<Row>,
     latencies: Vec<LatencyRow>,
     fan_out: FanOut,
@@ -57,7 +62,9 @@ impl Report {
         }
         missing.dedup();
         let targets = target::all(&rows, &latencies, &fan_out, scale.as_ref());
-        Report { host: host(), rounds, seconds: time.as_secs(), rows, latencies, fan_out, scale, missing, targets }
+        let share_of_core = series::share_of_core(series).map(hundredths);
+        let (host, seconds) = (host(), time.as_secs());
+        Report { host, rounds, seconds, share_of_core, rows, latencies, fan_out, scale, missing, targets }
     }
 
     /// Writes what the docs show: `latest.json`, `latest.md` and the charts.
@@ -99,8 +106,12 @@ impl Report {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "{}; medians of {} rounds, {} s in all\n", self.host, self.rounds, self.seconds)?;
-        writeln!(f, "## Rate and cost\n\n{}", row::HEADER)?;
+        writeln!(f, "{}; medians of {} round(s), {} s in all", self.host, self.rounds, self.seconds)?;
+        if let Some(share) = self.share_of_core {
+            let judgement = if share < QUIET { ": other programs ran, so do not trust these figures" } else { "" };
+            writeln!(f, "The generator had its core for {:.0} % of the time{judgement}.", share * 100.0)?;
+        }
+        writeln!(f, "\n## Rate and cost\n\n{}", row::HEADER)?;
         self.rows.iter().try_for_each(|row| writeln!(f, "{row}"))?;
         writeln!(f, "\n## Latency\n\n{}", row::LATENCY_HEADER)?;
         self.latencies.iter().try_for_each(|row| writeln!(f, "{row}"))?;
@@ -129,8 +140,11 @@ pub(crate) fn median(values: &[f64]) -> f64 {
     }
 }
 
-/// (highest − lowest) / median.
+/// (highest − lowest) / median; none where nothing was carried.
 fn spread(values: &[f64]) -> f64 {
+    if values.iter().all(|value| *value == 0.0) {
+        return 0.0;
+    }
     let highest = values.iter().copied().fold(f64::MIN, f64::max);
     let lowest = values.iter().copied().fold(f64::MAX, f64::min);
     hundredths((highest - lowest) / median(values))

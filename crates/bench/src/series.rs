@@ -44,6 +44,13 @@ impl Series {
     }
 }
 
+/// The middle share of its core that the generator had, where that was the limit: how quiet the machine was.
+pub(crate) fn share_of_core(series: &[Series]) -> Option<f64> {
+    let shares: Vec<f64> =
+        series.iter().flat_map(|series| &series.rates).filter_map(|rate| rate.share_of_core).collect();
+    (!shares.is_empty()).then(|| median(&shares))
+}
+
 /// What came of the last round.
 impl fmt::Display for Series {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
