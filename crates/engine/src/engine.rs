@@ -76,7 +76,7 @@ pub struct Difference {
 #[derive(Debug)]
 pub struct Engine {
     pub(crate) relays: BTreeMap<RelayName, Entry>,
-    rulebook: Rulebook,
+    pub(crate) rulebook: Rulebook,
     file: String,
     incarnations: u64,
     pub(crate) facts: BTreeMap<InterfaceName, InterfaceFacts>,
@@ -215,7 +215,17 @@ impl Engine {
         Ok(difference)
     }
 
-    fn rulebook_with_file(&self, relays: &[Relay]) -> Result<Rulebook, Vec<Refusal>> {
+    /// The relays of a start: those of the file, then those of the API that an earlier daemon stored. One of the latter
+    /// that does not fit beside the file is left out.
+    ///
+    /// # Errors
+    /// Every [`Refusal`] of the file's; nothing is changed then. When it succeeds, those of the API that were left out.
+    pub fn begin(&mut self, file: Vec<Relay>, api: Vec<Relay>) -> Result<Vec<Refusal>, Vec<Refusal>> {
+        self.load_file(file)?;
+        Ok(api.into_iter().filter_map(|relay| self.create(relay).err()).collect())
+    }
+
+    pub(crate) fn rulebook_with_file(&self, relays: &[Relay]) -> Result<Rulebook, Vec<Refusal>> {
         let mut rulebook = Rulebook::default();
         let mut refusals = Vec::new();
         for entry in self.of_origin(Origin::Api) {
@@ -232,14 +242,19 @@ impl Engine {
         if refusals.is_empty() { Ok(rulebook) } else { Err(refusals) }
     }
 
-    fn of_origin(&self, origin: Origin) -> impl Iterator<Item = &Entry> {
+    pub(crate) fn of_origin(&self, origin: Origin) -> impl Iterator<Item = &Entry> {
         self.relays.values().filter(move |entry| entry.origin == origin)
     }
 
     fn check_owner(&self, entry: &Entry) -> Result<(), Refusal> {
-        match entry.origin {
+        self.check_owned(entry.relay.name(), entry.origin)
+    }
+
+    /// The API may change only what it made.
+    pub(crate) fn check_owned(&self, name: &RelayName, origin: Origin) -> Result<(), Refusal> {
+        match origin {
             Origin::Api => Ok(()),
-            Origin::File => Err(Refusal::OwnedByFile { name: entry.relay.name().clone(), file: self.file.clone() }),
+            Origin::File => Err(Refusal::OwnedByFile { name: name.clone(), file: self.file.clone() }),
         }
     }
 

@@ -11,6 +11,8 @@ mod effect;
 mod engine;
 mod fact;
 mod plan;
+mod preview;
+mod rehearsal;
 mod rulebook;
 mod traffic;
 
@@ -19,5 +21,7 @@ pub use effect::{Effect, EffectError, Failure, Membership, Outcome};
 pub use engine::{Counted, Difference, Engine, Replaced, Wanted};
 pub use fact::{Ifindex, InterfaceFacts, Neighbour};
 pub use plan::{Action, InputPlan, OutputPlan, RelayPlan, SendPlan};
+pub use preview::{Link, Receivers};
+pub use rehearsal::Wish;
 pub use rulebook::{Refusal, RefusalKind};
 pub use traffic::{InterfaceLedger, OutputTotals, RelayTotals, Totals};

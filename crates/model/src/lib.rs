@@ -5,9 +5,11 @@
 //! fits beside the others is the engine's question.
 
 pub mod address;
+pub mod difference;
 pub mod endpoint;
 pub mod grant;
 pub mod name;
+pub mod plan;
 pub mod problem;
 pub mod relay;
 pub mod revision;

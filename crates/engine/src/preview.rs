@@ -1,0 +1,207 @@
+//! What a set of relays of the file would change, and what about it may not be meant.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
+
+use mcr_model::difference::differences;
+use mcr_model::plan::{AddedRelay, ChangedRelay, Plan, RemovedRelay, TouchedFlow, Warning, WarningKind};
+use mcr_model::relay::{Output, Relay};
+use mcr_model::spec::RelaySpec;
+use mcr_model::status::Origin;
+use mcr_model::{InterfaceName, RelayName};
+
+use crate::engine::{Engine, Entry};
+use crate::rulebook::Refusal;
+
+/// What is known of the link behind an interface that relays send on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Link {
+    /// What it carries, if the driver says.
+    pub bits_per_second: Option<u64>,
+    /// Who receives what.
+    pub receivers: Receivers,
+}
+
+/// Who receives what leaves on an interface.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Receivers {
+    /// Nobody can tell.
+    Unknown,
+    /// A bridge that listens to IGMP: the groups that somebody behind it has joined.
+    Joined(BTreeSet<Ipv4Addr>),
+}
+
+impl Engine {
+    /// What [`Engine::load_file`] with these relays would change.
+    ///
+    /// # Errors
+    /// Every [`Refusal`].
+    pub fn preview(&self, relays: &[Relay], links: &BTreeMap<InterfaceName, Link>) -> Result<Plan, Vec<Refusal>> {
+        self.rulebook_with_file(relays)?;
+        let mut plan = Plan::default();
+        let wanted: BTreeSet<&RelayName> = relays.iter().map(Relay::name).collect();
+        for relay in relays {
+            match self.relays.get(relay.name()) {
+                None => plan.added.push(added(relay)),
+                Some(entry) if entry.relay == *relay => plan.unchanged += 1,
+                Some(entry) => plan.changed.push(self.changed(entry, relay)),
+            }
+        }
+        let gone = self.of_origin(Origin::File).filter(|entry| !wanted.contains(entry.relay.name()));
+        plan.removed = gone.map(removed).collect();
+        self.warn(relays, links, &mut plan);
+        Ok(plan)
+    }
+
+    fn changed(&self, entry: &Entry, relay: &Relay) -> ChangedRelay {
+        let fields = differences(&RelaySpec::from(&entry.relay), &RelaySpec::from(relay));
+        ChangedRelay { name: relay.name().to_string(), fields, flow: flow(entry) }
+    }
+
+    fn warn(&self, relays: &[Relay], links: &BTreeMap<InterfaceName, Link>, plan: &mut Plan) {
+        let api: Vec<&Relay> = self.of_origin(Origin::Api).map(|entry| &entry.relay).collect();
+        let all: Vec<&Relay> = relays.iter().chain(api).collect();
+        plan.warnings.extend(shared_macs(relays, &all));
+        plan.warnings.extend(self.oversubscribed(&all, links));
+        for (relay, output) in relays.iter().flat_map(|relay| relay.outputs().iter().map(move |output| (relay, output)))
+        {
+            plan.warnings.extend(public_group(relay, output));
+            plan.warnings.extend(short_ttl(relay, output));
+            match links.get(&output.interface).map(|link| &link.receivers) {
+                Some(Receivers::Joined(groups)) if output.target.is_group() => {
+                    plan.warnings.extend((!groups.contains(&output.target.ip())).then(|| no_receiver(relay, output)));
+                }
+                Some(Receivers::Joined(_)) => {}
+                Some(Receivers::Unknown) | None => plan.outputs_with_unknown_receivers += 1,
+            }
+        }
+    }
+
+    /// Interfaces on which more would leave than their links carry, at the rates at which their inputs arrive now.
+    fn oversubscribed(&self, all: &[&Relay], links: &BTreeMap<InterfaceName, Link>) -> Vec<Warning> {
+        let mut sums: BTreeMap<&InterfaceName, (f64, BTreeSet<&RelayName>)> = BTreeMap::new();
+        for relay in all {
+            let Some(rate) = self.rate_of_input(relay) else { continue };
+            for output in relay.outputs() {
+                let (sum, relays) = sums.entry(&output.interface).or_default();
+                *sum += rate;
+                relays.insert(relay.name());
+            }
+        }
+        let over = sums.into_iter().filter_map(|(interface, (sum, relays))| {
+            let capacity = links.get(interface)?.bits_per_second?;
+            (sum > capacity as f64).then(|| Warning {
+                kind: WarningKind::Oversubscribed,
+                relays: relays.into_iter().map(RelayName::to_string).collect(),
+                message: format!(
+                    "at the rates of now {} would leave on {interface}, whose link carries {}",
+                    megabits(sum),
+                    megabits(capacity as f64)
+                ),
+                remedy: "send some of it on another interface, or expect drops".to_owned(),
+            })
+        });
+        over.collect()
+    }
+
+    /// The bits per second that arrive at the place of its input now; `None`: no relay listens there.
+    fn rate_of_input(&self, relay: &Relay) -> Option<f64> {
+        let same = |entry: &&Entry| {
+            entry.relay.input().place() == relay.input().place() && entry.relay.input().sources == relay.input().sources
+        };
+        self.relays.values().find(same)?.meter.received().bits_per_second
+    }
+}
+
+fn added(relay: &Relay) -> AddedRelay {
+    let to = relay.outputs().iter().map(Output::to_string).collect();
+    AddedRelay { name: relay.name().to_string(), from: relay.input().to_string(), to }
+}
+
+fn removed(entry: &Entry) -> RemovedRelay {
+    let (name, from) = (entry.relay.name().to_string(), entry.relay.input().to_string());
+    RemovedRelay { name, from, flow: flow(entry) }
+}
+
+/// What a relay carries, if it carries anything.
+fn flow(entry: &Entry) -> Option<TouchedFlow> {
+    let received = entry.meter.received();
+    let flows = received.packets_per_second.is_some_and(|rate| rate > 0.0);
+    flows.then_some(TouchedFlow { state: mcr_model::RelayState::Flowing, received })
+}
+
+/// Groups that switches and network cards can't tell apart on one interface (RFC 1112 section 6.4); at least one of
+/// them is the file's.
+fn shared_macs(file: &[Relay], all: &[&Relay]) -> Vec<Warning> {
+    type Users<'a> = BTreeMap<Ipv4Addr, BTreeSet<&'a RelayName>>;
+    let mut by_mac: BTreeMap<(&InterfaceName, [u8; 6]), Users<'_>> = BTreeMap::new();
+    for relay in all {
+        let input = (&relay.input().interface, relay.input().target);
+        let outputs = relay.outputs().iter().map(|output| (&output.interface, output.target));
+        for (interface, target) in std::iter::once(input).chain(outputs).filter(|(_, target)| target.is_group()) {
+            let users = by_mac.entry((interface, mcr_model::group_mac(target.ip()))).or_default();
+            users.entry(target.ip()).or_default().insert(relay.name());
+        }
+    }
+    let files: BTreeSet<&RelayName> = file.iter().map(Relay::name).collect();
+    let shared = by_mac
+        .into_iter()
+        .filter(|(_, users)| users.len() > 1 && users.values().flatten().any(|name| files.contains(*name)));
+    shared
+        .map(|((interface, mac), users)| {
+            let groups: Vec<String> = users.keys().map(Ipv4Addr::to_string).collect();
+            let relays: BTreeSet<&RelayName> = users.values().flatten().copied().collect();
+            Warning {
+                kind: WarningKind::SharedMac,
+                relays: relays.into_iter().map(RelayName::to_string).collect(),
+                message: format!(
+                    "{} have the same link-layer address {} on {interface}: switches and network cards deliver them \
+                     together",
+                    groups.join(" and "),
+                    mac.map(|byte| format!("{byte:02x}")).join(":")
+                ),
+                remedy: "choose groups that differ in their last 23 bits".to_owned(),
+            }
+        })
+        .collect()
+}
+
+fn about(relay: &Relay, kind: WarningKind, message: String, remedy: &str) -> Warning {
+    Warning { kind, relays: vec![relay.name().to_string()], message, remedy: remedy.to_owned() }
+}
+
+fn public_group(relay: &Relay, output: &Output) -> Option<Warning> {
+    let private = matches!(output.target.ip().octets()[0], 232 | 239);
+    (output.target.is_group() && !private).then(|| {
+        about(
+            relay,
+            WarningKind::PublicGroup,
+            format!("the group of output {output} is not in 239.0.0.0/8: it may be assigned to others (RFC 5771)"),
+            "use a group in 239.0.0.0/8, or in 232.0.0.0/8 for receivers that join their source",
+        )
+    })
+}
+
+fn short_ttl(relay: &Relay, output: &Output) -> Option<Warning> {
+    (output.ttl.get() == 1).then(|| {
+        about(
+            relay,
+            WarningKind::ShortTtl,
+            format!("output {output} has ttl 1: no router forwards it"),
+            "leave ttl out (16), unless it must not leave its network",
+        )
+    })
+}
+
+fn no_receiver(relay: &Relay, output: &Output) -> Warning {
+    about(
+        relay,
+        WarningKind::NoReceiver,
+        format!("nobody behind bridge {} has joined {}", output.interface, output.target),
+        "start the receiver, or check its group (`bridge mdb show`)",
+    )
+}
+
+fn megabits(bits_per_second: f64) -> String {
+    format!("{:.0} Mbit/s", bits_per_second / 1e6)
+}

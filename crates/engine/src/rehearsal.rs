@@ -1,0 +1,102 @@
+//! What would become of changes, before any is made: a change is stored only when it is known to fit, and in force
+//! only when it is stored.
+
+use std::collections::BTreeMap;
+
+use mcr_model::RelayName;
+use mcr_model::relay::Relay;
+use mcr_model::status::Origin;
+
+use crate::engine::Engine;
+use crate::rulebook::Refusal;
+
+/// A change that somebody asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Wish {
+    /// As [`Engine::create`].
+    Create(Relay),
+    /// As [`Engine::replace`].
+    Replace(Relay),
+    /// As [`Engine::remove`].
+    Remove(RelayName),
+}
+
+/// How a tried change is taken back.
+enum Undo {
+    Strike(Relay),
+    Restore(Relay),
+}
+
+/// The relays as they would be: those that the earlier wishes touched; `None`: removed.
+type Tried = BTreeMap<RelayName, Option<Relay>>;
+
+impl Engine {
+    /// What would become of `wishes`, one after the other: whose each relay is, or why not. Nothing is changed.
+    pub fn rehearse(&mut self, wishes: &[Wish]) -> Vec<Result<Origin, Refusal>> {
+        let (mut tried, mut undo) = (Tried::new(), Vec::new());
+        let results = wishes.iter().map(|wish| self.rehearse_one(wish, &mut tried, &mut undo)).collect();
+        for step in undo.into_iter().rev() {
+            match step {
+                Undo::Strike(relay) => self.rulebook.strike(&relay),
+                Undo::Restore(relay) => self.rulebook.restore(&relay),
+            }
+        }
+        results
+    }
+
+    fn rehearse_one(&mut self, wish: &Wish, tried: &mut Tried, undo: &mut Vec<Undo>) -> Result<Origin, Refusal> {
+        match wish {
+            Wish::Create(relay) => {
+                if self.present(relay.name(), tried).is_some() {
+                    return Err(Refusal::Exists { name: relay.name().clone() });
+                }
+                self.try_relay(relay, tried, undo)
+            }
+            Wish::Replace(relay) => {
+                let Some((old, origin)) = self.present(relay.name(), tried) else {
+                    return self.try_relay(relay, tried, undo);
+                };
+                if old == *relay {
+                    return Ok(origin);
+                }
+                self.check_owned(relay.name(), origin)?;
+                self.rulebook.strike(&old);
+                match self.try_relay(relay, tried, undo) {
+                    Ok(origin) => {
+                        // Taken back last to first: the new one is struck before the old one is there again.
+                        undo.insert(undo.len() - 1, Undo::Restore(old));
+                        Ok(origin)
+                    }
+                    Err(refusal) => {
+                        self.rulebook.restore(&old);
+                        Err(refusal)
+                    }
+                }
+            }
+            Wish::Remove(name) => {
+                let Some((old, origin)) = self.present(name, tried) else {
+                    return Err(Refusal::NotFound { name: name.clone() });
+                };
+                self.check_owned(name, origin)?;
+                self.rulebook.strike(&old);
+                undo.push(Undo::Restore(old));
+                tried.insert(name.clone(), None);
+                Ok(Origin::Api)
+            }
+        }
+    }
+
+    fn try_relay(&mut self, relay: &Relay, tried: &mut Tried, undo: &mut Vec<Undo>) -> Result<Origin, Refusal> {
+        self.rulebook.admit(relay)?;
+        undo.push(Undo::Strike(relay.clone()));
+        tried.insert(relay.name().clone(), Some(relay.clone()));
+        Ok(Origin::Api)
+    }
+
+    fn present(&self, name: &RelayName, tried: &Tried) -> Option<(Relay, Origin)> {
+        match tried.get(name) {
+            Some(relay) => relay.clone().map(|relay| (relay, Origin::Api)),
+            None => self.relays.get(name).map(|entry| (entry.relay.clone(), entry.origin)),
+        }
+    }
+}

@@ -1,0 +1,158 @@
+//! What the engine says of changes before they are made.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use mcr_engine::{Engine, Link, OutputTotals, Receivers, RelayTotals, Totals, Wish};
+use mcr_model::plan::WarningKind;
+use mcr_model::relay::Relay;
+use mcr_model::spec::{InputSpec, OutputSpec, RelaySpec};
+use mcr_model::status::Origin;
+
+fn relay(name: &str, from: &str, to: &[&str]) -> Relay {
+    let spec = RelaySpec {
+        name: name.into(),
+        input: InputSpec::from_endpoint(from).unwrap(),
+        output: to.iter().map(|to| OutputSpec::from_endpoint(to).unwrap()).collect(),
+        link_local: false,
+        allow_ptp: false,
+    };
+    spec.check().unwrap()
+}
+
+fn simple(name: &str, last: u8) -> Relay {
+    relay(name, &format!("eth0:239.1.1.{last}:5001"), &[&format!("eth1:239.2.2.{last}:6001")])
+}
+
+/// A relay of the file `f`, and one of the API `a`.
+fn engine() -> Engine {
+    let mut engine = Engine::new("mcr.toml");
+    engine.load_file(vec![simple("f", 1)]).unwrap();
+    engine.create(simple("a", 2)).unwrap();
+    engine
+}
+
+#[test]
+fn a_rehearsal_says_what_would_be_and_changes_nothing() {
+    let mut engine = engine();
+    let name = |name: &str| name.parse().unwrap();
+    let again = relay("again", "eth0:239.1.1.2:5001", &["eth1:239.2.2.2:6001"]);
+    let wishes = [
+        Wish::Create(simple("a", 9)),
+        Wish::Create(again.clone()),
+        Wish::Remove(name("a")),
+        Wish::Create(again.clone()),
+        Wish::Create(simple("again", 8)),
+        Wish::Replace(simple("again", 2)),
+        Wish::Replace(simple("again", 7)),
+        Wish::Replace(simple("f", 1)),
+        Wish::Replace(simple("f", 5)),
+        Wish::Remove(name("f")),
+        Wish::Remove(name("nobody")),
+    ];
+    let said: Vec<String> = engine
+        .rehearse(&wishes)
+        .into_iter()
+        .map(|result| result.map_or_else(|refusal| format!("{refusal}"), |origin| format!("{origin:?}")))
+        .map(|text| text.chars().take(44).collect())
+        .collect();
+    assert_eq!(
+        said,
+        [
+            "there is already a relay a; choose another n",
+            "relay again sends eth0:239.1.1.2:5001 to eth",
+            "Api",
+            "Api",
+            "there is already a relay again; choose anoth",
+            "Api",
+            "Api",
+            "File",
+            "relay f belongs to the configuration file mc",
+            "relay f belongs to the configuration file mc",
+            "there is no relay nobody; `mcr list` shows t",
+        ]
+    );
+    // The rulebook is as before: what was refused is refused still, what fits fits, and so once more.
+    assert!(engine.create(again).is_err());
+    assert_eq!(engine.relay_count(), 2);
+    engine.create(simple("z", 7)).unwrap();
+    engine.remove(&name("a")).unwrap();
+    engine.create(simple("b", 2)).unwrap();
+}
+
+#[test]
+fn a_start_leaves_out_what_no_longer_fits_beside_the_file() {
+    let mut engine = Engine::new("mcr.toml");
+    let left_out = engine.begin(vec![simple("a", 1)], vec![simple("a", 2), simple("b", 3)]).unwrap();
+    assert_eq!(left_out.iter().map(|refusal| refusal.name().as_str()).collect::<Vec<_>>(), ["a"]);
+    let origins: Vec<_> = engine.statuses(Duration::ZERO).into_iter().map(|relay| (relay.name, relay.origin)).collect();
+    assert_eq!(origins, [("a".to_owned(), Origin::File), ("b".to_owned(), Origin::Api)]);
+}
+
+#[test]
+fn a_plan_tells_what_is_added_changed_and_removed() {
+    let mut engine = Engine::new("mcr.toml");
+    engine.load_file(vec![simple("stays", 1), simple("changes", 2), simple("goes", 3)]).unwrap();
+    engine.create(simple("of-the-api", 4)).unwrap();
+    flow(&mut engine, "changes", 1_000, 100);
+    let wanted = [
+        simple("stays", 1),
+        relay("changes", "eth0:239.1.1.2:5001", &["eth1:239.2.2.2:6001,ttl=9"]),
+        relay("new", "eth0:239.1.1.9:5001", &["eth1:239.2.2.9:6001", "eth2:10.0.0.9:1"]),
+    ];
+    let plan = engine.preview(&wanted, &BTreeMap::new()).unwrap();
+    assert_eq!(plan.unchanged, 1);
+    assert_eq!(plan.added[0].to, ["eth1:239.2.2.9:6001", "eth2:10.0.0.9:1"]);
+    assert_eq!(plan.changed[0].fields[0].field, "output[eth1:239.2.2.2:6001].ttl");
+    assert_eq!(plan.changed[0].flow.as_ref().unwrap().received.packets_per_second, Some(1000.0));
+    assert_eq!((plan.removed[0].name.as_str(), &plan.removed[0].flow), ("goes", &None));
+    assert_eq!((plan.warnings, plan.outputs_with_unknown_receivers), (vec![], 4));
+    assert!(!engine.has_relay(&"new".parse().unwrap()), "a plan changes nothing");
+}
+
+#[test]
+fn a_plan_that_does_not_fit_says_everything_that_does_not() {
+    let engine = engine();
+    let refusals = engine
+        .preview(&[simple("a", 7), relay("c", "eth1:239.2.2.2:6001", &["eth0:239.1.1.2:5001"])], &BTreeMap::new());
+    let names: Vec<_> = refusals.unwrap_err().iter().map(|refusal| refusal.name().to_string()).collect();
+    assert_eq!(names, ["a", "c"]);
+}
+
+/// The relay receives so many packets of so many bytes in each of two seconds.
+fn flow(engine: &mut Engine, name: &str, packets: u64, bytes: u64) {
+    let incarnation = engine.wanted().find(|wanted| wanted.name.as_str() == name).unwrap().incarnation;
+    for second in 0..=2 {
+        let received = Totals { packets: packets * second, bytes: packets * bytes * second };
+        let totals = RelayTotals { received, outputs: vec![OutputTotals::default()] };
+        engine.counted(Duration::from_secs(second), &name.parse().unwrap(), incarnation, totals);
+    }
+}
+
+#[test]
+fn what_may_not_be_meant_is_warned_of() {
+    let mut engine = engine();
+    flow(&mut engine, "f", 1_000, 1_000);
+    let wanted = [
+        simple("f", 1),
+        relay("mac", "eth0:239.129.1.2:5001", &["eth1:239.9.9.9:1"]),
+        relay("odd", "eth0:239.7.7.7:5001", &["eth2:224.5.5.5:1,ttl=1", "eth2:232.5.5.6:1"]),
+    ];
+    let joined = Receivers::Joined(BTreeSet::from(["239.2.2.1".parse().unwrap()]));
+    let slow = Link { bits_per_second: Some(7_000_000), receivers: joined };
+    let links = BTreeMap::from([("eth1".parse().unwrap(), slow)]);
+    let plan = engine.preview(&wanted, &links).unwrap();
+    let kinds: Vec<_> = plan.warnings.iter().map(|warning| (warning.kind, warning.relays.join(" "))).collect();
+    assert_eq!(
+        kinds,
+        [
+            (WarningKind::SharedMac, "a mac".to_owned()),
+            (WarningKind::Oversubscribed, "f".to_owned()),
+            (WarningKind::NoReceiver, "mac".to_owned()),
+            (WarningKind::PublicGroup, "odd".to_owned()),
+            (WarningKind::ShortTtl, "odd".to_owned()),
+        ]
+    );
+    assert!(plan.warnings[1].message.contains("8 Mbit/s would leave on eth1, whose link carries 7 Mbit/s"));
+    assert_eq!(plan.outputs_with_unknown_receivers, 2);
+}
