@@ -35,11 +35,44 @@ pub struct ConfigError {
     plain: Vec<String>,
 }
 
+/// A configuration that was checked.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Configuration {
+    /// Its text.
+    pub text: String,
+    /// What it means.
+    pub relays: Vec<Relay>,
+}
+
 /// The relays of the file at `path`.
 ///
 /// # Errors
 /// A sentence when it can't be read, or everything that is wrong in it.
 pub fn load(path: &Path) -> Result<Vec<Relay>, ConfigError> {
+    read_checked(path).map(|configuration| configuration.relays)
+}
+
+/// The configuration in the file at `path`.
+///
+/// # Errors
+/// A sentence when it can't be read, or everything that is wrong in it.
+pub fn read_checked(path: &Path) -> Result<Configuration, ConfigError> {
+    parse(&path.display().to_string(), read_text(path)?)
+}
+
+/// The configuration that `text` is; `name` is how mistakes name the file.
+///
+/// # Errors
+/// Everything that is wrong in it.
+pub fn parse(name: &str, text: String) -> Result<Configuration, ConfigError> {
+    check_text(name, &text).map(|relays| Configuration { text, relays })
+}
+
+/// The text of the file at `path`.
+///
+/// # Errors
+/// A sentence when it can't be read.
+pub fn read_text(path: &Path) -> Result<String, ConfigError> {
     let name = path.display().to_string();
     let bytes = read(path).map_err(|error| unreadable(&name, &error))?;
     if bytes.len() > MAX_BYTES {
@@ -48,10 +81,8 @@ pub fn load(path: &Path) -> Result<Vec<Relay>, ConfigError> {
             "the configuration {name} is larger than {limit} MiB and is not read; is it the right file?"
         )));
     }
-    match std::str::from_utf8(&bytes) {
-        Ok(text) => check_text(&name, text),
-        Err(error) => Err(not_utf8(&name, &bytes, error.valid_up_to())),
-    }
+    String::from_utf8(bytes)
+        .map_err(|error| not_utf8(&name, error.as_bytes(), error.utf8_error().valid_up_to()))
 }
 
 /// The relays of `text`; `name` is how mistakes name the file.
@@ -63,14 +94,14 @@ pub fn check_text(name: &str, text: &str) -> Result<Vec<Relay>, ConfigError> {
 }
 
 fn check(text: &str) -> Result<Vec<Relay>, Vec<Finding>> {
-    let document = parse(text)?;
+    let document = grammar(text)?;
     let mut findings = Findings::default();
     let config = shape::config(document.get_ref(), &mut findings);
     let relays = meaning::relays(document.get_ref(), &config, &mut findings);
     findings.into_result().map(|()| relays)
 }
 
-fn parse(text: &str) -> Result<toml::Spanned<DeTable<'_>>, Vec<Finding>> {
+fn grammar(text: &str) -> Result<toml::Spanned<DeTable<'_>>, Vec<Finding>> {
     if text.len() > MAX_BYTES_ALL_MISTAKES {
         return DeTable::parse(text).map_err(|error| vec![Finding::of_grammar(&error)]);
     }

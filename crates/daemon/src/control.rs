@@ -1,10 +1,13 @@
 //! The control thread: one owner of the engine, the keeper's client, the datapath and netlink.
 //!
 //! Everything that changes goes through one channel in one order, so there are no locks and no races between a
-//! request, an interface that vanishes and a reload. Each turn handles what came, lets the engine find the
+//! request, an interface that vanishes and a reload. What has to outlive the daemon goes through the journal first,
+//! which stores it. Each turn handles what came, lets the engine find the
 //! difference, carries it out, and answers. The API talks to it through [`Control`].
 
+mod change;
 mod hands;
+mod journal;
 mod turn;
 mod unanswered;
 
@@ -14,16 +17,23 @@ use std::path::PathBuf;
 use std::sync::mpsc;
 use std::time::Duration;
 
-use mcr_engine::{Difference, Refusal, Replaced};
+use mcr_engine::{Difference, Refusal, Replaced, Wish};
 use mcr_model::RelayName;
+use mcr_model::plan::Plan;
 use mcr_model::relay::Relay;
-use mcr_model::status::{DaemonStatus, InterfaceStatus, RelayStatus};
+use mcr_model::revision::{Applied, Revision};
+use mcr_model::status::{DaemonStatus, InterfaceStatus, Origin, RelayStatus};
 use mcr_netd::Keeper;
 use serde::Deserialize;
 use tokio::sync::oneshot;
 use utoipa::ToSchema;
 
+use crate::config::Configuration;
 use crate::netlink::{Change, Monitor, Netlink};
+use crate::store::Store;
+
+pub use change::{Application, ApplyError, ChangeError, Terms};
+use journal::{RelayRequest, Reply, Request};
 
 /// What a waiter waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, ToSchema)]
@@ -50,6 +60,8 @@ pub enum Waited {
 #[derive(Debug, Clone)]
 pub struct Control {
     commands: mpsc::Sender<Command>,
+    journal: mpsc::Sender<journal::Request>,
+    store: Store,
 }
 
 /// What the control thread is asked to do.
@@ -57,9 +69,13 @@ pub struct Control {
 enum Command {
     Relays(oneshot::Sender<Vec<RelayStatus>>),
     Relay(RelayName, oneshot::Sender<Option<RelayStatus>>),
-    Create(Relay, oneshot::Sender<Result<RelayStatus, Refusal>>),
-    Replace(Relay, oneshot::Sender<Result<(Replaced, RelayStatus), Refusal>>),
-    Remove(RelayName, oneshot::Sender<Result<(), Refusal>>),
+    Rehearse(Vec<Wish>, oneshot::Sender<Vec<Result<Origin, Refusal>>>),
+    Create(Relay, Reply<RelayStatus>),
+    Replace(Relay, Reply<(Replaced, RelayStatus)>),
+    Remove(RelayName, Reply<()>),
+    /// The relays of the file and of the API that there are from the start.
+    Begin(Vec<Relay>, Vec<Relay>, oneshot::Sender<Result<Vec<Refusal>, Vec<Refusal>>>),
+    Plan(Vec<Relay>, oneshot::Sender<Result<Plan, Vec<Refusal>>>),
     LoadFile(Vec<Relay>, oneshot::Sender<Result<Difference, Vec<Refusal>>>),
     Interfaces(oneshot::Sender<Vec<InterfaceStatus>>),
     Status(oneshot::Sender<DaemonStatus>),
@@ -77,8 +93,10 @@ pub struct Start {
     pub keeper: Keeper,
     /// Where another keeper may be found when this one ends; `None`: it is a private one.
     pub keeper_socket: Option<PathBuf>,
-    /// The configuration file, as answers name it.
-    pub config: Option<String>,
+    /// The configuration file.
+    pub config: Option<PathBuf>,
+    /// What outlives the daemon.
+    pub store: Store,
 }
 
 impl Control {
@@ -89,11 +107,15 @@ impl Control {
     pub fn start(start: Start) -> io::Result<Self> {
         let (commands, inbox) = mpsc::channel();
         let monitor = Monitor::open()?;
+        let (journal, requests) = mpsc::channel();
+        let (store, file) = (start.store.clone(), start.config.clone());
         let turn = turn::Turn::new(start, Netlink::open()?, commands.clone())?;
+        let keeping = journal::Journal::new(store.clone(), commands.clone(), file);
         let changes = commands.clone();
         std::thread::Builder::new().name("mcr-netlink".into()).spawn(move || listen(&monitor, &changes))?;
-        std::thread::Builder::new().name("mcr-control".into()).spawn(move || run(turn, &inbox))?;
-        Ok(Self { commands })
+        std::thread::Builder::new().name("mcr-control".into()).spawn(move || run("control", || turn.run(&inbox)))?;
+        std::thread::Builder::new().name("mcr-journal".into()).spawn(move || run("journal", || keeping.run(&requests)))?;
+        Ok(Self { commands, journal, store })
     }
 
     /// All relays, by name.
@@ -106,36 +128,81 @@ impl Control {
         self.ask(|reply| Command::Relay(name.clone(), reply)).await
     }
 
-    /// Makes a relay; when this returns it is in force or says why not.
+    /// Makes a relay; when this returns it is stored, and in force or says why not.
     ///
     /// # Errors
-    /// The [`Refusal`]; nothing is changed then.
-    pub async fn create(&self, relay: Relay) -> Result<RelayStatus, Refusal> {
-        self.ask(|reply| Command::Create(relay, reply)).await
+    /// The [`ChangeError`]; nothing is changed then.
+    pub async fn create(&self, relay: Relay) -> Result<RelayStatus, ChangeError> {
+        self.change(|reply| Request::Relay(RelayRequest::Create(relay, reply))).await
     }
 
     /// Makes the relay of that name be exactly this one.
     ///
     /// # Errors
-    /// The [`Refusal`]; nothing is changed then.
-    pub async fn replace(&self, relay: Relay) -> Result<(Replaced, RelayStatus), Refusal> {
-        self.ask(|reply| Command::Replace(relay, reply)).await
+    /// The [`ChangeError`]; nothing is changed then.
+    pub async fn replace(&self, relay: Relay) -> Result<(Replaced, RelayStatus), ChangeError> {
+        self.change(|reply| Request::Relay(RelayRequest::Replace(relay, reply))).await
     }
 
     /// Removes a relay; when this returns its group is left unless another relay wants it.
     ///
     /// # Errors
-    /// The [`Refusal`]; nothing is changed then.
-    pub async fn remove(&self, name: RelayName) -> Result<(), Refusal> {
-        self.ask(|reply| Command::Remove(name, reply)).await
+    /// The [`ChangeError`]; nothing is changed then.
+    pub async fn remove(&self, name: RelayName) -> Result<(), ChangeError> {
+        self.change(|reply| Request::Relay(RelayRequest::Remove(name, reply))).await
+    }
+
+    /// Starts with the configuration file, or what was applied since it was written, and with the stored relays.
+    ///
+    /// # Errors
+    /// Every [`Refusal`]; nothing is in force then.
+    pub async fn begin(&self, file: Option<Configuration>) -> Result<(), Vec<Refusal>> {
+        self.change(|reply| Request::Begin(file, reply)).await
     }
 
     /// Makes the relays of the file be exactly these.
     ///
     /// # Errors
-    /// Every [`Refusal`]; nothing is changed then.
-    pub async fn load_file(&self, relays: Vec<Relay>) -> Result<Difference, Vec<Refusal>> {
-        self.ask(|reply| Command::LoadFile(relays, reply)).await
+    /// The [`ApplyError`]; nothing is changed then.
+    pub async fn reload(&self, file: Configuration) -> Result<Difference, ApplyError> {
+        self.change(|reply| Request::Reload(file, reply)).await
+    }
+
+    /// What a configuration would change.
+    ///
+    /// # Errors
+    /// Every [`Refusal`].
+    pub async fn plan(&self, relays: Vec<Relay>) -> Result<Plan, Vec<Refusal>> {
+        self.ask(|reply| Command::Plan(relays, reply)).await
+    }
+
+    /// Puts a configuration in force instead of the file's.
+    ///
+    /// # Errors
+    /// The [`ApplyError`]; nothing is changed then.
+    pub async fn apply(&self, application: Application) -> Result<Applied, ApplyError> {
+        self.change(|reply| Request::Apply(application, reply)).await
+    }
+
+    /// Puts an earlier revision in force again; `None`: the one before.
+    ///
+    /// # Errors
+    /// The [`ApplyError`]; nothing is changed then.
+    pub async fn roll_back(&self, to: Option<u64>, terms: Terms) -> Result<Applied, ApplyError> {
+        self.change(|reply| Request::RollBack(to, terms, reply)).await
+    }
+
+    /// The configuration on trial is to stay.
+    ///
+    /// # Errors
+    /// [`ApplyError::NothingToConfirm`], [`ApplyError::NotStored`].
+    pub async fn confirm(&self, by: String) -> Result<Revision, ApplyError> {
+        self.change(|reply| Request::Confirm(by, reply)).await
+    }
+
+    /// What outlives the daemon. Its calls may wait for the disk.
+    pub fn store(&self) -> &Store {
+        &self.store
     }
 
     /// All interfaces, by name.
@@ -159,21 +226,29 @@ impl Control {
     }
 
     async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> T {
-        let (reply, answer) = oneshot::channel();
-        let sent = self.commands.send(command(reply));
-        match (sent, answer.await) {
-            (Ok(()), Ok(answer)) => answer,
-            // The thread ends only by Shutdown, after which nobody asks, or by a bug that has printed its panic.
-            _ => panic!("the control thread has ended"),
-        }
+        ask(&self.commands, command).await
+    }
+
+    async fn change<T>(&self, request: impl FnOnce(oneshot::Sender<T>) -> Request) -> T {
+        ask(&self.journal, request).await
     }
 }
 
-/// A daemon without its control thread would look alive and relay nothing: it ends, for a service manager to start it
-/// again.
-fn run(turn: turn::Turn, inbox: &mpsc::Receiver<Command>) {
-    if catch_unwind(AssertUnwindSafe(|| turn.run(inbox))).is_err() {
-        tracing::error!("the control thread has ended by a panic, and the daemon with it; please report this");
+async fn ask<C, T>(thread: &mpsc::Sender<C>, command: impl FnOnce(oneshot::Sender<T>) -> C) -> T {
+    let (reply, answer) = oneshot::channel();
+    let sent = thread.send(command(reply));
+    match (sent, answer.await) {
+        (Ok(()), Ok(answer)) => answer,
+        // The threads end only by Shutdown, after which nobody asks, or by a bug that has printed its panic.
+        _ => panic!("the control thread has ended"),
+    }
+}
+
+/// A daemon without its control thread or its journal would look alive and obey nobody: it ends, for a service manager
+/// to start it again.
+fn run(thread: &str, body: impl FnOnce()) {
+    if catch_unwind(AssertUnwindSafe(body)).is_err() {
+        tracing::error!("the {thread} thread has ended by a panic, and the daemon with it; please report this");
         std::process::abort();
     }
 }

@@ -14,6 +14,7 @@ pub mod metrics;
 mod netlink;
 pub mod notify;
 pub mod serve;
+mod state;
 pub mod store;
 
 pub use control::{Control, WaitFor, Waited};

@@ -13,9 +13,10 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 
 use crate::access::Gate;
+use crate::config::Configuration;
 use crate::control::{Control, Start};
 use crate::store::Store;
-use crate::{api, config, doors, log, notify, serve};
+use crate::{api, config, doors, log, notify, serve, state};
 
 /// Which keeper to use.
 #[derive(Debug, Clone)]
@@ -35,6 +36,8 @@ pub struct RunOptions {
     pub socket: PathBuf,
     /// Who may use the API and where the network is served; `None`: no file, the Unix socket only.
     pub access: Option<PathBuf>,
+    /// Where what outlives the daemon is kept; `None`: where [`state`] says.
+    pub state: Option<PathBuf>,
     /// The keeper.
     pub keeper: KeeperChoice,
     /// The user to become; `None`: stay who we are.
@@ -62,16 +65,17 @@ pub fn run(options: RunOptions) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     // Before anything is made that has to be given back: a signal that comes now is obeyed when all of it is there.
     let signals = runtime.block_on(async { Signals::take() })?;
-    let relays = options.config.as_deref().map(config::load).transpose()?.unwrap_or_default();
+    let file = options.config.as_deref().map(config::read_checked).transpose()?;
     // The listener comes first: when another daemon has the socket, nothing of it may be disturbed.
     let listener = serve::listen(&options.socket)?;
     let doors = doors::prepare(options.access.as_deref(), &options.socket)?;
+    let store = state::open(options.state.as_deref(), &options.socket)?;
     let keeper = keeper(&options.keeper)?;
     put_packets_first();
     privileges::drop_all_capabilities(options.user.as_deref()).context("can not give up privileges")?;
-    let config = options.config.as_deref().map(|path| path.display().to_string());
-    let control = Control::start(Start { keeper, keeper_socket: Some(options.keeper.socket.clone()), config })?;
-    runtime.block_on(serve_until_told(options, signals, listener, doors, control, relays))
+    let (keeper_socket, config) = (Some(options.keeper.socket.clone()), options.config.clone());
+    let control = Control::start(Start { keeper, keeper_socket, config, store })?;
+    runtime.block_on(serve_until_told(options, signals, listener, doors, control, file))
 }
 
 /// What the daemon is told while it runs.
@@ -97,15 +101,15 @@ async fn serve_until_told(
     listener: serve::Listener,
     doors: doors::Prepared,
     control: Control,
-    relays: Vec<Relay>,
+    file: Option<Configuration>,
 ) -> anyhow::Result<()> {
-    if let Err(refusals) = control.load_file(relays).await {
+    if let Err(refusals) = control.begin(file).await {
         control.shutdown().await;
         bail!(refused(&refusals));
     }
     let (stop, stopped) = oneshot::channel::<()>();
     let until_stop = async { drop(stopped.await) };
-    let gate = Gate::new(doors.rules(), Store::in_memory())?;
+    let gate = Gate::new(doors.rules(), control.store().clone())?;
     let router = api::router(control.clone(), gate.clone());
     let server = tokio::spawn(serve::serve_until(listener, router.clone(), until_stop));
     let mut doors = doors.open(gate, router);
@@ -138,10 +142,10 @@ async fn serve_until_told(
 /// Applies the file as a difference; a file that is wrong changes nothing.
 async fn reload(path: Option<&Path>, control: &Control) {
     notify::reloading();
-    match path.map(config::load).transpose() {
+    match path.map(config::read_checked).transpose() {
         Err(error) => tracing::error!(error = %error.plain(), "the configuration is wrong; the one in force stays"),
         Ok(None) => tracing::info!("there is no configuration file to read again"),
-        Ok(Some(relays)) => match control.load_file(relays).await {
+        Ok(Some(file)) => match control.reload(file).await {
             Ok(difference) => tracing::info!(
                 added = difference.added.len(),
                 changed = difference.changed.len(),
@@ -149,9 +153,7 @@ async fn reload(path: Option<&Path>, control: &Control) {
                 unchanged = difference.unchanged.len(),
                 "the configuration is read again"
             ),
-            Err(refusals) => {
-                tracing::error!(error = refused(&refusals), "the configuration does not fit; the one in force stays");
-            }
+            Err(error) => tracing::error!(%error, "the configuration does not fit; the one in force stays"),
         },
     }
     notify::ready();
@@ -209,7 +211,7 @@ pub fn foreground(options: ForegroundOptions) -> anyhow::Result<Foreground> {
     put_packets_first();
     privileges::drop_all_capabilities(None).context("can not give up privileges")?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let control = Control::start(Start { keeper, keeper_socket: None, config: None })?;
+    let control = Control::start(Start { keeper, keeper_socket: None, config: None, store: Store::in_memory() })?;
     let name = options.relay.name().clone();
     runtime.block_on(control.create(options.relay))?;
     Ok(Foreground { control, runtime, name })

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use mcr_daemon::store::{NewRevision, OpenError, RelayChange, Store, StoreError};
+use mcr_daemon::store::{NewRevision, OpenError, RelayChange, Standing, Store, StoreError};
 use mcr_model::revision::Cause;
 use mcr_model::spec::{InputSpec, OutputSpec, RelaySpec};
 
@@ -72,9 +72,10 @@ fn revisions_count_up_and_know_which_is_in_force() {
     let (second, standing) = store.revise(trial).unwrap();
     assert_eq!((first.number, second.number, standing.revision), (1, 2, 2));
     assert_eq!(standing.pending.as_ref().map(|pending| (pending.previous, pending.until)), Some((1, until)));
-    assert_eq!(store.standing().unwrap(), Some(standing));
-    store.confirm().unwrap();
-    assert_eq!(store.standing().unwrap().unwrap().pending, None);
+    assert_eq!(store.standing().unwrap().as_ref(), Some(&standing));
+    let confirmed = Standing { pending: None, ..standing };
+    store.set_standing(&confirmed).unwrap();
+    assert_eq!(store.standing().unwrap(), Some(confirmed));
     assert_eq!(store.revision(2).unwrap(), Some((second.clone(), "# two".to_owned())));
     assert_eq!(store.revision(3).unwrap(), None);
     assert_eq!(store.revisions().unwrap(), [first, second]);

@@ -1,11 +1,13 @@
 //! Revisions: each configuration that came in force, numbered, with who put it there and when.
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
+use crate::plan::Plan;
 use crate::time::Timestamp;
 
 /// One configuration that came in force.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Revision {
     /// Counts up from 1; no number is used twice.
     pub number: u64,
@@ -25,7 +27,7 @@ pub struct Revision {
 }
 
 /// What put a configuration in force.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Cause {
     /// The daemon started with it.
@@ -51,4 +53,38 @@ impl Cause {
             Self::Unconfirmed => "unconfirmed",
         }
     }
+}
+
+/// A configuration that was applied: what changed.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Applied {
+    /// What it changed.
+    pub plan: Plan,
+    /// The revision in force now.
+    pub revision: Revision,
+    /// By when it has to be confirmed, or the one before comes back; absent: it stays.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub confirm_until: Option<Timestamp>,
+}
+
+/// The configurations that were in force.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct History {
+    /// The number of the one in force.
+    pub in_force: u64,
+    /// By when it has to be confirmed, or the one before comes back; absent: it stays.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub confirm_until: Option<Timestamp>,
+    /// All that are kept, oldest first.
+    pub revisions: Vec<Revision>,
+}
+
+/// One configuration that was in force, with its text.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct RevisionText {
+    /// The revision.
+    #[serde(flatten)]
+    pub revision: Revision,
+    /// Its text, as TOML.
+    pub text: String,
 }

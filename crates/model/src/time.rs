@@ -1,9 +1,11 @@
 //! A moment, as people and scripts read it: `2026-11-27T04:31:01Z` (RFC 3339, UTC, whole seconds).
 
 use std::fmt;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize, Serializer};
+use utoipa::openapi::schema::{ObjectBuilder, Schema, SchemaFormat, Type};
+use utoipa::openapi::RefOr;
 
 /// Seconds since 1970-01-01T00:00:00Z; written as text, stored as a number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -24,11 +26,26 @@ impl Timestamp {
         Self { unix_seconds: since_epoch.as_secs() }
     }
 
+    /// That much later, to the second.
+    #[must_use]
+    pub fn after(self, length: Duration) -> Self {
+        Self { unix_seconds: self.unix_seconds.saturating_add(length.as_secs()) }
+    }
+
     /// Seconds since the epoch.
     pub fn unix_seconds(self) -> u64 {
         self.unix_seconds
     }
 }
+
+impl utoipa::PartialSchema for Timestamp {
+    fn schema() -> RefOr<Schema> {
+        let text = ObjectBuilder::new().schema_type(Type::String).format(Some(SchemaFormat::Custom("date-time".into())));
+        text.examples([Self { unix_seconds: 1_795_753_861 }.to_string()]).into()
+    }
+}
+
+impl utoipa::ToSchema for Timestamp {}
 
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant};
 
-use mcr_engine::{Counted, Effect, EffectError, Engine, Outcome};
+use mcr_engine::{Counted, Effect, EffectError, Engine, Outcome, Refusal};
+use mcr_model::plan::Plan;
+use mcr_model::relay::Relay;
 use mcr_model::status::{DaemonStatus, RelayStatus};
 use mcr_model::{Condition, RelayName, RelayState};
 use mcr_netd::{Keeper, KeeperError};
@@ -74,7 +76,8 @@ enum Next {
 
 impl Turn {
     pub(super) fn new(start: Start, netlink: Netlink, commands: Sender<Command>) -> io::Result<Self> {
-        let Start { keeper, keeper_socket, config } = start;
+        let Start { keeper, keeper_socket, config, store: _ } = start;
+        let config = config.map(|path| path.display().to_string());
         super::watch(&keeper, &commands);
         let mut engine = Engine::new(config.clone().unwrap_or_else(|| "(none)".to_owned()));
         let mut hands = Hands::new(keeper);
@@ -138,12 +141,22 @@ impl Turn {
         match command {
             Command::Relays(reply) => drop(reply.send(self.statuses())),
             Command::Relay(name, reply) => drop(reply.send(self.status_of(&name))),
+            Command::Rehearse(wishes, reply) => drop(reply.send(self.engine.rehearse(&wishes))),
+            Command::Plan(relays, reply) => drop(reply.send(self.plan(&relays))),
+            Command::Begin(file, api, reply) => {
+                let begun = self.engine.begin(file, api);
+                if begun.is_ok() {
+                    self.phase = Phase::Running;
+                    self.settle();
+                }
+                drop(reply.send(begun));
+            }
             Command::Create(relay, reply) => {
                 self.phase = Phase::Running;
                 let name = relay.name().clone();
                 match self.engine.create(relay) {
                     Ok(()) => self.unanswered.push(Unanswered::Created(name, reply)),
-                    Err(refusal) => drop(reply.send(Err(refusal))),
+                    Err(refusal) => drop(reply.send(Err(refusal.into()))),
                 }
             }
             Command::Replace(relay, reply) => {
@@ -151,12 +164,12 @@ impl Turn {
                 let name = relay.name().clone();
                 match self.engine.replace(relay) {
                     Ok(replaced) => self.unanswered.push(Unanswered::Replaced(name, replaced, reply)),
-                    Err(refusal) => drop(reply.send(Err(refusal))),
+                    Err(refusal) => drop(reply.send(Err(refusal.into()))),
                 }
             }
             Command::Remove(name, reply) => match self.engine.remove(&name) {
                 Ok(()) => self.unanswered.push(Unanswered::Removed(reply)),
-                Err(refusal) => drop(reply.send(Err(refusal))),
+                Err(refusal) => drop(reply.send(Err(refusal.into()))),
             },
             Command::LoadFile(relays, reply) => {
                 self.phase = Phase::Running;
@@ -190,6 +203,11 @@ impl Turn {
             }
         }
         Next::Turn
+    }
+
+    fn plan(&mut self, relays: &[Relay]) -> Result<Plan, Vec<Refusal>> {
+        self.count();
+        self.engine.preview(relays, &Default::default())
     }
 
     /// Answers what was changed in this turn, now that it is in force: "ready" means that no packet is missed.

@@ -103,17 +103,13 @@ impl Store {
         })
     }
 
-    /// The revision in force is to stay.
+    /// Stores what is known of the revision in force, without making another.
     ///
     /// # Errors
-    /// [`StoreError`]; it is on trial as before then.
-    pub fn confirm(&self) -> Result<(), StoreError> {
+    /// [`StoreError`]; nothing is stored then.
+    pub fn set_standing(&self, standing: &Standing) -> Result<(), StoreError> {
         self.write(|transaction| {
-            let mut table = transaction.open_table(STANDING)?;
-            if let Some(before) = standing(&table)? {
-                let confirmed = Standing { pending: None, ..before };
-                table.insert((), to_bytes(&confirmed)?.as_slice())?;
-            }
+            transaction.open_table(STANDING)?.insert((), to_bytes(standing)?.as_slice())?;
             Ok(())
         })
     }

@@ -1,0 +1,213 @@
+//! The way of a change: tried by the engine, stored, put in force, answered.
+//!
+//! One thread takes the changes in the order they come, so that what was tried is still true when it is put in force.
+//! Stored before in force: a disk that refuses has changed nothing on the wire, and an answer that says "created" is
+//! true after a power cut. All that wait one behind the other are stored in one transaction: fifty clients wait for
+//! one write to the disk, not fifty. The control thread waits for no disk; looking at relays does not come here.
+
+mod configuration;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
+use std::time::{Duration, Instant};
+
+use mcr_engine::{Difference, Refusal, Replaced, Wish};
+use mcr_model::RelayName;
+use mcr_model::relay::Relay;
+use mcr_model::revision::{Applied, Revision};
+use mcr_model::spec::RelaySpec;
+use mcr_model::status::{Origin, RelayStatus};
+use tokio::sync::oneshot;
+
+use super::{Application, ApplyError, ChangeError, Command, Terms};
+use crate::config::Configuration;
+use crate::store::{RelayChange, Standing, Store};
+
+/// So many changes are stored together.
+const MOST_TOGETHER: usize = 256;
+
+pub(super) struct Journal {
+    store: Store,
+    /// For the control thread.
+    commands: Sender<Command>,
+    /// The configuration file.
+    file: Option<PathBuf>,
+    /// The relays in the store.
+    stored: BTreeMap<RelayName, RelaySpec>,
+    standing: Option<Standing>,
+    /// When the configuration in force gives way to the one before.
+    trial_ends: Option<Instant>,
+}
+
+/// What the journal is asked to change.
+#[derive(Debug)]
+pub(super) enum Request {
+    Relay(RelayRequest),
+    Begin(Option<Configuration>, oneshot::Sender<Result<(), Vec<Refusal>>>),
+    Reload(Configuration, oneshot::Sender<Result<Difference, ApplyError>>),
+    Apply(Application, oneshot::Sender<Result<Applied, ApplyError>>),
+    /// Back to a revision; `None`: the one before.
+    RollBack(Option<u64>, Terms, oneshot::Sender<Result<Applied, ApplyError>>),
+    Confirm(String, oneshot::Sender<Result<Revision, ApplyError>>),
+}
+
+/// A change of one relay.
+#[derive(Debug)]
+pub(super) enum RelayRequest {
+    Create(Relay, Reply<RelayStatus>),
+    Replace(Relay, Reply<(Replaced, RelayStatus)>),
+    Remove(RelayName, Reply<()>),
+}
+
+pub(super) type Reply<T> = oneshot::Sender<Result<T, ChangeError>>;
+
+impl Journal {
+    pub(super) fn new(store: Store, commands: Sender<Command>, file: Option<PathBuf>) -> Self {
+        Self { store, commands, file, stored: BTreeMap::new(), standing: None, trial_ends: None }
+    }
+
+    pub(super) fn run(mut self, inbox: &Receiver<Request>) {
+        loop {
+            match self.next(inbox) {
+                Ok(first) => self.take(first, inbox),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+            if self.trial_ends.is_some_and(|end| end <= Instant::now()) {
+                self.end_trial();
+            }
+        }
+    }
+
+    fn next(&self, inbox: &Receiver<Request>) -> Result<Request, RecvTimeoutError> {
+        match self.trial_ends {
+            Some(end) => inbox.recv_timeout(end.saturating_duration_since(Instant::now())),
+            None => inbox.recv().map_err(|_| RecvTimeoutError::Disconnected),
+        }
+    }
+
+    /// Makes `first` and what waits behind it, in their order.
+    fn take(&mut self, first: Request, inbox: &Receiver<Request>) {
+        let mut together = Vec::new();
+        for request in std::iter::once(first).chain(inbox.try_iter().take(MOST_TOGETHER - 1)) {
+            match request {
+                Request::Relay(request) => together.push(request),
+                configuration => {
+                    self.change_relays(std::mem::take(&mut together));
+                    self.change_configuration(configuration);
+                }
+            }
+        }
+        self.change_relays(together);
+    }
+
+    fn change_configuration(&mut self, request: Request) {
+        // An answer that nobody waits for any more is no error: the client hung up.
+        match request {
+            Request::Relay(request) => self.change_relays(vec![request]),
+            Request::Begin(file, reply) => drop(reply.send(self.begin(file))),
+            Request::Reload(configuration, reply) => drop(reply.send(self.reload(&configuration))),
+            Request::Apply(application, reply) => drop(reply.send(self.apply(application))),
+            Request::RollBack(to, terms, reply) => drop(reply.send(self.roll_back(to, terms))),
+            Request::Confirm(by, reply) => drop(reply.send(self.confirm(&by))),
+        }
+    }
+
+    fn change_relays(&mut self, requests: Vec<RelayRequest>) {
+        if requests.is_empty() {
+            return;
+        }
+        let wishes = requests.iter().map(RelayRequest::wish).collect();
+        let Some(verdicts) = self.ask(|reply| Command::Rehearse(wishes, reply)) else { return };
+        let mut fitting = Vec::new();
+        let mut records = Vec::new();
+        for (request, verdict) in requests.into_iter().zip(verdicts) {
+            match verdict {
+                Ok(owner) => {
+                    let record = self.record(&request, owner);
+                    fitting.push((request, record.is_some()));
+                    records.extend(record);
+                }
+                Err(refusal) => request.refuse(refusal.into()),
+            }
+        }
+        if let Err(error) = self.store_relays(&records) {
+            tracing::error!(%error, "changes of relays were refused");
+            let (lost, rest): (Vec<_>, Vec<_>) = fitting.into_iter().partition(|(_, needs_store)| *needs_store);
+            lost.into_iter().for_each(|(request, _)| request.refuse(error.clone().into()));
+            fitting = rest;
+        }
+        fitting.into_iter().for_each(|(request, _)| self.enforce(request));
+    }
+
+    /// What has to be stored for a change that fits; `None`: nothing is different.
+    fn record(&self, request: &RelayRequest, owner: Origin) -> Option<RelayChange> {
+        match (request, owner) {
+            (_, Origin::File) => None,
+            (RelayRequest::Create(relay, _) | RelayRequest::Replace(relay, _), Origin::Api) => {
+                let spec = RelaySpec::from(relay);
+                (self.stored.get(relay.name()) != Some(&spec)).then_some(RelayChange::Put(spec))
+            }
+            (RelayRequest::Remove(name, _), Origin::Api) => Some(RelayChange::Remove(name.clone())),
+        }
+    }
+
+    fn store_relays(&mut self, records: &[RelayChange]) -> Result<(), crate::store::StoreError> {
+        if records.is_empty() {
+            return Ok(());
+        }
+        self.store.change_relays(records)?;
+        for record in records {
+            match record {
+                RelayChange::Put(spec) => {
+                    if let Ok(name) = spec.name.parse() {
+                        self.stored.insert(name, spec.clone());
+                    }
+                }
+                RelayChange::Remove(name) => drop(self.stored.remove(name)),
+            }
+        }
+        Ok(())
+    }
+
+    /// The control thread answers the client when the change is in force.
+    fn enforce(&self, request: RelayRequest) {
+        let command = match request {
+            RelayRequest::Create(relay, reply) => Command::Create(relay, reply),
+            RelayRequest::Replace(relay, reply) => Command::Replace(relay, reply),
+            RelayRequest::Remove(name, reply) => Command::Remove(name, reply),
+        };
+        // A control thread that has ended serves nobody any more.
+        let _ = self.commands.send(command);
+    }
+
+    /// Asks the control thread; `None`: it has ended, and with it the daemon ends.
+    fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Option<T> {
+        let (reply, answer) = oneshot::channel();
+        self.commands.send(command(reply)).ok()?;
+        answer.blocking_recv().ok()
+    }
+
+    fn begin_trial(&mut self, length: Option<Duration>) {
+        self.trial_ends = length.map(|length| Instant::now() + length);
+    }
+}
+
+impl RelayRequest {
+    fn wish(&self) -> Wish {
+        match self {
+            Self::Create(relay, _) => Wish::Create(relay.clone()),
+            Self::Replace(relay, _) => Wish::Replace(relay.clone()),
+            Self::Remove(name, _) => Wish::Remove(name.clone()),
+        }
+    }
+
+    fn refuse(self, error: ChangeError) {
+        match self {
+            Self::Create(_, reply) => drop(reply.send(Err(error))),
+            Self::Replace(_, reply) => drop(reply.send(Err(error))),
+            Self::Remove(_, reply) => drop(reply.send(Err(error))),
+        }
+    }
+}
