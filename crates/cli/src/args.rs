@@ -148,6 +148,9 @@ pub(crate) struct Run {
     /// The keeper to start, when it is not beside mcr or in the PATH
     #[arg(long, value_name = "PROGRAM", env = "MCR_NETD", hide_env_values = true)]
     pub(crate) keeper: Option<PathBuf>,
+    /// Where to keep what outlives the daemon [default: /var/lib/mcr; with a socket of its own, beside that]
+    #[arg(long, value_name = "FOLDER", env = "MCR_STATE_DIR", hide_env_values = true)]
+    pub(crate) state_dir: Option<PathBuf>,
     /// The user to become once the keeper is reached
     #[arg(long, value_name = "NAME")]
     pub(crate) user: Option<String>,

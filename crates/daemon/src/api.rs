@@ -6,6 +6,7 @@
 //! Who may use which endpoint is checked before it (`guard`), and handlers see what their caller may see (`scoped`).
 
 mod body;
+mod configuration;
 mod document;
 mod guard;
 mod problem;
@@ -26,8 +27,10 @@ use axum::response::{IntoResponse, Response};
 use axum::{Json, Router};
 use mcr_engine::{Refusal, Replaced};
 use mcr_model::RelayName;
+use mcr_model::plan::Plan;
 use mcr_model::relay::Relay;
-use mcr_model::spec::{ConfigSpec, RelaySpec};
+use mcr_model::revision::{Applied, History, Revision, RevisionText};
+use mcr_model::spec::RelaySpec;
 use mcr_model::status::{DaemonStatus, InterfaceStatus, RelayStatus};
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -35,8 +38,9 @@ use utoipa::openapi::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 
 use crate::access::Gate;
-use crate::control::{Control, WaitFor, Waited};
+use crate::control::{Application, ApplyError, ChangeError, Control, Terms, WaitFor, Waited};
 use crate::metrics::{self, Exposition, Process, Snapshot};
+use crate::store::StoreError;
 
 use body::read_body;
 use document::routes;
@@ -54,11 +58,23 @@ pub trait Backend: Clone + Send + Sync + 'static {
     /// One relay.
     fn relay(&self, name: &RelayName) -> impl Future<Output = Option<RelayStatus>> + Send;
     /// Makes a relay.
-    fn create(&self, relay: Relay) -> impl Future<Output = Result<RelayStatus, Refusal>> + Send;
+    fn create(&self, relay: Relay) -> impl Future<Output = Result<RelayStatus, ChangeError>> + Send;
     /// Makes the relay of that name be exactly this one.
-    fn replace(&self, relay: Relay) -> impl Future<Output = Result<(Replaced, RelayStatus), Refusal>> + Send;
+    fn replace(&self, relay: Relay) -> impl Future<Output = Result<(Replaced, RelayStatus), ChangeError>> + Send;
     /// Removes a relay.
-    fn remove(&self, name: RelayName) -> impl Future<Output = Result<(), Refusal>> + Send;
+    fn remove(&self, name: RelayName) -> impl Future<Output = Result<(), ChangeError>> + Send;
+    /// What a configuration would change.
+    fn plan(&self, relays: Vec<Relay>) -> impl Future<Output = Result<Plan, Vec<Refusal>>> + Send;
+    /// Puts a configuration in force instead of the file's.
+    fn apply(&self, application: Application) -> impl Future<Output = Result<Applied, ApplyError>> + Send;
+    /// Puts an earlier revision in force again; `None`: the one before.
+    fn roll_back(&self, to: Option<u64>, terms: Terms) -> impl Future<Output = Result<Applied, ApplyError>> + Send;
+    /// The configuration on trial is to stay.
+    fn confirm(&self, by: String) -> impl Future<Output = Result<Revision, ApplyError>> + Send;
+    /// The revisions, and which one is in force.
+    fn history(&self) -> impl Future<Output = Result<History, StoreError>> + Send;
+    /// One revision with its text.
+    fn revision(&self, number: u64) -> impl Future<Output = Result<Option<RevisionText>, StoreError>> + Send;
     /// All interfaces, by name.
     fn interfaces(&self) -> impl Future<Output = Vec<InterfaceStatus>> + Send;
     /// The daemon as a whole.
@@ -101,7 +117,7 @@ fn endpoints<B: Backend>() -> OpenApiRouter<Shared<B>> {
         .routes(routes!(B; Viewer: wait))
         .routes(routes!(B; Viewer: interfaces))
         .routes(routes!(B; Viewer: status))
-        .routes(routes!(B; Viewer: config))
+        .merge(configuration::routes())
         .routes(routes!(B; Anybody: healthz))
         .routes(routes!(B; Anybody: readyz))
         .routes(routes!(B; Viewer: metrics_page))
@@ -242,20 +258,6 @@ async fn status<B: Backend>(backend: Scoped<B>) -> Json<DaemonStatus> {
     Json(backend.status().await)
 }
 
-/// The relays in force as a configuration: JSON, or TOML for who accepts that.
-#[utoipa::path(get, path = "/api/v1/config", tag = "daemon",
-    responses((status = 200, content((ConfigSpec = "application/json"), (String = "application/toml")))),
-)]
-async fn config<B: Backend>(backend: Scoped<B>, headers: HeaderMap) -> Result<Response, Rejection> {
-    let relays = backend.relays().await.into_iter().map(|status| status.relay);
-    let config = ConfigSpec { relay: relays.collect() };
-    if !request::accept(&headers).contains("toml") {
-        return Ok(Json(config).into_response());
-    }
-    let text = toml::to_string(&config).map_err(|error| Rejection::internal(&error))?;
-    Ok(([(header::CONTENT_TYPE, "application/toml")], text).into_response())
-}
-
 /// Whether the daemon lives.
 #[utoipa::path(get, path = "/healthz", tag = "daemon",
     responses((status = 200, content_type = "text/plain", body = String)),
@@ -300,16 +302,40 @@ impl Backend for Control {
         Control::relay(self, name).await
     }
 
-    async fn create(&self, relay: Relay) -> Result<RelayStatus, Refusal> {
+    async fn create(&self, relay: Relay) -> Result<RelayStatus, ChangeError> {
         Control::create(self, relay).await
     }
 
-    async fn replace(&self, relay: Relay) -> Result<(Replaced, RelayStatus), Refusal> {
+    async fn replace(&self, relay: Relay) -> Result<(Replaced, RelayStatus), ChangeError> {
         Control::replace(self, relay).await
     }
 
-    async fn remove(&self, name: RelayName) -> Result<(), Refusal> {
+    async fn remove(&self, name: RelayName) -> Result<(), ChangeError> {
         Control::remove(self, name).await
+    }
+
+    async fn plan(&self, relays: Vec<Relay>) -> Result<Plan, Vec<Refusal>> {
+        Control::plan(self, relays).await
+    }
+
+    async fn apply(&self, application: Application) -> Result<Applied, ApplyError> {
+        Control::apply(self, application).await
+    }
+
+    async fn roll_back(&self, to: Option<u64>, terms: Terms) -> Result<Applied, ApplyError> {
+        Control::roll_back(self, to, terms).await
+    }
+
+    async fn confirm(&self, by: String) -> Result<Revision, ApplyError> {
+        Control::confirm(self, by).await
+    }
+
+    async fn history(&self) -> Result<History, StoreError> {
+        Control::history(self).await
+    }
+
+    async fn revision(&self, number: u64) -> Result<Option<RevisionText>, StoreError> {
+        Control::revision(self, number).await
     }
 
     async fn interfaces(&self) -> Vec<InterfaceStatus> {

@@ -15,6 +15,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 
+use mcr_model::FieldError;
 use mcr_model::relay::Relay;
 use toml::de::DeTable;
 
@@ -33,6 +34,7 @@ const MAX_BYTES_ALL_MISTAKES: usize = 256 << 10;
 pub struct ConfigError {
     rendered: String,
     plain: Vec<String>,
+    fields: Vec<FieldError>,
 }
 
 /// A configuration that was checked.
@@ -81,8 +83,7 @@ pub fn read_text(path: &Path) -> Result<String, ConfigError> {
             "the configuration {name} is larger than {limit} MiB and is not read; is it the right file?"
         )));
     }
-    String::from_utf8(bytes)
-        .map_err(|error| not_utf8(&name, error.as_bytes(), error.utf8_error().valid_up_to()))
+    String::from_utf8(bytes).map_err(|error| not_utf8(&name, error.as_bytes(), error.utf8_error().valid_up_to()))
 }
 
 /// The relays of `text`; `name` is how mistakes name the file.
@@ -144,12 +145,18 @@ fn not_utf8(name: &str, bytes: &[u8], offset: usize) -> ConfigError {
 
 impl ConfigError {
     fn sentence(text: String) -> Self {
-        Self { plain: vec![text.clone()], rendered: text }
+        let only = FieldError::new("", text.clone(), "");
+        Self { plain: vec![text.clone()], rendered: text, fields: vec![only] }
     }
 
     /// The mistakes for a log: one line each, as `file:line:column: what is wrong; what to do`, joined by ` | `.
     pub fn plain(&self) -> String {
         self.plain.join(" | ")
+    }
+
+    /// The mistakes with the fields that they are about.
+    pub fn fields(&self) -> &[FieldError] {
+        &self.fields
     }
 
     /// The mistakes, one line each, as in [`ConfigError::plain`].

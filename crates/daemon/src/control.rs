@@ -21,7 +21,7 @@ use mcr_engine::{Difference, Refusal, Replaced, Wish};
 use mcr_model::RelayName;
 use mcr_model::plan::Plan;
 use mcr_model::relay::Relay;
-use mcr_model::revision::{Applied, Revision};
+use mcr_model::revision::{Applied, History, Revision, RevisionText};
 use mcr_model::status::{DaemonStatus, InterfaceStatus, Origin, RelayStatus};
 use mcr_netd::Keeper;
 use serde::Deserialize;
@@ -30,7 +30,7 @@ use utoipa::ToSchema;
 
 use crate::config::Configuration;
 use crate::netlink::{Change, Monitor, Netlink};
-use crate::store::Store;
+use crate::store::{Store, StoreError};
 
 pub use change::{Application, ApplyError, ChangeError, Terms};
 use journal::{RelayRequest, Reply, Request};
@@ -114,7 +114,9 @@ impl Control {
         let changes = commands.clone();
         std::thread::Builder::new().name("mcr-netlink".into()).spawn(move || listen(&monitor, &changes))?;
         std::thread::Builder::new().name("mcr-control".into()).spawn(move || run("control", || turn.run(&inbox)))?;
-        std::thread::Builder::new().name("mcr-journal".into()).spawn(move || run("journal", || keeping.run(&requests)))?;
+        std::thread::Builder::new()
+            .name("mcr-journal".into())
+            .spawn(move || run("journal", || keeping.run(&requests)))?;
         Ok(Self { commands, journal, store })
     }
 
@@ -203,6 +205,36 @@ impl Control {
     /// What outlives the daemon. Its calls may wait for the disk.
     pub fn store(&self) -> &Store {
         &self.store
+    }
+
+    /// The revisions, and which one is in force.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn history(&self) -> Result<History, StoreError> {
+        let look = |store: Store| {
+            let (revisions, standing) = (store.revisions()?, store.standing()?);
+            let confirm_until = standing.as_ref().and_then(|standing| Some(standing.pending.as_ref()?.until));
+            Ok(History { in_force: standing.map(|standing| standing.revision), confirm_until, revisions })
+        };
+        self.look(look).await
+    }
+
+    /// One revision with its text; `None`: there is none of that number.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn revision(&self, number: u64) -> Result<Option<RevisionText>, StoreError> {
+        let look = move |store: Store| store.revision(number);
+        Ok(self.look(look).await?.map(|(revision, text)| RevisionText { revision, text }))
+    }
+
+    async fn look<T: Send + 'static>(
+        &self,
+        look: impl FnOnce(Store) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let store = self.store.clone();
+        tokio::task::spawn_blocking(move || look(store)).await.expect("a look at the store does not panic")
     }
 
     /// All interfaces, by name.

@@ -78,7 +78,7 @@ impl Client {
         let path: String = path.chars().take(120).collect();
         self.transcript.push_str(format!("> {method} {path} {shown}").trim_end());
         self.transcript.push_str(&format!("\n< {}\n", head.status));
-        for name in [header::CONTENT_TYPE, header::LOCATION, header::ALLOW] {
+        for name in [header::CONTENT_TYPE, header::LOCATION, header::ALLOW, header::ETAG] {
             if let Some(value) = head.headers.get(&name) {
                 self.transcript.push_str(&format!("< {name}: {}\n", value.to_str().unwrap()));
             }
@@ -125,16 +125,69 @@ async fn the_life_of_a_relay() {
     assert_eq!(client.send(ask("PUT", path).json(&without("name"))).await.0, 200);
     assert_eq!(client.send(ask("PUT", path).json(&with("/output/0/ttl", json!(8)))).await.0, 200);
     assert_eq!(client.send(ask("GET", "/api/v1/relays")).await.0, 200);
-    assert_eq!(client.send(ask("GET", "/api/v1/config")).await.0, 200);
-    let toml = ask("GET", "/api/v1/config").header(header::ACCEPT, "application/toml");
-    let (_, text) = client.send(toml).await;
-    assert_eq!(mcr_daemon::config::check_text("", &text).unwrap().len(), 1);
     assert_eq!(client.send(ask("GET", format!("{path}/wait?for=ready&timeout=1500ms"))).await.0, 408);
     assert_eq!(client.send(ask("DELETE", path)).await.0, 204);
     assert_eq!(client.send(ask("DELETE", path)).await.0, 404);
     assert_eq!(client.send(ask("GET", format!("{path}/wait"))).await.0, 404);
     assert_eq!(client.send(ask("PUT", path).json(&camera())).await.0, 201);
     insta::assert_snapshot!("api-life", client.transcript);
+}
+
+#[tokio::test]
+async fn the_configuration_and_its_revisions() {
+    let mut client = Client::new(FILE);
+    let config = "/api/v1/config";
+    assert_eq!(client.send(ask("GET", config)).await.0, 200);
+    let toml = |ask: Ask| ask.header(header::CONTENT_TYPE, "application/toml");
+    let next = FILE.replace("9001", "9003");
+    let dry_run = toml(ask("PUT", format!("{config}?dry_run=true")).body(next.as_str()));
+    assert_eq!(client.send(dry_run).await.0, 200);
+    let apply = ask("PUT", format!("{config}?note=another%20port")).body(next.as_str());
+    assert_eq!(client.send(toml(apply)).await.0, 200);
+    assert_eq!(
+        client.send(ask("PUT", config).json(&json!({"relay": []})).header(header::IF_MATCH, "\"1\"")).await.0,
+        200
+    );
+    let (_, text) = client.send(ask("GET", config).header(header::ACCEPT, "application/toml")).await;
+    assert_eq!(mcr_daemon::config::check_text("", &text).unwrap().len(), 0);
+    assert_eq!(client.send(ask("POST", format!("{config}/rollback?to=1"))).await.0, 200);
+    let (_, text) = client.send(ask("GET", config).header(header::ACCEPT, "application/toml")).await;
+    assert_eq!(text, FILE, "a revision is the text as it was written");
+    assert_eq!(client.send(ask("GET", format!("{config}/revisions"))).await.0, 200);
+    assert_eq!(client.send(ask("GET", format!("{config}/revisions/2"))).await.0, 200);
+    insta::assert_snapshot!("api-config", client.transcript);
+}
+
+#[tokio::test]
+async fn configurations_that_are_wrong() {
+    let mut client = Client::new(FILE);
+    let config = "/api/v1/config";
+    assert_eq!(client.send(ask("POST", "/api/v1/relays").json(&camera())).await.0, 201);
+    let taken = json!({"relay": [camera()]});
+    for (ask, expected) in [
+        (ask("PUT", config).json(&json!({"relay": [{"name": "a", "inptu": 7}], "other": 1})), 422),
+        (ask("PUT", config).json(&json!({"relay": [null]})), 422),
+        (ask("PUT", config).json(&json!([])), 422),
+        (ask("PUT", config).body("no json"), 400),
+        (ask("PUT", config).body(vec![0xff]).header(header::CONTENT_TYPE, "application/toml"), 422),
+        (ask("PUT", config).body("x").header(header::CONTENT_TYPE, "text/plain"), 415),
+        (ask("PUT", config).json(&taken), 409),
+        (ask("PUT", format!("{config}?dry_run=true")).json(&taken), 409),
+        (ask("PUT", format!("{config}?confirm=1ms")).json(&json!({})), 400),
+        (ask("PUT", format!("{config}?dryrun=true")).json(&json!({})), 400),
+        (ask("PUT", config).json(&json!({})).header(header::IF_MATCH, "x"), 400),
+        (ask("PUT", format!("{config}?note={}", "x".repeat(201))).json(&json!({})), 400),
+        (ask("POST", format!("{config}/confirm")), 409),
+        (ask("POST", format!("{config}/rollback?to=9")), 404),
+        (ask("POST", format!("{config}/rollback?to=x")), 400),
+        (ask("GET", format!("{config}/revisions/9")), 404),
+        (ask("GET", format!("{config}/revisions/x")), 404),
+    ] {
+        let (status, answer) = client.send(ask).await;
+        assert_eq!(status, expected, "{answer}");
+    }
+    assert_eq!(client.send(ask("GET", "/api/v1/relays/from-file")).await.0, 200);
+    insta::assert_snapshot!("api-config-wrong", client.transcript);
 }
 
 #[tokio::test]

@@ -89,6 +89,13 @@ fn table() -> Vec<Endpoint> {
         row("GET", "/api/v1/interfaces", None, look),
         row("GET", "/api/v1/status", None, look),
         row("GET", "/api/v1/config", None, look),
+        row("PUT", "/api/v1/config", Some(json!({"relay": []})), [NOBODY, NO, NO, NO, 200]),
+        row("PUT", "/api/v1/config?dry_run=true", Some(json!({"relay": []})), [NOBODY, NO, NO, NO, 200]),
+        row("POST", "/api/v1/config/confirm", None, [NOBODY, NO, NO, NO, 409]),
+        row("POST", "/api/v1/config/rollback?to=1", None, [NOBODY, NO, NO, NO, 200]),
+        row("POST", "/api/v1/config/rollback", None, [NOBODY, NO, NO, NO, 404]),
+        row("GET", "/api/v1/config/revisions", None, look),
+        row("GET", "/api/v1/config/revisions/1", None, look),
         row("GET", "/metrics", None, look),
         row("GET", "/api/v1/tokens", None, [NOBODY, NO, NO, NO, 200]),
         row("POST", "/api/v1/tokens", Some(json!({ "role": "viewer" })), [NOBODY, NO, NO, NO, 201]),
@@ -228,6 +235,7 @@ async fn a_limited_caller_has_only_what_is_within() {
             assert_eq!(client.ask(role, "GET", &format!("/api/v1/relays/{name}"), None).await.0, expected, "{role}");
         }
         assert_eq!(client.ask(role, "GET", "/api/v1/relays/theirs/wait", None).await.0, 404, "{role}");
+        assert_eq!(client.ask(role, "GET", "/api/v1/config/revisions", None).await.0, 403, "{role}");
     }
 }
 
@@ -252,6 +260,8 @@ async fn a_limited_caller_changes_only_what_is_within() {
             assert_eq!(status, expected, "{role} {method} {path}: {answer}");
             assert!(answer.contains(field), "{role} {method} {path}: {answer}");
         }
+        let config = Some(json!({"relay": []}));
+        assert_eq!(client.ask(role, "PUT", "/api/v1/config", config.as_ref()).await.0, 403, "{role}");
         let taken = relay("theirs", "eth1", "239.2.2.3");
         let (status, answer) = client.ask(role, "PUT", "/api/v1/relays/theirs", Some(&taken)).await;
         assert!(status == 403 && !answer.contains("eth2"), "{role}: {status} {answer}");

@@ -70,8 +70,9 @@ pub struct Applied {
 /// The configurations that were in force.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct History {
-    /// The number of the one in force.
-    pub in_force: u64,
+    /// The number of the one in force; absent: it could not be recorded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub in_force: Option<u64>,
     /// By when it has to be confirmed, or the one before comes back; absent: it stays.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub confirm_until: Option<Timestamp>,

@@ -4,8 +4,8 @@ use std::fmt;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize, Serializer};
-use utoipa::openapi::schema::{ObjectBuilder, Schema, SchemaFormat, Type};
 use utoipa::openapi::RefOr;
+use utoipa::openapi::schema::{ObjectBuilder, Schema, SchemaFormat, Type};
 
 /// Seconds since 1970-01-01T00:00:00Z; written as text, stored as a number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -40,7 +40,8 @@ impl Timestamp {
 
 impl utoipa::PartialSchema for Timestamp {
     fn schema() -> RefOr<Schema> {
-        let text = ObjectBuilder::new().schema_type(Type::String).format(Some(SchemaFormat::Custom("date-time".into())));
+        let text =
+            ObjectBuilder::new().schema_type(Type::String).format(Some(SchemaFormat::Custom("date-time".into())));
         text.examples([Self { unix_seconds: 1_795_753_861 }.to_string()]).into()
     }
 }

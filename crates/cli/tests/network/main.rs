@@ -9,4 +9,5 @@ mod main_job;
 mod membership;
 mod players;
 mod service;
+mod store;
 mod traffic;

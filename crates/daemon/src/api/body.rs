@@ -19,14 +19,19 @@ const MOST_DISCARDED_BYTES: usize = 16 << 20;
 
 /// The whole body, at most [`MAX_BODY_BYTES`].
 pub(super) async fn read_body(headers: &HeaderMap, body: Body) -> Result<Bytes, Rejection> {
+    read_body_up_to(MAX_BODY_BYTES, headers, body).await
+}
+
+/// The whole body, at most `most_bytes`.
+pub(super) async fn read_body_up_to(most_bytes: usize, headers: &HeaderMap, body: Body) -> Result<Bytes, Rejection> {
     // A client that asks first (`Expect: 100-continue`) is told no before it sends anything, and so is one whose
     // body would not be discarded to its end anyway.
     let announced = announced(headers);
     let asks = headers.contains_key(header::EXPECT);
-    if announced.is_some_and(|bytes| bytes > if asks { MAX_BODY_BYTES } else { MOST_DISCARDED_BYTES }) {
-        return Err(Rejection::too_large());
+    if announced.is_some_and(|bytes| bytes > if asks { most_bytes } else { MOST_DISCARDED_BYTES }) {
+        return Err(Rejection::too_large(most_bytes));
     }
-    match tokio::time::timeout(PATIENCE, collect(body)).await {
+    match tokio::time::timeout(PATIENCE, collect(most_bytes, body)).await {
         Ok(collected) => collected,
         Err(_) => Err(Rejection::too_slow(PATIENCE)),
     }
@@ -36,18 +41,18 @@ fn announced(headers: &HeaderMap) -> Option<usize> {
     headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
-async fn collect(mut body: Body) -> Result<Bytes, Rejection> {
+async fn collect(most_bytes: usize, mut body: Body) -> Result<Bytes, Rejection> {
     let mut collected = Vec::new();
     let mut arrived = 0;
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|error| Rejection::broken_body(&error))?;
         let Some(data) = frame.data_ref() else { continue };
         arrived += data.len();
-        if arrived <= MAX_BODY_BYTES {
+        if arrived <= most_bytes {
             collected.extend_from_slice(data);
         } else if arrived > MOST_DISCARDED_BYTES {
             break;
         }
     }
-    if arrived > MAX_BODY_BYTES { Err(Rejection::too_large()) } else { Ok(collected.into()) }
+    if arrived > most_bytes { Err(Rejection::too_large(most_bytes)) } else { Ok(collected.into()) }
 }

@@ -30,12 +30,18 @@ pub(super) enum Kind {
     StorageFull,
     StoreFailed,
     Busy,
+    WrongConfig,
+    ConfigConflict,
+    OnTrial,
+    Superseded,
+    RevisionNotFound,
+    NothingToConfirm,
     Internal,
 }
 
 impl Kind {
     /// Every kind, in the order of the reference page.
-    pub(super) const ALL: [Kind; 26] = [
+    pub(super) const ALL: [Kind; 32] = [
         Self::BadJson,
         Self::BrokenBody,
         Self::BodyTimedOut,
@@ -61,6 +67,12 @@ impl Kind {
         Self::StorageFull,
         Self::StoreFailed,
         Self::Busy,
+        Self::WrongConfig,
+        Self::ConfigConflict,
+        Self::OnTrial,
+        Self::Superseded,
+        Self::RevisionNotFound,
+        Self::NothingToConfirm,
         Self::Internal,
     ];
 
@@ -114,13 +126,13 @@ impl Kind {
                 "too-large",
                 Status::PAYLOAD_TOO_LARGE,
                 "The body is too large",
-                "a body has at most 1 MiB; send one relay at a time",
+                "a body has at most 1 MiB, a configuration 8 MiB; send one relay at a time",
             ),
             Self::NotJson => (
                 "not-json",
                 Status::UNSUPPORTED_MEDIA_TYPE,
                 "The body is not declared as JSON",
-                "send JSON with `Content-Type: application/json`",
+                "send JSON with `Content-Type: application/json`; a configuration may be `application/toml`, too",
             ),
             Self::BadPath => (
                 "bad-path",
@@ -223,6 +235,43 @@ impl Kind {
                 Status::FORBIDDEN,
                 "Not a web page that may use this daemon",
                 "the Origin header names a page that is not among the daemon's `origins`",
+            ),
+            Self::WrongConfig => (
+                "wrong-config",
+                Status::UNPROCESSABLE_ENTITY,
+                "The configuration is wrong",
+                "something in the configuration is wrong; `errors` has every mistake with what to do",
+            ),
+            Self::ConfigConflict => (
+                "config-conflict",
+                Status::CONFLICT,
+                "The configuration does not fit",
+                "its relays do not fit beside each other or beside those of the API; `detail` has every one that does \
+                 not",
+            ),
+            Self::OnTrial => (
+                "on-trial",
+                Status::CONFLICT,
+                "A configuration waits for its confirmation",
+                "confirm the configuration in force, or go back, before another one is applied",
+            ),
+            Self::Superseded => (
+                "superseded",
+                Status::PRECONDITION_FAILED,
+                "Another configuration is in force",
+                "somebody applied another configuration since; look at it, then try again",
+            ),
+            Self::RevisionNotFound => (
+                "revision-not-found",
+                Status::NOT_FOUND,
+                "There is no such revision",
+                "no revision has this number, or it is too old to be kept; GET /api/v1/config/revisions lists them",
+            ),
+            Self::NothingToConfirm => (
+                "nothing-to-confirm",
+                Status::CONFLICT,
+                "Nothing waits for a confirmation",
+                "the configuration in force is not on trial, or not any more",
             ),
             Self::StorageFull => (
                 "storage-full",

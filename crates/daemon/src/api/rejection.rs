@@ -16,7 +16,8 @@ use utoipa::ToSchema;
 use super::MAX_BODY_BYTES;
 use super::problem::Kind;
 use crate::access::{Denied, TokenError};
-use crate::control::WaitFor;
+use crate::config::ConfigError;
+use crate::control::{ApplyError, ChangeError, WaitFor};
 use crate::store::StoreError;
 
 /// A request that was not done, and why.
@@ -89,6 +90,15 @@ impl Rejection {
         rejection
     }
 
+    /// A configuration that is wrong in itself: the report as `mcr check` shows it, and each mistake.
+    pub(super) fn wrong_config(error: &ConfigError) -> Self {
+        let mut rejection = Self::new(Kind::WrongConfig, error.to_string());
+        rejection.0.problem.errors = error.fields().iter().cloned().map(ProblemField::from).collect();
+        let first = error.fields().first().map(|error| error.field.clone());
+        rejection.0.problem.field = first.filter(|field| !field.is_empty());
+        rejection
+    }
+
     pub(super) fn bad_query(parameter: &str, value: &str, remedy: &str) -> Self {
         let given: String = if value.is_empty() { parameter } else { value }.chars().take(80).collect();
         let detail = format!("{given:?} is not understood in the query; {remedy}");
@@ -118,11 +128,9 @@ impl Rejection {
         Self::new(Kind::BodyTimedOut, detail)
     }
 
-    pub(super) fn too_large() -> Self {
-        let detail = format!(
-            "the body is larger than {} MiB, which no relay needs; send one relay at a time",
-            MAX_BODY_BYTES >> 20
-        );
+    pub(super) fn too_large(most_bytes: usize) -> Self {
+        let (limit, what) = (most_bytes >> 20, if most_bytes > MAX_BODY_BYTES { "configuration" } else { "relay" });
+        let detail = format!("the body is larger than {limit} MiB, which no {what} needs; send one {what} at a time");
         Self::new(Kind::TooLarge, detail)
     }
 
@@ -131,6 +139,25 @@ impl Rejection {
         let said = if given.is_empty() { "missing".to_owned() } else { format!("{given:?}") };
         let detail = format!("the content type of the body is {said}; send JSON with `Content-Type: application/json`");
         Self::new(Kind::NotJson, detail)
+    }
+
+    pub(super) fn not_a_configuration(given: &str) -> Self {
+        let detail = format!(
+            "the content type {:?} of the body is no configuration's; send TOML with `Content-Type: application/toml`, \
+             or JSON with `application/json`",
+            given.chars().take(80).collect::<String>()
+        );
+        Self::new(Kind::NotJson, detail)
+    }
+
+    /// A body that can't be the text of a configuration.
+    pub(super) fn no_configuration(error: &dyn std::error::Error) -> Self {
+        let detail = format!("the body is no configuration: {error}; send {{\"relay\": [{{…}}]}}, or a file in UTF-8");
+        Self::new(Kind::WrongConfig, detail)
+    }
+
+    pub(super) fn no_such_revision(number: u64) -> Self {
+        ApplyError::NoRevision { number }.into()
     }
 
     pub(super) fn unknown_path(path: &str) -> Self {
@@ -224,13 +251,40 @@ impl Rejection {
     }
 }
 
+impl From<ChangeError> for Rejection {
+    fn from(error: ChangeError) -> Self {
+        match error {
+            ChangeError::Refused(refusal) => refusal.into(),
+            ChangeError::NotStored(store) => Self::new(store_kind(&store), ChangeError::NotStored(store).to_string()),
+        }
+    }
+}
+
 impl From<StoreError> for Rejection {
     fn from(error: StoreError) -> Self {
+        Self::new(store_kind(&error), error.to_string())
+    }
+}
+
+impl From<ApplyError> for Rejection {
+    fn from(error: ApplyError) -> Self {
         let kind = match &error {
-            StoreError::Full { .. } => Kind::StorageFull,
-            StoreError::Failed { .. } => Kind::StoreFailed,
+            ApplyError::OnTrial { .. } => Kind::OnTrial,
+            ApplyError::Superseded { .. } => Kind::Superseded,
+            ApplyError::Unfit(_) => Kind::ConfigConflict,
+            ApplyError::Unusable(_) => Kind::WrongConfig,
+            ApplyError::NoRevision { .. } | ApplyError::NothingEarlier => Kind::RevisionNotFound,
+            ApplyError::NothingToConfirm => Kind::NothingToConfirm,
+            ApplyError::NotStored(store) => store_kind(store),
         };
         Self::new(kind, error.to_string())
+    }
+}
+
+fn store_kind(error: &StoreError) -> Kind {
+    match error {
+        StoreError::Full { .. } => Kind::StorageFull,
+        StoreError::Failed { .. } => Kind::StoreFailed,
     }
 }
 

@@ -56,10 +56,18 @@ pub(super) fn existing(name: &str) -> Result<RelayName, Rejection> {
 
 /// Refuses a body that is not declared to be JSON.
 pub(super) fn expect_json(headers: &HeaderMap) -> Result<(), Rejection> {
+    let essence = media_type(headers);
+    if is_json(&essence) { Ok(()) } else { Err(Rejection::not_json(&essence)) }
+}
+
+/// The declared type of a body without its parameters, in lower case.
+pub(super) fn media_type(headers: &HeaderMap) -> String {
     let declared = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let essence = declared.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-    let is_json = essence == "application/json" || (essence.starts_with("application/") && essence.ends_with("+json"));
-    if is_json { Ok(()) } else { Err(Rejection::not_json(&essence)) }
+    declared.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
+}
+
+pub(super) fn is_json(media_type: &str) -> bool {
+    media_type == "application/json" || (media_type.starts_with("application/") && media_type.ends_with("+json"))
 }
 
 /// The relay that a body describes.
@@ -183,14 +191,15 @@ pub(super) fn wait(query: &str) -> Result<(WaitFor, Duration), Rejection> {
             ("for", other) => {
                 return Err(Rejection::bad_query("for", other, "use for=ready or for=first-packet"));
             }
-            ("timeout", text) => timeout = wait_time(text)?,
+            ("timeout", text) => timeout = length("timeout", text)?,
             (other, _) => return Err(Rejection::bad_query(other, "", "the parameters are for and timeout")),
         }
     }
     Ok((condition, timeout))
 }
 
-fn wait_time(text: &str) -> Result<Duration, Rejection> {
+/// A length of time in a query.
+pub(super) fn length(parameter: &str, text: &str) -> Result<Duration, Rejection> {
     let number_end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     let (number, unit) = text.split_at(number_end);
     let seconds = match unit {
@@ -203,7 +212,7 @@ fn wait_time(text: &str) -> Result<Duration, Rejection> {
     let length = seconds.zip(number.parse::<f64>().ok()).map(|(unit, number)| unit * number);
     match length.map(Duration::try_from_secs_f64) {
         Some(Ok(length)) if length <= LONGEST_WAIT => Ok(length),
-        _ => Err(Rejection::bad_query("timeout", text, "write it as 500ms, 5s or 2m; the longest is 1h")),
+        _ => Err(Rejection::bad_query(parameter, text, "write it as 500ms, 5s or 2m; the longest is 1h")),
     }
 }
 

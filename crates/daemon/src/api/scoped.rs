@@ -37,7 +37,6 @@ impl<B: Backend> Scoped<B> {
     ///
     /// # Errors
     /// When the caller's access is limited.
-    #[expect(dead_code, reason = "for endpoints that have no narrower form")]
     pub(super) fn whole(&self) -> Result<&B, Rejection> {
         if self.grant.is_unlimited() { Ok(&self.backend) } else { Err(Rejection::limited()) }
     }

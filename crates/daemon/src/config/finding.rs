@@ -9,6 +9,8 @@ use mcr_model::FieldError;
 pub(super) struct Finding {
     /// Where: bytes of the text.
     pub(super) span: Range<usize>,
+    /// The field, as `relay[0].input.port`; empty where the text is no TOML.
+    pub(super) field: String,
     /// What is wrong.
     pub(super) message: String,
     /// What stands at the span, in a few words; may be empty.
@@ -61,6 +63,7 @@ impl Finding {
         let (message, remedy) = known.map_or((message, ""), |(_, plain, remedy)| (plain, remedy));
         Self {
             span: error.span().unwrap_or(0..0),
+            field: String::new(),
             message: message.to_owned(),
             label: String::new(),
             remedy: remedy.to_owned(),
@@ -74,7 +77,7 @@ impl Findings {
     pub(super) fn add(&mut self, span: Range<usize>, label: impl Into<String>, error: FieldError) {
         let FieldError { field, message, remedy } = error;
         self.touch(&field);
-        self.found.push(Finding { span, message, label: label.into(), remedy, earlier: None });
+        self.found.push(Finding { span, field, message, label: label.into(), remedy, earlier: None });
     }
 
     /// Adds a mistake that two places make together.

@@ -5,6 +5,8 @@ use std::ops::Range;
 use annotate_snippets::renderer::DecorStyle;
 use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
 
+use mcr_model::FieldError;
+
 use super::ConfigError;
 use super::finding::{Earlier, Finding};
 
@@ -27,11 +29,12 @@ pub(super) fn report(name: &str, text: &str, mut findings: Vec<Finding>) -> Conf
         pieces.push(more.clone());
         plain.push(more);
     }
-    ConfigError { rendered: pieces.join("\n\n"), plain }
+    let fields = shown.iter().map(|Finding { field, message, remedy, .. }| FieldError::new(field, message, remedy));
+    ConfigError { rendered: pieces.join("\n\n"), plain, fields: fields.collect() }
 }
 
 fn group<'a>(name: &'a str, text: &'a str, lines: &Lines, finding: &'a Finding) -> Group<'a> {
-    let Finding { span, message, label, remedy, earlier } = finding;
+    let Finding { span, field: _, message, label, remedy, earlier } = finding;
     let mut group = Level::ERROR.primary_title(message.as_str()).element(snippet(
         name,
         text,
@@ -69,7 +72,7 @@ fn snippet<'a>(
 
 /// `file:line:column: what is wrong; what to do`, columns in characters from 1.
 fn line(name: &str, text: &str, lines: &Lines, finding: &Finding) -> String {
-    let Finding { span, message, label: _, remedy, earlier } = finding;
+    let Finding { span, field: _, message, label: _, remedy, earlier } = finding;
     let column = 1 + text[lines.around(text, span.start).start..span.start].chars().count();
     let mut said = format!("{name}:{}:{column}: {message}", lines.number(span.start));
     if let Some(Earlier { span, label: _ }) = earlier {

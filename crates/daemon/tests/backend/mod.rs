@@ -1,25 +1,42 @@
 //! A backend without a network: the real engine, so that refusals are the real ones, and nothing that carries out
 //! what it decides.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use mcr_daemon::api::Backend;
+use mcr_daemon::config::Configuration;
+use mcr_daemon::control::{Application, ApplyError, ChangeError, Terms};
+use mcr_daemon::store::{NewRevision, Store, StoreError};
 use mcr_daemon::{WaitFor, Waited};
 use mcr_engine::{Engine, Refusal, Replaced};
+use mcr_model::plan::Plan;
 use mcr_model::relay::Relay;
+use mcr_model::revision::{Applied, Cause, History, Revision, RevisionText};
 use mcr_model::status::{DaemonStatus, InterfaceStatus, RelayStatus};
+use mcr_model::time::Timestamp;
 use mcr_model::{RelayName, RelayState};
 
 #[derive(Clone)]
-pub(crate) struct Bench(Arc<Mutex<Engine>>);
+pub(crate) struct Bench(Arc<Mutex<Engine>>, Store);
 
 impl Bench {
     /// An engine with the relays of `file`, a configuration.
     pub(crate) fn with_file(file: &str) -> Self {
         let mut engine = Engine::new("/etc/mcr/mcr.toml");
         engine.load_file(mcr_daemon::config::check_text("mcr.toml", file).unwrap()).unwrap();
-        Self(Arc::new(Mutex::new(engine)))
+        let bench = Self(Arc::new(Mutex::new(engine)), Store::in_memory());
+        let terms = Terms { by: "the daemon".to_owned(), ..Terms::default() };
+        bench.revise(file.to_owned(), terms).unwrap();
+        bench
+    }
+
+    fn revise(&self, text: String, terms: Terms) -> Result<Revision, StoreError> {
+        let Terms { by, note, confirm: _, expected: _ } = terms;
+        let relays = text.matches("[[relay]]").count();
+        let new = NewRevision { by, cause: Cause::Apply, note, text, relays, file_hash: None, confirm_until: None };
+        Ok(timeless(self.1.revise(new)?.0))
     }
 
     fn engine(&self) -> std::sync::MutexGuard<'_, Engine> {
@@ -31,6 +48,11 @@ impl Bench {
     }
 }
 
+/// The same at any time, for snapshots.
+fn timeless(revision: Revision) -> Revision {
+    Revision { time: Timestamp::from_unix_seconds(0), ..revision }
+}
+
 impl Backend for Bench {
     async fn relays(&self) -> Vec<RelayStatus> {
         self.engine().statuses(Duration::ZERO)
@@ -40,20 +62,58 @@ impl Backend for Bench {
         self.status_of(name)
     }
 
-    async fn create(&self, relay: Relay) -> Result<RelayStatus, Refusal> {
+    async fn create(&self, relay: Relay) -> Result<RelayStatus, ChangeError> {
         let name = relay.name().clone();
         self.engine().create(relay)?;
         Ok(self.status_of(&name).unwrap())
     }
 
-    async fn replace(&self, relay: Relay) -> Result<(Replaced, RelayStatus), Refusal> {
+    async fn replace(&self, relay: Relay) -> Result<(Replaced, RelayStatus), ChangeError> {
         let name = relay.name().clone();
         let replaced = self.engine().replace(relay)?;
         Ok((replaced, self.status_of(&name).unwrap()))
     }
 
-    async fn remove(&self, name: RelayName) -> Result<(), Refusal> {
-        self.engine().remove(&name)
+    async fn remove(&self, name: RelayName) -> Result<(), ChangeError> {
+        Ok(self.engine().remove(&name)?)
+    }
+
+    async fn plan(&self, relays: Vec<Relay>) -> Result<Plan, Vec<Refusal>> {
+        self.engine().preview(&relays, &BTreeMap::new())
+    }
+
+    /// Nothing here is ever on trial.
+    async fn apply(&self, application: Application) -> Result<Applied, ApplyError> {
+        let Application { configuration: Configuration { text, relays }, terms } = application;
+        let plan = self.engine().preview(&relays, &BTreeMap::new()).map_err(ApplyError::Unfit)?;
+        self.engine().load_file(relays).map_err(ApplyError::Unfit)?;
+        let revision = self.revise(text, terms)?;
+        Ok(Applied { plan, revision, confirm_until: None })
+    }
+
+    async fn roll_back(&self, to: Option<u64>, terms: Terms) -> Result<Applied, ApplyError> {
+        let number = to.ok_or(ApplyError::NothingEarlier)?;
+        let (_, text) = self.1.revision(number)?.ok_or(ApplyError::NoRevision { number })?;
+        let configuration = mcr_daemon::config::parse("revision", text).map_err(ApplyError::Unusable)?;
+        self.apply(Application { configuration, terms }).await
+    }
+
+    async fn confirm(&self, _: String) -> Result<Revision, ApplyError> {
+        Err(ApplyError::NothingToConfirm)
+    }
+
+    async fn history(&self) -> Result<History, StoreError> {
+        let in_force = self.1.standing()?.map(|standing| standing.revision);
+        Ok(History {
+            in_force,
+            confirm_until: None,
+            revisions: self.1.revisions()?.into_iter().map(timeless).collect(),
+        })
+    }
+
+    async fn revision(&self, number: u64) -> Result<Option<RevisionText>, StoreError> {
+        let found = self.1.revision(number)?;
+        Ok(found.map(|(revision, text)| RevisionText { revision: timeless(revision), text }))
     }
 
     async fn interfaces(&self) -> Vec<InterfaceStatus> {

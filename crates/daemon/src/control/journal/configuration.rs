@@ -162,7 +162,12 @@ impl Journal {
         self.load(wanted)?;
         self.begin_trial(confirm.filter(|_| pending.is_some()));
         let confirm_until = pending.map(|pending| pending.until);
-        tracing::info!(revision = revision.number, by = revision.by, cause = cause.name(), "a configuration is applied");
+        tracing::info!(
+            revision = revision.number,
+            by = revision.by,
+            cause = cause.name(),
+            "a configuration is applied"
+        );
         Ok(Applied { plan, revision, confirm_until })
     }
 
