@@ -19,11 +19,15 @@ mod socket;
 mod wire;
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 
+use crate::generate::Ingress;
+use crate::measure::{Setup, Stand};
 use crate::path::Path;
 use crate::run::{Extent, Plan};
+use crate::wire::Wire;
 
 /// Measures MCR's datapaths beside their rivals, in namespaces of its own. Needs root.
 #[derive(Debug, Parser)]
@@ -51,6 +55,20 @@ struct Args {
 enum Part {
     /// Measure nothing: whether each path carries the bytes that it should
     Check,
+    /// Put one path under a load that it carries, or as much as the core can send, to be looked at with `perf`
+    Load {
+        /// Which
+        path: Path,
+        /// How many LANs
+        #[arg(default_value_t = 1)]
+        outputs: usize,
+        /// For how long
+        #[arg(long, default_value_t = 5)]
+        seconds: u64,
+        /// Packets per second
+        #[arg(long)]
+        rate: Option<u32>,
+    },
     /// The plain relay itself, in a process of its own
     #[command(hide = true)]
     PlainRelay {
@@ -64,8 +82,18 @@ fn main() {
     match args.part {
         Some(Part::PlainRelay { outputs }) => plain::relay(outputs),
         Some(Part::Check) => check::check(&args.only),
+        Some(Part::Load { path, outputs, seconds, rate }) => load(path, outputs, Duration::from_secs(seconds), rate),
         None => bench(&args),
     }
+}
+
+/// Crafted frames with 1,250 bytes of payload.
+fn load(path: Path, outputs: usize, time: Duration, rate: Option<u32>) {
+    cpu::leave_the_generator_alone();
+    let mut wire = Wire::new(outputs);
+    let setup = Setup::plain(path, Ingress::Raw, outputs, 1_250);
+    let mut stand = Stand::start(&mut wire, setup).unwrap_or_else(|why| panic!("{}: {why}", path.name()));
+    println!("{}", stand.trial(rate.map_or(measure::FLAT_OUT, f64::from), time));
 }
 
 fn bench(args: &Args) {

@@ -1,5 +1,6 @@
 //! The measurements of one path: the loss-free rate, the CPU time per packet, and what is left under too much load.
 
+use std::fmt;
 use std::time::{Duration, Instant};
 
 use mcr_testbed::Switch;
@@ -138,8 +139,22 @@ impl Trial {
     }
 }
 
+impl fmt::Display for Trial {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Offered { packets, time, nanoseconds_each } = self.offered;
+        let (relay, soft) = (self.relay_nanoseconds / packets.max(1), self.soft_nanoseconds / packets.max(1));
+        write!(
+            f,
+            "{packets} packets in {:.2} s, lost at the worst output: {}; a packet takes {nanoseconds_each:.0} ns of the core that sends, \
+             {relay} ns of the relay's processes, {soft} ns of soft interrupt threads",
+            time.as_secs_f64(),
+            self.lost(),
+        )
+    }
+}
+
 /// The highest rate that is tried: more than any core can send.
-const FLAT_OUT: f64 = 30e6;
+pub(crate) const FLAT_OUT: f64 = 30e6;
 
 /// A started path with a receiver at each output.
 pub(crate) struct Stand<'a> {

@@ -34,10 +34,10 @@ pub(crate) struct Plan {
     limit: Duration,
 }
 
-/// The largest fan-out.
+/// How many LANs are relayed to.
 const OUTPUTS: [usize; 3] = [1, 4, 16];
-/// What gathers, or gets what was gathered.
-const COALESCING: [Path; 5] = [Path::Tcx, Path::Packet, Path::Auto, Path::Nftables, Path::Sockets];
+/// What gets super-frames when the input gathers: `xdp` comes before that, and sockets take them apart again.
+const COALESCING: [Path; 4] = [Path::Tcx, Path::Packet, Path::Auto, Path::Nftables];
 /// What can be told of many relays.
 const MANY_RELAYS: [Path; 4] = [Path::Xdp, Path::Tcx, Path::Packet, Path::Nftables];
 
