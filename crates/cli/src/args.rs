@@ -49,6 +49,12 @@ pub(crate) enum Verb {
     Stats(Stats),
     /// Wait until a relay is ready or has seen its first packet
     Wait(Wait),
+    /// Make, list and revoke tokens for the API on the network
+    #[command(subcommand)]
+    Token(TokenVerb),
+    /// Name daemons on the network, and choose one
+    #[command(subcommand)]
+    Context(ContextVerb),
     /// Check a configuration file; needs no daemon
     Check(Check),
     /// Say why a packet does not arrive: follow its way and name what is wrong; changes nothing
@@ -61,12 +67,34 @@ pub(crate) enum Verb {
     Completions(Completions),
 }
 
-/// Which daemon to talk to.
-#[derive(Debug, Clone, ClapArgs)]
+/// Which daemon to talk to, and what to show it.
+#[derive(Debug, Clone, Default, ClapArgs)]
+#[command(next_help_heading = "Daemon")]
 pub(crate) struct Daemon {
-    /// The daemon's socket
-    #[arg(long, value_name = "PATH", env = "MCR_SOCKET", hide_env_values = true, default_value = DEFAULT_SOCKET)]
-    pub(crate) socket: PathBuf,
+    /// The daemon's socket on this host [env: MCR_SOCKET] [default: /run/mcr/mcr.sock]
+    #[arg(long, value_name = "PATH", conflicts_with_all = ["server", "context"])]
+    pub(crate) socket: Option<PathBuf>,
+    /// A daemon on the network, as https://relay.example.net:7443 [env: MCR_SERVER]
+    #[arg(long, value_name = "URL", conflicts_with = "context")]
+    pub(crate) server: Option<String>,
+    /// A daemon of `mcr context list` [env: MCR_CONTEXT]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) context: Option<String>,
+    /// A token for it; other users of this host can see what is typed, so rather use a file [env: MCR_TOKEN]
+    #[arg(long, value_name = "TOKEN")]
+    pub(crate) token: Option<String>,
+    /// A file with the token [env: MCR_TOKEN_FILE]
+    #[arg(long, value_name = "FILE", conflicts_with = "token")]
+    pub(crate) token_file: Option<PathBuf>,
+    /// The authorities that its certificate may be signed by [env: MCR_CACERT] [default: those of the system]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) cacert: Option<PathBuf>,
+    /// A client certificate [env: MCR_CERT]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) cert: Option<PathBuf>,
+    /// Its key [env: MCR_KEY]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) key: Option<PathBuf>,
 }
 
 /// Where the daemon's API is unless somebody says otherwise.
@@ -138,9 +166,9 @@ pub(crate) struct Run {
     /// Who may use the API, and where it listens on the network; without it /etc/mcr/access.toml, if there is one
     #[arg(long, value_name = "FILE", env = "MCR_ACCESS", hide_env_values = true)]
     pub(crate) access: Option<PathBuf>,
-    /// Where the API listens.
-    #[command(flatten)]
-    pub(crate) daemon: Daemon,
+    /// The socket that the API listens on
+    #[arg(long, value_name = "PATH", env = "MCR_SOCKET", hide_env_values = true, default_value = DEFAULT_SOCKET)]
+    pub(crate) socket: PathBuf,
     /// The keeper's socket; a keeper is started when none listens there
     #[arg(long, value_name = "PATH", env = "MCR_KEEPER_SOCKET", hide_env_values = true)]
     #[arg(default_value = "/run/mcr/netd.sock")]
@@ -267,6 +295,132 @@ pub(crate) struct Wait {
     /// How the result is written.
     #[command(flatten)]
     pub(crate) output: Output,
+}
+
+/// `mcr token`
+#[derive(Debug, Subcommand)]
+pub(crate) enum TokenVerb {
+    /// Make a token; it is printed once and kept nowhere
+    Create(TokenCreate),
+    /// List the tokens that have not expired or been revoked
+    List(TokenList),
+    /// Revoke tokens, at once
+    Revoke(TokenRevoke),
+}
+
+/// What somebody may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Role {
+    /// Look at relays, interfaces and metrics
+    Viewer,
+    /// Make, change and remove relays, too
+    Operator,
+    /// Everything: configurations and tokens, too
+    Admin,
+}
+
+impl From<Role> for mcr_model::Role {
+    fn from(role: Role) -> Self {
+        match role {
+            Role::Viewer => Self::Viewer,
+            Role::Operator => Self::Operator,
+            Role::Admin => Self::Admin,
+        }
+    }
+}
+
+/// `mcr token create`
+#[derive(Debug, ClapArgs)]
+pub(crate) struct TokenCreate {
+    /// What it allows
+    #[arg(long, value_enum)]
+    pub(crate) role: Role,
+    /// The only interfaces that its relays may be on, for example eth1,eth2 [default: all]
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    pub(crate) interfaces: Vec<String>,
+    /// The only addresses that its relays may take from and send to, for example 239.2.0.0/16 [default: all]
+    #[arg(long, value_name = "PREFIXES", value_delimiter = ',')]
+    pub(crate) groups: Vec<String>,
+    /// How long it lasts
+    #[arg(long, value_name = "TIME", default_value = mcr_model::token::DEFAULT_LIFETIME)]
+    pub(crate) expires: String,
+    /// What it is for
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) note: Option<String>,
+    /// How the result is written.
+    #[command(flatten)]
+    pub(crate) output: Output,
+    /// Which daemon.
+    #[command(flatten)]
+    pub(crate) daemon: Daemon,
+}
+
+/// `mcr token list`
+#[derive(Debug, ClapArgs)]
+pub(crate) struct TokenList {
+    /// How the result is written.
+    #[command(flatten)]
+    pub(crate) output: Output,
+    /// Which daemon.
+    #[command(flatten)]
+    pub(crate) daemon: Daemon,
+}
+
+/// `mcr token revoke`
+#[derive(Debug, ClapArgs)]
+pub(crate) struct TokenRevoke {
+    /// The tokens to revoke
+    #[arg(value_name = "ID", required = true)]
+    pub(crate) ids: Vec<String>,
+    /// Which daemon.
+    #[command(flatten)]
+    pub(crate) daemon: Daemon,
+}
+
+/// `mcr context`
+#[derive(Debug, Subcommand)]
+pub(crate) enum ContextVerb {
+    /// List the contexts; * marks the one in use
+    List,
+    /// Make a context, or make it anew
+    Set(ContextSet),
+    /// Talk to this one unless something else is said
+    Use {
+        /// The context
+        name: String,
+    },
+    /// Talk to the daemon of this host again unless something else is said
+    None,
+    /// Remove a context
+    Rm {
+        /// The context
+        name: String,
+    },
+}
+
+/// `mcr context set`
+#[derive(Debug, ClapArgs)]
+pub(crate) struct ContextSet {
+    /// Its name
+    pub(crate) name: String,
+    /// The daemon, as https://relay.example.net:7443
+    #[arg(long, value_name = "URL")]
+    pub(crate) server: String,
+    /// The authorities that its certificate may be signed by [default: those of the system]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) cacert: Option<PathBuf>,
+    /// A token for it, which is kept in a file of its own
+    #[arg(long, value_name = "TOKEN", env = "MCR_TOKEN", hide_env_values = true)]
+    pub(crate) token: Option<String>,
+    /// A file with the token
+    #[arg(long, value_name = "FILE", conflicts_with = "token")]
+    pub(crate) token_file: Option<PathBuf>,
+    /// A client certificate
+    #[arg(long, value_name = "FILE", requires = "key")]
+    pub(crate) cert: Option<PathBuf>,
+    /// Its key
+    #[arg(long, value_name = "FILE", requires = "cert")]
+    pub(crate) key: Option<PathBuf>,
 }
 
 /// `mcr check`

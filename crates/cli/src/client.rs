@@ -1,19 +1,20 @@
-//! The daemon's API over its Unix socket: HTTP/1.1, one connection per request.
+//! The daemon's API: HTTP/1.1, one connection per request, over its Unix socket or over the network.
 
-use std::io;
-use std::path::PathBuf;
+pub(crate) mod choice;
+mod server;
+
 use std::time::Duration;
 
+use self::choice::Choice;
+use self::server::Server;
+use crate::args::Daemon;
+use crate::failure::Failure;
 use http_body_util::{BodyExt, Full};
 use hyper::body::Bytes;
 use hyper::{Method, Request, StatusCode, header};
 use hyper_util::rt::TokioIo;
 use mcr_model::status::{Problem, ProblemField};
 use serde::de::DeserializeOwned;
-use tokio::net::UnixStream;
-
-use crate::args::Daemon;
-use crate::failure::Failure;
 
 /// How long an answer may take that waits for nothing; the daemon answers within milliseconds.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -21,7 +22,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// Where the daemon is reached.
 #[derive(Debug)]
 pub(crate) struct Client {
-    socket: PathBuf,
+    server: Server,
     runtime: tokio::runtime::Runtime,
 }
 
@@ -29,7 +30,7 @@ pub(crate) struct Client {
 #[derive(Debug)]
 pub(crate) struct Answer {
     body: Bytes,
-    socket: PathBuf,
+    server: Server,
 }
 
 impl Client {
@@ -37,7 +38,12 @@ impl Client {
     pub(crate) fn new(daemon: Daemon) -> Result<Self, Failure> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(|error| Failure::failed(format!("cannot prepare to talk: {error}")))?;
-        Ok(Self { socket: daemon.socket, runtime })
+        Ok(Self { server: Server::of(Choice::of(daemon)?)?, runtime })
+    }
+
+    /// Whether anybody listens there; without permission to know, or far away, somebody may.
+    pub(crate) fn is_served(&self) -> bool {
+        self.server.is_served()
     }
 
     /// Gets what is at `path`, below `/api/v1/`.
@@ -66,37 +72,41 @@ impl Client {
     }
 
     fn request(&self, method: Method, path: &str, json: Option<String>, patience: Duration) -> Result<Answer, Failure> {
-        let socket = self.socket.display();
+        let server = &self.server;
         let exchange = async { tokio::time::timeout(patience, self.exchange(method, path, json)).await };
         let (status, body) = self.runtime.block_on(exchange).map_err(|_| {
             let seconds = patience.as_secs();
-            Failure::failed(format!("the daemon at {socket} has not answered for {seconds} s; see its log"))
+            Failure::failed(format!("the daemon at {server} has not answered for {seconds} s; see its log"))
         })??;
         if status.is_success() {
-            return Ok(Answer { body, socket: self.socket.clone() });
+            return Ok(Answer { body, server: server.clone() });
         }
         Err(match serde_json::from_slice::<Problem>(&body) {
             Ok(problem) => Failure::failed(sentence(&problem)),
             Err(_) => Failure::failed(format!(
-                "what answers at {socket} is no MCR daemon of this version (HTTP {status} without a problem document); \
-                 name the right socket with --socket or MCR_SOCKET"
+                "what answers at {server} is no MCR daemon of this version (HTTP {status} without a problem document); \
+                 {}",
+                server.how_to_name()
             )),
         })
     }
 
     async fn exchange(&self, method: Method, path: &str, json: Option<String>) -> Result<(StatusCode, Bytes), Failure> {
-        let stream = UnixStream::connect(&self.socket).await.map_err(|error| self.unreachable(&error))?;
-        let broken = |error: hyper::Error| self.broken(&error);
+        let stream = self.server.connect().await?;
+        let broken = |error: hyper::Error| self.server.broken(&error);
         let (mut sender, connection) =
             hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
         let mut request = Request::builder()
             .method(method)
             .uri(format!("/api/v1/{path}"))
-            .header(header::HOST, "localhost")
+            .header(header::HOST, self.server.host())
             .header(header::ACCEPT, "application/json, application/problem+json")
             .header(header::CONNECTION, "close");
         if json.is_some() {
             request = request.header(header::CONTENT_TYPE, "application/json");
+        }
+        if let Some(shown) = self.server.authorization() {
+            request = request.header(header::AUTHORIZATION, shown);
         }
         let request = request
             .body(Full::<Bytes>::from(json.unwrap_or_default()))
@@ -113,37 +123,6 @@ impl Client {
             _ = connection => answer.await,
         }
     }
-
-    fn unreachable(&self, error: &io::Error) -> Failure {
-        let socket = self.socket.display();
-        Failure::failed(match error.kind() {
-            io::ErrorKind::NotFound => format!(
-                "no daemon is running: there is no socket {socket}; start one with `mcr run`, or name another socket \
-                 with --socket or MCR_SOCKET"
-            ),
-            io::ErrorKind::ConnectionRefused => format!(
-                "no daemon is running: nobody listens on {socket}, which an earlier one left behind; start one with \
-                 `mcr run`"
-            ),
-            io::ErrorKind::PermissionDenied => format!(
-                "no permission to use {socket}; run mcr as root or as a user that `ls -l {socket}` shows to have \
-                 write access"
-            ),
-            _ => format!("cannot reach the daemon at {socket}: {error}; is it the socket of `mcr run`?"),
-        })
-    }
-
-    fn broken(&self, error: &hyper::Error) -> Failure {
-        let socket = self.socket.display();
-        Failure::failed(if error.is_parse() {
-            format!(
-                "what answers at {socket} does not speak HTTP, so it is no MCR daemon; name the right socket with \
-                 --socket or MCR_SOCKET"
-            )
-        } else {
-            format!("the daemon at {socket} ended the connection before its answer ({error}); see its log")
-        })
-    }
 }
 
 impl Answer {
@@ -156,9 +135,9 @@ impl Answer {
     /// The answer's meaning.
     pub(crate) fn read<T: DeserializeOwned>(&self) -> Result<T, Failure> {
         serde_json::from_slice(&self.body).map_err(|error| {
-            let socket = self.socket.display();
+            let server = &self.server;
             Failure::failed(format!(
-                "cannot understand the answer of the daemon at {socket}: {error}; is it of the same version as mcr \
+                "cannot understand the answer of the daemon at {server}: {error}; is it of the same version as mcr \
                  {}? -o json shows what it says",
                 env!("CARGO_PKG_VERSION")
             ))

@@ -3,6 +3,7 @@
 mod add;
 mod check;
 mod completions;
+mod context;
 mod explain;
 mod list;
 mod listen;
@@ -12,6 +13,7 @@ mod run;
 mod send;
 mod show;
 mod stats;
+mod token;
 mod wait;
 
 use crate::args::Verb;
@@ -28,6 +30,8 @@ pub(crate) fn run(verb: Verb) -> Result<(), Failure> {
         Verb::List(args) => list::list(args),
         Verb::Stats(args) => stats::stats(args),
         Verb::Wait(args) => wait::wait(args),
+        Verb::Token(verb) => token::token(verb),
+        Verb::Context(verb) => context::context(verb),
         Verb::Check(args) => check::check(args),
         Verb::Explain(args) => explain::explain(args),
         Verb::Send(args) => send::send(args),

@@ -1,7 +1,5 @@
 //! `mcr explain`: why a packet does not arrive.
 
-use std::path::Path;
-
 use mcr_diagnose::{Blind, Join, Mark, Question, Relays, Report, Step, Verdict};
 use mcr_model::spec::InputSpec;
 use mcr_model::status::RelayStatus;
@@ -56,20 +54,17 @@ fn input(of: &str, daemon: &Daemon) -> Result<Input, Failure> {
 
 /// The relays of the daemon, if one runs.
 fn relays(daemon: &Daemon) -> Relays {
-    let asked = Client::new(daemon.clone()).and_then(|client| client.get("relays")?.read::<list::Relays>());
-    match asked {
+    let client = match Client::new(daemon.clone()) {
+        Ok(client) => client,
+        Err(failure) => return Relays::Unknown(Blind::new(failure.to_string(), "name a daemon that can be asked")),
+    };
+    match client.get("relays").and_then(|answer| answer.read::<list::Relays>()) {
         Ok(list::Relays { relays }) => Relays::Known(relays),
-        Err(_) if !is_served(&daemon.socket) => Relays::NoDaemon,
+        Err(_) if !client.is_served() => Relays::NoDaemon,
         Err(failure) => {
             Relays::Unknown(Blind::new(failure.to_string(), "run as a user who may use the daemon's socket"))
         }
     }
-}
-
-/// Whether anybody listens at a socket; without permission to know, somebody may.
-fn is_served(socket: &Path) -> bool {
-    let refused = std::os::unix::net::UnixStream::connect(socket).err().map(|error| error.kind());
-    !matches!(refused, Some(std::io::ErrorKind::NotFound | std::io::ErrorKind::ConnectionRefused))
 }
 
 /// The steps one below the other, each with its mark, then what to do about the first that is wrong.

@@ -15,14 +15,14 @@ const DEFAULT_ACCESS: &str = "/etc/mcr/access.toml";
 
 /// The daemon, until it is told to end.
 pub(crate) fn run(args: Run) -> Result<(), Failure> {
-    let Run { config, access, daemon, keeper_socket, keeper, state_dir, user, log_format, log } = args;
+    let Run { config, access, socket, keeper_socket, keeper, state_dir, user, log_format, log } = args;
     let format = match log_format {
         args::LogFormat::Text => LogFormat::Text,
         args::LogFormat::Json => LogFormat::Json,
     };
     let options = RunOptions {
         config: config.or_else(|| existing(DEFAULT_CONFIG)),
-        socket: daemon.socket,
+        socket,
         access: access.or_else(|| existing(DEFAULT_ACCESS)),
         state: state_dir,
         keeper: KeeperChoice { socket: keeper_socket, program: keeper },

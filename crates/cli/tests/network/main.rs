@@ -8,6 +8,7 @@ mod interfaces;
 mod main_job;
 mod membership;
 mod players;
+mod remote;
 mod service;
 mod store;
 mod traffic;

@@ -18,16 +18,24 @@ pub(crate) const SOON: Duration = Duration::from_secs(5);
 pub(crate) struct Service {
     folder: TempDir,
     child: Child,
+    options: Vec<String>,
 }
 
 impl Service {
     /// Starts the daemon with this configuration and waits until it answers.
     #[track_caller]
     pub(crate) fn start(namespace: &Namespace, config: &str) -> Service {
+        Self::start_with(namespace, config, &[])
+    }
+
+    /// As [`Service::start`], with more options for `mcr run`.
+    #[track_caller]
+    pub(crate) fn start_with(namespace: &Namespace, config: &str, options: &[&str]) -> Service {
         let folder = tempfile::tempdir().expect("a temporary folder");
         std::fs::write(folder.path().join("mcr.toml"), config).expect("write the configuration");
-        let child = spawn(namespace, folder.path());
-        let service = Service { folder, child };
+        let options: Vec<String> = options.iter().map(|option| (*option).to_owned()).collect();
+        let child = spawn(namespace, folder.path(), &options);
+        let service = Service { folder, child, options };
         service.wait_for_answer();
         service
     }
@@ -36,7 +44,7 @@ impl Service {
     pub(crate) fn restart_after_kill(&mut self, namespace: &Namespace) {
         self.child.kill().expect("kill the daemon");
         self.child.wait().expect("wait for the daemon");
-        self.child = spawn(namespace, self.folder.path());
+        self.child = spawn(namespace, self.folder.path(), &self.options);
         self.wait_for_answer();
     }
 
@@ -223,9 +231,9 @@ pub(crate) fn run_command(namespace: &Namespace, folder: &Path) -> Command {
     command
 }
 
-fn spawn(namespace: &Namespace, folder: &Path) -> Child {
+fn spawn(namespace: &Namespace, folder: &Path, options: &[String]) -> Child {
     let log = std::fs::File::options().create(true).append(true).open(folder.join("log")).expect("a log file");
-    run_command(namespace, folder).stderr(log).spawn().expect("start mcr run")
+    run_command(namespace, folder).args(options).stderr(log).spawn().expect("start mcr run")
 }
 
 pub(crate) fn text(bytes: &[u8]) -> String {

@@ -208,7 +208,9 @@ pub(super) fn read_certificate(der: &CertificateDer<'_>) -> Option<Certificate> 
     let common = certificate.subject().iter_common_name().filter_map(|name| name.as_str().ok()).map(str::to_owned);
     let alternative = certificate.subject_alternative_name().ok().flatten();
     let alternative = alternative.iter().flat_map(|names| &names.value.general_names).filter_map(alternative_name);
-    let names = common.chain(alternative).collect();
+    let mut names: Vec<String> = common.chain(alternative).collect();
+    let mut known = std::collections::HashSet::new();
+    names.retain(|name| known.insert(name.clone()));
     let expires = u64::try_from(certificate.validity().not_after.timestamp()).unwrap_or_default();
     let expires: SystemTime = UNIX_EPOCH + Duration::from_secs(expires);
     Some(Certificate { names, expires })
