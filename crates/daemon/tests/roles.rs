@@ -103,6 +103,7 @@ fn table() -> Vec<Endpoint> {
         row("GET", "/healthz", None, [200; 5]),
         row("GET", "/readyz", None, [200; 5]),
         row("GET", "/api/v1/openapi.json", None, [200; 5]),
+        row("GET", "/api/v1/docs", None, [200; 5]),
         row("GET", "/nothing/here", None, [NOBODY, NO, 404, 404, 404]),
         row("PATCH", "/api/v1/relays", None, [NOBODY, NO, 405, 405, 405]),
     ]
@@ -161,6 +162,27 @@ async fn a_token_is_its_grant_until_it_is_revoked() {
     assert_eq!(client.ask("admin", "DELETE", &path, None).await.0, 204);
     for wrong in [&bearer, "Bearer", "Bearer mcr_0_0", "Basic YTpi", "Bearer  "] {
         assert_eq!(client.ask(wrong, "GET", "/api/v1/relays", None).await.0, 401, "{wrong}");
+    }
+}
+
+#[tokio::test]
+async fn the_reference_page_needs_nothing_from_elsewhere() {
+    let (_, page) = Client::new().ask("", "GET", "/api/v1/docs", None).await;
+    let (_, document) = Client::new().ask("", "GET", "/api/v1/openapi.json", None).await;
+    let document: Value = serde_json::from_str(&document).unwrap();
+    for path in document["paths"].as_object().unwrap().keys() {
+        assert!(page.contains(&format!("<code>{path}</code>")), "{path} is not on the page");
+    }
+    for name in document["components"]["schemas"].as_object().unwrap().keys() {
+        assert!(page.contains(&format!("id=\"type-{name}\"")), "{name} is not on the page");
+    }
+    assert!(page.contains("<code>/problems/wrong-relay</code>") && page.contains("&quot;camera-3&quot;"));
+    for foreign in ["<script", "src=", "http://", "https://", "@import", "url("] {
+        assert!(!page.contains(foreign), "{foreign}");
+    }
+    let targets = page.split("href=\"#").skip(1).filter_map(|rest| rest.split('"').next());
+    for target in targets {
+        assert!(page.contains(&format!("id=\"{target}\"")), "a link to #{target} leads nowhere");
     }
 }
 

@@ -16,6 +16,7 @@ use crate::role::Role;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct GrantSpec {
     /// The role.
+    #[schema(value_type = String, pattern = "^(viewer|operator|admin)$", example = "operator")]
     pub role: Role,
     /// The only interfaces of relays that it is about; none: all.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

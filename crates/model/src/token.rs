@@ -26,6 +26,7 @@ pub struct TokenSpec {
     #[schema(example = "test rack 7", max_length = 200)]
     pub note: String,
     /// The role.
+    #[schema(value_type = String, pattern = "^(viewer|operator|admin)$", example = "operator")]
     pub role: Role,
     /// The only interfaces of relays that it is about; none: all.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
