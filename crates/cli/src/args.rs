@@ -59,6 +59,8 @@ pub(crate) enum Verb {
     Check(Check),
     /// Say why a packet does not arrive: follow its way and name what is wrong; changes nothing
     Explain(Explain),
+    /// Look at this host as a whole: what it lacks, and what is set so that multicast gets lost
+    Doctor(Doctor),
     /// Send test traffic from an ordinary socket
     Send(Send),
     /// Receive with an ordinary socket and count what is lost, duplicate, reordered or corrupt
@@ -448,6 +450,20 @@ pub(crate) struct Explain {
     /// Join the group while looking, so that a switch sends it here
     #[arg(long)]
     pub(crate) join: bool,
+    /// Which daemon.
+    #[command(flatten)]
+    pub(crate) daemon: Daemon,
+    /// How the result is written.
+    #[command(flatten)]
+    pub(crate) output: Output,
+}
+
+/// `mcr doctor`
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Doctor {
+    /// How long to listen for membership queries
+    #[arg(long, value_name = "TIME", value_parser = crate::duration::parse, default_value = "1s")]
+    pub(crate) look: Duration,
     /// Which daemon.
     #[command(flatten)]
     pub(crate) daemon: Daemon,

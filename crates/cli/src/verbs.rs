@@ -4,6 +4,7 @@ mod add;
 mod check;
 mod completions;
 mod context;
+mod doctor;
 mod explain;
 mod list;
 mod listen;
@@ -34,6 +35,7 @@ pub(crate) fn run(verb: Verb) -> Result<(), Failure> {
         Verb::Context(verb) => context::context(verb),
         Verb::Check(args) => check::check(args),
         Verb::Explain(args) => explain::explain(args),
+        Verb::Doctor(args) => doctor::doctor(args),
         Verb::Send(args) => send::send(args),
         Verb::Listen(args) => listen::listen(args),
         Verb::Completions(args) => completions::completions(args),

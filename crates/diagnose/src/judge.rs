@@ -37,6 +37,7 @@ pub fn judge(question: &Question, facts: &Facts) -> Report {
     }
     steps.extend(relay::steps(&case));
     steps.extend(output::steps(&case));
+    relay::yield_to_causes(&mut steps);
     Report::new(question.input.to_string(), steps, facts.look.as_secs_f64())
 }
 
@@ -213,7 +214,7 @@ fn told<'a>(drops: impl IntoIterator<Item = &'a KernelDrop>) -> Vec<String> {
 }
 
 /// `a`, `a and b`, `a, b and c`; at most `most` of them.
-fn listed(items: impl IntoIterator<Item = impl ToString>, most: usize) -> String {
+pub(crate) fn listed(items: impl IntoIterator<Item = impl ToString>, most: usize) -> String {
     let all: Vec<String> = items.into_iter().map(|item| item.to_string()).collect();
     match &all[..] {
         [] => "none".to_owned(),

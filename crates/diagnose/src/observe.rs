@@ -14,11 +14,12 @@ mod socket;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::{Ipv4Addr, UdpSocket};
+use std::time::Duration;
 
 use mcr_model::status::RelayStatus;
 
 use crate::facts::{
-    Blind, Facts, Forwarded, Hold, Link, Membership, Observed, Owner, PacketSocket, Relays, Route, Socket,
+    Blind, Facts, Forwarded, Hold, Link, Membership, Observed, Owner, PacketSocket, Relays, Route, Settings, Socket,
 };
 use crate::{Join, Question};
 
@@ -96,6 +97,49 @@ pub fn observe(question: &Question, mut relays: impl FnMut() -> Relays) -> Facts
         memberships,
         links,
     }
+}
+
+/// What [`checkup`](crate::checkup) needs to know of the network.
+pub(crate) struct Survey {
+    pub(crate) links: Vec<Link>,
+    pub(crate) losses: BTreeMap<u32, (u64, u64)>,
+    pub(crate) settings: Settings,
+    pub(crate) memberships: Vec<Membership>,
+    /// Queriers heard, by interface and address, with their version.
+    pub(crate) queries: Observed<BTreeMap<(u32, Ipv4Addr), u8>>,
+    /// Whether eBPF works.
+    pub(crate) ebpf: Observed<()>,
+    /// Who owns the kernel's multicast forwarding; `None`: it is not in use.
+    pub(crate) routing: Option<Vec<Owner>>,
+    pub(crate) forwarded: Vec<Forwarded>,
+}
+
+/// Looks at the network as a whole, and listens on every interface for queries.
+pub(crate) fn survey(length: Duration) -> Survey {
+    let mut netlink = link::open();
+    let links = ask(&mut netlink, link::links);
+    let interfaces = links.iter().filter(|link| link.up && link.name != "lo").map(|link| link.index).collect();
+    let interest = Interest { interfaces, ..Interest::default() };
+    let queries = Look::open(&interest).map(|look| look.watch(length).queries);
+    let vifs = proc_net::read("ip_mr_vif");
+    Survey {
+        losses: ask(&mut netlink, link::losses),
+        settings: proc_net::settings(&links),
+        memberships: proc_net::memberships(&proc_net::read("igmp")),
+        queries,
+        ebpf: DropCounter::start(&BTreeSet::new()).map(drop),
+        routing: (vifs.lines().count() > 1).then(routing_owners),
+        forwarded: forwarded(&links),
+        links,
+    }
+}
+
+/// Processes with a raw socket of IGMP, through which the kernel's forwarding is set up (`man 4 multicast` of other systems;
+/// `net/ipv4/ipmr.c`).
+fn routing_owners() -> Vec<Owner> {
+    let inodes = proc_net::raw_igmp_sockets(&proc_net::read("raw"));
+    let owners = socket::holders(&inodes).into_values().flatten().map(|held| held.owner);
+    owners.collect::<BTreeSet<_>>().into_iter().collect()
 }
 
 /// What one netlink question answers; nothing where the kernel does not answer.

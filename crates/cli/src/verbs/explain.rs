@@ -53,7 +53,7 @@ fn input(of: &str, daemon: &Daemon) -> Result<Input, Failure> {
 }
 
 /// The relays of the daemon, if one runs.
-fn relays(daemon: &Daemon) -> Relays {
+pub(crate) fn relays(daemon: &Daemon) -> Relays {
     let client = match Client::new(daemon.clone()) {
         Ok(client) => client,
         Err(failure) => return Relays::Unknown(Blind::new(failure.to_string(), "name a daemon that can be asked")),
@@ -82,13 +82,18 @@ fn text(report: &Report, ink: Ink) -> String {
     lines.join("\n") + "\n"
 }
 
-fn step_lines(step: &Step, ink: Ink) -> Vec<String> {
-    let Step { step: name, code: _, about, mark, fact, evidence, remedy } = step;
-    let mark_shown = match mark {
+/// A mark as one character.
+pub(crate) fn mark_shown(mark: Mark, ink: Ink) -> String {
+    match mark {
         Mark::Ok => ink.paint(GOOD, "✓"),
         Mark::Fault => ink.paint(TROUBLE, "✗"),
         Mark::Unknown => "?".to_owned(),
-    };
+    }
+}
+
+fn step_lines(step: &Step, ink: Ink) -> Vec<String> {
+    let Step { step: name, code: _, about, mark, fact, evidence, remedy } = step;
+    let mark_shown = mark_shown(*mark, ink);
     let about = about.as_ref().map(|about| format!("{about}: ")).unwrap_or_default();
     let name = name.replace('_', " ");
     let mut lines = vec![format!("  {mark_shown} {name:NAME_COLUMNS$} {about}{fact}")];

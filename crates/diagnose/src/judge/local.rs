@@ -172,12 +172,14 @@ fn deafness(case: &Case<'_>, socket: &Socket) -> Option<Deaf> {
     if let Some(bound) = socket.interface.filter(|bound| *bound != index) {
         return Some(Deaf::Interface(bound));
     }
-    if !socket.address.is_unspecified() && socket.address != case.group() {
-        return Some(Deaf::Address(socket.address));
-    }
+    let is_bound_elsewhere = !socket.address.is_unspecified() && socket.address != case.group();
+    // Connecting binds a socket to an address of the host, too: it hears no group any more, not even from its peer.
     let sources = case.sources();
-    let peer = socket.peer.filter(|peer| !sources.is_empty() && !sources.contains(peer));
-    peer.map(Deaf::Peer)
+    match socket.peer {
+        Some(peer) if is_bound_elsewhere || !(sources.is_empty() || sources.contains(&peer)) => Some(Deaf::Peer(peer)),
+        None if is_bound_elsewhere => Some(Deaf::Address(socket.address)),
+        Some(_) | None => None,
+    }
 }
 
 /// Whether a socket of the port can hear them.
@@ -214,8 +216,14 @@ fn socket(case: &Case<'_>) -> Step {
             Step::fault(STEP, "bound_to_address", fact, format!("bind it to 0.0.0.0:{port} or to {group}:{port}"))
         }
         Deaf::Peer(peer) => {
-            let fact = format!("{who} is connected to {peer}, and hears nobody else");
-            Step::fault(STEP, "connected", fact, "do not connect the socket, or connect it to the sender")
+            let fact =
+                format!("{who} is connected to {peer}, and hears only what comes from there to {}", socket.address);
+            Step::fault(
+                STEP,
+                "connected",
+                fact,
+                "do not connect the socket; a source-specific membership admits one sender only",
+            )
         }
     }
 }

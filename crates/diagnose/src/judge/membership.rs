@@ -47,7 +47,14 @@ fn membership(case: &Case<'_>) -> Step {
     if case.is_joined() && !is_deaf(case) {
         return Step::ok(STEP, "joined", format!("{group} is joined on {name} (IGMPv{version})"));
     }
-    if !case.has_taker() {
+    if !case.forwarded.is_empty() && !case.is_for_sockets() && case.relays.is_empty() {
+        return Step::ok(
+            STEP,
+            "not_needed",
+            format!("nobody has joined {group} on {name}; forwarding by the kernel needs no membership"),
+        );
+    }
+    if !case.is_for_sockets() && case.relays.is_empty() {
         let fact = format!("nobody has joined {group} on {name}");
         return Step::unknown(STEP, "nobody", fact);
     }

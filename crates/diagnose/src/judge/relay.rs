@@ -6,9 +6,11 @@ use mcr_model::{Input, RelayState};
 use super::{Case, counted, listed};
 use crate::Question;
 use crate::facts::Relays;
-use crate::report::Step;
+use crate::report::{Mark, Step};
 
 const STEP: &str = "relay";
+const PENDING: &str = "relay_pending";
+const FAILED: &str = "relay_failed";
 
 /// Whether a relay takes exactly what is asked for.
 pub(super) fn takes(relay: &RelayStatus, question: &Question) -> bool {
@@ -28,6 +30,16 @@ pub(super) fn steps(case: &Case<'_>) -> Vec<Step> {
         Relays::NoDaemon => foreground(case).into_iter().collect(),
         Relays::Known(relays) if case.relays.is_empty() => none(case, relays).into_iter().collect(),
         Relays::Known(_) => case.relays.iter().map(|relay| state(case, relay)).collect(),
+    }
+}
+
+/// A relay that waits or failed is a fault only where no other step says why.
+pub(super) fn yield_to_causes(steps: &mut [Step]) {
+    let is_consequence = |step: &Step| step.mark == Mark::Fault && matches!(step.code, PENDING | FAILED);
+    if steps.iter().any(|step| step.mark == Mark::Fault && !is_consequence(step)) {
+        for step in steps.iter_mut().filter(|step| is_consequence(step)) {
+            (step.mark, step.remedy) = (Mark::Unknown, None);
+        }
     }
 }
 
@@ -96,7 +108,7 @@ fn state(case: &Case<'_>, relay: &RelayStatus) -> Step {
     let step = match unlisted(case, relay) {
         Some(step) => step,
         None if matches!(state, RelayState::Failed | RelayState::Pending) => {
-            let code = if *state == RelayState::Failed { "relay_failed" } else { "relay_pending" };
+            let code = if *state == RelayState::Failed { FAILED } else { PENDING };
             let remedy = remedy.clone().unwrap_or_else(|| format!("mcr show {name}"));
             Step::fault(STEP, code, format!("{name} is {state}: {reason}"), remedy)
         }

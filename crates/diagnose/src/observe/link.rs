@@ -196,10 +196,10 @@ pub(super) fn bridge_groups(netlink: &mut Netlink) -> io::Result<Vec<BridgeGroup
     Ok(found)
 }
 
-/// `struct br_mdb_entry`: ifindex, state, flags, VLAN, pad, then the address (16 bytes) and its protocol, network order.
+/// `struct br_mdb_entry`: ifindex, state, flags, VLAN (16 bits), then the address (16 bytes) and its protocol, network order.
 fn bridge_group(bridge: u32, info: &[u8]) -> Option<BridgeGroup> {
-    let is_ipv4 = info.get(28..30)? == (libc::ETH_P_IP as u16).to_be_bytes();
-    let group = ipv4(info.get(12..16)?)?;
+    let is_ipv4 = info.get(24..26)? == (libc::ETH_P_IP as u16).to_be_bytes();
+    let group = ipv4(info.get(8..12)?)?;
     is_ipv4.then_some(BridgeGroup { bridge, port: number(info, 0), group })
 }
 

@@ -134,6 +134,16 @@ pub(super) fn packet_sockets(text: &str) -> Vec<(Option<u32>, u64)> {
     text.lines().skip(1).filter_map(line).collect()
 }
 
+/// Inodes of the raw sockets of IGMP: `sl local rem st queues timer retrnsmt uid timeout inode`, the protocol in place of a port.
+pub(super) fn raw_igmp_sockets(text: &str) -> BTreeSet<u64> {
+    let line = |line: &str| {
+        let words: Vec<&str> = line.split_ascii_whitespace().collect();
+        words.get(1).filter(|local| local.ends_with(":0002"))?;
+        words.get(9)?.parse().ok()
+    };
+    text.lines().skip(1).filter_map(line).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -194,6 +204,14 @@ mod tests {
         let found = forwarded(&cache, interfaces, &[link(5, "eth0"), link(6, "eth1")]);
         let expected = Forwarded { group: ip("239.1.1.1"), source: ip("10.0.0.9"), from: Some(5), to: vec![(6, 1)] };
         assert_eq!(found, [expected]);
+    }
+
+    #[test]
+    fn raw_sockets_of_igmp_are_told_from_others() {
+        let text = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode ref\n\
+                       2: 00000000:0002 00000000:0000 07 00000000:00000000 00:00000000 00000000     0        0 4711 2 0 0\n\
+                       3: 00000000:0001 00000000:0000 07 00000000:00000000 00:00000000 00000000     0        0 4712 2 0 0\n";
+        assert_eq!(raw_igmp_sockets(text), BTreeSet::from([4711]));
     }
 
     #[test]

@@ -1,0 +1,164 @@
+//! Packets for a relay of a running daemon, from the input to each output.
+
+use mcr_testbed::{Checksum, DEVICE, Frame, Topology};
+use serde_json::Value;
+
+use crate::service::Service;
+use crate::stand::{Listener, Pump, TARGET, expect, expect_nothing, explain, good, hosts};
+
+/// The relay's host with one relay, the device sending these frames, and what `explain` says there.
+struct Relayed {
+    net: Topology,
+    service: Service,
+}
+
+impl Relayed {
+    fn new(from: &str, to: &str) -> Relayed {
+        let net = hosts();
+        let service = Service::start(net.relay(), "");
+        service.ok(&["add", "camera", "--from", from, "--to", to]);
+        Relayed { net, service }
+    }
+
+    fn ready(from: &str, to: &str) -> Relayed {
+        let relayed = Relayed::new(from, to);
+        relayed.service.ok(&["wait", "camera", "--for", "ready"]);
+        relayed
+    }
+
+    fn explain(&self, frames: Vec<Vec<u8>>, arguments: &[&str]) -> Value {
+        let _pump = Pump::start(self.net.device_interface(), frames);
+        explain(self.net.relay(), &self.service.socket(), arguments)
+    }
+}
+
+const OUT: &str = "lan1:239.2.2.2:6001";
+
+/// The story that the product is for: the kernel refuses the source, and the relay takes the packets before that.
+#[test]
+fn nothing_is_wrong() {
+    let relayed = Relayed::ready(TARGET, OUT);
+    let frames = vec![Frame::udp(&format!("{DEVICE}:5000"), "239.1.1.1:5001", vec![1; 900]).ttl(1).bytes()];
+    let report = relayed.explain(frames, &["camera"]);
+    expect_nothing(&report);
+    let step = |name: &str| report["steps"].as_array().and_then(|s| s.iter().find(|s| s["step"] == name)).cloned();
+    assert!(["relay", "output"].iter().all(|name| step(name).is_some_and(|step| step["mark"] == "ok")), "{report:#}");
+}
+
+#[test]
+fn no_relay_has_this_port() {
+    let relayed = Relayed::ready("dev0:239.1.1.1:5002", OUT);
+    let report = relayed.explain(vec![good().bytes()], &[TARGET]);
+    expect(&report, "relay", "no_relay");
+    assert!(
+        report["culprit"]["fact"].as_str().is_some_and(|fact| fact.contains("port (5002, not 5001)")),
+        "{report:#}"
+    );
+}
+
+#[test]
+fn no_relay_has_this_vlan() {
+    let relayed = Relayed::ready("dev0:239.1.1.1:5001,vlan=100", OUT);
+    expect(&relayed.explain(vec![good().bytes()], &[TARGET]), "relay", "no_relay");
+}
+
+#[test]
+fn the_relay_lists_another_source() {
+    let relayed = Relayed::ready("dev0:10.0.0.99@239.1.1.1:5001", OUT);
+    expect(&relayed.explain(vec![good().bytes()], &[TARGET]), "relay", "source_not_listed");
+}
+
+#[test]
+fn the_output_interface_is_missing() {
+    let relayed = Relayed::new(TARGET, "lan7:239.2.2.2:6001");
+    expect(&relayed.explain(vec![good().bytes()], &[TARGET]), "output", "output_missing");
+}
+
+#[test]
+fn the_output_is_down() {
+    let relayed = Relayed::ready(TARGET, OUT);
+    relayed.net.lan(1).relay_side().down();
+    expect(&relayed.explain(vec![good().bytes()], &[TARGET]), "output", "output_down");
+}
+
+#[test]
+fn the_output_has_no_address() {
+    let net = hosts();
+    net.lan(1).relay_side().remove_address("10.0.1.1/24");
+    let service = Service::start(net.relay(), "");
+    service.ok(&["add", "camera", "--from", TARGET, "--to", OUT]);
+    let relayed = Relayed { net, service };
+    expect(&relayed.explain(vec![good().bytes()], &[TARGET]), "output", "output_no_address");
+}
+
+#[test]
+fn the_output_has_a_small_mtu() {
+    let net = hosts();
+    net.lan(1).cable().set_mtu(600);
+    let service = Service::start(net.relay(), "");
+    service.add("camera", TARGET, &[OUT]);
+    let relayed = Relayed { net, service };
+    let large = Frame::udp("10.0.0.55:5000", "239.1.1.1:5001", vec![1; 1000]).bytes();
+    expect(&relayed.explain(vec![large], &[TARGET]), "output", "output_mtu");
+}
+
+#[test]
+fn the_ttl_is_too_small_for_the_way() {
+    let relayed = Relayed::ready(TARGET, "lan1:239.2.2.2:6001,ttl=2");
+    expect(&relayed.explain(vec![good().bytes()], &[TARGET, "--hops", "2"]), "output", "output_ttl");
+}
+
+#[test]
+fn the_neighbour_is_dead() {
+    let relayed = Relayed::new(TARGET, "lan1:10.0.1.99:6001");
+    expect(&relayed.explain(vec![good().bytes()], &[TARGET]), "output", "output_neighbour");
+}
+
+#[test]
+fn there_is_no_route_to_the_host() {
+    let relayed = Relayed::new(TARGET, "lan1:172.16.9.9:6001");
+    expect(&relayed.explain(vec![good().bytes()], &[TARGET]), "output", "output_no_route");
+}
+
+#[test]
+fn the_queue_of_the_output_is_full() {
+    let net = hosts();
+    let slow = ["qdisc", "add", "dev", "lan1", "root", "tbf", "rate", "100kbit", "burst", "2kb", "limit", "3kb"];
+    net.relay().output("tc", &slow);
+    let service = Service::start(net.relay(), "");
+    service.add("camera", TARGET, &[OUT]);
+    let relayed = Relayed { net, service };
+    expect(&relayed.explain(vec![good().bytes()], &[TARGET]), "output", "output_queue");
+}
+
+#[test]
+fn what_comes_for_the_relay_is_damaged() {
+    let relayed = Relayed::ready(TARGET, OUT);
+    let frame = good().udp_checksum(Checksum::Wrong).bytes();
+    expect(&relayed.explain(vec![frame], &[TARGET]), "integrity", "bad_udp_checksum");
+}
+
+#[test]
+fn what_comes_for_the_relay_is_in_fragments() {
+    let relayed = Relayed::ready(TARGET, OUT);
+    let pieces = Frame::udp("10.0.0.55:5000", "239.1.1.1:5001", vec![7; 2000]).fragments(1480);
+    expect(&relayed.explain(pieces, &[TARGET]), "integrity", "fragment");
+}
+
+/// On the receiver's host: the relay was told to send with a source that the receiver has no route to.
+#[test]
+fn the_receiver_refuses_the_new_source() {
+    let relayed = Relayed::ready(TARGET, "lan1:239.1.1.1:5001,source=172.16.0.9");
+    let lan = relayed.net.lan(1);
+    let _listener = Listener::of_group(lan.host_side());
+    let _pump = Pump::start(relayed.net.device_interface(), vec![good().bytes()]);
+    let report = explain(lan.namespace(), crate::stand::nowhere(), &["eth0:239.1.1.1:5001"]);
+    expect(&report, "reverse_path", "rp_filter_strict");
+}
+
+#[test]
+fn a_name_that_no_relay_has() {
+    let relayed = Relayed::ready(TARGET, OUT);
+    let said = relayed.service.refused(&["explain", "camera-7"]);
+    assert!(said.contains("camera-7"), "{said}");
+}

@@ -1,0 +1,86 @@
+//! Rings and receive offloads of a network card (`SIOCETHTOOL`, `include/uapi/linux/ethtool.h`), read only.
+
+use std::net::UdpSocket;
+use std::os::fd::AsRawFd;
+
+const SIOCETHTOOL: libc::Ioctl = 0x8946;
+const ETHTOOL_GRINGPARAM: u32 = 0x10;
+const ETHTOOL_GFLAGS: u32 = 0x25;
+const ETHTOOL_GGRO: u32 = 0x2b;
+/// `ETH_FLAG_LRO`.
+const LARGE_RECEIVE: u32 = 1 << 15;
+
+/// What a card does on receiving.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Card {
+    /// Slots of its receive ring, and how many it could have; `None` where it has none.
+    pub(super) ring: Option<(u32, u32)>,
+    /// Merges packets by itself (LRO), which can not be taken apart again.
+    pub(super) merges: bool,
+    /// The kernel gathers packets (GRO).
+    pub(super) gathers: bool,
+}
+
+/// `struct ethtool_ringparam`.
+#[repr(C)]
+#[derive(Default)]
+struct Rings {
+    command: u32,
+    receive_most: u32,
+    others_most: [u32; 3],
+    receive: u32,
+    others: [u32; 3],
+}
+
+/// `struct ethtool_value`.
+#[repr(C)]
+struct Value {
+    command: u32,
+    data: u32,
+}
+
+/// `struct ifreq` as this call reads it: the name, and the address of the command.
+#[repr(C)]
+struct Request {
+    name: [u8; libc::IFNAMSIZ],
+    data: *mut libc::c_void,
+    // The union of `struct ifreq` is larger than a pointer.
+    rest: [u64; 2],
+}
+
+/// Asks the driver of an interface; what it does not answer is as if it were not there.
+pub(super) fn card(interface: &str) -> Card {
+    let Ok(socket) = UdpSocket::bind("127.0.0.1:0") else { return Card::default() };
+    let mut rings = Rings { command: ETHTOOL_GRINGPARAM, ..Rings::default() };
+    let ring = ask(&socket, interface, &mut rings).then_some((rings.receive, rings.receive_most));
+    let mut value = |command| {
+        let mut value = Value { command, data: 0 };
+        if ask(&socket, interface, &mut value) { value.data } else { 0 }
+    };
+    let merges = value(ETHTOOL_GFLAGS) & LARGE_RECEIVE != 0;
+    let gathers = value(ETHTOOL_GGRO) != 0;
+    Card { ring: ring.filter(|(_, most)| *most > 0), merges, gathers }
+}
+
+/// Carries out a reading command. `T` begins with its number and is what the kernel fills for it.
+fn ask<T>(socket: &UdpSocket, interface: &str, command: &mut T) -> bool {
+    let mut name = [0; libc::IFNAMSIZ];
+    if interface.len() >= name.len() {
+        return false;
+    }
+    name[..interface.len()].copy_from_slice(interface.as_bytes());
+    let mut request = Request { name, data: std::ptr::from_mut(command).cast(), rest: [0; 2] };
+    // SAFETY: the request has the size of a struct ifreq at least, and its pointer is to the structure of that command.
+    unsafe { libc::ioctl(socket.as_raw_fd(), SIOCETHTOOL, std::ptr::from_mut(&mut request)) == 0 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_interface_that_is_not_there_has_nothing() {
+        assert_eq!(card("no-such-if0"), Card::default());
+        assert_eq!(card("a-name-that-is-much-too-long"), Card::default());
+    }
+}
