@@ -7,7 +7,7 @@ declare -A package_of=(
     [clang]=clang [llvm-strip]=llvm [nft]=nftables [smcrouted]=smcroute
 )
 case "${1:?which target}" in
-    demo)  commands=(ip ethtool cc) ;;
+    demo)  commands=(ip ethtool cc clang) ;;
     check) commands=(cc clang llvm-strip) ;;
     test)  commands=(ip ethtool tc cc c++ clang llvm-strip ffmpeg curl nft smcrouted socat) ;;
     bench) commands=(ip ethtool cc clang llvm-strip nft smcrouted socat) ;;

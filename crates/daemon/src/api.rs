@@ -8,6 +8,7 @@
 mod body;
 mod configuration;
 mod document;
+mod explain;
 mod guard;
 mod problem;
 mod reference;
@@ -121,6 +122,7 @@ fn endpoints<B: Backend>() -> OpenApiRouter<Shared<B>> {
         .routes(routes!(B; Anybody: healthz))
         .routes(routes!(B; Anybody: readyz))
         .routes(routes!(B; Viewer: metrics_page))
+        .merge(explain::routes())
         .merge(tokens::routes())
 }
 

@@ -96,6 +96,7 @@ fn table() -> Vec<Endpoint> {
         row("POST", "/api/v1/config/rollback", None, [NOBODY, NO, NO, NO, 404]),
         row("GET", "/api/v1/config/revisions", None, look),
         row("GET", "/api/v1/config/revisions/1", None, look),
+        row("POST", "/api/v1/explain", Some(json!({ "relay": "mine" })), look),
         row("GET", "/metrics", None, look),
         row("GET", "/api/v1/tokens", None, [NOBODY, NO, NO, NO, 200]),
         row("POST", "/api/v1/tokens", Some(json!({ "role": "viewer" })), [NOBODY, NO, NO, NO, 201]),

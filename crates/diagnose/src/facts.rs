@@ -190,8 +190,6 @@ pub struct Flow {
     pub ttls: (u8, u8),
     /// Packets that are wrong in themselves, by the name of the drop reason that says how.
     pub wrong: BTreeMap<&'static str, u64>,
-    /// Packets that have DF set.
-    pub dont_fragment: u64,
     /// Fragmented datagrams, and how many of them did not come whole.
     pub fragmented: (u64, u64),
 }

@@ -165,14 +165,14 @@ fn outputs(question: &Question, relays: &Relays) -> Vec<(String, Ipv4Addr)> {
     checked.map(|output| (output.interface.to_string(), output.target.ip())).collect()
 }
 
-/// Where to look: at the interfaces in question, and at the other ports of their bridges.
+/// Where to look: at the interfaces in question, at the other ports of their bridges, and below VLAN interfaces.
 fn interest(question: &Question, links: &[Link], outputs: &[(String, Ipv4Addr)]) -> Interest {
     let names = outputs.iter().map(|(name, _)| name.as_str()).chain([question.input.interface.as_str()]);
     let mut interfaces = BTreeSet::new();
     for link in names.filter_map(|name| interface(links, name)) {
         let bridge = link.bridge.as_ref().map(|_| link.index).or(link.port.as_ref().and(link.master));
         let ports = links.iter().filter(|port| bridge.is_some() && port.master == bridge);
-        interfaces.extend(ports.map(|port| port.index).chain([link.index]));
+        interfaces.extend(ports.map(|port| port.index).chain([link.index]).chain(link.parent));
     }
     let addresses = outputs.iter().map(|(_, address)| *address).chain([question.input.target.ip()]).collect();
     Interest { interfaces, addresses, port: question.input.port.get() }

@@ -1,10 +1,12 @@
 //! The answer: the path of a packet step by step, and the first thing on it that is wrong.
 
 use serde::Serialize;
+use utoipa::ToSchema;
 
 /// What is known of one step.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
+#[schema(as = ExplainMark)]
 pub enum Mark {
     /// Packets pass here.
     Ok,
@@ -15,7 +17,8 @@ pub enum Mark {
 }
 
 /// One step on the way of a packet.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+#[schema(as = ExplainStep)]
 pub struct Step {
     /// Its name, as `reverse_path`; stable.
     pub step: &'static str,
@@ -82,8 +85,9 @@ impl Step {
 }
 
 /// The answer in one word.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
+#[schema(as = ExplainVerdict)]
 pub enum Verdict {
     /// Nothing is wrong on any step that could be seen.
     Passes,
@@ -92,7 +96,8 @@ pub enum Verdict {
 }
 
 /// The whole answer.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
+#[schema(as = ExplainReport)]
 pub struct Report {
     /// What was asked, as endpoint text.
     pub target: String,

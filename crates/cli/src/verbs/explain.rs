@@ -11,6 +11,9 @@ use crate::failure::Failure;
 use crate::verbs::list;
 use crate::view::screen::{GOOD, HEADING, Ink, Screen, TROUBLE};
 
+/// Columns that text is kept within.
+const COLUMNS: usize = 100;
+
 /// Columns of the names of steps.
 const NAME_COLUMNS: usize = 14;
 
@@ -72,12 +75,14 @@ fn text(report: &Report, ink: Ink) -> String {
     let Report { target, verdict: _, culprit, steps, look_seconds: _ } = report;
     let mut lines = vec![ink.paint(HEADING, target)];
     steps.iter().for_each(|step| lines.extend(step_lines(step, ink)));
+    lines.push(String::new());
     match culprit {
-        Some(Step { fact, remedy, .. }) => {
-            lines.push(format!("\n{} {fact}", ink.paint(TROUBLE, "cause:")));
-            lines.extend(remedy.iter().map(|remedy| format!("to do: {remedy}")));
+        Some(Step { step, code, remedy, .. }) => {
+            let place = format!("lost at: {} ({code})", step.replace('_', " "));
+            lines.push(ink.paint(TROUBLE, &place));
+            lines.extend(wrapped("to do:   ", remedy.as_deref().unwrap_or_default()));
         }
-        None => lines.push("\nnothing is wrong on any step that could be seen".to_owned()),
+        None => lines.push("nothing is wrong on any step that could be seen".to_owned()),
     }
     lines.join("\n") + "\n"
 }
@@ -93,16 +98,45 @@ pub(crate) fn mark_shown(mark: Mark, ink: Ink) -> String {
 
 fn step_lines(step: &Step, ink: Ink) -> Vec<String> {
     let Step { step: name, code: _, about, mark, fact, evidence, remedy } = step;
-    let mark_shown = mark_shown(*mark, ink);
     let about = about.as_ref().map(|about| format!("{about}: ")).unwrap_or_default();
-    let name = name.replace('_', " ");
-    let mut lines = vec![format!("  {mark_shown} {name:NAME_COLUMNS$} {about}{fact}")];
-    let indent = " ".repeat(NAME_COLUMNS + 5);
+    let head = format!("    {:NAME_COLUMNS$} ", name.replace('_', " "));
+    let indent = " ".repeat(head.chars().count());
+    let mut lines = wrapped(&head, &format!("{about}{fact}"));
     // Of a step that is right, only the fact matters to a person; the rest is in the JSON.
     let is_told = *mark != Mark::Ok || *step.step == *"wire";
-    lines.extend(evidence.iter().filter(|_| is_told).map(|evidence| format!("{indent}{evidence}")));
-    // What to do about the cause stands at the end.
-    let remedy = remedy.iter().filter(|_| *mark == Mark::Unknown);
-    lines.extend(remedy.map(|remedy| format!("{indent}{remedy}")));
+    lines.extend(evidence.iter().filter(|_| is_told).flat_map(|evidence| wrapped(&indent, evidence)));
+    // What to do about a fault stands at the end.
+    lines.extend(remedy.iter().filter(|_| *mark == Mark::Unknown).flat_map(|remedy| wrapped(&indent, remedy)));
+    lines[0] = format!("  {} {}", mark_shown(*mark, ink), lines[0].trim_start());
     lines
+}
+
+/// `text` in lines of at most [`COLUMNS`], the first after `head`, the others below its text.
+fn wrapped(head: &str, text: &str) -> Vec<String> {
+    let indent = " ".repeat(head.chars().count());
+    let (mut lines, mut line) = (Vec::new(), head.to_owned());
+    for word in text.split(' ') {
+        let is_fresh = line.len() == head.len();
+        if !is_fresh && line.chars().count() + 1 + word.chars().count() > COLUMNS {
+            lines.push(std::mem::replace(&mut line, format!("{indent}{word}")));
+        } else {
+            line.push_str(if is_fresh { "" } else { " " });
+            line.push_str(word);
+        }
+    }
+    lines.push(line);
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_text_goes_on_below_itself() {
+        let lines = wrapped("to do:   ", &"word ".repeat(40));
+        assert!(lines.len() == 3 && lines.iter().all(|line| line.chars().count() <= COLUMNS), "{lines:#?}");
+        assert!(lines[0].starts_with("to do:   word") && lines[1].starts_with("         word"), "{lines:#?}");
+        assert_eq!(wrapped("    ", "a b"), ["    a b"]);
+    }
 }

@@ -97,7 +97,7 @@ fn a_router_forwards_what_lives_long_enough() {
 
 /// The kernel's multicast forwarding of the group from one interface to another, as a routing daemon sets it up
 /// (`include/uapi/linux/mroute.h`).
-struct Routing {
+pub(crate) struct Routing {
     _socket: socket2::Socket,
 }
 
@@ -127,7 +127,7 @@ impl Routing {
     const MRT_ADD_MFC: libc::c_int = 204;
     const VIFF_USE_IFINDEX: u8 = 8;
 
-    fn start(router: &Namespace, interfaces: [&Interface; 2]) -> Routing {
+    pub(crate) fn start(router: &Namespace, interfaces: [&Interface; 2]) -> Routing {
         let protocol = Some(socket2::Protocol::from(libc::IPPROTO_IGMP));
         let socket = router.run(|| socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::RAW, protocol));
         let socket = socket.expect("a raw socket");

@@ -1,6 +1,6 @@
 //! Packets for a relay of a running daemon, from the input to each output.
 
-use mcr_testbed::{Checksum, DEVICE, Frame, Topology};
+use mcr_testbed::{Checksum, DEVICE, Frame, OffloadingSender, Topology};
 use serde_json::Value;
 
 use crate::service::Service;
@@ -43,6 +43,27 @@ fn nothing_is_wrong() {
     expect_nothing(&report);
     let step = |name: &str| report["steps"].as_array().and_then(|s| s.iter().find(|s| s["step"] == name)).cloned();
     assert!(["relay", "output"].iter().all(|name| step(name).is_some_and(|step| step["mark"] == "ok")), "{report:#}");
+}
+
+/// A super-frame of a local sender is many packets, none of them too large.
+#[test]
+fn super_frames_are_not_too_large() {
+    let relayed = Relayed::ready(TARGET, OUT);
+    let frame = Frame::udp("10.0.0.55:5000", "239.1.1.1:5001", vec![7; 8000]).udp_checksum(Checksum::Partial);
+    let net = &relayed.net;
+    let report = std::thread::scope(|scope| {
+        let sending = scope.spawn(|| {
+            let sender = OffloadingSender::new(net.device_interface());
+            for _ in 0..400 {
+                sender.send_segments(&frame, 1000);
+                std::thread::sleep(std::time::Duration::from_millis(3));
+            }
+        });
+        let report = explain(net.relay(), &relayed.service.socket(), &[TARGET]);
+        sending.join().expect("sent");
+        report
+    });
+    expect_nothing(&report);
 }
 
 #[test]

@@ -53,7 +53,7 @@ pub(super) fn card(interface: &str) -> Card {
     let Ok(socket) = UdpSocket::bind("127.0.0.1:0") else { return Card::default() };
     let mut rings = Rings { command: ETHTOOL_GRINGPARAM, ..Rings::default() };
     let ring = ask(&socket, interface, &mut rings).then_some((rings.receive, rings.receive_most));
-    let mut value = |command| {
+    let value = |command| {
         let mut value = Value { command, data: 0 };
         if ask(&socket, interface, &mut value) { value.data } else { 0 }
     };

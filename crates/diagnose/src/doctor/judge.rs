@@ -367,6 +367,9 @@ mod tests {
         assert!(findings.iter().all(|finding| finding.mark == Mark::Ok), "{findings:#?}");
     }
 
+    /// What makes a healthy host ill.
+    type Hurt = fn(&mut Host);
+
     #[test]
     fn each_illness_has_its_name_and_a_remedy() {
         let bridge = Link {
@@ -376,7 +379,7 @@ mod tests {
             ..Link::default()
         };
         let owner = Owner { pid: 7, name: "smcrouted".into() };
-        let table: [(&str, Mark, fn(&mut Host)); 16] = [
+        let table: [(&str, Mark, Hurt); 16] = [
             ("kernel_old", Mark::Fault, |host| host.kernel = "5.10.0-1".into()),
             ("kernel_no_tcx", Mark::Unknown, |host| host.kernel = "6.1.0".into()),
             ("no_btf", Mark::Unknown, |host| (host.has_btf, host.ebpf) = (false, Err(Blind::new("no", "do")))),

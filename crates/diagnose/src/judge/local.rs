@@ -101,7 +101,10 @@ fn reverse_path(case: &Case<'_>) -> Option<Step> {
     let (link, settings) = (case.link?, &case.facts.settings);
     let mode = settings.reverse_path_of(&link.name);
     let own = settings.reverse_path.get(&link.name).copied().unwrap_or_default();
-    let values = format!("rp_filter: {} = {own}, all = {} (the larger counts)", link.name, settings.reverse_path_all);
+    let values = format!(
+        "net.ipv4.conf: {}.rp_filter = {own}, all.rp_filter = {}; the larger counts",
+        link.name, settings.reverse_path_all
+    );
     let refused: Vec<Ipv4Addr> =
         case.sources().into_iter().filter(|source| !has_way_back(case, *source, mode)).collect();
     let dropped: u64 = case.drops(&REASONS).map(|drop| drop.packets).sum();
@@ -121,19 +124,17 @@ fn reverse_path(case: &Case<'_>) -> Option<Step> {
         _ => format!("this host has no route to {source}"),
     };
     let (code, check) = match mode {
-        1 => ("rp_filter_strict", "strict: the route back must lead out of the same interface"),
-        _ => ("rp_filter_loose", "loose: there must be some route back"),
+        1 => ("rp_filter_strict", "strict (the way back must be the way in)"),
+        _ => ("rp_filter_loose", "loose (there must be some way back)"),
     };
     let evidence = std::iter::once(values).chain(told(case.drops(&REASONS)));
     let by_counter = counter > 0 && case.facts.drops.is_err();
     let evidence = evidence.chain(by_counter.then(|| format!("kernel: IPReversePathFilter rose by {counter}")));
     if !is_proven {
-        let fact =
-            format!("{way}, and the reverse-path check on {} is {check}: it would drop packets from there", link.name);
+        let fact = format!("{way}, and rp_filter on {} is {check}: it would drop packets from there", link.name);
         return Some(Step::unknown(STEP, code, fact).because(evidence));
     }
-    let fact =
-        format!("the kernel's reverse-path check on {} drops the packets: {way} (rp_filter is {check})", link.name);
+    let fact = format!("the kernel drops them: {way}, and rp_filter on {} is {check}", link.name);
     Some(Step::fault(STEP, code, fact, remedy(case, source, mode)).because(evidence))
 }
 

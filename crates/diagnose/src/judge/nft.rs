@@ -75,12 +75,26 @@ impl Truth {
     }
 }
 
+/// Headers that a UDP packet over IPv4 does not have.
+const OTHER_PROTOCOLS: [&str; 9] = ["tcp", "icmp", "icmpv6", "igmp", "ip6", "sctp", "dccp", "esp", "ah"];
+
 /// How a chain ends for a packet.
 enum End {
-    Accepted,
+    /// It leaves the base chain: accepted, or dropped by a rule that was noted.
+    Left,
+    /// It is dropped for certain.
     Dropped(Fate),
     /// Back to where it was called from, or to the policy.
     Returned,
+}
+
+/// What is not certain so far.
+#[derive(Default)]
+struct Doubt {
+    /// The first rule that may have dropped it.
+    drop: Option<Fate>,
+    /// A rule may have let it go already: no later drop is certain.
+    is_gone: bool,
 }
 
 /// A chain can not call itself, so that calls end by themselves; a rule set that is read wrongly must end, too.
@@ -88,15 +102,19 @@ const DEEPEST_CALL: usize = 16;
 
 /// What becomes of a packet in a base chain.
 pub(super) fn fate(firewall: &Firewall, chain: &Chain, packet: &Packet) -> Fate {
-    let walk = Walk { firewall, packet };
-    let mut perhaps = None;
-    match walk.chain(chain, DEEPEST_CALL, &mut perhaps) {
-        End::Dropped(fate) => perhaps.unwrap_or(fate),
-        End::Accepted => perhaps.unwrap_or(Fate::Passes),
+    let mut doubt = Doubt::default();
+    match (Walk { firewall, packet }).chain(chain, DEEPEST_CALL, &mut doubt) {
+        End::Dropped(fate) => fate,
+        End::Left => doubt.drop.unwrap_or(Fate::Passes),
+        End::Returned if !chain.hook.as_ref().is_some_and(|hook| hook.drops_by_default) => {
+            doubt.drop.unwrap_or(Fate::Passes)
+        }
         End::Returned => {
-            let drops = chain.hook.as_ref().is_some_and(|hook| hook.drops_by_default);
-            let rule = format!("the policy of {}", place(chain));
-            perhaps.unwrap_or(if drops { Fate::Dropped { rule, handle: None } } else { Fate::Passes })
+            let (rule, handle) = (format!("the policy of {}", place(chain)), None);
+            match doubt {
+                Doubt { is_gone: false, .. } => Fate::Dropped { rule, handle },
+                Doubt { drop, .. } => drop.unwrap_or(Fate::PerhapsDropped { rule, handle }),
+            }
         }
     }
 }
@@ -111,36 +129,35 @@ struct Walk<'a> {
 }
 
 impl Walk<'_> {
-    /// The first drop that may or may not happen is kept in `perhaps`: what comes after it is no more certain.
-    fn chain(&self, chain: &Chain, depth: usize, perhaps: &mut Option<Fate>) -> End {
+    fn chain(&self, chain: &Chain, depth: usize, doubt: &mut Doubt) -> End {
         for rule in &chain.rules {
             let (is_met, verdict) = self.rule(chain, rule);
-            if is_met == Truth::No {
-                continue;
-            }
-            let handle = Some((place(chain), rule.handle));
-            let text = format!("rule {} of {}: {}", rule.handle, place(chain), shown(rule));
-            let certain = is_met == Truth::Yes && perhaps.is_none();
+            let (Truth::Yes | Truth::Perhaps, Some(verdict)) = (is_met, verdict) else { continue };
             match verdict {
-                Some(Verdict::Drop) if certain => return End::Dropped(Fate::Dropped { rule: text, handle }),
-                Some(Verdict::Drop) => {
-                    perhaps.get_or_insert(Fate::PerhapsDropped { rule: text, handle });
-                }
-                Some(Verdict::Accept) if certain => return End::Accepted,
-                Some(Verdict::Return) if certain => return End::Returned,
-                Some(Verdict::Call(name, goes_back)) if depth > 0 => {
-                    let Some(called) = self.called(chain, &name) else { continue };
-                    let end = self.chain(called, depth - 1, perhaps);
-                    match end {
-                        End::Returned if goes_back => {}
-                        End::Dropped(Fate::Dropped { rule, handle }) if !certain => {
-                            perhaps.get_or_insert(Fate::PerhapsDropped { rule, handle });
-                        }
-                        end if certain => return end,
-                        _ => {}
+                Verdict::Drop => {
+                    let handle = Some((place(chain), rule.handle));
+                    let rule = format!("rule {} of {}: {}", rule.handle, place(chain), shown(rule));
+                    if is_met == Truth::Yes && !doubt.is_gone {
+                        return End::Dropped(Fate::Dropped { rule, handle });
+                    }
+                    doubt.drop.get_or_insert(Fate::PerhapsDropped { rule, handle });
+                    if is_met == Truth::Yes {
+                        return End::Left;
                     }
                 }
-                _ => {}
+                Verdict::Accept if is_met == Truth::Yes => return End::Left,
+                Verdict::Return if is_met == Truth::Yes => return End::Returned,
+                Verdict::Accept | Verdict::Return => doubt.is_gone = true,
+                Verdict::Call(name, goes_back) => {
+                    let Some(called) = self.called(chain, &name).filter(|_| depth > 0) else { continue };
+                    doubt.is_gone |= is_met == Truth::Perhaps;
+                    match self.chain(called, depth - 1, doubt) {
+                        End::Returned if goes_back => {}
+                        // It may not have been called at all.
+                        _ if is_met == Truth::Perhaps => {}
+                        end => return end,
+                    }
+                }
             }
         }
         End::Returned
@@ -177,6 +194,11 @@ impl Walk<'_> {
 
     fn is_match(&self, chain: &Chain, of: &Value) -> Truth {
         let (Some(left), Some(right)) = (of.get("left"), of.get("right")) else { return Truth::Perhaps };
+        let protocol = left.get("payload").and_then(|payload| payload.get("protocol")).and_then(Value::as_str);
+        // A match on a header that the packet does not have is not met (nft adds that condition itself).
+        if protocol.is_some_and(|name| OTHER_PROTOCOLS.contains(&name)) {
+            return Truth::No;
+        }
         let Some(value) = self.value(left) else { return Truth::Perhaps };
         match of.get("op").and_then(Value::as_str) {
             Some("==" | "in") | None => self.is_in(chain, &value, right),
@@ -362,5 +384,134 @@ fn bare(value: Option<&Value>) -> String {
         }
         Some(other) => other.to_string(),
         None => String::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use serde_json::json;
+
+    use super::*;
+    use crate::facts::Hook;
+
+    fn packet() -> Packet {
+        Packet {
+            interface: "eth0".into(),
+            source: Some(Ipv4Addr::new(192, 168, 168, 55)),
+            destination: Ipv4Addr::new(239, 1, 1, 1),
+            port: 5001,
+            ttl: Some(1),
+            bytes: Some(1344),
+        }
+    }
+
+    fn is(protocol: &str, field: &str, op: &str, right: Value) -> Value {
+        json!({"match": {"op": op, "left": {"payload": {"protocol": protocol, "field": field}}, "right": right}})
+    }
+
+    fn meta(key: &str, right: Value) -> Value {
+        json!({"match": {"op": "==", "left": {"meta": {"key": key}}, "right": right}})
+    }
+
+    /// The expressions of each rule, in a base chain that lets everything pass otherwise.
+    fn firewall(rules: &[Vec<Value>]) -> Firewall {
+        let hook = Hook { name: "input".into(), priority: 0, devices: Vec::new(), drops_by_default: false };
+        let chain = |name: &str, hook, rules: &[Vec<Value>]| Chain {
+            family: "inet".into(),
+            table: "t".into(),
+            name: name.into(),
+            hook,
+            rules: (1..).zip(rules).map(|(handle, e)| Rule { handle, expressions: e.clone() }).collect(),
+        };
+        let drop = vec![vec![json!({"drop": null})]];
+        let back = vec![vec![json!({"return": null})], vec![json!({"drop": null})]];
+        let key = |name: &str| ("inet".to_owned(), "t".to_owned(), name.to_owned());
+        Firewall {
+            chains: vec![chain("c", Some(hook), rules), chain("dropping", None, &drop), chain("going", None, &back)],
+            sets: BTreeMap::from([(key("groups"), json!(["239.1.1.1", {"prefix": {"addr": "239.8.0.0", "len": 16}}]))]),
+            legacy_tables: Vec::new(),
+        }
+    }
+
+    #[derive(Debug, Clone, Copy, PartialEq)]
+    enum Is {
+        Passed,
+        Dropped,
+        Perhaps,
+    }
+
+    fn end(rules: &[Vec<Value>]) -> Is {
+        let firewall = firewall(rules);
+        match fate(&firewall, &firewall.chains[0], &packet()) {
+            Fate::Passes => Is::Passed,
+            Fate::Dropped { .. } => Is::Dropped,
+            Fate::PerhapsDropped { .. } => Is::Perhaps,
+        }
+    }
+
+    #[test]
+    fn one_rule_and_what_becomes_of_the_packet() {
+        let (drop, accept) = (json!({"drop": null}), json!({"accept": null}));
+        let unknown = || json!({"match": {"op": "==", "left": {"ct": {"key": "state"}}, "right": "invalid"}});
+        let table = [
+            (vec![drop.clone()], Is::Dropped),
+            (vec![json!({"reject": null})], Is::Dropped),
+            (vec![json!({"counter": {"packets": 0, "bytes": 0}}), drop.clone()], Is::Dropped),
+            (vec![accept], Is::Passed),
+            (vec![is("ip", "daddr", "==", json!("239.1.1.1")), drop.clone()], Is::Dropped),
+            (vec![is("ip", "daddr", "==", json!("239.1.1.2")), drop.clone()], Is::Passed),
+            (vec![is("ip", "daddr", "!=", json!("239.1.1.2")), drop.clone()], Is::Dropped),
+            (vec![is("ip", "daddr", "==", json!("@groups")), drop.clone()], Is::Dropped),
+            (vec![is("ip", "daddr", "==", json!("@missing")), drop.clone()], Is::Perhaps),
+            (
+                vec![is("ip", "saddr", "==", json!({"prefix": {"addr": "192.168.0.0", "len": 16}})), drop.clone()],
+                Is::Dropped,
+            ),
+            (
+                vec![is("ip", "saddr", "==", json!({"prefix": {"addr": "10.0.0.0", "len": 8}})), drop.clone()],
+                Is::Passed,
+            ),
+            (vec![is("udp", "dport", "==", json!({"set": [80, {"range": [5000, 5010]}]})), drop.clone()], Is::Dropped),
+            (vec![is("udp", "dport", "==", json!({"range": [5002, 5010]})), drop.clone()], Is::Passed),
+            (vec![is("udp", "sport", "==", json!(7)), drop.clone()], Is::Perhaps),
+            (vec![is("ip", "ttl", "<", json!(2)), drop.clone()], Is::Dropped),
+            (vec![is("tcp", "dport", "==", json!(5001)), drop.clone()], Is::Passed),
+            (vec![meta("iifname", json!("eth*")), drop.clone()], Is::Dropped),
+            (vec![meta("iifname", json!("eth1")), drop.clone()], Is::Passed),
+            (vec![meta("l4proto", json!("tcp")), drop.clone()], Is::Passed),
+            (vec![meta("pkttype", json!("multicast")), drop.clone()], Is::Dropped),
+            (vec![meta("mark", json!(1)), drop.clone()], Is::Perhaps),
+            (vec![unknown(), drop.clone()], Is::Perhaps),
+            (vec![meta("iifname", json!("eth1")), unknown(), drop.clone()], Is::Passed),
+            (vec![json!({"xt": null}), drop], Is::Perhaps),
+            (vec![json!({"jump": {"target": "dropping"}})], Is::Dropped),
+            (vec![json!({"goto": {"target": "going"}})], Is::Passed),
+            (vec![unknown(), json!({"jump": {"target": "dropping"}})], Is::Perhaps),
+            (vec![json!({"jump": {"target": "nowhere"}})], Is::Passed),
+        ];
+        for (rule, expected) in table {
+            assert_eq!(end(std::slice::from_ref(&rule)), expected, "{rule:?}");
+        }
+    }
+
+    #[test]
+    fn rules_are_met_in_order() {
+        let (drop, accept) = (vec![json!({"drop": null})], vec![json!({"accept": null})]);
+        let perhaps = vec![meta("mark", json!(1)), json!({"accept": null})];
+        assert_eq!(end(&[accept.clone(), drop.clone()]), Is::Passed);
+        assert_eq!(end(&[vec![json!({"jump": {"target": "going"}})], drop.clone()]), Is::Dropped);
+        assert_eq!(end(&[perhaps, drop.clone()]), Is::Perhaps, "it may have been let go before");
+        let may_drop = vec![meta("mark", json!(1)), json!({"drop": null})];
+        assert_eq!(end(&[may_drop.clone(), drop]), Is::Dropped, "whichever it is that drops it");
+        assert_eq!(end(&[may_drop, accept]), Is::Perhaps);
+    }
+
+    #[test]
+    fn a_chain_that_calls_itself_ends() {
+        let mut firewall = firewall(&[vec![json!({"jump": {"target": "c"}})]]);
+        firewall.chains[0].hook.as_mut().expect("a base chain").drops_by_default = true;
+        assert!(matches!(fate(&firewall, &firewall.chains[0], &packet()), Fate::Dropped { handle: None, .. }));
     }
 }

@@ -45,7 +45,7 @@ fn absent(case: &Case<'_>) -> Step {
     if let Some(step) = elsewhere(case) {
         return step;
     }
-    let nearest = [later_fragments, other_tag, other_source, other_port, other_group];
+    let nearest = [later_fragments, other_tag, other_tag_below, other_source, other_port, other_group];
     if let Some(step) = nearest.iter().find_map(|look| look(case)) {
         return step;
     }
@@ -131,6 +131,24 @@ fn other_tag(case: &Case<'_>) -> Option<Step> {
         ),
         None => "leave the VLAN out, or tag the port of the switch".to_owned(),
     };
+    Some(Step::fault(STEP, "wrong_vlan", fact, remedy).because([seen(flow)]))
+}
+
+/// On the interface that a VLAN interface is made on: the packets come there with another tag.
+fn other_tag_below(case: &Case<'_>) -> Option<Step> {
+    let link = case.link?;
+    let below = link.parent?;
+    let flows = case.facts.wire.iter().flat_map(|wire| &wire.flows);
+    let flow = flows.into_iter().find(|flow| {
+        flow.interface == below
+            && flow.destination == case.group()
+            && flow.port == Some(case.port())
+            && flow.vlan != link.vlan
+    })?;
+    let (name, below, own) = (&link.name, case.name(below), link.vlan.unwrap_or_default());
+    let tag = flow.vlan.map_or("without a VLAN tag".to_owned(), |vlan| format!("in VLAN {vlan}"));
+    let fact = format!("the packets come to {below} {tag}, and {name} is VLAN {own}");
+    let remedy = format!("use {below} or an interface of that VLAN, or correct the VLAN of the switch port");
     Some(Step::fault(STEP, "wrong_vlan", fact, remedy).because([seen(flow)]))
 }
 

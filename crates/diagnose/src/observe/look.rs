@@ -4,22 +4,26 @@ use std::collections::BTreeSet;
 use std::io;
 use std::mem::size_of;
 use std::net::Ipv4Addr;
+use std::num::NonZeroU16;
 use std::os::fd::AsRawFd;
 use std::time::{Duration, Instant};
 
+use mcr_wire::{ChecksumState, FrameMeta, VlanTag};
 use socket2::{Domain, Protocol, SockAddr, SockAddrStorage, Socket, Type};
 
-use super::sight::{Sight, Vlan};
+use super::sight::Sight;
 use crate::facts::{Blind, Direction, Wire};
 
 /// Enough of a frame for its headers, and for the checksum of all that an Ethernet carries.
-const FRAME_BYTES: usize = 65_536;
+const FRAME_BYTES: usize = OFFLOAD_BYTES + 65_536;
 /// What the kernel may hold for us while we count.
 const BUFFER_BYTES: usize = 16 << 20;
 /// Flags of `struct tpacket_auxdata` (`include/uapi/linux/if_packet.h`).
 const TP_STATUS_CSUMNOTREADY: u32 = 1 << 3;
 const TP_STATUS_VLAN_VALID: u32 = 1 << 4;
 const TP_STATUS_CSUM_VALID: u32 = 1 << 7;
+/// Bytes of `struct virtio_net_hdr` (`include/uapi/linux/virtio_net.h`), which comes before each frame.
+const OFFLOAD_BYTES: usize = 10;
 
 /// What the look is for.
 #[derive(Debug, Clone, Default)]
@@ -59,7 +63,8 @@ impl Look {
                 // One batch from each in turn, so that a busy interface does not hide a quiet one.
                 for _ in 0..64 {
                     let Some(frame) = receive(eye, &mut buffer) else { break };
-                    sight.see(*index, frame.direction, &buffer[..frame.length], frame.vlan, frame.checksum);
+                    let bytes = buffer.get(OFFLOAD_BYTES..frame.length).unwrap_or_default();
+                    sight.see(*index, frame.direction, bytes, frame.beside);
                 }
             }
         }
@@ -85,6 +90,8 @@ fn eye(index: u32, interest: &Interest) -> io::Result<Socket> {
     let _ = set(&socket, libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, &(BUFFER_BYTES as libc::c_int))
         .or_else(|_| socket.set_recv_buffer_size(BUFFER_BYTES));
     set(&socket, libc::SOL_PACKET, libc::PACKET_AUXDATA, &1_i32)?;
+    // Says how many datagrams a super-frame is.
+    set(&socket, libc::SOL_PACKET, libc::PACKET_VNET_HDR, &1_i32)?;
     let filter = filter(interest);
     let program = libc::sock_fprog { len: filter.len() as u16, filter: filter.as_ptr().cast_mut() };
     set(&socket, libc::SOL_SOCKET, libc::SO_ATTACH_FILTER, &program)?;
@@ -152,8 +159,7 @@ fn set<T>(socket: &Socket, level: libc::c_int, option: libc::c_int, value: &T) -
 struct Received {
     length: usize,
     direction: Direction,
-    vlan: Vlan,
-    checksum: mcr_wire::frame::ChecksumState,
+    beside: FrameMeta,
 }
 
 fn receive(socket: &Socket, buffer: &mut [u8]) -> Option<Received> {
@@ -176,13 +182,24 @@ fn receive(socket: &Socket, buffer: &mut [u8]) -> Option<Received> {
     Some(Received {
         length: length.min(buffer.len()),
         direction: if address.sll_pkttype == libc::PACKET_OUTGOING { Direction::Out } else { Direction::In },
-        vlan: vlan.map(|auxiliary| (auxiliary.tp_vlan_tpid, auxiliary.tp_vlan_tci)),
-        checksum: match status {
-            status if status & TP_STATUS_CSUMNOTREADY != 0 => mcr_wire::frame::ChecksumState::Partial,
-            status if status & TP_STATUS_CSUM_VALID != 0 => mcr_wire::frame::ChecksumState::Valid,
-            _ => mcr_wire::frame::ChecksumState::Unknown,
+        beside: FrameMeta {
+            vlan: vlan.map(|auxiliary| VlanTag { tpid: auxiliary.tp_vlan_tpid, tci: auxiliary.tp_vlan_tci }),
+            checksum: match status {
+                status if status & TP_STATUS_CSUMNOTREADY != 0 => ChecksumState::Partial,
+                status if status & TP_STATUS_CSUM_VALID != 0 => ChecksumState::Valid,
+                _ => ChecksumState::Unknown,
+            },
+            segment_bytes: segment_bytes(buffer),
         },
     })
+}
+
+/// The payload of each datagram of a super-frame: flags, kind, header length, then this, in host order.
+fn segment_bytes(offload: &[u8]) -> Option<NonZeroU16> {
+    const NO_SEGMENTS: u8 = 0;
+    let is_one = *offload.get(1)? == NO_SEGMENTS;
+    let bytes = u16::from_ne_bytes(*offload.get(4..)?.first_chunk()?);
+    NonZeroU16::new(bytes).filter(|_| !is_one)
 }
 
 fn auxiliary(message: &libc::msghdr) -> Option<libc::tpacket_auxdata> {

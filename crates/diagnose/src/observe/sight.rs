@@ -3,16 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 
-use mcr_wire::DropReason;
-use mcr_wire::frame::{ChecksumState, FrameMeta, Reject, parse};
+use mcr_wire::{DropReason, FrameMeta, Refused, Reject, VlanTag, parse};
 
 use crate::facts::{Direction, Flow, Wire};
 
-/// A tag that the kernel took out of a frame: its protocol and control information.
-pub(super) type Vlan = Option<(u16, u16)>;
-
 const PROTOCOL_IGMP: u8 = 2;
 const PROTOCOL_UDP: u8 = 17;
+/// Of IPv4 and UDP, in each datagram of a super-frame.
+const HEADER_BYTES: u32 = 28;
 /// RFC 3376 section 4.
 mod igmp {
     pub(super) const QUERY: u8 = 0x11;
@@ -62,11 +60,11 @@ struct Header<'a> {
 }
 
 impl<'a> Header<'a> {
-    fn of(frame: &'a [u8], taken: Vlan) -> Option<Self> {
+    fn of(frame: &'a [u8], taken: Option<VlanTag>) -> Option<Self> {
         let ethertype = |at: usize| frame.get(at..at + 2).map(|bytes| u16::from_be_bytes([bytes[0], bytes[1]]));
         let (control, start) = match ethertype(12)? {
             0x8100 | 0x88a8 => (ethertype(14), 18),
-            _ => (taken.map(|(_, control)| control), 14),
+            _ => (taken.map(|tag| tag.tci), 14),
         };
         if ethertype(start - 2)? != 0x0800 {
             return None;
@@ -117,16 +115,9 @@ impl<'a> Sight<'a> {
         Self { addresses, flows: BTreeMap::new(), pieces: BTreeMap::new(), wire: Wire::default() }
     }
 
-    /// Counts one frame.
-    pub(super) fn see(
-        &mut self,
-        interface: u32,
-        direction: Direction,
-        frame: &[u8],
-        vlan: Vlan,
-        checksum: ChecksumState,
-    ) {
-        let Some(header) = Header::of(frame, vlan) else { return };
+    /// Counts one frame; a super-frame as its datagrams.
+    pub(super) fn see(&mut self, interface: u32, direction: Direction, frame: &[u8], beside: FrameMeta) {
+        let Some(header) = Header::of(frame, beside.vlan) else { return };
         if header.protocol() == PROTOCOL_IGMP {
             return self.hear(interface, direction, &header);
         }
@@ -141,12 +132,12 @@ impl<'a> Sight<'a> {
         if header.fragmentation() & 0x3fff != 0 {
             self.piece(key, &header);
         }
-        let tag = vlan.map(|(tpid, tci)| mcr_wire::VlanTag { tpid, tci });
-        let wrong = match parse(frame, &FrameMeta { vlan: tag, checksum, segment_bytes: None }) {
+        let wrong = match parse(frame, &beside) {
             Err(Reject::Drop { reason, .. }) if reason != DropReason::Fragment => Some(reason.name()),
             _ => None,
         };
-        self.flows.entry(key).or_insert_with(|| Flow::begin(&key)).count(&header, wrong);
+        let packets = Refused::of(frame, &beside).packets;
+        self.flows.entry(key).or_insert_with(|| Flow::begin(&key)).count(&header, packets, beside, wrong);
     }
 
     fn piece(&mut self, key: Key, header: &Header<'_>) {
@@ -220,19 +211,21 @@ impl Flow {
             sizes: (u32::MAX, 0),
             ttls: (u8::MAX, 0),
             wrong: BTreeMap::new(),
-            dont_fragment: 0,
             fragmented: (0, 0),
         }
     }
 
-    fn count(&mut self, header: &Header<'_>, wrong: Option<&'static str>) {
-        let (bytes, ttl) = (header.total_bytes(), header.bytes[8]);
-        self.packets += 1;
-        self.sizes = (self.sizes.0.min(bytes), self.sizes.1.max(bytes));
+    fn count(&mut self, header: &Header<'_>, packets: u64, beside: FrameMeta, wrong: Option<&'static str>) {
+        let ttl = header.bytes[8];
+        let largest = match beside.segment_bytes.filter(|_| packets > 1) {
+            Some(bytes) => HEADER_BYTES + u32::from(bytes.get()),
+            None => header.total_bytes(),
+        };
+        self.packets += packets;
+        self.sizes = (self.sizes.0.min(largest), self.sizes.1.max(largest));
         self.ttls = (self.ttls.0.min(ttl), self.ttls.1.max(ttl));
-        self.dont_fragment += u64::from(header.fragmentation() & 0x4000 != 0);
         if let Some(wrong) = wrong {
-            *self.wrong.entry(wrong).or_default() += 1;
+            *self.wrong.entry(wrong).or_default() += packets;
         }
     }
 }
@@ -281,11 +274,11 @@ mod tests {
         [&[0x13, 0x88][..], &port.to_be_bytes(), &length.to_be_bytes(), &[0, 0], data].concat()
     }
 
-    fn see(frames: &[(Vec<u8>, Vlan)]) -> Wire {
+    fn see(frames: &[(Vec<u8>, Option<VlanTag>)]) -> Wire {
         let addresses = BTreeSet::from([ip("239.1.1.1")]);
         let mut sight = Sight::new(&addresses);
         for (frame, vlan) in frames {
-            sight.see(2, Direction::In, frame, *vlan, ChecksumState::Unknown);
+            sight.see(2, Direction::In, frame, FrameMeta { vlan: *vlan, ..FrameMeta::PLAIN });
         }
         sight.finish(0)
     }
@@ -294,11 +287,11 @@ mod tests {
     fn a_flow_is_told_by_its_ends_and_tag() {
         let plain = frame(17, "192.168.168.55", "239.1.1.1", 0x4000, &udp(5001, &[1; 100]));
         let larger = frame(17, "192.168.168.55", "239.1.1.1", 0x4000, &udp(5001, &[1; 200]));
-        let wire = see(&[(plain.clone(), None), (larger, None), (plain, Some((0x8100, 0x2064)))]);
+        let wire = see(&[(plain.clone(), None), (larger, None), (plain, Some(VlanTag { tpid: 0x8100, tci: 0x2064 }))]);
         let [first, second] = &wire.flows[..] else { panic!("{wire:?}") };
         assert_eq!((first.packets, first.vlan, first.port, first.sizes), (2, None, Some(5001), (128, 228)));
         assert_eq!((second.packets, second.vlan, second.ttls), (1, Some(100), (16, 16)));
-        assert!(first.wrong.is_empty() && first.dont_fragment == 2);
+        assert!(first.wrong.is_empty());
     }
 
     #[test]
@@ -307,6 +300,22 @@ mod tests {
         damaged[24] ^= 1;
         let wire = see(&[(damaged, None)]);
         assert_eq!(wire.flows[0].wrong, BTreeMap::from([("bad_ip_checksum", 1)]));
+    }
+
+    #[test]
+    fn a_super_frame_counts_as_its_datagrams() {
+        let addresses = BTreeSet::new();
+        let mut sight = Sight::new(&addresses);
+        let whole = frame(17, "10.0.0.1", "239.1.1.1", 0x4000, &udp(5001, &[1; 2500]));
+        let beside = FrameMeta {
+            checksum: mcr_wire::ChecksumState::Partial,
+            segment_bytes: std::num::NonZeroU16::new(1000),
+            ..FrameMeta::PLAIN
+        };
+        sight.see(2, Direction::In, &whole, beside);
+        let wire = sight.finish(0);
+        assert_eq!((wire.flows[0].packets, wire.flows[0].sizes), (3, (1028, 1028)));
+        assert!(wire.flows[0].wrong.is_empty(), "{wire:?}");
     }
 
     #[test]
