@@ -82,6 +82,7 @@ impl Forwarder {
             }
             gathered.losing |= frame.status & libc::TP_STATUS_LOSING != 0;
             self.counters.count_frame();
+            ring.prefetch(gathered.slots + 1);
             self.take(&frame, gathered.slots, ring, table);
             gathered.slots += 1;
         }

@@ -44,6 +44,8 @@ const MIN_SLOTS: u32 = 256;
 const BLOCK_BYTES: u32 = 64 << 10;
 /// Slots start at cache lines, so that the kernel and the worker never write to the same one.
 const SLOT_ALIGNMENT: u32 = 64;
+/// Bytes that a processor fetches at once.
+const CACHE_LINE: usize = 64;
 /// Ethernet header and two VLAN tags, one of which the kernel may leave in the frame.
 const LINK_BYTES: u32 = 14 + 4 + 4;
 /// Offset of the IP header in a slot: `TPACKET_ALIGN(TPACKET2_HDRLEN + 16) + sizeof(vnet header)`.
@@ -238,6 +240,25 @@ impl Ring {
         })
     }
 
+    /// Has the processor fetch the frame `ahead` slots after the next one, if it is there, while the one before it
+    /// is worked on: another processor wrote it, and waiting for it was a sixth of the worker's time, in the checksum
+    /// that reads it first. A slot that is being filled is left alone.
+    #[inline]
+    pub(super) fn prefetch(&self, ahead: u32) {
+        let slot = self.slot(self.after_next(ahead));
+        if self.status(slot).load(Ordering::Acquire) & libc::TP_STATUS_USER == 0 {
+            return;
+        }
+        // SAFETY: the slot is ours by its status, and starts with this header.
+        let header = unsafe { &*slot.cast::<libc::tpacket2_hdr>().as_ptr() };
+        let end = (usize::from(header.tp_mac) + header.tp_snaplen as usize).min(self.geometry.slot_bytes as usize);
+        for line in (CACHE_LINE..end).step_by(CACHE_LINE) {
+            // SAFETY: inside the slot.
+            prefetch(unsafe { slot.add(line) });
+        }
+        prefetch(self.slot(self.after_next(ahead + 1)));
+    }
+
     /// Gives the next `count` slots back to the kernel.
     pub(super) fn release(&mut self, count: u32) {
         for _ in 0..count {
@@ -356,6 +377,18 @@ impl Drop for Ring {
         // SAFETY: the mapping was made with this length; no frame outlives `self`.
         unsafe { libc::munmap(self.memory.as_ptr().cast(), self.geometry.bytes()) };
     }
+}
+
+#[inline]
+fn prefetch(place: NonNull<u8>) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: a hint, which reads nothing, whatever the address.
+    unsafe {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        _mm_prefetch::<_MM_HINT_T0>(place.as_ptr().cast());
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = place;
 }
 
 fn map_memory(socket: &OwnedFd, geometry: RingGeometry) -> io::Result<NonNull<u8>> {
