@@ -22,6 +22,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
+use mcr_testbed::Switch;
 
 use crate::generate::Ingress;
 use crate::measure::{Setup, Stand};
@@ -68,6 +69,9 @@ enum Part {
         /// Packets per second
         #[arg(long)]
         rate: Option<u32>,
+        /// The relay's input gathers
+        #[arg(long)]
+        coalesce: bool,
     },
     /// The plain relay itself, in a process of its own
     #[command(hide = true)]
@@ -82,17 +86,19 @@ fn main() {
     match args.part {
         Some(Part::PlainRelay { outputs }) => plain::relay(outputs),
         Some(Part::Check) => check::check(&args.only),
-        Some(Part::Load { path, outputs, seconds, rate }) => load(path, outputs, Duration::from_secs(seconds), rate),
+        Some(Part::Load { path, outputs, seconds, rate, coalesce }) => {
+            let coalesce = if coalesce { Switch::On } else { Switch::Off };
+            let setup = Setup { coalesce, ..Setup::plain(path, Ingress::Raw, outputs, 1_250) };
+            load(setup, Duration::from_secs(seconds), rate);
+        }
         None => bench(&args),
     }
 }
 
-/// Crafted frames with 1,250 bytes of payload.
-fn load(path: Path, outputs: usize, time: Duration, rate: Option<u32>) {
+fn load(setup: Setup, time: Duration, rate: Option<u32>) {
     cpu::leave_the_generator_alone();
-    let mut wire = Wire::new(outputs);
-    let setup = Setup::plain(path, Ingress::Raw, outputs, 1_250);
-    let mut stand = Stand::start(&mut wire, setup).unwrap_or_else(|why| panic!("{}: {why}", path.name()));
+    let mut wire = Wire::new(setup.outputs);
+    let mut stand = Stand::start(&mut wire, setup).unwrap_or_else(|why| panic!("{}: {why}", setup.path.name()));
     println!("{}", stand.trial(rate.map_or(measure::FLAT_OUT, f64::from), time));
 }
 
