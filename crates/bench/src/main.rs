@@ -1,7 +1,6 @@
 //! `make bench`: MCR beside its rivals, in one run, interleaved, on this machine.
 
 mod check;
-mod count;
 mod cpu;
 mod generate;
 mod kernel;

@@ -346,3 +346,36 @@ fn load(setup: Setup, rate: f64, time: Duration) -> Load {
         stamp: Stamp::Zero,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn trial(path: Path, asked: f64, offered: u64, least: u64) -> Trial {
+        Trial {
+            path,
+            rate: asked,
+            offered: Offered { packets: offered, time: Duration::from_secs(1), nanoseconds_each: 500.0 },
+            least,
+            most: least,
+            behind: 0,
+            relay_nanoseconds: 0,
+            soft_nanoseconds: 0,
+        }
+    }
+
+    #[test]
+    fn one_lost_packet_is_too_many_and_one_too_many_is_too() {
+        assert!(trial(Path::Packet, 1e6, 1_000_000, 1_000_000).passed().is_some());
+        assert!(trial(Path::Packet, 1e6, 1_000_000, 999_999).passed().is_none());
+        assert!(trial(Path::Packet, 1e6, 1_000_000, 1_000_001).passed().is_none());
+    }
+
+    #[test]
+    fn what_others_took_of_the_core_is_left_out_where_the_path_needs_that_core() {
+        let rate = trial(Path::Xdp, FLAT_OUT, 1_000_000, 1_000_000).passed().expect("it passes");
+        assert_eq!((rate.packets_per_second, rate.share_of_core, rate.limit), (2e6, Some(0.5), Limit::Core));
+        let rate = trial(Path::Packet, FLAT_OUT, 1_000_000, 1_000_000).passed().expect("it passes");
+        assert_eq!((rate.packets_per_second, rate.share_of_core, rate.limit), (1e6, None, Limit::Core));
+    }
+}

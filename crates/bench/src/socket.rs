@@ -1,4 +1,4 @@
-//! The few system calls of the generator, the counter and the plain relay.
+//! The few system calls of the sender, the counter and the plain relay.
 
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};

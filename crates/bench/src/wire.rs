@@ -2,12 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use mcr_testbed::{Interface, Offload, Switch, Topology};
+use mcr_testbed::{Offload, Switch, Topology};
 
-use crate::count::Counter;
 use crate::generate::{Generator, Ingress, Load, Offered};
-use crate::path::{OUTPUT_PORT, ROUTABLE};
-use crate::receive::{Latencies, Receiver, Shooter};
+use crate::path::ROUTABLE;
+use crate::receive::{Counter, Latencies, Receiver, Shooter};
 
 /// Who cuts the super-frames that a relay may send.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
@@ -78,8 +77,8 @@ impl Wire {
                 // The programs have to go before the interfaces may hand over super-frames.
                 self.receivers = Receivers::Sockets(Vec::new());
                 self.segment(Switch::On);
-                let counter = |lan: &mcr_testbed::Lan| Counter::new(lan.host_side(), OUTPUT_PORT);
-                self.receivers = Receivers::Sockets(self.net.lans().iter().map(counter).collect());
+                let counters = self.net.lans().iter().map(|lan| Counter::new(lan.host_side()));
+                self.receivers = Receivers::Sockets(counters.collect());
             }
         }
     }
@@ -149,6 +148,5 @@ impl Wire {
 }
 
 fn drivers(net: &Topology) -> Vec<Receiver> {
-    let receiver = |interface: &Interface| Receiver::new(interface);
-    net.lans().iter().map(|lan| receiver(lan.host_side())).collect()
+    net.lans().iter().map(|lan| Receiver::new(lan.host_side())).collect()
 }
