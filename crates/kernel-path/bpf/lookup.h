@@ -40,7 +40,11 @@ static __always_inline int accepts(const struct mcr_relay *relay, __be32 source)
 static __always_inline int came_back_to_us(__u32 ifindex, const __u8 *source_mac)
 {
 	struct mcr_own_mac key = { .ifindex = ifindex };
+	__u32 zero = 0;
+	__u64 *bits = bpf_map_lookup_elem(&own_mac_bits, &zero);
 
+	if (!bits || !(*bits >> (source_mac[5] & 63) & 1))
+		return 0;
 	__builtin_memcpy(key.mac, source_mac, sizeof(key.mac));
 	return bpf_map_lookup_elem(&own_macs, &key) != 0;
 }

@@ -124,6 +124,7 @@ MCR_SAME_LAYOUT(mcr_relay, 48);
 MCR_SAME_OFFSET(mcr_relay, slot, 24);
 MCR_SAME_OFFSET(mcr_relay, identity, 40);
 MCR_SAME_LAYOUT(mcr_output, 56);
+MCR_SAME_OFFSET(mcr_output, destination_mac, 16);
 MCR_SAME_OFFSET(mcr_output, source, 28);
 MCR_SAME_OFFSET(mcr_output, vlan, 40);
 MCR_SAME_OFFSET(mcr_output, drop, 45);

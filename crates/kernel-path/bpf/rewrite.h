@@ -39,12 +39,9 @@ static __always_inline __u64 sum_of_ip(const struct ipv4 *ip)
 }
 
 /* RFC 1624 equation 3, as in mcr-wire: never recomputed, so that damage done on this host is not covered up. */
-static __always_inline __be16 updated_checksum(const struct headers *old, const struct headers *new)
+static __always_inline __be16 updated_checksum(__be16 checksum, __u64 before, __u64 after)
 {
-	__u64 before = sum_of_addresses(old->ip.source, old->ip.destination) + old->udp.source + old->udp.destination;
-	__u64 after = sum_of_addresses(new->ip.source, new->ip.destination) + new->udp.source + new->udp.destination;
-	__u64 sum = (__u16)~old->udp.checksum;
-	__u16 checksum;
+	__u64 sum = (__u16)~checksum;
 
 	sum += (__u16)~fold(before);
 	sum += fold(after);
@@ -53,31 +50,49 @@ static __always_inline __be16 updated_checksum(const struct headers *old, const 
 	return checksum ? checksum : 0xffff;
 }
 
-/* The headers of an output's copy: the twin of Rewrite::emit in mcr-wire. */
-static __always_inline void rewrite(struct headers *headers, const struct headers *old, enum checksum_state checksum,
+/* What the checksum of a datagram covers and an output changes. */
+static __always_inline __u64 sum_of_ends(const struct ipv4 *ip, const struct udp *udp)
+{
+	return sum_of_addresses(ip->source, ip->destination) + udp->source + udp->destination;
+}
+
+/*
+ * In words, as a little-endian machine reads them: a word that is read after its bytes were written waits for the store.
+ * Bytes 0 and 1 are version and traffic class, 6 and 7 flags and offset, 8 to 11 TTL, protocol and checksum.
+ */
+static __always_inline void rewrite_ip(struct ipv4 *ip, const struct mcr_output *output)
+{
+	__u32 *word = (__u32 *)ip;
+	__u32 first = word[0], second = word[1], third = word[2];
+
+	if (output->flags & MCR_SET_DSCP)
+		first = (first & ~0xfc00) | (output->dscp & 0x3f) << 10;
+	second &= 0xffff | (__u32)bpf_htons(DONT_FRAGMENT) << 16;
+	third = output->ttl | (third & 0xff00);
+	third |= (__u32)(__u16)~fold((__u64)first + second + third + output->source + output->destination) << 16;
+	word[0] = first;
+	word[1] = second;
+	word[2] = third;
+	ip->source = output->source;
+	ip->destination = output->destination;
+}
+
+/* Makes the headers, in place, those of an output's copy, but for the Ethernet header: the twin of Rewrite::emit in mcr-wire. */
+static __always_inline void rewrite(struct ipv4 *ip, struct udp *udp, enum checksum_state checksum,
 				    const struct mcr_output *output)
 {
-	__be16 udp_bytes = bpf_htons(bpf_ntohs(old->ip.total_bytes) - IPV4_BYTES);
+	__be16 udp_bytes = bpf_htons(bpf_ntohs(ip->total_bytes) - IPV4_BYTES);
+	__u64 before = sum_of_ends(ip, udp);
 
-	*headers = *old;
-	__builtin_memcpy(headers->destination_mac, output->destination_mac, 6);
-	__builtin_memcpy(headers->source_mac, output->source_mac, 6);
-	if (output->flags & MCR_SET_DSCP)
-		headers->ip.traffic_class = output->dscp << 2 | (old->ip.traffic_class & 3);
-	headers->ip.fragmentation &= bpf_htons(DONT_FRAGMENT);
-	headers->ip.ttl = output->ttl;
-	headers->ip.source = output->source;
-	headers->ip.destination = output->destination;
-	headers->ip.checksum = 0;
-	headers->ip.checksum = ~fold(sum_of_ip(&headers->ip));
+	rewrite_ip(ip, output);
 	if (output->flags & MCR_SET_SOURCE_PORT)
-		headers->udp.source = output->source_port;
-	headers->udp.destination = output->destination_port;
-	headers->udp.length = udp_bytes;
+		udp->source = output->source_port;
+	udp->destination = output->destination_port;
+	udp->length = udp_bytes;
 	if (checksum == CHECKSUM_PARTIAL)
-		headers->udp.checksum = fold(sum_of_pseudo_header(output->source, output->destination, udp_bytes));
-	else if (old->udp.checksum != 0)
-		headers->udp.checksum = updated_checksum(old, headers);
+		udp->checksum = fold(sum_of_pseudo_header(output->source, output->destination, udp_bytes));
+	else if (udp->checksum != 0)
+		udp->checksum = updated_checksum(udp->checksum, before, sum_of_ends(ip, udp));
 }
 
 #endif

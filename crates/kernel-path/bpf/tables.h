@@ -22,6 +22,8 @@ MAP(relays, BPF_MAP_TYPE_ARRAY, __u32, struct mcr_relay, 0);
 MAP(outputs, BPF_MAP_TYPE_ARRAY, __u32, struct mcr_output, 0);
 MAP(sources, BPF_MAP_TYPE_HASH, struct mcr_source, __u32, 0);
 MAP(own_macs, BPF_MAP_TYPE_HASH, struct mcr_own_mac, __u32, 0);
+/* A bit for the lower six bits of each address in `own_macs`: most frames are told by it not to be ours. */
+MAP(own_mac_bits, BPF_MAP_TYPE_ARRAY, __u32, __u64, 0);
 MAP(watched, BPF_MAP_TYPE_HASH, struct mcr_watched, __u32, 0);
 /* Interfaces that may be sent to (0: none), by the numbers that outputs name them by. Written by the keeper alone: whoever
  * writes the other tables can send to these and to no other. */

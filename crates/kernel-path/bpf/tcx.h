@@ -354,12 +354,14 @@ static __always_inline long store(const struct packet *packet, const struct head
 /* Makes the frame that of an output. */
 static __always_inline long dress(struct packet *packet, const struct mcr_output *output)
 {
-	struct headers headers;
+	struct headers headers = packet->headers;
 	long error = strip(packet);
 
 	if (error)
 		return error;
-	rewrite(&headers, &packet->headers, packet->checksum, output);
+	__builtin_memcpy(headers.destination_mac, output->destination_mac, 6);
+	__builtin_memcpy(headers.source_mac, output->source_mac, 6);
+	rewrite(&headers.ip, &headers.udp, packet->checksum, output);
 	error = store(packet, &headers);
 	if (!error && output->vlan)
 		error = bpf_skb_vlan_push(packet->skb, bpf_htons(TPID_8021Q), packet->priority | output->vlan);

@@ -44,7 +44,7 @@ struct crossing {
 	__u32 first;    /* record of the relay's first output; a port in a probe */
 	__u16 priority; /* upper four bits of the tag that came */
 	__u8 mark;      /* enum mark */
-	__u8 repeated;  /* whether several outputs have one interface */
+	__u8 exit;      /* enum mcr_exit */
 	__u32 number;   /* of the frame, by the relay's count for this CPU */
 };
 _Static_assert(sizeof(struct crossing) == MAC_BYTES, "in place of the MAC addresses");
@@ -65,6 +65,7 @@ struct flight {
 	struct {
 		__u32 slot; /* of the output's counters */
 		__u32 bytes;
+		__u32 number; /* of the crossing */
 	} frame[BATCH];
 };
 MAP(flight, BPF_MAP_TYPE_PERCPU_ARRAY, __u32, struct flight, 0);
@@ -237,7 +238,7 @@ int mcr_xdp(struct xdp_md *ctx)
 	udp->checksum = checksum;
 	*(__be16 *)(data + MAC_BYTES) = bpf_htons(ETHERTYPE_IPV4);
 	crossing.first = relay->first_output;
-	crossing.repeated = relay->exit >> 24 == MCR_EXIT_FAN_OUT_REPEATED;
+	crossing.exit = relay->exit >> 24;
 	crossing.number = count_crossing(relay->slot, total);
 	*(struct crossing *)data = crossing;
 	return XDP_REDIRECT;
@@ -247,10 +248,12 @@ int mcr_xdp(struct xdp_md *ctx)
 static __always_inline __u32 output_of(__u32 ifindex, const struct crossing *crossing)
 {
 	__u32 record = crossing->first;
-	struct turn *turn = 0, begun = { .first = crossing->first, .number = crossing->number };
-	struct mcr_output *output;
+	struct turn *turn, begun = { .first = crossing->first, .number = crossing->number };
+	struct mcr_output *output = 0;
 
-	if (crossing->repeated) {
+	if (crossing->exit == MCR_EXIT_PORT)
+		return record;
+	if (crossing->exit == MCR_EXIT_FAN_OUT_REPEATED) {
 		turn = bpf_map_lookup_elem(&turns, &ifindex);
 		if (turn && turn->first == crossing->first && turn->number == crossing->number)
 			record = turn->next;
@@ -265,30 +268,15 @@ static __always_inline __u32 output_of(__u32 ifindex, const struct crossing *cro
 	}
 	if (!output)
 		return 0;
-	if (crossing->repeated) {
+	if (crossing->exit == MCR_EXIT_FAN_OUT_REPEATED) {
 		begun.next = output->next;
 		bpf_map_update_elem(&turns, &ifindex, &begun, 0);
 	}
 	return record;
 }
 
-/* Copies between the last that came to this output and this one: the kernel had no memory for them, or the interface was down. */
-static __always_inline void count_missed(__u32 slot, __u32 number)
-{
-	__u32 index = bpf_get_smp_processor_id() * OUTPUT_SLOTS + slot;
-	struct mcr_sent *total = bpf_map_lookup_elem(&sent, &index);
-	__u32 last;
-
-	if (!total)
-		return;
-	last = total->crossing;
-	total->crossing = number;
-	if (number > last + 1)
-		count_dropped(&dropped, slot, MCR_DROP_SEND_FAILED, number - last - 1);
-}
-
 /* Notes a frame that is handed to the driver; false: there is no room, which a kernel with larger batches would make true. */
-static __always_inline int board(__u32 slot, __u32 bytes)
+static __always_inline int board(__u32 slot, __u32 bytes, __u32 number)
 {
 	__u32 zero = 0;
 	struct flight *now = bpf_map_lookup_elem(&flight, &zero);
@@ -299,42 +287,49 @@ static __always_inline int board(__u32 slot, __u32 bytes)
 	place = now->frames++ & (BATCH - 1);
 	now->frame[place].slot = slot;
 	now->frame[place].bytes = bytes;
+	now->frame[place].number = number;
 	return 1;
 }
 
-/* Writes the headers of an output's copy over those of the frame. */
+/* Writes both MAC addresses. The kernel aligns neither frames nor fields of them, and the machines that we run on need not. */
+static __always_inline void address(void *data, const struct mcr_output *output)
+{
+	const void *macs = output->destination_mac;
+
+	*(__u64 *)data = *(const __u64 *)macs;
+	*(__u32 *)(data + 8) = *(const __u32 *)(macs + 8);
+}
+
+/* Makes the frame that of an output. */
 static __always_inline long dress_copy(struct xdp_md *ctx, const struct mcr_output *output, __u16 priority)
 {
 	void *data = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;
-	struct headers old, new;
 	__be16 *tag;
 
 	if (data + HEADERS_BYTES > end)
 		return -1;
-	__builtin_memcpy(old.destination_mac, data, HEADERS_BYTES);
-	rewrite(&new, &old, CHECKSUM_NONE, output);
+	rewrite(data + ETHERNET_BYTES, data + ETHERNET_BYTES + IPV4_BYTES, CHECKSUM_NONE, output);
 	if (!output->vlan) {
-		__builtin_memcpy(data, new.destination_mac, HEADERS_BYTES);
+		address(data, output);
 		return 0;
 	}
 	if (bpf_xdp_adjust_head(ctx, -TAG_BYTES))
 		return -1;
 	data = (void *)(long)ctx->data;
 	end = (void *)(long)ctx->data_end;
-	if (data + TAG_BYTES + HEADERS_BYTES > end)
+	if (data + MAC_BYTES + TAG_BYTES > end)
 		return -1;
-	__builtin_memcpy(data, new.destination_mac, MAC_BYTES);
+	address(data, output);
 	tag = data + MAC_BYTES;
 	tag[0] = bpf_htons(TPID_8021Q);
 	tag[1] = bpf_htons(priority | output->vlan);
-	__builtin_memcpy(data + MAC_BYTES + TAG_BYTES, (void *)&new.ethertype, HEADERS_BYTES - MAC_BYTES);
 	return 0;
 }
 
 /* A probe has the addresses that it is to leave with in its payload. */
 static __always_inline int send_probe(void *data, void *end)
 {
-	if (data + ETHERNET_BYTES + MAC_BYTES > end || !board(PROBE, 0))
+	if (data + ETHERNET_BYTES + MAC_BYTES > end || !board(PROBE, 0, 0))
 		return XDP_DROP;
 	__builtin_memcpy(data, data + ETHERNET_BYTES, MAC_BYTES);
 	return XDP_PASS;
@@ -358,13 +353,10 @@ int mcr_egress(struct xdp_md *ctx)
 	record = output_of(ctx->egress_ifindex, &crossing);
 	output = bpf_map_lookup_elem(&outputs, &record);
 	if (record == 0 || !output)
-		return XDP_DROP; /* noticed at the next copy, as missed */
-	count_missed(output->slot, crossing.number);
+		return XDP_DROP; /* counted with the next copy, as missed */
 	bytes = bpf_ntohs(((struct ipv4 *)(data + ETHERNET_BYTES))->total_bytes);
-	if (dress_copy(ctx, output, crossing.priority) || !board(output->slot, bytes)) {
-		count_dropped(&dropped, output->slot, MCR_DROP_SEND_FAILED, 1);
-		return XDP_DROP;
-	}
+	if (dress_copy(ctx, output, crossing.priority) || !board(output->slot, bytes, crossing.number))
+		return XDP_DROP; /* the same */
 	return XDP_PASS;
 }
 
@@ -379,6 +371,30 @@ static __always_inline __u32 reason_of_driver(int error)
 	default:
 		return MCR_DROP_SEND_FAILED;
 	}
+}
+
+/*
+ * Counts a copy, and those between it and the last that came to its output on this CPU: the kernel had no memory for them, or
+ * the interface was down.
+ */
+static __always_inline void count_copy(__u32 slot, __u32 bytes, __u32 number, int is_taken, __u32 reason)
+{
+	__u32 index = bpf_get_smp_processor_id() * OUTPUT_SLOTS + slot;
+	struct mcr_sent *total = bpf_map_lookup_elem(&sent, &index);
+	__u32 last;
+
+	if (!total)
+		return;
+	last = total->crossing;
+	total->crossing = number;
+	if (number > last + 1)
+		count_dropped(&dropped, slot, MCR_DROP_SEND_FAILED, number - last - 1);
+	if (!is_taken) {
+		count_dropped(&dropped, slot, reason, 1);
+		return;
+	}
+	total->packets++;
+	total->bytes += bytes;
 }
 
 static __always_inline void count_probe(void)
@@ -404,12 +420,10 @@ int mcr_flushed(struct bpf_raw_tracepoint_args *ctx)
 
 		if (place >= now->frames)
 			break;
-		if (slot == PROBE && place < taken)
-			count_probe();
+		if (slot != PROBE)
+			count_copy(slot, now->frame[place].bytes, now->frame[place].number, place < taken, reason);
 		else if (place < taken)
-			count_sent(slot, 1, now->frame[place].bytes);
-		else
-			count_dropped(&dropped, slot, reason, 1);
+			count_probe();
 	}
 	now->frames = 0;
 	return 0;

@@ -1,43 +1,100 @@
-//! How fast the program is: the highest rate without loss, and the CPU time that it adds to a packet.
+//! What a packet costs on each path, and which path it is that costs: the programs beside a program that only redirects, and
+//! beside nftables, interleaved in one run.
 //!
-//! `cargo run --release --example rate -- [payload bytes] [outputs…]`, as root. Frames come from a raw generator in bursts of
-//! 16; at the far ends an XDP program drops them, and the interface counts.
+//! `cargo run --release --example rate -- [payload bytes] [outputs…]`, as root. Frames come from an XDP program that is run on
+//! live frames in bursts of 16, flat out (`ONLY` names a part of the paths' names); at the far ends an XDP program drops them, and the interface counts. The whole way is
+//! done by the sending thread, so its CPU time is the price of a packet, and its inverse the rate of one core.
 
+use std::io::Write;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
-use std::time::{Duration, Instant};
+use std::process::{Command, Stdio};
 
-use mcr_kernel_path::{
-    Exit, InputTable, LastCopy, Maps, OutputAction, OutputEntry, RelayEntry, Sizes, TableWriter, load,
-};
+use mcr_kernel_path::{Exit, InputTable, LastCopy, Loaded, Maps, OutputAction, OutputEntry, RelayEntry, Sizes};
+use mcr_kernel_path::{TableWriter, load};
 use mcr_testbed::{Frame, Interface, Topology};
 use mcr_wire::{Destination, MacAddr, Rewrite};
 
-const BURST: usize = 16;
-const TRIAL: Duration = Duration::from_secs(1);
+const BURST: u32 = 16;
+const ROUNDS: usize = 7;
+const FRAMES: u32 = 480_000;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Path {
+    /// Nothing but a redirect: the limit, and for one output only.
+    Redirect,
+    Xdp {
+        relays: u16,
+    },
+    Tcx {
+        last_copy: LastCopy,
+        relays: u16,
+    },
+    Nftables,
+}
+
+const PATHS: [Path; 7] = [
+    Path::Redirect,
+    Path::Xdp { relays: 1 },
+    Path::Xdp { relays: 10_000 },
+    Path::Tcx { last_copy: LastCopy::Redirected, relays: 1 },
+    Path::Tcx { last_copy: LastCopy::Counted, relays: 1 },
+    Path::Tcx { last_copy: LastCopy::Counted, relays: 10_000 },
+    Path::Nftables,
+];
+
+impl Path {
+    /// Whether a part of its name is this.
+    fn is_named(self, part: &str) -> bool {
+        format!("{self:?}").contains(part)
+    }
+}
 
 fn main() {
     let mut numbers = std::env::args().skip(1).map(|text| text.parse::<usize>().expect("a number"));
     let payload = numbers.next().unwrap_or(1358);
     let outputs: Vec<usize> = numbers.collect();
-    println!("payload {payload} bytes; loss-free kpps, CPU ns per packet more than dropping it in XDP at the input");
+    let only = std::env::var("ONLY").ok();
+    println!("payload {payload} bytes; CPU ns per packet, median and range of {ROUNDS} rounds; worst loss");
     for outputs in if outputs.is_empty() { vec![1, 4, 16] } else { outputs } {
         let bench = Bench::new(outputs, payload);
-        let dropping = bench.net.relay().run(|| drop_all(bench.net.relay_input().index()));
-        let bare = bench.cpu();
-        drop(dropping);
-        let link = bench.relay();
-        let rate = bench.loss_free_rate();
-        let loaded = bench.cpu();
-        println!("1:{outputs:<3} {:>6.0} kpps  {:>6.0} ns", rate / 1e3, loaded - bare);
-        drop(link);
+        let mut results = vec![Vec::new(); PATHS.len()];
+        let mut losses = [0.0_f64; PATHS.len()];
+        for _ in 0..ROUNDS {
+            for (place, &path) in PATHS.iter().enumerate() {
+                if (path == Path::Redirect && outputs > 1) || !only.as_ref().is_none_or(|only| path.is_named(only)) {
+                    continue;
+                }
+                let (nanoseconds, loss) = bench.trial(path);
+                results[place].push(nanoseconds);
+                losses[place] = losses[place].max(loss);
+            }
+        }
+        for ((path, mut rounds), loss) in
+            PATHS.iter().zip(results).zip(losses).filter(|((_, rounds), _)| !rounds.is_empty())
+        {
+            rounds.sort_by(f64::total_cmp);
+            let (least, median, most) = (rounds[0], rounds[rounds.len() / 2], rounds[rounds.len() - 1]);
+            println!("1:{outputs:<3} {median:>7.0} ({least:.0} to {most:.0})  lost {:.3} %  {path:?}", loss * 100.0);
+        }
     }
 }
 
 struct Bench {
     net: Topology,
+    /// What the device sends, and the program that sends it.
     frame: Vec<u8>,
     generator: OwnedFd,
+    /// What a program does that only redirects.
+    redirect: OwnedFd,
     _sinks: Vec<OwnedFd>,
+}
+
+/// What is to live while a path is measured.
+#[allow(dead_code, reason = "held for its Drop")]
+enum Held {
+    Link(OwnedFd),
+    Relay(Box<(Vec<OwnedFd>, TableWriter, Loaded)>),
+    Rules,
 }
 
 impl Bench {
@@ -46,19 +103,46 @@ impl Bench {
         let frame = Frame::udp("192.168.168.55:4000", "239.1.1.1:5001", vec![0x5a; payload])
             .source_mac(net.device_interface().mac())
             .bytes();
-        let generator = net.device().run(|| packet_socket(net.device_interface()));
-        let sinks = net.lans().iter().map(|lan| lan.namespace().run(|| drop_all(lan.host_side().index()))).collect();
-        Bench { net, frame, generator, _sinks: sinks }
+        // An XDP program at the near end: what comes in there is taken from frames, not from socket buffers.
+        let generator = net.device().run(|| load_xdp(&generator(&frame, net.device_interface().index())));
+        let redirect = net.relay().run(|| load_xdp(&redirect(net.lan(1).relay_side().index())));
+        let sink = |lan: &mcr_testbed::Lan| lan.namespace().run(|| attach_xdp(&load_xdp(&drop_all()), lan.host_side()));
+        let sinks = net.lans().iter().map(sink).collect();
+        Bench { net, frame, generator, redirect, _sinks: sinks }
     }
 
-    /// Loads the program and tells it to relay; it does for as long as what is handed back lives.
-    fn relay(&self) -> (OwnedFd, TableWriter) {
-        let loaded = load(&Sizes::default(), LastCopy::Redirected).expect("load");
+    fn start(&self, path: Path) -> Held {
+        match path {
+            Path::Redirect => Held::Link(self.net.relay().run(|| attach_xdp(&self.redirect, self.net.relay_input()))),
+            Path::Xdp { relays } => self.relay(LastCopy::Counted, relays, true),
+            Path::Tcx { last_copy, relays } => self.relay(last_copy, relays, false),
+            Path::Nftables => {
+                self.nftables(&self.rules());
+                Held::Rules
+            }
+        }
+    }
+
+    fn relay(&self, last_copy: LastCopy, relays: u16, at_driver: bool) -> Held {
+        let loaded = load(&Sizes { relays: 16_384, ..Sizes::default() }, last_copy).expect("load");
         let fds = loaded.maps().fds().map(|fd| fd.try_clone_to_owned().expect("a descriptor"));
         let mut writer = TableWriter::adopt(Maps::from_fds(fds.into()).expect("our maps")).expect("adopt");
-        let outputs = self.net.lans().iter().enumerate().map(|(number, lan)| {
-            loaded.ports().set(number as u32, lan.relay_side().index()).expect("a port");
-            let group = [239, 2, 2, number as u8].into();
+        let mut exit = Exit::Tcx;
+        for (port, lan) in (0..).zip(self.net.lans()) {
+            let (ifindex, mac) = (lan.relay_side().index(), lan.relay_side().mac().0);
+            loaded.ports().set(port, ifindex).expect("a port");
+            if at_driver {
+                self.net.relay().run(|| loaded.xdp().expect("xdp").open_port(port, ifindex, mac)).expect("proven");
+                exit = Exit::Port;
+            }
+        }
+        if at_driver && self.net.lans().len() > 1 {
+            let ifindexes: Vec<u32> = self.net.lans().iter().map(|lan| lan.relay_side().index()).collect();
+            self.net.relay().run(|| loaded.xdp().expect("xdp").set_fan_out(0, &ifindexes)).expect("a fan-out");
+            exit = Exit::FanOut(0);
+        }
+        let outputs = (0..).zip(self.net.lans()).map(|(port, lan)| {
+            let group = [239, 2, 2, port as u8].into();
             let rewrite = Rewrite {
                 source_mac: MacAddr::new(lan.relay_side().mac().0),
                 destination_mac: MacAddr::for_group(group),
@@ -69,63 +153,44 @@ impl Bench {
                 ttl: 16,
                 dscp: None,
             };
-            let action = OutputAction::Send { port: number as u32, rewrite, mtu: 1500 };
+            let action = OutputAction::Send { port, rewrite, mtu: 1500 };
             OutputEntry { counters: writer.output_counters(0).expect("counters"), action }
         });
-        let outputs = outputs.collect();
-        let destination = Destination { vlan: None, address: [239, 1, 1, 1].into(), port: 5001 };
-        let counters = writer.relay_counters(0).expect("counters");
-        let relays = vec![RelayEntry { destination, sources: vec![], counters, outputs, exit: Exit::Tcx }];
+        let outputs: Vec<OutputEntry> = outputs.collect();
         let input = self.net.relay_input().index();
-        writer.install(input, InputTable { relays, our_macs: vec![] }).expect("install");
-        let link = self.net.relay().run(|| loaded.attach(input)).expect("attach");
-        (link, writer)
-    }
-
-    /// Offers a rate; packets offered and fewest received, and the seconds it took.
-    fn trial(&self, rate: f64) -> (u64, u64, f64) {
-        let before: Vec<u64> = self.received();
-        let begun = Instant::now();
-        let sent = self.net.device().run(|| generate(&self.generator, &self.frame, rate));
-        let seconds = begun.elapsed().as_secs_f64();
-        std::thread::sleep(Duration::from_millis(100));
-        let least = self.received().iter().zip(before).map(|(is, was)| is - was).min().unwrap_or(0);
-        (sent, least, seconds)
-    }
-
-    fn loss_free_rate(&self) -> f64 {
-        let passes = |rate: f64| {
-            (0..2).find_map(|_| {
-                let (sent, least, seconds) = self.trial(rate);
-                (least >= sent).then_some(sent as f64 / seconds)
-            })
-        };
-        let (mut good, mut bad) = (0.0, f64::INFINITY);
-        let mut rate = 20_000.0;
-        while bad - good > 0.04 * bad.min(1e9) || bad.is_infinite() {
-            match passes(rate) {
-                Some(offered) if offered < rate * 0.95 => return offered,
-                Some(_) => good = rate,
-                None => bad = rate,
-            }
-            rate = if bad.is_infinite() { rate * 2.0 } else { f64::midpoint(good, bad) };
+        let entries = (0..relays).map(|number| RelayEntry {
+            destination: Destination { vlan: None, address: (0xef01_0101 + u32::from(number)).into(), port: 5001 },
+            sources: vec![],
+            counters: writer.relay_counters(0).expect("counters"),
+            outputs: if number == 0 { outputs.clone() } else { vec![] },
+            exit: if number == 0 { exit } else { Exit::Tcx },
+        });
+        let relays = entries.collect();
+        writer.install(input, InputTable { relays, our_macs: vec![MacAddr::new([2; 6])] }).expect("install");
+        let mut links = vec![self.net.relay().run(|| loaded.attach(input)).expect("attach")];
+        if at_driver {
+            links.push(self.net.relay().run(|| loaded.xdp().expect("xdp").attach(input)).expect("attach"));
         }
-        good
+        Held::Relay(Box::new((links, writer, loaded)))
     }
 
-    /// CPU nanoseconds of the sending thread per packet, flat out: sending, and all that the wire and the relay do in its time.
-    fn cpu(&self) -> f64 {
-        let mut rounds: Vec<f64> = (0..5)
-            .map(|_| {
-                self.net.device().run(|| {
-                    let begun = cpu_of_thread();
-                    let sent = generate(&self.generator, &self.frame, 10e6);
-                    (cpu_of_thread() - begun) / sent as f64
-                })
-            })
-            .collect();
-        rounds.sort_by(f64::total_cmp);
-        rounds[rounds.len() / 2]
+    /// CPU nanoseconds of each packet, and the share that was lost.
+    fn trial(&self, path: Path) -> (f64, f64) {
+        let held = self.start(path);
+        let frames = FRAMES / self.net.lans().len() as u32;
+        self.net.device().run(|| generate(&self.generator, &self.frame, frames / 8));
+        let before = self.received();
+        let nanoseconds = self.net.device().run(|| {
+            let begun = cpu_of_thread();
+            generate(&self.generator, &self.frame, frames);
+            (cpu_of_thread() - begun) / f64::from(frames)
+        });
+        std::thread::sleep(std::time::Duration::from_millis(20));
+        let least = self.received().iter().zip(before).map(|(is, was)| is - was).min().unwrap_or(0);
+        if matches!(held, Held::Rules) {
+            self.nftables("delete table netdev rate\n");
+        }
+        (nanoseconds, 1.0 - least as f64 / f64::from(frames))
     }
 
     fn received(&self) -> Vec<u64> {
@@ -138,6 +203,34 @@ impl Bench {
         };
         self.net.lans().iter().map(of).collect()
     }
+
+    fn rules(&self) -> String {
+        let outputs = self.net.lans().len();
+        let copies: String = (1..)
+            .zip(self.net.lans())
+            .map(|(number, lan)| {
+                format!(
+                    " ip saddr set {} ip daddr set 239.2.2.{number} ether saddr set {} ether daddr set 01:00:5e:02:02:{number:02x} {} to \"{}\"",
+                    lan.relay_address(),
+                    lan.relay_side().mac(),
+                    if number < outputs { "dup" } else { "fwd" },
+                    lan.relay_side().name(),
+                )
+            })
+            .collect();
+        let device = self.net.relay_input().name();
+        format!(
+            "table netdev rate {{ chain input {{ type filter hook ingress device \"{device}\" priority 0; \
+             ip daddr 239.1.1.1 udp dport 5001 ip ttl set 16 udp dport set 6001{copies}; }}\n}}\n"
+        )
+    }
+
+    fn nftables(&self, rules: &str) {
+        let mut command: Command = self.net.relay().command("nft");
+        let mut child = command.args(["-f", "-"]).stdin(Stdio::piped()).spawn().expect("nft is installed");
+        child.stdin.take().expect("piped").write_all(rules.as_bytes()).expect("nft reads");
+        assert!(child.wait().expect("nft ends").success());
+    }
 }
 
 fn cpu_of_thread() -> f64 {
@@ -147,64 +240,71 @@ fn cpu_of_thread() -> f64 {
     time.tv_sec as f64 * 1e9 + time.tv_nsec as f64
 }
 
-fn packet_socket(interface: &Interface) -> OwnedFd {
-    // SAFETY: plain system calls; the address is whole and lives until bind is over.
-    unsafe {
-        let fd = libc::socket(libc::AF_PACKET, libc::SOCK_RAW, 0);
-        let mut address: libc::sockaddr_ll = std::mem::zeroed();
-        address.sll_family = libc::AF_PACKET as u16;
-        address.sll_ifindex = interface.index() as i32;
-        let size = size_of::<libc::sockaddr_ll>() as u32;
-        assert_eq!(libc::bind(fd, (&raw const address).cast(), size), 0);
-        let on = 1_i32;
-        libc::setsockopt(fd, libc::SOL_PACKET, libc::PACKET_QDISC_BYPASS, (&raw const on).cast(), 4);
-        OwnedFd::from_raw_fd(fd)
-    }
+/// Runs the generator on so many live frames, in bursts.
+fn generate(program: &OwnedFd, frame: &[u8], frames: u32) {
+    // union bpf_attr, `test`: 20 words.
+    let mut words = [0_u32; 20];
+    words[0] = program.as_raw_fd() as u32;
+    words[2] = frame.len() as u32;
+    (words[4], words[5]) = (frame.as_ptr() as u64 as u32, (frame.as_ptr() as u64 >> 32) as u32);
+    (words[8], words[16], words[18]) = (frames, 1 << 1 /* BPF_F_TEST_XDP_LIVE_FRAMES */, BURST);
+    // SAFETY: BPF_PROG_TEST_RUN reads the frame, which outlives the call.
+    let result = unsafe { libc::syscall(libc::SYS_bpf, 10, words.as_ptr(), size_of_val(&words)) };
+    assert_eq!(result, 0, "{}", std::io::Error::last_os_error());
 }
 
-fn generate(socket: &OwnedFd, frame: &[u8], rate: f64) -> u64 {
-    let mut piece = libc::iovec { iov_base: frame.as_ptr().cast_mut().cast(), iov_len: frame.len() };
-    // SAFETY: all zeros is a valid mmsghdr.
-    let mut message: libc::mmsghdr = unsafe { std::mem::zeroed() };
-    message.msg_hdr.msg_iov = &raw mut piece;
-    message.msg_hdr.msg_iovlen = 1;
-    let mut messages = [message; BURST];
-    let begun = Instant::now();
-    let mut sent = 0_u64;
-    loop {
-        let due = Duration::from_secs_f64(sent as f64 / rate);
-        let now = begun.elapsed();
-        if due >= TRIAL || now > TRIAL * 2 {
-            return sent;
-        }
-        match due.checked_sub(now) {
-            Some(wait) if wait > Duration::from_micros(150) => std::thread::sleep(wait - Duration::from_micros(80)),
-            Some(_) => std::hint::spin_loop(),
-            None => {
-                // SAFETY: the messages point to memory that outlives the call.
-                let taken = unsafe { libc::sendmmsg(socket.as_raw_fd(), messages.as_mut_ptr(), BURST as u32, 0) };
-                sent += u64::try_from(taken).unwrap_or(0);
-            }
-        }
-    }
+/// One instruction of eBPF.
+const fn op(code: u8, dst: u64, src: u64, offset: i16, immediate: u32) -> u64 {
+    code as u64 | dst << 8 | src << 12 | (offset as u16 as u64) << 16 | (immediate as u64) << 32
 }
 
-/// Drops every frame at an interface, in XDP: `return XDP_DROP`.
-fn drop_all(ifindex: u32) -> OwnedFd {
-    let instructions: [u64; 2] = [0x0000_0001_0000_00b7, 0x95];
+const EXIT: u64 = op(0x95, 0, 0, 0, 0);
+
+/// `return XDP_DROP`.
+fn drop_all() -> Vec<u64> {
+    vec![op(0xb7, 0, 0, 0, 1), EXIT]
+}
+
+/// `return bpf_redirect(ifindex, 0)`.
+fn redirect(ifindex: u32) -> Vec<u64> {
+    vec![op(0xb7, 1, 0, 0, ifindex), op(0xb7, 2, 0, 0, 0), op(0x85, 0, 0, 0, 23), EXIT]
+}
+
+/// Writes the first 48 bytes anew, since the kernel uses its pages again as the relay left them, and redirects.
+fn generator(frame: &[u8], ifindex: u32) -> Vec<u64> {
+    let mut program = vec![op(0x61, 2, 1, 0, 0), op(0x61, 3, 1, 4, 0), op(0xbf, 4, 2, 0, 0), op(0x07, 4, 0, 0, 48)];
+    let (words, _) = frame.as_chunks::<8>();
+    // Past the end: to the redirect.
+    program.push(op(0x2d, 4, 3, 3 * 6, 0));
+    for (at, word) in (0_i16..).step_by(8).zip(&words[..6]) {
+        let word = u64::from_ne_bytes(*word);
+        program.extend([op(0x18, 5, 0, 0, word as u32), op(0, 0, 0, 0, (word >> 32) as u32), op(0x7b, 2, 5, at, 0)]);
+    }
+    program.extend(redirect(ifindex));
+    program
+}
+
+fn load_xdp(instructions: &[u64]) -> OwnedFd {
     let license = c"GPL";
     let mut load = [0_u64; 18];
-    load[0] = 6 | 2 << 32; // BPF_PROG_TYPE_XDP, two instructions
+    load[0] = 6 | (instructions.len() as u64) << 32; // BPF_PROG_TYPE_XDP
     load[1] = instructions.as_ptr() as u64;
     load[2] = license.as_ptr() as u64;
-    // SAFETY: BPF_PROG_LOAD (5) and BPF_LINK_CREATE (28) with attributes that are whole and outlive the calls.
+    // SAFETY: BPF_PROG_LOAD (5) with attributes that are whole and outlive the call; the descriptor is new.
     unsafe {
         let program = libc::syscall(libc::SYS_bpf, 5, load.as_ptr(), size_of_val(&load));
         assert!(program >= 0, "{}", std::io::Error::last_os_error());
-        let link: [u32; 4] = [program as u32, ifindex, 37 /* BPF_XDP */, 4 /* native */];
+        OwnedFd::from_raw_fd(program as i32)
+    }
+}
+
+/// Call in the interface's namespace.
+fn attach_xdp(program: &OwnedFd, interface: &Interface) -> OwnedFd {
+    let link = [program.as_raw_fd() as u32, interface.index(), 37 /* BPF_XDP */, 4 /* native */];
+    // SAFETY: BPF_LINK_CREATE (28) with attributes that are whole and outlive the call; the descriptor is new.
+    unsafe {
         let link = libc::syscall(libc::SYS_bpf, 28, link.as_ptr(), size_of_val(&link));
         assert!(link >= 0, "{}", std::io::Error::last_os_error());
-        libc::close(program as i32);
         OwnedFd::from_raw_fd(link as i32)
     }
 }

@@ -16,7 +16,7 @@
 //! - a super-frame whose segments are too big for an output is dropped whole, with a last segment that would have fitted;
 //! - at the driver a checksum counts as left to be completed when it is the sum of the pseudo header, which one wrong checksum
 //!   in 65,536 is, too;
-//! - at the driver a copy that the kernel had no memory for is counted as `send_failed` when the next copy comes;
+//! - at the driver a copy that the kernel had no memory for is counted as `send_failed` when the next one comes on the same CPU;
 //! - with [`LastCopy::Redirected`], the last copy of a frame counts as sent, and what the output interface then does with it
 //!   is for that interface's own statistics.
 

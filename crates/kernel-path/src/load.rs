@@ -54,6 +54,7 @@ impl Sizes {
             ("sources", records(self.sources)),
             ("own_macs", Some(self.own_macs)),
             ("watched", Some(self.relays)),
+            ("own_mac_bits", Some(1)),
             ("received", self.relays.checked_mul(cpus)),
             ("sent", self.outputs.checked_mul(cpus)),
             ("dropped", Some(self.outputs)),

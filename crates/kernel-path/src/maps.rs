@@ -57,6 +57,7 @@ pub(crate) enum Table {
     Sources,
     OwnMacs,
     Watched,
+    OwnMacBits,
 }
 
 /// Counters that are mapped into memory; their places in [`Maps::NAMES`] follow those of the tables.
@@ -69,11 +70,11 @@ pub(crate) enum Totals {
 }
 
 /// Where the counters begin in [`Maps::NAMES`].
-const FIRST_TOTALS: usize = 6;
+const FIRST_TOTALS: usize = 7;
 
 impl Maps {
     /// How many there are.
-    pub const COUNT: usize = 10;
+    pub const COUNT: usize = 11;
     /// Their names in the program, in the order of [`Maps::fds`].
     pub const NAMES: [&'static str; Self::COUNT] = [
         "destinations",
@@ -82,6 +83,7 @@ impl Maps {
         "sources",
         "own_macs",
         "watched",
+        "own_mac_bits",
         "received",
         "sent",
         "dropped",
@@ -95,6 +97,7 @@ impl Maps {
         (size_of::<SourceKey>(), 4),
         (size_of::<OwnMacKey>(), 4),
         (size_of::<WatchedKey>(), 4),
+        (4, 8),
         (4, RECEIVED_BYTES),
         (4, SENT_BYTES),
         (4, DROPPED_BYTES),

@@ -297,14 +297,23 @@ impl TableWriter {
         for key in gone {
             self.delete(Table::OwnMacs, &key)?;
             self.own_macs.remove(&key);
+            self.write_own_mac_bits(None)?;
         }
         for key in wanted {
             if !self.own_macs.contains(&key) {
+                // The bit before the address, and after it is gone: a frame that came back is never missed.
+                self.write_own_mac_bits(Some(&key))?;
                 self.update(Table::OwnMacs, &key, &1_u32)?;
                 self.own_macs.insert(key);
             }
         }
         Ok(())
+    }
+
+    /// Makes the bits those of the addresses that are in force, and of one that is to be.
+    fn write_own_mac_bits(&self, next: Option<&OwnMacKey>) -> Result<(), WriteError> {
+        let bits = self.own_macs.iter().chain(next).fold(0_u64, |bits, key| bits | 1 << (key.mac[5] & 63));
+        self.update(Table::OwnMacBits, &0_u32, &bits)
     }
 
     fn remove(&mut self, key: DestinationKey) -> Result<(), WriteError> {
