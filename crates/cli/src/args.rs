@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
-use mcr_model::RelayName;
+use mcr_model::{DatapathChoice, RelayName};
 
 const EXAMPLES: &str = "\
 Endpoints are INTERFACE:[SOURCE@]ADDRESS:PORT, with options after commas:
@@ -130,6 +130,10 @@ pub(crate) struct Scope {
     pub(crate) allow_ptp: bool,
 }
 
+fn datapath(text: &str) -> Result<DatapathChoice, String> {
+    text.parse().map_err(|error| format!("{error}; {}", DatapathChoice::WANTED))
+}
+
 /// `mcr relay`
 #[derive(Debug, ClapArgs)]
 pub(crate) struct Relay {
@@ -139,6 +143,9 @@ pub(crate) struct Relay {
     /// Where the copies go, for example eth1:239.2.2.2:6001,ttl=8
     #[arg(value_name = "TO", required = true)]
     pub(crate) to: Vec<String>,
+    /// What moves the packets: auto, xdp, tcx or packet [default: auto]
+    #[arg(long, value_name = "DATAPATH", value_parser = datapath)]
+    pub(crate) datapath: Option<DatapathChoice>,
     /// What it may carry.
     #[command(flatten)]
     pub(crate) scope: Scope,
@@ -181,6 +188,12 @@ pub(crate) struct Run {
     /// Where to keep what outlives the daemon [default: /var/lib/mcr; with a socket of its own, beside that]
     #[arg(long, value_name = "FOLDER", env = "MCR_STATE_DIR", hide_env_values = true)]
     pub(crate) state_dir: Option<PathBuf>,
+    /// What moves the packets of relays that do not say: auto, xdp, tcx or packet
+    #[arg(long, value_name = "DATAPATH", value_parser = datapath, default_value_t)]
+    pub(crate) datapath: DatapathChoice,
+    /// Remove what a daemon or keeper that was killed left in the kernel, and end
+    #[arg(long)]
+    pub(crate) clean: bool,
     /// The user to become once the keeper is reached
     #[arg(long, value_name = "NAME")]
     pub(crate) user: Option<String>,
@@ -203,6 +216,9 @@ pub(crate) struct Add {
     /// Where a copy goes, for example eth1:239.2.2.2:6001,ttl=8; may repeat
     #[arg(long, value_name = "ENDPOINT", required = true)]
     pub(crate) to: Vec<String>,
+    /// What moves the packets: auto, xdp, tcx or packet [default: auto]
+    #[arg(long, value_name = "DATAPATH", value_parser = datapath)]
+    pub(crate) datapath: Option<DatapathChoice>,
     /// What it may carry.
     #[command(flatten)]
     pub(crate) scope: Scope,

@@ -18,11 +18,11 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use mcr_engine::{Difference, Refusal, Replaced, Wish};
-use mcr_model::RelayName;
 use mcr_model::plan::Plan;
 use mcr_model::relay::Relay;
 use mcr_model::revision::{Applied, History, Revision, RevisionText};
 use mcr_model::status::{DaemonStatus, InterfaceStatus, Origin, RelayStatus};
+use mcr_model::{DatapathChoice, RelayName};
 use mcr_netd::Keeper;
 use serde::Deserialize;
 use tokio::sync::oneshot;
@@ -97,6 +97,8 @@ pub struct Start {
     pub config: Option<PathBuf>,
     /// What outlives the daemon.
     pub store: Store,
+    /// What moves the packets of relays that do not say.
+    pub datapath: DatapathChoice,
 }
 
 impl Control {

@@ -7,6 +7,7 @@ pub mod access;
 pub mod api;
 pub mod config;
 pub mod control;
+mod datapath;
 mod doors;
 mod lifecycle;
 pub mod log;
@@ -18,4 +19,4 @@ mod state;
 pub mod store;
 
 pub use control::{Control, WaitFor, Waited};
-pub use lifecycle::{Foreground, ForegroundOptions, KeeperChoice, RunOptions, foreground, run};
+pub use lifecycle::{Foreground, ForegroundOptions, KeeperChoice, RunOptions, clean, foreground, run};

@@ -2,13 +2,14 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use mcr_engine::Refusal;
+use mcr_model::DatapathChoice;
 use mcr_model::relay::Relay;
 use mcr_model::status::RelayStatus;
-use mcr_netd::{Keeper, SpawnMode, privileges};
+use mcr_netd::{Keeper, KeeperError, SpawnMode, privileges};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 
@@ -40,6 +41,8 @@ pub struct RunOptions {
     pub state: Option<PathBuf>,
     /// The keeper.
     pub keeper: KeeperChoice,
+    /// What moves the packets of relays that do not say.
+    pub datapath: DatapathChoice,
     /// The user to become; `None`: stay who we are.
     pub user: Option<String>,
     /// How to log.
@@ -74,8 +77,17 @@ pub fn run(options: RunOptions) -> anyhow::Result<()> {
     put_packets_first();
     privileges::drop_all_capabilities(options.user.as_deref()).context("can not give up privileges")?;
     let (keeper_socket, config) = (Some(options.keeper.socket.clone()), options.config.clone());
-    let control = Control::start(Start { keeper, keeper_socket, config, store })?;
+    let control = Control::start(Start { keeper, keeper_socket, config, datapath: options.datapath, store })?;
     runtime.block_on(serve_until_told(options, signals, listener, doors, control, file))
+}
+
+/// Removes what a daemon or a keeper that was killed left in the kernel: programs, tables, groups. A daemon that runs
+/// is left alone.
+///
+/// # Errors
+/// When a daemon runs, or there is neither a keeper nor the right to start one.
+pub fn clean(choice: &KeeperChoice) -> anyhow::Result<()> {
+    Ok(keeper(choice)?.release()?)
 }
 
 /// What the daemon is told while it runs.
@@ -163,9 +175,18 @@ fn refused(refusals: &[Refusal]) -> String {
     refusals.iter().map(Refusal::to_string).collect::<Vec<_>>().join("\n")
 }
 
-/// The keeper that listens, or one that is started now.
+/// The keeper that listens, or one that is started now. One that was killed just now may still listen and never answer:
+/// it is waited for.
 fn keeper(choice: &KeeperChoice) -> anyhow::Result<Keeper> {
-    match Keeper::connect(&choice.socket) {
+    const DYING: Duration = Duration::from_secs(2);
+    const PAUSE: Duration = Duration::from_millis(10);
+    let start = Instant::now();
+    let mut connected = Keeper::connect(&choice.socket);
+    while connected.as_ref().is_err_and(KeeperError::has_ended) && start.elapsed() < DYING {
+        std::thread::sleep(PAUSE);
+        connected = Keeper::connect(&choice.socket);
+    }
+    match connected {
         Ok(keeper) => Ok(keeper),
         Err(error) if error.is_nobody_there() => {
             check_root()?;
@@ -211,7 +232,8 @@ pub fn foreground(options: ForegroundOptions) -> anyhow::Result<Foreground> {
     put_packets_first();
     privileges::drop_all_capabilities(None).context("can not give up privileges")?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let control = Control::start(Start { keeper, keeper_socket: None, config: None, store: Store::in_memory() })?;
+    let (config, datapath, store) = (None, DatapathChoice::Auto, Store::in_memory());
+    let control = Control::start(Start { keeper, keeper_socket: None, config, datapath, store })?;
     let name = options.relay.name().clone();
     runtime.block_on(control.create(options.relay))?;
     Ok(Foreground { control, runtime, name })

@@ -35,10 +35,10 @@ fn every_bad_file_says_what_is_wrong_where_and_what_to_do() {
 fn a_good_file_means_the_same_as_by_serde() {
     for (name, text) in cases().into_iter().filter(|(name, _)| name.starts_with("good-")) {
         let relays = config::check_text("mcr.toml", &text).unwrap_or_else(|error| panic!("{name}: {error}"));
-        let ConfigSpec { relay } = toml::from_str(&text).unwrap();
+        let ConfigSpec { relay, .. } = toml::from_str(&text).unwrap();
         let by_serde: Vec<_> = relay.iter().map(|spec| spec.check().unwrap()).collect();
         assert_eq!(relays, by_serde, "{name}");
-        let again = ConfigSpec { relay: relays.iter().map(RelaySpec::from).collect() };
+        let again = ConfigSpec { datapath: None, relay: relays.iter().map(RelaySpec::from).collect() };
         assert_eq!(config::check_text("", &toml::to_string(&again).unwrap()).unwrap(), relays, "{name}");
     }
 }

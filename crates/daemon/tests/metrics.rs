@@ -30,6 +30,7 @@ fn relay(name: &str, state: RelayState, outputs: &[&str]) -> RelayStatus {
         reason: String::new(),
         remedy: None,
         datapath: "packet".to_owned(),
+        datapath_reason: None,
         from: "eth0:239.1.1.1:5001".to_owned(),
         received: traffic(1000),
         last_packet_seconds: None,
@@ -38,8 +39,7 @@ fn relay(name: &str, state: RelayState, outputs: &[&str]) -> RelayStatus {
             name: name.to_owned(),
             input: InputSpec::default(),
             output: vec![OutputSpec::default()],
-            link_local: false,
-            allow_ptp: false,
+            ..RelaySpec::default()
         },
     }
 }

@@ -19,8 +19,7 @@ fn relay(name: &str, port: i64) -> RelaySpec {
             port,
             ..OutputSpec::default()
         }],
-        link_local: false,
-        allow_ptp: false,
+        ..RelaySpec::default()
     }
 }
 

@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 
-use crate::effect::{Effect, Membership, Outcome};
+use mcr_model::RelayName;
+
+use crate::effect::{Effect, InputKey, Membership, Outcome};
 use crate::fact::Ifindex;
 use crate::plan::InputPlan;
 
@@ -12,8 +14,8 @@ use crate::plan::InputPlan;
 pub struct Inventory {
     /// Joined groups.
     pub memberships: Vec<Membership>,
-    /// Interfaces with an open receiving side.
-    pub inputs: Vec<Ifindex>,
+    /// Open receiving sides.
+    pub inputs: Vec<InputKey>,
     /// Interfaces with an open sending side.
     pub outputs: Vec<Ifindex>,
     /// Neighbours that are kept fresh.
@@ -24,17 +26,23 @@ pub struct Inventory {
 #[derive(Debug, Default)]
 pub(crate) struct Actual {
     /// Open inputs and the table in force there.
-    pub(crate) inputs: BTreeMap<Ifindex, Option<InputPlan>>,
+    pub(crate) inputs: BTreeMap<InputKey, Option<InputPlan>>,
     pub(crate) outputs: BTreeSet<Ifindex>,
     pub(crate) groups: BTreeMap<(Ifindex, Ipv4Addr), Vec<Ipv4Addr>>,
     pub(crate) next_hops: BTreeMap<(Ifindex, Ipv4Addr), Ipv4Addr>,
     pub(crate) kept: BTreeSet<(Ifindex, Ipv4Addr)>,
     /// Held by the keeper, not opened by this daemon: closed unless it becomes wanted.
-    pub(crate) leftover_inputs: BTreeSet<Ifindex>,
+    pub(crate) leftover_inputs: BTreeSet<InputKey>,
     pub(crate) leftover_outputs: BTreeSet<Ifindex>,
 }
 
 impl Actual {
+    /// Whether that definition of a relay is in force there.
+    pub(crate) fn serves(&self, input: InputKey, name: &RelayName, incarnation: u64) -> bool {
+        let table = self.inputs.get(&input).and_then(Option::as_ref);
+        table.is_some_and(|table| table.has(name, incarnation))
+    }
+
     pub(crate) fn adopt(&mut self, inventory: Inventory) {
         let Inventory { memberships, inputs, outputs, neighbours } = inventory;
         self.groups.extend(memberships.into_iter().map(|m| ((m.interface, m.group), m.sources)));
@@ -47,9 +55,9 @@ impl Actual {
     /// be opened again before it can be used.
     pub(crate) fn record_failed(&mut self, effect: &Effect) {
         match effect {
-            Effect::CloseInput { interface } => {
-                self.inputs.remove(interface);
-                self.leftover_inputs.insert(*interface);
+            Effect::CloseInput { input } => {
+                self.inputs.remove(input);
+                self.leftover_inputs.insert(*input);
             }
             Effect::CloseOutput { interface } => {
                 self.outputs.remove(interface);
@@ -69,13 +77,13 @@ impl Actual {
     /// Records that `effect` was carried out.
     pub(crate) fn record(&mut self, effect: Effect, outcome: Outcome) {
         match effect {
-            Effect::OpenInput { interface, .. } => {
-                self.leftover_inputs.remove(&interface);
-                self.inputs.insert(interface, None);
+            Effect::OpenInput { input, .. } => {
+                self.leftover_inputs.remove(&input);
+                self.inputs.insert(input, None);
             }
-            Effect::CloseInput { interface } => {
-                self.leftover_inputs.remove(&interface);
-                self.inputs.remove(&interface);
+            Effect::CloseInput { input } => {
+                self.leftover_inputs.remove(&input);
+                self.inputs.remove(&input);
             }
             Effect::OpenOutput { interface, .. } => {
                 self.leftover_outputs.remove(&interface);
@@ -96,8 +104,11 @@ impl Actual {
             Effect::Forget { interface, next_hop } => {
                 self.kept.remove(&(interface, next_hop));
             }
-            Effect::Install { interface, plan } => {
-                self.inputs.insert(interface, Some(plan));
+            Effect::Install { input, mut plan } => {
+                if let Outcome::Refused(refused) = outcome {
+                    plan.relays.retain(|relay| refused.iter().all(|(name, _)| *name != relay.relay));
+                }
+                self.inputs.insert(input, Some(plan));
             }
             Effect::Join(Membership { interface, group, sources }) => {
                 self.groups.insert((interface, group), sources);

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use mcr_model::relay::{Output, Relay};
-use mcr_model::{Condition, DropReason, RelayState};
+use mcr_model::{Condition, Datapath, DropReason, RelayState};
 
-use crate::effect::Subject;
+use crate::effect::{InputKey, Subject};
 use crate::engine::{Engine, Entry};
 use crate::fact::InterfaceFacts;
 use crate::plan::Action;
@@ -67,14 +67,16 @@ impl Engine {
     fn input_failure(&self, entry: &Entry, facts: &InterfaceFacts) -> Result<(), Condition> {
         let relay = &entry.relay;
         let target = relay.input().target;
-        let subjects =
-            [Subject::Input(facts.index), Subject::Table(facts.index), Subject::Group(facts.index, target.ip())];
+        let input = InputKey { interface: facts.index, datapath: self.view().serving(entry).datapath };
+        let mut subjects = vec![Subject::Input(input), Subject::Table(input), Subject::Group(facts.index, target.ip())];
+        if input.datapath != Datapath::Packet {
+            subjects.push(Subject::Relay(relay.name().clone()));
+        }
         if let Some(failure) = subjects.iter().find_map(|subject| self.failures.get(subject)) {
             let (reason, remedy) = (failure.error.reason.clone(), failure.error.remedy.clone());
             return Err(Condition::trouble(RelayState::Failed, reason, remedy));
         }
-        let table = self.actual.inputs.get(&facts.index).and_then(Option::as_ref);
-        let installed = table.is_some_and(|table| table.has(relay.name(), entry.incarnation));
+        let installed = self.actual.serves(input, relay.name(), entry.incarnation);
         let joined = !target.is_group() || self.actual.groups.contains_key(&(facts.index, target.ip()));
         if installed && joined {
             return Ok(());

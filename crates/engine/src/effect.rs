@@ -3,7 +3,7 @@
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use mcr_model::InterfaceName;
+use mcr_model::{Datapath, InterfaceName, RelayName};
 
 use crate::fact::Ifindex;
 use crate::plan::InputPlan;
@@ -19,13 +19,22 @@ pub struct Membership {
     pub sources: Vec<Ipv4Addr>,
 }
 
+/// The receiving side of a datapath on an interface.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct InputKey {
+    /// Where.
+    pub interface: Ifindex,
+    /// What takes the frames there.
+    pub datapath: Datapath,
+}
+
 /// One thing to do outside of the engine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Effect {
-    /// Open the receiving side of the datapath on an interface.
+    /// Open the receiving side of a datapath on an interface.
     OpenInput {
-        /// Where.
-        interface: Ifindex,
+        /// Which.
+        input: InputKey,
         /// Its name, for people.
         name: InterfaceName,
         /// Its MTU, in bytes: what a slot of a ring should hold.
@@ -33,8 +42,8 @@ pub enum Effect {
     },
     /// Close it.
     CloseInput {
-        /// Where.
-        interface: Ifindex,
+        /// Which.
+        input: InputKey,
     },
     /// Open the sending side on an interface.
     OpenOutput {
@@ -72,8 +81,8 @@ pub enum Effect {
     /// Put a table in force on an input.
     Install {
         /// Where.
-        interface: Ifindex,
-        /// All relays of that input.
+        input: InputKey,
+        /// All relays that this datapath serves on that interface.
         plan: InputPlan,
     },
     /// Join a group, or change the sources of a joined one.
@@ -89,6 +98,8 @@ pub enum Outcome {
     Done,
     /// The answer to [`Effect::FindNextHop`]: the neighbour that packets go to.
     NextHop(Ipv4Addr),
+    /// The table of an [`Effect::Install`] is in force but for these relays, which this datapath can not take.
+    Refused(Vec<(RelayName, EffectError)>),
 }
 
 /// Why an effect failed, in words for a person.
@@ -114,24 +125,26 @@ pub struct Failure {
 /// What a failure belongs to: an effect without the details that change from try to try.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Subject {
-    Input(Ifindex),
+    Input(InputKey),
     Output(Ifindex),
     NextHop(Ifindex, Ipv4Addr),
     Neighbour(Ifindex, Ipv4Addr),
-    Table(Ifindex),
+    Table(InputKey),
     Group(Ifindex, Ipv4Addr),
+    /// A relay that the table of a kernel datapath has no room for.
+    Relay(RelayName),
 }
 
 impl Effect {
     pub(crate) fn subject(&self) -> Subject {
         match *self {
-            Self::OpenInput { interface, .. } | Self::CloseInput { interface } => Subject::Input(interface),
+            Self::OpenInput { input, .. } | Self::CloseInput { input } => Subject::Input(input),
             Self::OpenOutput { interface, .. } | Self::CloseOutput { interface } => Subject::Output(interface),
             Self::FindNextHop { interface, destination } => Subject::NextHop(interface, destination),
             Self::Resolve { interface, next_hop } | Self::Forget { interface, next_hop } => {
                 Subject::Neighbour(interface, next_hop)
             }
-            Self::Install { interface, .. } => Subject::Table(interface),
+            Self::Install { input, .. } => Subject::Table(input),
             Self::Join(ref m) | Self::Leave(ref m) => Subject::Group(m.interface, m.group),
         }
     }

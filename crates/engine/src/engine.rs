@@ -7,13 +7,14 @@ use std::time::Duration;
 
 use mcr_model::relay::Relay;
 use mcr_model::status::{InterfaceStatus, Origin, OutputStatus, RelayStatus};
-use mcr_model::{Condition, DropReason, InterfaceName, RelayName};
+use mcr_model::{Condition, DatapathChoice, DropReason, InterfaceName, RelayName};
 
 use crate::actual::{Actual, Inventory};
 use crate::condition::OutputHealth;
-use crate::effect::{Effect, EffectError, Failure, Membership, Outcome, Subject};
+use crate::datapath::Serving;
+use crate::effect::{Effect, EffectError, Failure, InputKey, Membership, Outcome, Subject};
 use crate::fact::{Ifindex, InterfaceFacts, Neighbour};
-use crate::plan::{Action, Desired, RelayPlan, View};
+use crate::plan::{Action, Desired, InputPlan, RelayPlan, View};
 use crate::rulebook::{Refusal, Rulebook};
 use crate::traffic::{InterfaceLedger, Meter, RelayTotals};
 
@@ -26,6 +27,8 @@ pub(crate) struct Entry {
     pub(crate) meter: Meter,
     /// Its plan, and the epoch of the [`View`] that it was made from.
     pub(crate) plan: Option<(u64, Arc<RelayPlan>)>,
+    /// What moves its packets, as decided last; `None` before that.
+    pub(crate) serving: Option<Serving>,
 }
 
 /// A relay that is wanted, for those who count for it.
@@ -78,6 +81,8 @@ pub struct Engine {
     pub(crate) relays: BTreeMap<RelayName, Entry>,
     pub(crate) rulebook: Rulebook,
     file: String,
+    /// For relays that do not say.
+    datapath: DatapathChoice,
     incarnations: u64,
     pub(crate) facts: BTreeMap<InterfaceName, InterfaceFacts>,
     neighbours: BTreeMap<(Ifindex, Ipv4Addr), [u8; 6]>,
@@ -101,6 +106,7 @@ impl Engine {
             relays: BTreeMap::new(),
             rulebook: Rulebook::default(),
             file: file.into(),
+            datapath: DatapathChoice::Auto,
             incarnations: 0,
             facts: BTreeMap::new(),
             neighbours: BTreeMap::new(),
@@ -160,6 +166,11 @@ impl Engine {
             return Ok(Replaced::Unchanged);
         }
         self.check_owner(entry)?;
+        if self.only_moves(&relay) {
+            self.move_relay(relay);
+            return Ok(Replaced::Changed);
+        }
+        let Some(entry) = self.relays.get(relay.name()) else { unreachable!("it was there just now") };
         self.rulebook.strike(&entry.relay);
         if let Err(refusal) = self.rulebook.admit(&relay) {
             self.rulebook.restore(&entry.relay);
@@ -178,7 +189,7 @@ impl Engine {
         self.check_owner(entry)?;
         self.rulebook.strike(&entry.relay);
         self.relays.remove(name);
-        self.wish_changed();
+        self.room_changed();
         Ok(())
     }
 
@@ -198,7 +209,11 @@ impl Engine {
             match self.relays.get(&name) {
                 Some(entry) if entry.relay == relay => difference.unchanged.push(name),
                 Some(_) => {
-                    self.insert(relay, Origin::File);
+                    if self.only_moves(&relay) {
+                        self.move_relay(relay);
+                    } else {
+                        self.insert(relay, Origin::File);
+                    }
                     difference.changed.push(name);
                 }
                 None => {
@@ -211,7 +226,7 @@ impl Engine {
             self.relays.remove(&name);
             difference.removed.push(name);
         }
-        self.wish_changed();
+        self.room_changed();
         Ok(difference)
     }
 
@@ -260,8 +275,37 @@ impl Engine {
 
     fn insert(&mut self, relay: Relay, origin: Origin) {
         self.incarnations += 1;
-        let entry = Entry { relay, origin, incarnation: self.incarnations, meter: Meter::default(), plan: None };
+        let entry =
+            Entry { relay, origin, incarnation: self.incarnations, meter: Meter::default(), plan: None, serving: None };
         self.relays.insert(entry.relay.name().clone(), entry);
+        self.room_changed();
+    }
+
+    /// Whether the relay differs from the one of its name in nothing but what is to move its packets.
+    fn only_moves(&self, relay: &Relay) -> bool {
+        let before = self.relays.get(relay.name());
+        before.is_some_and(|entry| entry.relay.clone().moved_by(relay.datapath()) == *relay)
+    }
+
+    /// It stays the same relay, and its counters go on.
+    fn move_relay(&mut self, relay: Relay) {
+        if let Some(entry) = self.relays.get_mut(relay.name()) {
+            entry.relay = relay;
+        }
+        self.room_changed();
+    }
+
+    /// The datapath of relays that do not say; theirs as they say.
+    pub fn datapath_is(&mut self, choice: DatapathChoice) {
+        if self.datapath != choice {
+            self.datapath = choice;
+            self.wish_changed();
+        }
+    }
+
+    /// What had no room in a table may have some now.
+    fn room_changed(&mut self) {
+        self.failures.retain(|subject, _| !matches!(subject, Subject::Relay(_)));
         self.wish_changed();
     }
 
@@ -365,14 +409,21 @@ impl Engine {
             // What nobody wants to be done any more has not failed: kept, it would be held against whoever comes next.
             let waiting: BTreeSet<Subject> =
                 stages.iter().flat_map(|stage| stage(self, &desired)).map(|effect| effect.subject()).collect();
-            self.failures.retain(|subject, _| waiting.contains(subject));
+            self.failures.retain(|subject, _| matches!(subject, Subject::Relay(_)) || waiting.contains(subject));
         }
         self.desired = Some(desired);
         effects.unwrap_or_default()
     }
 
     fn desire(&mut self) -> Desired {
-        let view = View { facts: &self.facts, neighbours: &self.neighbours, actual: &self.actual };
+        // Not `self.view()`: the entries are changed beside it.
+        let view = View {
+            facts: &self.facts,
+            neighbours: &self.neighbours,
+            actual: &self.actual,
+            failures: &self.failures,
+            datapath: self.datapath,
+        };
         view.desire(self.epoch, self.relays.values_mut())
     }
 
@@ -393,10 +444,17 @@ impl Engine {
         let subject = effect.subject();
         match result {
             Ok(outcome) => {
-                self.failures.remove(&subject);
+                let had_failed = self.failures.remove(&subject).is_some();
+                if let Outcome::Refused(refused) = &outcome {
+                    refused
+                        .iter()
+                        .for_each(|(name, error)| self.failed(now, Subject::Relay(name.clone()), error.clone()));
+                }
                 self.actual.record(effect, outcome);
-                if matches!(subject, Subject::Output(_) | Subject::NextHop(..)) {
-                    self.world_changed();
+                match subject {
+                    Subject::Output(_) | Subject::NextHop(..) => self.world_changed(),
+                    Subject::Input(_) if had_failed => self.wish_changed(),
+                    _ => {}
                 }
             }
             Err(error) => {
@@ -404,12 +462,24 @@ impl Engine {
                 if matches!(effect, Effect::CloseOutput { .. }) {
                     self.world_changed();
                 }
-                let pause = self.failures.get(&subject).map_or(FIRST_PAUSE, |failure| failure.pause * 2);
-                let pause = pause.min(LONGEST_PAUSE);
-                self.failures.insert(subject, Failure { error, retry_at: now + pause, pause });
+                self.failed(now, subject, error);
             }
         }
         self.settled = false;
+    }
+
+    fn failed(&mut self, now: Duration, subject: Subject, error: EffectError) {
+        let before = self.failures.get(&subject).map(|failure| failure.pause);
+        let pause = before.map_or(FIRST_PAUSE, |pause| (pause * 2).min(LONGEST_PAUSE));
+        if matches!(subject, Subject::Input(_) | Subject::Relay(_)) {
+            // Another datapath may have to serve.
+            self.wish_changed();
+        }
+        let retry_at = match subject {
+            Subject::Relay(_) => Duration::MAX, // when there is room: see `room_changed`
+            _ => now + pause,
+        };
+        self.failures.insert(subject, Failure { error, retry_at, pause });
     }
 
     /// When [`Engine::reconcile`] should be asked although no event came.
@@ -418,7 +488,13 @@ impl Engine {
     }
 
     pub(crate) fn view(&self) -> View<'_> {
-        View { facts: &self.facts, neighbours: &self.neighbours, actual: &self.actual }
+        View {
+            facts: &self.facts,
+            neighbours: &self.neighbours,
+            actual: &self.actual,
+            failures: &self.failures,
+            datapath: self.datapath,
+        }
     }
 
     fn indexes(&self) -> BTreeSet<Ifindex> {
@@ -432,9 +508,8 @@ impl Engine {
     }
 
     fn openings(&self, desired: &Desired) -> Vec<Effect> {
-        let inputs = desired.inputs.iter().filter(|(index, _)| !self.actual.inputs.contains_key(index));
-        let inputs =
-            inputs.map(|(&interface, (name, mtu))| Effect::OpenInput { interface, name: name.clone(), mtu: *mtu });
+        let inputs = desired.inputs.iter().filter(|(key, _)| !self.actual.inputs.contains_key(key));
+        let inputs = inputs.map(|(&input, (name, mtu))| Effect::OpenInput { input, name: name.clone(), mtu: *mtu });
         let outputs = desired.outputs.iter().filter(|(index, _)| !self.actual.outputs.contains(index));
         let outputs = outputs.map(|(&interface, name)| Effect::OpenOutput { interface, name: name.clone() });
         let routes = desired.routed.iter().filter(|key| !self.actual.next_hops.contains_key(key));
@@ -446,19 +521,53 @@ impl Engine {
 
     fn installs(&self, desired: &Desired) -> Vec<Effect> {
         // An input that no relay wants any more gets an empty table before its groups are left.
-        let empty = crate::plan::InputPlan::default();
+        let empty = InputPlan::default();
         // One whose interface has left is closed, no more.
         let here = self.indexes();
-        let open = self.actual.inputs.iter().filter(|(index, _)| here.contains(index));
-        let changed = open.filter_map(|(&interface, table)| {
-            let plan = desired.plans.get(&interface).unwrap_or(&empty);
-            (table.as_ref() != Some(plan)).then(|| Effect::Install { interface, plan: plan.clone() })
+        let open = self.actual.inputs.iter().filter(|(input, _)| here.contains(&input.interface));
+        let changed = open.filter_map(|(&input, table)| {
+            let plan = desired.plans.get(&input).unwrap_or(&empty);
+            if table.as_ref() == Some(plan) {
+                return None;
+            }
+            let plan = self.with_leaving(input, table.as_ref(), plan);
+            (table.as_ref() != Some(&plan)).then_some(Effect::Install { input, plan })
         });
         changed.collect()
     }
 
+    /// The plan, and the relays that are in force and on their way to another datapath: they leave when they have
+    /// arrived there, so that what is not taken there is still taken here.
+    fn with_leaving(&self, input: InputKey, in_force: Option<&InputPlan>, plan: &InputPlan) -> InputPlan {
+        let mut plan = plan.clone();
+        let gone = in_force.into_iter().flat_map(|table| &table.relays).filter(|relay| !plan.names(&relay.relay));
+        let leaving: Vec<_> = gone.filter(|relay| self.is_on_its_way(input, relay)).cloned().collect();
+        if let (false, Some(table)) = (leaving.is_empty(), in_force) {
+            if plan.relays.is_empty() {
+                plan.our_macs.clone_from(&table.our_macs);
+            }
+            plan.relays.extend(leaving);
+            plan.relays.sort_by(|a, b| a.relay.cmp(&b.relay));
+        }
+        plan
+    }
+
+    /// Whether the relay is to be served by another datapath, which does not serve it yet but may.
+    fn is_on_its_way(&self, from: InputKey, relay: &RelayPlan) -> bool {
+        let Some(entry) = self.relays.get(&relay.relay) else { return false };
+        let Some(Serving { datapath, .. }) = entry.serving else { return false };
+        let to = InputKey { datapath, ..from };
+        let is_there =
+            self.facts.get(&entry.relay.input().interface).is_some_and(|facts| facts.index == from.interface);
+        let may = !self.failures.contains_key(&Subject::Input(to)) && !self.failures.contains_key(&Subject::Table(to));
+        let may = may && !self.view().is_refused(entry, datapath);
+        to != from && is_there && may && !self.actual.serves(to, &relay.relay, entry.incarnation)
+    }
+
     fn joins(&self, desired: &Desired) -> Vec<Effect> {
-        let listening = |interface| self.actual.inputs.get(&interface).is_some_and(Option::is_some);
+        let open = self.actual.inputs.iter().filter(|(_, table)| table.is_some());
+        let open: BTreeSet<Ifindex> = open.map(|(input, _)| input.interface).collect();
+        let listening = |interface: Ifindex| open.contains(&interface);
         let wanted = desired
             .groups
             .iter()
@@ -478,8 +587,8 @@ impl Engine {
         let hops = self.actual.kept.iter().filter(|key| !desired.neighbours.contains(key));
         let hops = hops.map(|&(interface, next_hop)| Effect::Forget { interface, next_hop });
         let inputs = self.actual.inputs.keys().chain(&self.actual.leftover_inputs);
-        let inputs = inputs.filter(|index| !desired.inputs.contains_key(index));
-        let inputs = inputs.map(|&interface| Effect::CloseInput { interface });
+        let inputs = inputs.filter(|input| !desired.inputs.contains_key(input));
+        let inputs = inputs.map(|&input| Effect::CloseInput { input });
         let outputs = self.actual.outputs.iter().chain(&self.actual.leftover_outputs);
         let outputs = outputs.filter(|index| !desired.outputs.contains_key(index));
         let outputs = outputs.map(|&interface| Effect::CloseOutput { interface });
@@ -524,13 +633,15 @@ impl Engine {
 
     fn status_of(&self, entry: &Entry, now: Duration) -> RelayStatus {
         let condition = self.condition(entry, now);
+        let serving = self.view().serving(entry);
         RelayStatus {
             name: entry.relay.name().to_string(),
             origin: entry.origin,
             state: condition.state,
             reason: condition.reason,
             remedy: condition.remedy,
-            datapath: "packet".to_owned(),
+            datapath: serving.datapath.to_string(),
+            datapath_reason: serving.because,
             from: entry.relay.input().to_string(),
             received: entry.meter.received(),
             last_packet_seconds: entry.meter.quiet_for(now).map(|quiet| quiet.as_secs_f64()),

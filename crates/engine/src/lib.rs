@@ -7,6 +7,7 @@
 
 mod actual;
 mod condition;
+mod datapath;
 mod effect;
 mod engine;
 mod fact;
@@ -17,7 +18,7 @@ mod rulebook;
 mod traffic;
 
 pub use actual::Inventory;
-pub use effect::{Effect, EffectError, Failure, Membership, Outcome};
+pub use effect::{Effect, EffectError, Failure, InputKey, Membership, Outcome};
 pub use engine::{Counted, Difference, Engine, Replaced, Wanted};
 pub use fact::{Ifindex, InterfaceFacts, Neighbour};
 pub use plan::{Action, InputPlan, OutputPlan, RelayPlan, SendPlan};

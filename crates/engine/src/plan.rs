@@ -5,13 +5,15 @@ use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use mcr_model::relay::{Output, Relay};
-use mcr_model::{DropReason, InterfaceName, RelayName, VlanId};
+use mcr_model::{DatapathChoice, DropReason, InterfaceName, RelayName, VlanId};
 
 use crate::actual::Actual;
+use crate::datapath::Serving;
+use crate::effect::{Failure, InputKey, Subject};
 use crate::engine::Entry;
 use crate::fact::{Ifindex, InterfaceFacts};
 
-/// The table of one input interface.
+/// The table of one datapath on one input interface.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct InputPlan {
     /// Its relays, by name.
@@ -21,6 +23,11 @@ pub struct InputPlan {
 }
 
 impl InputPlan {
+    /// Whether a relay of that name is in it.
+    pub(crate) fn names(&self, name: &RelayName) -> bool {
+        self.relays.binary_search_by(|plan| plan.relay.cmp(name)).is_ok()
+    }
+
     /// Whether that definition of the relay of that name is in it.
     pub(crate) fn has(&self, name: &RelayName, incarnation: u64) -> bool {
         let found = self.relays.binary_search_by(|plan| plan.relay.cmp(name));
@@ -35,6 +42,8 @@ pub struct RelayPlan {
     pub relay: RelayName,
     /// Which definition of that name: a changed relay counts from zero.
     pub incarnation: u64,
+    /// The same for the same definition, also after a restart; never 0.
+    pub identity: u64,
     /// The tag of its frames; `None`: untagged.
     pub vlan: Option<VlanId>,
     /// The address they are sent to.
@@ -93,12 +102,12 @@ pub struct SendPlan {
 /// Everything that should be in force.
 #[derive(Debug, Default)]
 pub(crate) struct Desired {
-    pub(crate) inputs: BTreeMap<Ifindex, (InterfaceName, u32)>,
+    pub(crate) inputs: BTreeMap<InputKey, (InterfaceName, u32)>,
     pub(crate) outputs: BTreeMap<Ifindex, InterfaceName>,
     pub(crate) groups: BTreeMap<(Ifindex, Ipv4Addr), Vec<Ipv4Addr>>,
     pub(crate) routed: BTreeSet<(Ifindex, Ipv4Addr)>,
     pub(crate) neighbours: BTreeSet<(Ifindex, Ipv4Addr)>,
-    pub(crate) plans: BTreeMap<Ifindex, InputPlan>,
+    pub(crate) plans: BTreeMap<InputKey, InputPlan>,
 }
 
 /// What the plan is made from.
@@ -106,6 +115,9 @@ pub(crate) struct View<'a> {
     pub(crate) facts: &'a BTreeMap<InterfaceName, InterfaceFacts>,
     pub(crate) neighbours: &'a BTreeMap<(Ifindex, Ipv4Addr), [u8; 6]>,
     pub(crate) actual: &'a Actual,
+    pub(crate) failures: &'a BTreeMap<Subject, Failure>,
+    /// For relays that do not say.
+    pub(crate) datapath: DatapathChoice,
 }
 
 impl View<'_> {
@@ -143,14 +155,25 @@ impl View<'_> {
 
     fn want_input(&self, desired: &mut Desired, epoch: u64, entry: &mut Entry) {
         let plan = self.current_plan(epoch, entry);
+        let serving = self.serving(entry);
         let input = entry.relay.input();
         let Some(facts) = self.facts.get(&input.interface) else { return };
         if input.target.is_group() && !facts.multicast {
             return;
         }
-        desired.inputs.entry(facts.index).or_insert_with(|| (facts.name.clone(), facts.mtu));
-        desired.plans.entry(facts.index).or_default().relays.push(plan);
-        if !input.target.is_group() {
+        let Serving { datapath, .. } = serving;
+        for wanted in self.worth_opening(entry, datapath) {
+            let key = InputKey { interface: facts.index, datapath: wanted };
+            desired.inputs.entry(key).or_insert_with(|| (facts.name.clone(), facts.mtu));
+        }
+        let key = InputKey { interface: facts.index, datapath };
+        entry.serving = Some(serving);
+        if self.is_refused(entry, datapath) {
+            return;
+        }
+        desired.plans.entry(key).or_default().relays.push(plan);
+        let input = entry.relay.input();
+        if !input.target.is_group() || self.failures.contains_key(&Subject::Input(key)) {
             return;
         }
         // One relay that takes any source widens the membership for all; otherwise the sources add up.
@@ -187,6 +210,7 @@ impl View<'_> {
         RelayPlan {
             relay: entry.relay.name().clone(),
             incarnation: entry.incarnation,
+            identity: identity(&entry.relay),
             vlan: input.vlan,
             destination: input.target.ip(),
             port: input.port.get(),
@@ -244,4 +268,13 @@ impl View<'_> {
         }
         self.actual.next_hops.get(&(facts.index, destination)).copied()
     }
+}
+
+/// FNV-1a over the definition, without what is to move the packets: a relay that only moves is the same.
+fn identity(relay: &Relay) -> u64 {
+    let definition = format!("{:?}", (relay.name(), relay.input(), relay.outputs()));
+    let hash = definition
+        .bytes()
+        .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3));
+    u64::max(hash, 1)
 }

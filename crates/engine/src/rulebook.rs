@@ -203,8 +203,7 @@ mod tests {
             name: name.into(),
             input: InputSpec::from_endpoint(from).unwrap(),
             output: to.iter().map(|to| OutputSpec::from_endpoint(to).unwrap()).collect(),
-            link_local: false,
-            allow_ptp: false,
+            ..RelaySpec::default()
         };
         spec.check().unwrap()
     }

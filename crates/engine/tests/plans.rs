@@ -14,8 +14,7 @@ fn relay(name: &str, from: &str, to: &[&str]) -> Relay {
         name: name.into(),
         input: InputSpec::from_endpoint(from).unwrap(),
         output: to.iter().map(|to| OutputSpec::from_endpoint(to).unwrap()).collect(),
-        link_local: false,
-        allow_ptp: false,
+        ..RelaySpec::default()
     };
     spec.check().unwrap()
 }

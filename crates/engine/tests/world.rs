@@ -5,51 +5,66 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use mcr_engine::{
-    Action, Effect, EffectError, Engine, Ifindex, InputPlan, InterfaceFacts, Inventory, Membership, Neighbour, Outcome,
-    OutputTotals, RelayTotals, Totals,
+    Action, Effect, EffectError, Engine, Ifindex, InputKey, InputPlan, InterfaceFacts, Inventory, Membership,
+    Neighbour, Outcome, OutputTotals, RelayTotals, Totals,
 };
 use mcr_model::relay::Relay;
 use mcr_model::spec::{InputSpec, OutputSpec, RelaySpec};
-use mcr_model::{DropReason, RelayState};
+use mcr_model::{Datapath, DatapathChoice, DropReason, RelayState};
 use proptest::prelude::*;
 
 /// What a kernel and a keeper would hold.
 #[derive(Default)]
 struct Machine {
-    inputs: BTreeMap<Ifindex, InputPlan>,
+    inputs: BTreeMap<InputKey, InputPlan>,
     outputs: BTreeSet<Ifindex>,
     groups: BTreeMap<(Ifindex, Ipv4Addr), Vec<Ipv4Addr>>,
     neighbours: BTreeSet<(Ifindex, Ipv4Addr)>,
     /// Interfaces on which every effect fails.
     broken: BTreeSet<Ifindex>,
+    /// Receiving sides that can not be opened.
+    shut: BTreeSet<InputKey>,
+    /// How many relays fit the tables of the kernel.
+    room: Option<usize>,
 }
 
 impl Machine {
     fn carry_out(&mut self, effect: &Effect) -> Result<Outcome, EffectError> {
         let interface = match effect {
-            Effect::OpenInput { interface, .. }
-            | Effect::CloseInput { interface }
-            | Effect::OpenOutput { interface, .. }
+            Effect::OpenInput { input, .. } | Effect::CloseInput { input } | Effect::Install { input, .. } => {
+                &input.interface
+            }
+            Effect::OpenOutput { interface, .. }
             | Effect::CloseOutput { interface }
             | Effect::FindNextHop { interface, .. }
             | Effect::Resolve { interface, .. }
-            | Effect::Forget { interface, .. }
-            | Effect::Install { interface, .. } => interface,
+            | Effect::Forget { interface, .. } => interface,
             Effect::Join(membership) | Effect::Leave(membership) => &membership.interface,
         };
         if self.broken.contains(interface) {
             return Err(EffectError { reason: "it is broken".into(), remedy: "mend it".into() });
         }
         match effect.clone() {
-            Effect::OpenInput { interface, .. } => drop(self.inputs.insert(interface, InputPlan::default())),
-            Effect::CloseInput { interface } => drop(self.inputs.remove(&interface)),
+            Effect::OpenInput { input, .. } if self.shut.contains(&input) => {
+                return Err(EffectError { reason: "there is no eBPF".into(), remedy: "get a kernel".into() });
+            }
+            Effect::OpenInput { input, .. } => drop(self.inputs.insert(input, InputPlan::default())),
+            Effect::CloseInput { input } => drop(self.inputs.remove(&input)),
             Effect::OpenOutput { interface, .. } => drop(self.outputs.insert(interface)),
             Effect::CloseOutput { interface } => drop(self.outputs.remove(&interface)),
             Effect::FindNextHop { .. } => return Ok(Outcome::NextHop([10, 0, 0, 254].into())),
             Effect::Resolve { interface, next_hop } => drop(self.neighbours.insert((interface, next_hop))),
             Effect::Forget { interface, next_hop } => drop(self.neighbours.remove(&(interface, next_hop))),
-            Effect::Install { interface, plan } => {
-                assert!(self.inputs.insert(interface, plan).is_some(), "a table for an input that is not open");
+            Effect::Install { input, mut plan } => {
+                let room = self.room.filter(|_| input.datapath != Datapath::Packet).unwrap_or(usize::MAX);
+                let refused = plan.relays.split_off(room.min(plan.relays.len()));
+                assert!(self.inputs.insert(input, plan).is_some(), "a table for an input that is not open");
+                if !refused.is_empty() {
+                    let full = EffectError { reason: "the table is full".into(), remedy: "make it larger".into() };
+                    return Ok(Outcome::Refused(
+                        refused.iter().map(|relay| (relay.relay.clone(), full.clone())).collect(),
+                    ));
+                }
             }
             Effect::Join(Membership { interface, group, sources }) => {
                 drop(self.groups.insert((interface, group), sources));
@@ -83,8 +98,7 @@ fn relay(name: &str, from: &str, to: &[&str]) -> Relay {
         name: name.into(),
         input: InputSpec::from_endpoint(from).unwrap(),
         output: to.iter().map(|to| OutputSpec::from_endpoint(to).unwrap()).collect(),
-        link_local: false,
-        allow_ptp: false,
+        ..RelaySpec::default()
     };
     spec.check().unwrap()
 }
@@ -100,6 +114,14 @@ fn interface(index: u32, name: &str) -> InterfaceFacts {
         multicast: true,
         addresses: vec![([10, 0, index as u8, 1].into(), 24)],
     }
+}
+
+fn tcx(index: u32) -> InputKey {
+    InputKey { interface: Ifindex(index), datapath: Datapath::Tcx }
+}
+
+fn packet(index: u32) -> InputKey {
+    InputKey { interface: Ifindex(index), datapath: Datapath::Packet }
 }
 
 fn two() -> Vec<InterfaceFacts> {
@@ -135,7 +157,7 @@ fn a_relay_is_opened_installed_and_joined_in_that_order() {
         .collect();
     assert_eq!(kinds, ["input", "output", "install", "join"]);
     assert_eq!(state(&engine, "camera", 0).0, RelayState::Ready);
-    let Action::Send(send) = &machine.inputs[&Ifindex(2)].relays[0].outputs[0].action else { panic!("not sent") };
+    let Action::Send(send) = &machine.inputs[&tcx(2)].relays[0].outputs[0].action else { panic!("not sent") };
     assert_eq!(send.destination_mac, [0x01, 0x00, 0x5e, 2, 2, 2]);
     assert_eq!((send.source, send.ttl), ([10, 0, 3, 1].into(), 16));
 
@@ -158,14 +180,14 @@ fn it_waits_for_interfaces_and_follows_their_return() {
     // Made again: another number. Everything moves there, nothing stays behind.
     engine.interfaces_are(vec![interface(9, "eth0"), interface(3, "eth1")]);
     machine.settle(&mut engine, 2);
-    assert_eq!(machine.inputs.keys().collect::<Vec<_>>(), [&Ifindex(9)]);
+    assert_eq!(machine.inputs.keys().collect::<Vec<_>>(), [&tcx(9)]);
     assert_eq!(machine.groups.keys().collect::<Vec<_>>(), [&(Ifindex(9), [239, 1, 1, 1].into())]);
 
     let mut down = two();
     down[1].carrier = false;
     engine.interfaces_are(down);
     machine.settle(&mut engine, 3);
-    let dropped = &machine.inputs[&Ifindex(2)].relays[0].outputs[0].action;
+    let dropped = &machine.inputs[&tcx(2)].relays[0].outputs[0].action;
     assert_eq!(*dropped, Action::Drop(DropReason::OutputDown));
     assert_eq!(state(&engine, "camera", 3), (RelayState::Pending, "output interface eth1 has no link".into()));
 }
@@ -181,7 +203,7 @@ fn a_changed_address_changes_the_source() {
     engine.interfaces_are(moved);
     let effects = machine.settle(&mut engine, 1);
     assert!(matches!(effects[..], [Effect::Install { .. }]), "nothing is opened or joined again: {effects:?}");
-    let Action::Send(send) = &machine.inputs[&Ifindex(2)].relays[0].outputs[0].action else { panic!("not sent") };
+    let Action::Send(send) = &machine.inputs[&tcx(2)].relays[0].outputs[0].action else { panic!("not sent") };
     assert_eq!(send.source, Ipv4Addr::from([172, 16, 0, 9]));
 
     let mut bare = two();
@@ -241,7 +263,7 @@ fn unicast_outputs_wait_for_their_neighbour() {
     engine.neighbour_is(neighbour([10, 0, 3, 7], Some([6; 6])));
     engine.neighbour_is(neighbour([10, 0, 0, 254], Some([7; 6])));
     machine.settle(&mut engine, 1);
-    let macs: Vec<[u8; 6]> = machine.inputs[&Ifindex(2)]
+    let macs: Vec<[u8; 6]> = machine.inputs[&tcx(2)]
         .relays
         .iter()
         .map(|relay| match &relay.outputs[0].action {
@@ -262,7 +284,7 @@ fn what_a_keeper_still_held_is_taken_over_or_released() {
     let stale = Membership { interface: Ifindex(2), group: [239, 9, 9, 9].into(), sources: vec![] };
     engine.adopt(Inventory {
         memberships: vec![kept, stale.clone()],
-        inputs: vec![Ifindex(2), Ifindex(5)],
+        inputs: vec![tcx(2), packet(2), tcx(5)],
         outputs: vec![],
         neighbours: vec![],
     });
@@ -271,8 +293,8 @@ fn what_a_keeper_still_held_is_taken_over_or_released() {
     let effects = machine.settle(&mut engine, 0);
     assert!(!effects.iter().any(|effect| matches!(effect, Effect::Join(_))), "joined already: {effects:?}");
     assert!(effects.contains(&Effect::Leave(stale)));
-    assert!(effects.contains(&Effect::CloseInput { interface: Ifindex(5) }));
-    assert!(!effects.contains(&Effect::CloseInput { interface: Ifindex(2) }));
+    assert!(effects.contains(&Effect::CloseInput { input: tcx(5) }));
+    assert!(!effects.contains(&Effect::CloseInput { input: tcx(2) }));
 }
 
 #[test]
@@ -375,8 +397,8 @@ proptest! {
         machine.settle(&mut engine, now + 60_000);
         let here = |name: &str| interfaces.values().find(|facts| facts.name.as_str() == name).map(|facts| facts.index);
         let statuses = engine.statuses(Duration::from_millis(now + 60_000));
-        let inputs: BTreeSet<Ifindex> =
-            statuses.iter().filter_map(|status| here(&status.relay.input.interface)).collect();
+        let inputs: BTreeSet<InputKey> =
+            statuses.iter().filter_map(|status| Some(tcx(here(&status.relay.input.interface)?.0))).collect();
         let outputs: BTreeSet<Ifindex> =
             statuses.iter().flat_map(|status| &status.relay.output).filter_map(|output| here(&output.interface)).collect();
         prop_assert_eq!(machine.inputs.keys().copied().collect::<BTreeSet<_>>(), inputs);
@@ -463,7 +485,7 @@ fn an_interface_that_left_is_closed_and_gets_no_table() {
     engine.interfaces_are(vec![interface(3, "eth1")]);
     let effects = machine.settle(&mut engine, 1);
     assert!(!effects.iter().any(|effect| matches!(effect, Effect::Install { .. })), "{effects:?}");
-    assert!(effects.contains(&Effect::CloseInput { interface: Ifindex(2) }));
+    assert!(effects.contains(&Effect::CloseInput { input: tcx(2) }));
 }
 
 #[test]
@@ -516,4 +538,91 @@ fn a_whole_picture_of_neighbours_takes_away_what_is_not_in_it() {
     engine.neighbours_are(vec![]);
     machine.settle(&mut engine, 2);
     assert_eq!(state(&engine, "near", 2).0, RelayState::Degraded);
+}
+
+fn camera_by(choice: DatapathChoice) -> Relay {
+    camera().moved_by(Some(choice))
+}
+
+fn datapath(engine: &Engine, name: &str) -> (String, String) {
+    let status = engine.status(&name.parse().unwrap(), Duration::ZERO).unwrap();
+    (status.datapath, status.datapath_reason.unwrap_or_default())
+}
+
+#[test]
+fn auto_falls_back_to_what_works_and_says_why() {
+    let (mut engine, mut machine) = (Engine::new("mcr.toml"), Machine::default());
+    machine.shut.insert(tcx(2));
+    engine.interfaces_are(two());
+    engine.create(camera()).unwrap();
+    machine.settle(&mut engine, 0);
+    assert_eq!(machine.inputs.keys().collect::<Vec<_>>(), [&packet(2)]);
+    assert_eq!(state(&engine, "camera", 0).0, RelayState::Ready);
+    assert_eq!(datapath(&engine, "camera"), ("packet".into(), "not tcx: there is no eBPF".into()));
+
+    // As soon as it works it is taken; what was in force is given up when the other is.
+    machine.shut.clear();
+    let retry = engine.next_retry().unwrap().as_millis() as u64;
+    let effects = machine.settle(&mut engine, retry);
+    let installs: Vec<(InputKey, usize)> = effects
+        .iter()
+        .filter_map(|effect| match effect {
+            Effect::Install { input, plan } => Some((*input, plan.relays.len())),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(installs, [(tcx(2), 1), (packet(2), 0)]);
+    assert_eq!(effects.last(), Some(&Effect::CloseInput { input: packet(2) }));
+    assert_eq!(datapath(&engine, "camera"), ("tcx".into(), String::new()));
+    assert!(!effects.iter().any(|effect| matches!(effect, Effect::Join(_) | Effect::Leave(_))), "{effects:?}");
+}
+
+#[test]
+fn what_was_asked_for_by_name_is_not_replaced_by_another() {
+    let (mut engine, mut machine) = (Engine::new("mcr.toml"), Machine::default());
+    machine.shut.insert(tcx(2));
+    engine.interfaces_are(two());
+    engine.create(camera_by(DatapathChoice::Only(Datapath::Tcx))).unwrap();
+    machine.settle(&mut engine, 0);
+    assert_eq!(state(&engine, "camera", 0), (RelayState::Failed, "there is no eBPF".into()));
+    assert!(machine.inputs.is_empty() && machine.groups.is_empty(), "nobody is there to take its packets");
+
+    engine.replace(camera_by(DatapathChoice::Only(Datapath::Packet))).unwrap();
+    machine.settle(&mut engine, 1);
+    assert_eq!(state(&engine, "camera", 1).0, RelayState::Ready);
+    assert_eq!(datapath(&engine, "camera"), ("packet".into(), "packet is what was asked for".into()));
+    assert_eq!(engine.next_retry(), None);
+}
+
+#[test]
+fn a_relay_that_moves_stays_the_same_relay() {
+    let (mut engine, mut machine) = (Engine::new("mcr.toml"), Machine::default());
+    engine.interfaces_are(two());
+    engine.create(camera()).unwrap();
+    machine.settle(&mut engine, 0);
+    let before = machine.inputs[&tcx(2)].relays[0].clone();
+    engine.replace(camera_by(DatapathChoice::Only(Datapath::Packet))).unwrap();
+    machine.settle(&mut engine, 1);
+    assert_eq!(machine.inputs.keys().collect::<Vec<_>>(), [&packet(2)]);
+    assert_eq!(machine.inputs[&packet(2)].relays[0], before, "its counters go on");
+}
+
+#[test]
+fn what_a_full_table_refuses_is_served_by_packet_until_there_is_room() {
+    let (mut engine, mut machine) = (Engine::new("mcr.toml"), Machine { room: Some(1), ..Machine::default() });
+    engine.interfaces_are(two());
+    engine.create(relay("a", "eth0:239.1.1.1:5001", &["eth1:239.2.2.1:6001"])).unwrap();
+    engine.create(relay("b", "eth0:239.1.1.2:5001", &["eth1:239.2.2.2:6001"])).unwrap();
+    machine.settle(&mut engine, 0);
+    assert_eq!(datapath(&engine, "a").0, "tcx");
+    assert_eq!(datapath(&engine, "b"), ("packet".into(), "not tcx: the table is full".into()));
+    assert_eq!(state(&engine, "b", 0).0, RelayState::Ready);
+    let by_tcx = relay("b", "eth0:239.1.1.2:5001", &["eth1:239.2.2.2:6001"]);
+    engine.replace(by_tcx.moved_by(Some(DatapathChoice::Only(Datapath::Tcx)))).unwrap();
+    machine.settle(&mut engine, 1);
+    assert_eq!(state(&engine, "b", 1), (RelayState::Failed, "the table is full".into()));
+    engine.remove(&"a".parse().unwrap()).unwrap();
+    machine.settle(&mut engine, 2);
+    assert_eq!(state(&engine, "b", 2).0, RelayState::Ready);
+    assert_eq!(machine.inputs.keys().collect::<Vec<_>>(), [&tcx(2)]);
 }

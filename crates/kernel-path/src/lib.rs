@@ -27,6 +27,7 @@ mod ethtool;
 mod layout;
 mod load;
 mod maps;
+mod pinned;
 mod ports;
 mod slots;
 pub mod sys;
@@ -39,6 +40,7 @@ pub use counters::{
 };
 pub use load::{LastCopy, LoadError, Loaded, Sizes, load};
 pub use maps::{Maps, NotOurMaps};
+pub use pinned::{NotReopened, interface_of, layout};
 pub use ports::Ports;
 pub use table::{Exit, InputTable, NotAtDriver, OutputAction, OutputEntry, RelayEntry, not_at_driver};
 pub use writer::{TableWriter, WriteError};

@@ -11,7 +11,7 @@ use crate::ports::Ports;
 use crate::sys;
 use crate::xdp::Xdp;
 
-static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/programs.bpf.o"));
+pub(crate) static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/programs.bpf.o"));
 
 /// How much the tables can hold; memory is taken when they are made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -181,6 +181,10 @@ pub(crate) fn take(loaded: &mut Ebpf, name: &'static str) -> Result<OwnedFd, Loa
 }
 
 impl Loaded {
+    pub(crate) fn from_parts(program: OwnedFd, maps: Maps, ports: Ports, xdp: Result<Xdp, LoadError>) -> Self {
+        Self { program, maps, ports, xdp }
+    }
+
     /// Attaches the program at the tcx ingress of an interface of the caller's network namespace, behind the programs that are there. It runs as long as the
     /// link that is handed back is open or pinned.
     ///

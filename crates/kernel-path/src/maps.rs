@@ -134,6 +134,12 @@ impl Maps {
         Ok(Self(Arc::new(Inner { fds, infos, mapped, cpus })))
     }
 
+    /// The kernel's number of the first: other tables have another.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.0.infos[0].id
+    }
+
     /// The descriptors, in the order of [`Maps::NAMES`]; what [`Maps::from_fds`] takes.
     pub fn fds(&self) -> [BorrowedFd<'_>; Self::COUNT] {
         std::array::from_fn(|index| self.0.fds[index].as_fd())

@@ -258,6 +258,29 @@ pub(crate) fn run_live(program: BorrowedFd<'_>, frame: &[u8]) -> io::Result<()> 
     unsafe { call(BPF_PROG_TEST_RUN, &attribute) }.map(drop)
 }
 
+/// The beginning of `struct bpf_link_info` with its `tcx` part.
+#[repr(C)]
+#[derive(Default)]
+struct LinkInfo {
+    kind: u32,
+    id: u32,
+    program: u32,
+    pad: u32,
+    ifindex: u32,
+    attach_type: u32,
+}
+const _: () = assert!(std::mem::offset_of!(LinkInfo, ifindex) == 16);
+
+/// The interface that a link is on; 0 when that is gone.
+pub(crate) fn link_interface(link: BorrowedFd<'_>) -> io::Result<u32> {
+    let mut info = LinkInfo::default();
+    let length = size_of::<LinkInfo>() as u32;
+    let attribute = InfoByFd { fd: number(link), length, info: std::ptr::from_mut(&mut info) as u64 };
+    // SAFETY: the kernel writes at most `length` bytes of integers.
+    unsafe { call(BPF_OBJ_GET_INFO_BY_FD, &attribute) }?;
+    Ok(info.ifindex)
+}
+
 fn object(path: &Path, fd: u32) -> io::Result<(CString, Object)> {
     let path = CString::new(path.as_os_str().as_bytes())?;
     let attribute = Object { path: path.as_ptr() as u64, fd, flags: 0 };

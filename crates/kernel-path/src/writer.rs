@@ -27,7 +27,7 @@ use crate::table::{Exit, InputTable, NotAtDriver, OutputEntry, RelayEntry, not_a
 pub enum WriteError {
     /// A table is full.
     #[error(
-        "the in-kernel table of {what} is full ({limit}); raise its size in the configuration and restart the keeper"
+        "the in-kernel table of {what} is full ({limit}); raise its size under [tables] in the keeper's policy (/etc/mcr/policy.toml) and restart mcr-netd"
     )]
     Full {
         /// What it holds.
@@ -282,6 +282,13 @@ impl TableWriter {
         self.installed.is_empty()
     }
 
+    /// What relays in force listen to on an interface.
+    #[must_use]
+    pub fn destinations(&self, ifindex: u32) -> Vec<Destination> {
+        let keys = self.installed.keys().filter(|key| key.ifindex == ifindex);
+        keys.map(DestinationKey::destination).collect()
+    }
+
     /// The interfaces with relays in force.
     #[must_use]
     pub fn inputs(&self) -> Vec<u32> {
@@ -289,7 +296,11 @@ impl TableWriter {
         inputs.into_iter().collect()
     }
 
-    fn set_own_macs(&mut self, ifindex: u32, macs: &[MacAddr]) -> Result<(), WriteError> {
+    /// Makes `macs` the link-layer addresses that are our own, for an input.
+    ///
+    /// # Errors
+    /// When there is no room for them.
+    pub fn set_own_macs(&mut self, ifindex: u32, macs: &[MacAddr]) -> Result<(), WriteError> {
         let key = |mac: &MacAddr| OwnMacKey { ifindex, mac: mac.octets(), unused: 0 };
         let wanted: FxHashSet<OwnMacKey> = macs.iter().map(key).collect();
         let is_gone = |key: &&OwnMacKey| key.ifindex == ifindex && !wanted.contains(*key);

@@ -5,6 +5,7 @@
 //! fits beside the others is the engine's question.
 
 pub mod address;
+pub mod datapath;
 pub mod difference;
 pub mod endpoint;
 pub mod grant;
@@ -21,6 +22,7 @@ pub mod time;
 pub mod token;
 
 pub use address::{Dscp, Port, Target, Ttl};
+pub use datapath::{Datapath, DatapathChoice};
 pub use grant::Grant;
 pub use mcr_wire::{DropReason, VlanId};
 pub use name::{InterfaceName, RelayName};

@@ -6,6 +6,7 @@ use std::net::Ipv4Addr;
 use mcr_wire::VlanId;
 
 use crate::address::{Dscp, Port, Target, Ttl};
+use crate::datapath::DatapathChoice;
 use crate::name::{InterfaceName, RelayName};
 use crate::problem::FieldError;
 
@@ -52,6 +53,7 @@ pub struct Relay {
     input: Input,
     outputs: Vec<Output>,
     scope: Scope,
+    datapath: Option<DatapathChoice>,
 }
 
 /// Which special addresses and ports a relay was explicitly allowed to carry.
@@ -78,7 +80,13 @@ impl Relay {
             errors.extend(check_scope(scope, &format!("output[{i}]"), output.target, output.port));
         }
         errors.extend(check_outputs(&input, &outputs));
-        if errors.is_empty() { Ok(Self { name, input, outputs, scope }) } else { Err(errors) }
+        if errors.is_empty() { Ok(Self { name, input, outputs, scope, datapath: None }) } else { Err(errors) }
+    }
+
+    /// The same relay, with what is to move its packets; `None`: as the daemon's configuration says.
+    #[must_use]
+    pub fn moved_by(self, datapath: Option<DatapathChoice>) -> Self {
+        Self { datapath, ..self }
     }
 
     /// Its id.
@@ -94,6 +102,11 @@ impl Relay {
     /// Where its copies go; never empty.
     pub fn outputs(&self) -> &[Output] {
         &self.outputs
+    }
+
+    /// What is to move its packets; `None`: as the daemon's configuration says.
+    pub fn datapath(&self) -> Option<DatapathChoice> {
+        self.datapath
     }
 
     /// What it was explicitly allowed.

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::address::{Dscp, Port, Target, Ttl, ValueError, host, parse_ip};
+use crate::datapath::DatapathChoice;
 use crate::name::InterfaceName;
 use crate::problem::FieldError;
 use crate::relay::{Input, Output, Relay, Scope};
@@ -17,13 +18,16 @@ use crate::relay::{Input, Output, Relay, Scope};
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ConfigSpec {
+    /// What moves the packets of relays that do not say: `auto`, `xdp`, `tcx` or `packet`; none: `auto`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub datapath: Option<String>,
     /// The relays of the file.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub relay: Vec<RelaySpec>,
 }
 
 /// A relay as a user writes it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RelaySpec {
     /// Its id: `[a-z0-9][a-z0-9._-]{0,62}`.
@@ -34,6 +38,9 @@ pub struct RelaySpec {
     /// Where its copies go.
     #[schema(min_items = 1, max_items = 64)]
     pub output: Vec<OutputSpec>,
+    /// What moves its packets: `auto`, `xdp`, `tcx` or `packet`; none: what the daemon's configuration says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub datapath: Option<String>,
     /// Allow 224.0.0.0/24.
     #[serde(default, skip_serializing_if = "is_false")]
     pub link_local: bool,
@@ -114,15 +121,18 @@ impl RelaySpec {
     /// # Errors
     /// Every field that is wrong, in the order of the fields.
     pub fn check(&self) -> Result<Relay, Vec<FieldError>> {
-        let Self { name, input, output, link_local, allow_ptp } = self;
+        let Self { name, input, output, datapath, link_local, allow_ptp } = self;
         let mut errors = Errors::default();
         let name = errors.take("name", name.parse(), "");
         let input = errors.absorb(input.check("input"));
         let outputs: Vec<Option<Output>> =
             output.iter().enumerate().map(|(i, spec)| errors.absorb(spec.check(&format!("output[{i}]")))).collect();
+        let datapath = errors.absorb(check_datapath("datapath", datapath.as_deref()));
         let scope = Scope { link_local: *link_local, ptp: *allow_ptp };
-        match (name, input, outputs.into_iter().collect::<Option<Vec<_>>>()) {
-            (Some(name), Some(input), Some(outputs)) if errors.0.is_empty() => Relay::new(name, input, outputs, scope),
+        match (name, input, outputs.into_iter().collect::<Option<Vec<_>>>(), datapath) {
+            (Some(name), Some(input), Some(outputs), Some(datapath)) if errors.0.is_empty() => {
+                Relay::new(name, input, outputs, scope).map(|relay| relay.moved_by(datapath))
+            }
             _ => Err(errors.0),
         }
     }
@@ -199,6 +209,7 @@ impl From<&Relay> for RelaySpec {
             name: relay.name().to_string(),
             input: relay.input().into(),
             output: relay.outputs().iter().map(OutputSpec::from).collect(),
+            datapath: relay.datapath().map(|choice| choice.to_string()),
             link_local,
             allow_ptp: ptp,
         }
@@ -242,6 +253,15 @@ const PORT_RANGE: &str = "use 1 to 65535";
 const VLAN_RANGE: &str = "use 1 to 4094";
 const HOST_WANTED: &str = "write the IPv4 address of one host, for example 192.168.168.55";
 const GROUP_WANTED: &str = "groups are 224.0.0.0 to 239.255.255.255; for local use take one in 239.0.0.0/8";
+
+/// The choice that a text means; `None` when there is none.
+///
+/// # Errors
+/// A word that is no datapath.
+pub fn check_datapath(field: &str, given: Option<&str>) -> Result<Option<DatapathChoice>, Vec<FieldError>> {
+    let parsed = given.map(str::parse::<DatapathChoice>).transpose();
+    parsed.map_err(|error| vec![FieldError::new(field, error.to_string(), DatapathChoice::WANTED)])
+}
 
 fn check_target(part: &str, group: Option<&str>, address: Option<&str>) -> Result<Target, Vec<FieldError>> {
     let field = |name: &str| format!("{part}.{name}");

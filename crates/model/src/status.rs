@@ -53,6 +53,9 @@ pub struct RelayStatus {
     pub remedy: Option<String>,
     /// What moves its packets.
     pub datapath: String,
+    /// Why it is this one and no faster one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub datapath_reason: Option<String>,
     /// Its input as endpoint text.
     pub from: String,
     /// What arrived for it.

@@ -19,8 +19,7 @@ fn relay(from: &str, to: &[&str]) -> Result<Relay, Vec<FieldError>> {
         name: "camera".into(),
         input: InputSpec::from_endpoint(from).unwrap(),
         output: to.iter().map(|to| OutputSpec::from_endpoint(to).unwrap()).collect(),
-        link_local: false,
-        allow_ptp: false,
+        ..RelaySpec::default()
     };
     spec.check()
 }

@@ -8,8 +8,10 @@ use std::time::Duration;
 
 use crate::protocol::MAX_MESSAGE_BYTES;
 
-/// Bytes of control data: room for one descriptor, aligned as `cmsghdr` wants it.
-const CONTROL_WORDS: usize = 3;
+/// Most descriptors of one message.
+pub(crate) const MOST_DESCRIPTORS: usize = 16;
+/// Control data with room for them, aligned as `cmsghdr` wants it.
+const CONTROL_WORDS: usize = 2 + MOST_DESCRIPTORS / 2;
 
 /// A connected `SOCK_SEQPACKET` Unix socket.
 #[derive(Debug)]
@@ -18,8 +20,8 @@ pub(crate) struct Channel(OwnedFd);
 /// What a receive brought.
 #[derive(Debug)]
 pub(crate) enum Received {
-    /// One message, and the descriptor that came with it.
-    Message(Vec<u8>, Option<OwnedFd>),
+    /// One message, and the descriptors that came with it.
+    Message(Vec<u8>, Vec<OwnedFd>),
     /// The other side is gone.
     End,
     /// A message longer than any of the protocol; its rest is lost.
@@ -78,18 +80,13 @@ impl Channel {
         Ok(peer)
     }
 
-    /// Sends one message, and a descriptor with it.
-    pub(crate) fn send(
-        &self,
-        message: &[u8],
-        descriptor: Option<BorrowedFd<'_>>,
-        patience: Patience,
-    ) -> io::Result<()> {
+    /// Sends one message, and at most [`MOST_DESCRIPTORS`] descriptors with it.
+    pub(crate) fn send(&self, message: &[u8], descriptors: &[BorrowedFd<'_>], patience: Patience) -> io::Result<()> {
         let mut part = libc::iovec { iov_base: message.as_ptr().cast_mut().cast(), iov_len: message.len() };
         let mut control = [0_u64; CONTROL_WORDS];
         let mut header = header(&mut part);
-        if let Some(descriptor) = descriptor {
-            attach(&mut header, &mut control, descriptor);
+        if !descriptors.is_empty() {
+            attach(&mut header, &mut control, descriptors);
         }
         let flags = libc::MSG_NOSIGNAL | patience.flag();
         // SAFETY: `header` points to `part`, `message` and `control`, which outlive the call; the
@@ -99,13 +96,13 @@ impl Channel {
         Ok(())
     }
 
-    /// Receives a message, and the descriptor that came with it.
+    /// Receives a message, and the descriptors that came with it.
     pub(crate) fn receive(&self, patience: Patience) -> io::Result<Received> {
         let mut control = [0_u64; CONTROL_WORDS];
         self.receive_into(Some(&mut control), patience)
     }
 
-    /// Receives a message; the kernel closes a descriptor that comes with it.
+    /// Receives a message; the kernel closes descriptors that come with it.
     pub(crate) fn receive_bytes(&self, patience: Patience) -> io::Result<Received> {
         self.receive_into(None, patience)
     }
@@ -122,7 +119,7 @@ impl Channel {
         // SAFETY: `header` points to `part`, `message` and `control`, which outlive the call and
         // are as long as it says.
         let length = retry(|| unsafe { libc::recvmsg(self.0.as_raw_fd(), &raw mut header, flags) })?;
-        let descriptor = detach(&header);
+        let descriptors = detach(&header);
         if length == 0 {
             return Ok(Received::End);
         }
@@ -130,7 +127,7 @@ impl Channel {
             return Ok(Received::TooLong);
         }
         message.truncate(length);
-        Ok(Received::Message(message, descriptor))
+        Ok(Received::Message(message, descriptors))
     }
 }
 
@@ -191,39 +188,42 @@ fn header(part: &mut libc::iovec) -> libc::msghdr {
     header
 }
 
-fn attach(header: &mut libc::msghdr, control: &mut [u64; CONTROL_WORDS], descriptor: BorrowedFd<'_>) {
-    let payload = size_of::<RawFd>() as libc::c_uint;
+fn attach(header: &mut libc::msghdr, control: &mut [u64; CONTROL_WORDS], descriptors: &[BorrowedFd<'_>]) {
+    assert!(descriptors.len() <= MOST_DESCRIPTORS, "{} descriptors in one message", descriptors.len());
+    let payload = size_of_val(descriptors) as libc::c_uint;
     header.msg_control = control.as_mut_ptr().cast();
     // SAFETY: pure arithmetic.
     header.msg_controllen = unsafe { libc::CMSG_SPACE(payload) } as _;
-    // SAFETY: `control` is zeroed, aligned, and has room for one header and one descriptor (16 + 4
-    // bytes, padded to 24), so that the first header is there and its data is writable.
+    // SAFETY: `control` is zeroed, aligned, and has room for one header and as many descriptors as were counted (16 bytes
+    // and 4 for each), so that the first header is there and its data is writable.
     unsafe {
         let first = libc::CMSG_FIRSTHDR(header);
         (*first).cmsg_level = libc::SOL_SOCKET;
         (*first).cmsg_type = libc::SCM_RIGHTS;
         (*first).cmsg_len = libc::CMSG_LEN(payload) as _;
-        libc::CMSG_DATA(first).cast::<RawFd>().write_unaligned(descriptor.as_raw_fd());
+        let data = libc::CMSG_DATA(first).cast::<RawFd>();
+        for (index, descriptor) in descriptors.iter().enumerate() {
+            data.add(index).write_unaligned(descriptor.as_raw_fd());
+        }
     }
 }
 
-/// Takes the descriptor out of a received header. `CONTROL_WORDS` leaves room for two of them; a
-/// second one is closed.
-fn detach(header: &libc::msghdr) -> Option<OwnedFd> {
+/// Takes the descriptors out of a received header.
+fn detach(header: &libc::msghdr) -> Vec<OwnedFd> {
     // SAFETY: the kernel filled in `msg_control` and `msg_controllen`, which CMSG_FIRSTHDR checks
     // for room of a header.
     let first = unsafe { libc::CMSG_FIRSTHDR(header) };
     if first.is_null() {
-        return None;
+        return Vec::new();
     }
     // SAFETY: the kernel wrote a whole header there.
     let libc::cmsghdr { cmsg_len, cmsg_level, cmsg_type, .. } = unsafe { first.read() };
     if (cmsg_level, cmsg_type) != (libc::SOL_SOCKET, libc::SCM_RIGHTS) {
-        return None;
+        return Vec::new();
     }
     // SAFETY: pure arithmetic.
     let bytes = cmsg_len.saturating_sub(unsafe { libc::CMSG_LEN(0) } as usize);
-    let mut descriptors = (0..bytes / size_of::<RawFd>()).map(|index| {
+    let descriptors = (0..bytes / size_of::<RawFd>()).map(|index| {
         // SAFETY: the kernel wrote this many descriptors behind the header and installed each in
         // this process; nobody else has them.
         unsafe {
@@ -231,9 +231,7 @@ fn detach(header: &libc::msghdr) -> Option<OwnedFd> {
             OwnedFd::from_raw_fd(data.read_unaligned())
         }
     });
-    let taken = descriptors.next();
-    descriptors.for_each(drop);
-    taken
+    descriptors.collect()
 }
 
 #[cfg(test)]
@@ -241,28 +239,28 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_message_brings_its_descriptor() {
+    fn a_message_brings_its_descriptors() {
         let (ours, theirs) = Channel::pair().unwrap();
         let passed = std::fs::File::open("/proc/self/status").unwrap();
-        ours.send(b"hello", Some(passed.as_fd()), Patience::Now).unwrap();
-        ours.send(b"again", None, Patience::Now).unwrap();
-        let Received::Message(bytes, Some(descriptor)) = theirs.receive(Patience::Now).unwrap() else {
-            panic!("no descriptor came");
+        ours.send(b"hello", &[passed.as_fd(); MOST_DESCRIPTORS], Patience::Now).unwrap();
+        ours.send(b"again", &[], Patience::Now).unwrap();
+        let Received::Message(bytes, mut descriptors) = theirs.receive(Patience::Now).unwrap() else {
+            panic!("no message came");
         };
-        assert_eq!(bytes, b"hello");
+        assert_eq!((bytes.as_slice(), descriptors.len()), (b"hello".as_slice(), MOST_DESCRIPTORS));
         let mut text = String::new();
-        io::Read::read_to_string(&mut std::fs::File::from(descriptor), &mut text).unwrap();
+        io::Read::read_to_string(&mut std::fs::File::from(descriptors.swap_remove(0)), &mut text).unwrap();
         assert!(text.starts_with("Name:"));
-        let Received::Message(bytes, None) = theirs.receive(Patience::Now).unwrap() else {
-            panic!("a descriptor came from nowhere");
+        let Received::Message(bytes, descriptors) = theirs.receive(Patience::Now).unwrap() else {
+            panic!("no message came");
         };
-        assert_eq!(bytes, b"again");
+        assert_eq!((bytes.as_slice(), descriptors.len()), (b"again".as_slice(), 0));
     }
 
     #[test]
     fn the_end_and_too_long_messages_are_told_apart() {
         let (ours, theirs) = Channel::pair().unwrap();
-        ours.send(&[7; MAX_MESSAGE_BYTES + 1], None, Patience::Now).unwrap();
+        ours.send(&[7; MAX_MESSAGE_BYTES + 1], &[], Patience::Now).unwrap();
         assert!(matches!(theirs.receive(Patience::Now).unwrap(), Received::TooLong));
         drop(ours);
         assert!(matches!(theirs.receive(Patience::Now).unwrap(), Received::End));

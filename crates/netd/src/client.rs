@@ -11,7 +11,7 @@ use mcr_datapath::{FilterInstruction, RingGeometry};
 
 use self::spawn::Spawned;
 use crate::channel::{Channel, Patience, Received};
-use crate::protocol::{Item, Numbered, Reply, Request, VERSION};
+use crate::protocol::{Hook, Item, Numbered, Reply, Request, VERSION};
 
 pub use self::error::{KeeperError, KeeperErrorKind};
 pub use self::spawn::SpawnMode;
@@ -46,6 +46,8 @@ pub struct Held {
     pub outputs: Vec<u32>,
     /// The neighbours that are kept resolved: interface and address.
     pub neighbours: Vec<(u32, IpAddr)>,
+    /// Where programs of the in-kernel datapath are attached.
+    pub attached: Vec<(u32, Hook)>,
 }
 
 /// A group that is joined.
@@ -154,8 +156,7 @@ impl Keeper {
     ) -> Result<(OwnedFd, RingGeometry), KeeperError> {
         let request = Request::OpenInput { interface, geometry: *geometry };
         match self.ask("opening an input", &request)? {
-            (Reply::Opened { geometry }, Some(ring)) => Ok((ring, geometry)),
-            (Reply::Opened { .. }, None) => Err(KeeperError::no_descriptor()),
+            (Reply::Opened { geometry }, descriptors) => Ok((only(descriptors)?, geometry)),
             (reply, _) => Err(KeeperError::unexpected(&reply)),
         }
     }
@@ -179,14 +180,14 @@ impl Keeper {
         self.order("closing an input", &Request::CloseInput { interface })
     }
 
-    /// Opens the sending side of an interface, or hands over the socket that is open already.
+    /// Opens the sending side of an interface, or hands over the socket that is open already; with it the number that the
+    /// kernel's tables have for the interface.
     ///
     /// # Errors
     /// When the policy or the kernel refuses, or the keeper is gone.
-    pub fn open_output(&mut self, interface: u32) -> Result<OwnedFd, KeeperError> {
+    pub fn open_output(&mut self, interface: u32) -> Result<(OwnedFd, u32), KeeperError> {
         match self.ask("opening an output", &Request::OpenOutput { interface })? {
-            (Reply::Done, Some(socket)) => Ok(socket),
-            (Reply::Done, None) => Err(KeeperError::no_descriptor()),
+            (Reply::Sending { port }, descriptors) => Ok((only(descriptors)?, port)),
             (reply, _) => Err(KeeperError::unexpected(&reply)),
         }
     }
@@ -235,6 +236,35 @@ impl Keeper {
         self.order("giving up a neighbour", &Request::Forget { interface, address })
     }
 
+    /// The tables of the in-kernel datapath, which are made when they are asked for first; what
+    /// [`mcr_kernel_path::Maps::from_fds`] takes.
+    ///
+    /// # Errors
+    /// When the keeper may not or can not load the program, or is gone.
+    pub fn tables(&mut self) -> Result<Vec<OwnedFd>, KeeperError> {
+        match self.ask("asking for the kernel's tables", &Request::Tables)? {
+            (Reply::Done, descriptors) if descriptors.is_empty() => Err(KeeperError::no_descriptor()),
+            (Reply::Done, descriptors) => Ok(descriptors),
+            (reply, _) => Err(KeeperError::unexpected(&reply)),
+        }
+    }
+
+    /// Attaches the program of the in-kernel datapath to an input interface; no error when it is attached.
+    ///
+    /// # Errors
+    /// When the policy or the kernel refuses, or the keeper is gone.
+    pub fn attach(&mut self, interface: u32, hook: Hook) -> Result<(), KeeperError> {
+        self.order("attaching the in-kernel datapath", &Request::Attach { interface, hook })
+    }
+
+    /// Detaches it; no error when it is not attached.
+    ///
+    /// # Errors
+    /// When the keeper is gone.
+    pub fn detach(&mut self, interface: u32, hook: Hook) -> Result<(), KeeperError> {
+        self.order("detaching the in-kernel datapath", &Request::Detach { interface, hook })
+    }
+
     /// Gives everything back. A keeper that was started by [`Keeper::spawn`] to listen ends then.
     ///
     /// # Errors
@@ -252,10 +282,10 @@ impl Keeper {
     }
 
     /// Sends a request and waits for its answer.
-    fn ask(&mut self, what: &'static str, request: &Request) -> Result<(Reply, Option<OwnedFd>), KeeperError> {
+    fn ask(&mut self, what: &'static str, request: &Request) -> Result<(Reply, Vec<OwnedFd>), KeeperError> {
         // 0 is not the number of any request.
         self.sequence = self.sequence.wrapping_add(1).max(1);
-        let sent = self.channel.send(&request.encode(self.sequence), None, Patience::Wait);
+        let sent = self.channel.send(&request.encode(self.sequence), &[], Patience::Wait);
         match sent {
             Ok(()) => {}
             // The keeper may have said why before it went.
@@ -263,28 +293,28 @@ impl Keeper {
             Err(error) => return Err(KeeperError::lost(what, &error)),
         }
         loop {
-            let (Numbered { sequence, message }, descriptor) = self.receive(what)?;
+            let (Numbered { sequence, message }, descriptors) = self.receive(what)?;
             match message {
                 Reply::Failed(failure) if sequence == 0 || sequence == self.sequence => {
                     return Err(KeeperError::from(failure));
                 }
-                reply if sequence == self.sequence => return Ok((reply, descriptor)),
+                reply if sequence == self.sequence => return Ok((reply, descriptors)),
                 // The late answer to a request that was given up.
                 _ => {}
             }
         }
     }
 
-    fn receive(&self, what: &'static str) -> Result<(Numbered<Reply>, Option<OwnedFd>), KeeperError> {
+    fn receive(&self, what: &'static str) -> Result<(Numbered<Reply>, Vec<OwnedFd>), KeeperError> {
         let received = match self.channel.receive(Patience::Wait) {
             // Said once, before what the keeper sent last, when it went without reading all of ours.
             Err(error) if is_gone(&error) => self.channel.receive(Patience::Wait),
             other => other,
         };
         match received.map_err(|error| KeeperError::lost(what, &error))? {
-            Received::Message(bytes, descriptor) => {
+            Received::Message(bytes, descriptors) => {
                 let reply = Reply::decode(&bytes).map_err(|error| KeeperError::malformed(error.0))?;
-                Ok((reply, descriptor))
+                Ok((reply, descriptors))
             }
             Received::End => Err(KeeperError::ended(what)),
             Received::TooLong => Err(KeeperError::malformed("too long")),
@@ -307,8 +337,13 @@ impl Held {
                 self.memberships.push(HeldMembership { interface, group, sources });
             }
             Item::Neighbour { interface, address } => self.neighbours.push((interface, address)),
+            Item::Attached { interface, hook } => self.attached.push((interface, hook)),
         }
     }
+}
+
+fn only(descriptors: Vec<OwnedFd>) -> Result<OwnedFd, KeeperError> {
+    descriptors.into_iter().next().ok_or_else(KeeperError::no_descriptor)
 }
 
 fn is_gone(error: &io::Error) -> bool {

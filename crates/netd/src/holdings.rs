@@ -8,12 +8,13 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use mcr_datapath::{FilterInstruction, RingGeometry, filter, open_input, open_output, set_filter};
 
 use crate::departure::{Departed, Departures};
-use crate::interface;
+use crate::interface::{self, label};
+use crate::kernel_path::KernelPath;
 use crate::membership::{Joined, Memberships};
 use crate::neighbour::Neighbours;
 use crate::packet_socket;
 use crate::policy::{Policy, Use};
-use crate::protocol::{Failure, FailureKind, Item, Reply, Request};
+use crate::protocol::{Failure, FailureKind, Hook, Item, Reply, Request};
 
 /// Most memory of one ring, in bytes: it is locked into memory and charged to nobody.
 const MAX_RING_BYTES: usize = 256 << 20;
@@ -40,6 +41,7 @@ pub(crate) struct Holdings {
     neighbours: BTreeSet<(u32, IpAddr)>,
     departures: Departures,
     kernel_neighbours: Neighbours,
+    kernel_path: KernelPath,
 }
 
 #[derive(Debug)]
@@ -51,20 +53,29 @@ struct Input {
 /// What a request led to.
 struct Done {
     reply: Reply,
-    /// What of which interface the daemon gets a descriptor of.
-    handed: Option<(Use, u32)>,
+    handed: Handed,
 }
 
-/// A reply, and the descriptor that goes with it.
+/// What the daemon gets descriptors of.
+enum Handed {
+    Nothing,
+    /// A packet socket of an interface.
+    Socket(Use, u32),
+    /// The tables of the in-kernel datapath.
+    Tables,
+}
+
+/// A reply, and the descriptors that go with it.
 #[derive(Debug)]
 pub(crate) struct Answer<'a> {
     pub(crate) reply: Reply,
-    pub(crate) descriptor: Option<BorrowedFd<'a>>,
+    pub(crate) descriptors: Vec<BorrowedFd<'a>>,
 }
 
 impl Holdings {
-    pub(crate) fn new(policy: Policy) -> io::Result<Self> {
-        Ok(Self {
+    /// Nothing but what a keeper before this one left pinned, as far as the policy allows it.
+    pub(crate) fn new(policy: Policy, kernel_path: KernelPath) -> io::Result<Self> {
+        let mut holdings = Self {
             policy,
             inputs: BTreeMap::new(),
             outputs: BTreeMap::new(),
@@ -72,7 +83,10 @@ impl Holdings {
             neighbours: BTreeSet::new(),
             departures: Departures::watch()?,
             kernel_neighbours: Neighbours::open()?,
-        })
+            kernel_path,
+        };
+        holdings.submit_to(holdings.policy.clone());
+        Ok(holdings)
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -80,16 +94,15 @@ impl Holdings {
             && self.outputs.is_empty()
             && self.neighbours.is_empty()
             && self.memberships.iter().next().is_none()
+            && self.kernel_path.attached().next().is_none()
     }
 
     /// Does what is asked, or says why not.
     pub(crate) fn carry_out(&mut self, request: Request) -> Answer<'_> {
         self.give_up_departed();
         match self.try_carry_out(request) {
-            Ok(Done { reply, handed }) => {
-                Answer { reply, descriptor: handed.and_then(|handed| self.descriptor(handed)) }
-            }
-            Err(failure) => Answer { reply: Reply::Failed(failure), descriptor: None },
+            Ok(Done { reply, handed }) => Answer { reply, descriptors: self.descriptors(&handed) },
+            Err(failure) => Answer { reply: Reply::Failed(failure), descriptors: Vec::new() },
         }
     }
 
@@ -99,28 +112,36 @@ impl Holdings {
             Request::Inventory { start } => return Ok(self.inventory(start).into()),
             Request::OpenInput { interface, geometry } => return self.open_input(interface, geometry),
             Request::OpenOutput { interface } => return self.open_output(interface),
+            Request::Tables => return self.tables(),
             Request::SetFilter { interface, instructions } => self.set_filter(interface, &instructions)?,
             Request::CloseInput { interface } => drop(self.inputs.remove(&interface)),
-            Request::CloseOutput { interface } => drop(self.outputs.remove(&interface)),
+            Request::CloseOutput { interface } => self.close_output(interface),
             Request::Join { interface, group, sources } => self.join(interface, group, &sources)?,
             Request::Leave { interface, group } => self.memberships.leave(Joined { interface, group }),
             Request::Resolve { interface, address } => self.resolve(interface, address)?,
             Request::Forget { interface, address } => self.forget(interface, address)?,
+            Request::Attach { interface, hook } => self.attach(interface, hook)?,
+            Request::Detach { interface, hook } => drop(self.kernel_path.detach(interface, hook)),
             Request::Release => self.release(),
         }
         Ok(Reply::Done.into())
     }
 
-    fn descriptor(&self, (opened, interface): (Use, u32)) -> Option<BorrowedFd<'_>> {
-        match opened {
-            Use::Input => self.inputs.get(&interface).map(|input| input.ring.as_fd()),
-            Use::Output => self.outputs.get(&interface).map(OwnedFd::as_fd),
+    fn descriptors(&self, handed: &Handed) -> Vec<BorrowedFd<'_>> {
+        match handed {
+            Handed::Nothing => Vec::new(),
+            Handed::Socket(Use::Input, index) => {
+                self.inputs.get(index).map(|input| input.ring.as_fd()).into_iter().collect()
+            }
+            Handed::Socket(Use::Output, index) => self.outputs.get(index).map(OwnedFd::as_fd).into_iter().collect(),
+            Handed::Tables => self.kernel_path.tables(),
         }
     }
 
     /// Gives up everything.
     pub(crate) fn release(&mut self) {
         self.memberships.clear();
+        self.kernel_path.release();
         self.inputs.clear();
         self.outputs.clear();
         for (interface, address) in std::mem::take(&mut self.neighbours) {
@@ -159,9 +180,11 @@ impl Holdings {
                     // It fails only for a daemon that locked its filter, which does not work as it should.
                     let _ = set_filter(ring.as_fd(), &filter::drop_all());
                 }
-                input.is_some() || has_joined
+                let was_attached = self.detach_all(interface);
+                input.is_some() || has_joined || was_attached
             }
             Use::Output => {
+                self.kernel_path.close_port(interface);
                 let output = self.outputs.remove(&interface);
                 if let Some(socket) = &output {
                     // Nothing can fail about a socket that is no ring and has no fanout group.
@@ -179,14 +202,15 @@ impl Holdings {
     fn inventory(&self, start: u32) -> Reply {
         let inputs = self.inputs.iter();
         let inputs = inputs.map(|(&interface, input)| Item::Input { interface, geometry: input.geometry });
-        let outputs = self.outputs.keys().map(|&interface| Item::Output { interface });
+        let outputs = self.outputs().into_iter().map(|interface| Item::Output { interface });
         let memberships = self.memberships.iter().map(|(joined, sources)| {
             let Joined { interface, group } = joined;
             Item::Membership { interface, group, sources }
         });
         let neighbours = self.neighbours.iter();
         let neighbours = neighbours.map(|&(interface, address)| Item::Neighbour { interface, address });
-        let items: Vec<Item> = inputs.chain(outputs).chain(memberships).chain(neighbours).collect();
+        let attached = self.kernel_path.attached().map(|(interface, hook)| Item::Attached { interface, hook });
+        let items: Vec<Item> = inputs.chain(outputs).chain(memberships).chain(neighbours).chain(attached).collect();
         Reply::held_from(&items, start)
     }
 
@@ -206,9 +230,10 @@ impl Holdings {
         };
         for interface in departed {
             self.inputs.remove(&interface);
-            self.outputs.remove(&interface);
+            self.close_output(interface);
             self.neighbours.retain(|(index, _)| *index != interface);
             self.leave_all(interface);
+            self.detach_all(interface);
         }
     }
 
@@ -219,11 +244,18 @@ impl Holdings {
         matches!(interface::name(interface), Ok(None)) || !sockets.chain(self.outputs.get(&interface)).all(is_bound)
     }
 
+    /// The interfaces that may be sent to by a socket or by the kernel's tables.
+    fn outputs(&self) -> BTreeSet<u32> {
+        self.outputs.keys().copied().chain(self.kernel_path.open_ports()).collect()
+    }
+
     /// Every interface of which anything is held.
     fn interfaces(&self) -> BTreeSet<u32> {
         let memberships = self.memberships.iter().map(|(joined, _)| joined.interface);
         let neighbours = self.neighbours.iter().map(|(interface, _)| *interface);
-        self.inputs.keys().chain(self.outputs.keys()).copied().chain(memberships).chain(neighbours).collect()
+        let attached = self.kernel_path.attached().map(|(interface, _)| interface);
+        let sockets = self.inputs.keys().copied().chain(self.outputs());
+        sockets.chain(memberships).chain(neighbours).chain(attached).collect()
     }
 
     fn leave_all(&mut self, interface: u32) {
@@ -233,11 +265,17 @@ impl Holdings {
         }
     }
 
+    fn detach_all(&mut self, interface: u32) -> bool {
+        let detached = Hook::ALL.into_iter().filter(|hook| self.kernel_path.detach(interface, *hook));
+        detached.count() > 0
+    }
+
     fn is_used(&self, interface: u32) -> bool {
         self.inputs.contains_key(&interface)
             || self.outputs.contains_key(&interface)
             || self.memberships.on(interface).next().is_some()
             || self.neighbours_on(interface).next().is_some()
+            || self.kernel_path.is_on(interface)
     }
 
     fn neighbours_on(&self, interface: u32) -> impl Iterator<Item = IpAddr> {
@@ -258,7 +296,7 @@ impl Holdings {
             }
         };
         let reply = Reply::Opened { geometry: input.geometry };
-        Ok(Done { reply, handed: Some((Use::Input, interface)) })
+        Ok(Done { reply, handed: Handed::Socket(Use::Input, interface) })
     }
 
     fn open_output(&mut self, interface: u32) -> Result<Done, Failure> {
@@ -268,7 +306,29 @@ impl Holdings {
                 .map_err(|error| system(format!("can not open {name} for sending"), &error, open_remedy(&error)))?;
             place.insert(socket);
         }
-        Ok(Done { reply: Reply::Done, handed: Some((Use::Output, interface)) })
+        let port = match self.kernel_path.open_port(interface) {
+            Ok(port) => port,
+            Err(failure) => {
+                self.outputs.remove(&interface);
+                return Err(failure);
+            }
+        };
+        Ok(Done { reply: Reply::Sending { port }, handed: Handed::Socket(Use::Output, interface) })
+    }
+
+    fn close_output(&mut self, interface: u32) {
+        self.kernel_path.close_port(interface);
+        self.outputs.remove(&interface);
+    }
+
+    fn tables(&mut self) -> Result<Done, Failure> {
+        self.kernel_path.load()?;
+        Ok(Done { reply: Reply::Done, handed: Handed::Tables })
+    }
+
+    fn attach(&mut self, interface: u32, hook: Hook) -> Result<(), Failure> {
+        self.permit(Use::Input, interface)?;
+        self.kernel_path.attach(interface, hook)
     }
 
     fn set_filter(&self, interface: u32, instructions: &[FilterInstruction]) -> Result<(), Failure> {
@@ -376,7 +436,7 @@ impl Holdings {
 
 impl From<Reply> for Done {
     fn from(reply: Reply) -> Self {
-        Self { reply, handed: None }
+        Self { reply, handed: Handed::Nothing }
     }
 }
 
@@ -391,10 +451,6 @@ fn check_geometry(geometry: &RingGeometry) -> Result<(), Failure> {
         return Ok(());
     }
     Err(invalid(&format!("a ring of {slots} slots of {slot_bytes} bytes")))
-}
-
-fn label(interface: u32) -> String {
-    interface::name(interface).ok().flatten().unwrap_or_else(|| format!("interface {interface}"))
 }
 
 fn system(what: String, error: &io::Error, remedy: &str) -> Failure {

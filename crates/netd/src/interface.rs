@@ -20,6 +20,11 @@ pub(crate) fn name(index: u32) -> io::Result<Option<String>> {
     Ok(Some(name.to_string_lossy().into_owned()))
 }
 
+/// Its name for a sentence, or its number when it has none.
+pub(crate) fn label(index: u32) -> String {
+    name(index).ok().flatten().unwrap_or_else(|| format!("interface {index}"))
+}
+
 #[cfg(test)]
 mod tests {
     #[test]

@@ -15,11 +15,13 @@ mod client;
 mod departure;
 mod holdings;
 mod interface;
+mod kernel_path;
 mod listener;
 mod log;
 mod membership;
 mod neighbour;
 mod packet_socket;
+mod pins;
 mod policy;
 mod protocol;
 mod service;
@@ -29,7 +31,7 @@ mod socket_path;
 pub use client::{Held, HeldInput, HeldMembership, Keeper, KeeperError, KeeperErrorKind, KeeperWatch, SpawnMode};
 pub use listener::ListenError;
 pub use policy::{DEFAULT_POLICY_PATH, PolicyChoice, PolicyError};
-pub use protocol::FailureKind;
+pub use protocol::{FailureKind, Hook};
 pub use service::{Door, ServeError, ServeOptions, WhenReleased, serve};
 
 /// Where the keeper listens when nothing else is said.

@@ -10,7 +10,7 @@ use mcr_netd::{DEFAULT_SOCKET_PATH, Door, PolicyChoice, ServeError, ServeOptions
 /// The privileged keeper of MCR: opens packet sockets, joins groups and keeps neighbours for the
 /// daemon, and holds them while the daemon restarts.
 ///
-/// It works with CAP_NET_RAW and CAP_NET_ADMIN only and gives up every other capability at start.
+/// It works with CAP_NET_RAW and CAP_NET_ADMIN, and CAP_BPF and CAP_PERFMON where it has them, and gives up every other capability at start.
 #[derive(Debug, Parser)]
 #[command(name = "mcr-netd", version)]
 struct Arguments {

@@ -4,6 +4,11 @@
 //! # /etc/mcr/policy.toml
 //! inputs = ["eth0", "ot*"]
 //! outputs = ["eth1"]
+//!
+//! # What the tables of the in-kernel datapath hold; their memory is taken when they are made, at the start.
+//! [tables]
+//! relays = 16384
+//! outputs = 65536
 //! ```
 //!
 //! A list that is absent allows every interface, an empty one none. `*` stands for any characters,
@@ -24,8 +29,11 @@
 use std::fmt;
 use std::fs;
 use std::io;
+use std::num::NonZeroU32;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+
+use mcr_kernel_path::Sizes;
 
 /// Where the policy is read from when nothing else is said; it need not exist.
 pub const DEFAULT_POLICY_PATH: &str = "/etc/mcr/policy.toml";
@@ -46,6 +54,7 @@ pub struct PolicyChoice {
 pub(crate) struct Policy {
     inputs: Vec<String>,
     outputs: Vec<String>,
+    tables: TablesFile,
 }
 
 /// What an interface is wanted for.
@@ -101,12 +110,26 @@ pub enum PolicyError {
 struct PolicyFile {
     inputs: Option<Vec<String>>,
     outputs: Option<Vec<String>>,
+    #[serde(default)]
+    tables: TablesFile,
+}
+
+/// How much the tables of the in-kernel datapath hold, where it is not the default.
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TablesFile {
+    /// Relays, all inputs together.
+    relays: Option<NonZeroU32>,
+    /// Outputs, all relays together.
+    outputs: Option<NonZeroU32>,
+    /// Listed sources, all relays together.
+    sources: Option<NonZeroU32>,
 }
 
 impl Default for Policy {
     /// Every interface for everything.
     fn default() -> Self {
-        Self { inputs: any(), outputs: any() }
+        Self { inputs: any(), outputs: any(), tables: TablesFile::default() }
     }
 }
 
@@ -141,8 +164,21 @@ impl Policy {
     }
 
     fn parse(text: &str) -> Result<Self, toml::de::Error> {
-        let PolicyFile { inputs, outputs } = toml::from_str(text)?;
-        Ok(Self { inputs: inputs.unwrap_or_else(any), outputs: outputs.unwrap_or_else(any) })
+        let PolicyFile { inputs, outputs, tables } = toml::from_str(text)?;
+        Ok(Self { inputs: inputs.unwrap_or_else(any), outputs: outputs.unwrap_or_else(any), tables })
+    }
+
+    /// The sizes of the in-kernel tables. They hold from the start of a keeper to its end.
+    pub(crate) fn table_sizes(&self) -> Sizes {
+        let TablesFile { relays, outputs, sources } = &self.tables;
+        let or = |size: &Option<NonZeroU32>, default: u32| size.map_or(default, NonZeroU32::get);
+        let default = Sizes::default();
+        Sizes {
+            relays: or(relays, default.relays),
+            outputs: or(outputs, default.outputs),
+            sources: or(sources, default.sources),
+            ..default
+        }
     }
 
     pub(crate) fn allows(&self, wanted: Use, interface: &str) -> bool {

@@ -16,8 +16,14 @@ const CAP_NET_ADMIN: u32 = 12;
 const CAP_NET_RAW: u32 = 13;
 /// The nice value of who moves packets.
 const PACKETS_FIRST: i32 = -10;
+/// May load programs that read kernel memory (`CAP_PERFMON`), as ours does to tell the state of a checksum.
+const CAP_PERFMON: u32 = 38;
+/// May load eBPF programs and make their tables.
+const CAP_BPF: u32 = 39;
 /// What the keeper works with.
 const KEEPER_CAPABILITIES: u64 = 1 << CAP_NET_ADMIN | 1 << CAP_NET_RAW;
+/// What it keeps besides, where it has it: without, there is no in-kernel datapath.
+const PROGRAM_CAPABILITIES: u64 = 1 << CAP_PERFMON | 1 << CAP_BPF;
 /// The form of `capset(2)` with 64 capabilities.
 const CAPABILITY_VERSION_3: u32 = 0x2008_0522;
 
@@ -85,14 +91,21 @@ pub fn drop_all_capabilities(user: Option<&str>) -> Result<(), PrivilegesError> 
     set(0)
 }
 
-/// Keeps CAP_NET_RAW and CAP_NET_ADMIN and gives up every other capability, for good.
-pub(crate) fn keep_network_only() -> Result<(), PrivilegesError> {
+/// Whether this process could load the in-kernel datapath.
+pub(crate) fn may_load_programs() -> bool {
+    effective().is_ok_and(|effective| effective & PROGRAM_CAPABILITIES == PROGRAM_CAPABILITIES)
+}
+
+/// Keeps CAP_NET_RAW and CAP_NET_ADMIN, and CAP_BPF and CAP_PERFMON where they are there, and gives up every other
+/// capability, for good.
+pub(crate) fn keep_what_is_needed() -> Result<(), PrivilegesError> {
     check_single_thread()?;
     if !may_open_packet_sockets() {
         return Err(PrivilegesError::NotPrivileged);
     }
-    bound(KEEPER_CAPABILITIES)?;
-    set(KEEPER_CAPABILITIES)
+    let programs = if may_load_programs() { PROGRAM_CAPABILITIES } else { 0 };
+    bound(KEEPER_CAPABILITIES | programs)?;
+    set(KEEPER_CAPABILITIES | programs)
 }
 
 /// The id of a user by name.

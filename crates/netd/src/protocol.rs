@@ -15,24 +15,30 @@
 //! open input               3   interface u32, geometry                opened + descriptor
 //! set filter               4   interface u32, list of instructions    done
 //! close input              5   interface u32                          done
-//! open output              6   interface u32                          done + descriptor
+//! open output              6   interface u32                          sending + descriptor
 //! close output             7   interface u32                          done
 //! join                     8   interface u32, group, list of sources  done
 //! leave                    9   interface u32, group                   done
 //! resolve                 10   interface u32, address                 done
 //! forget                  11   interface u32, address                 done
 //! release                 12                                          done
+//! tables                  13                                          done + descriptors of the kernel's tables
+//! attach                  14   interface u32, hook u8                  done
+//! detach                  15   interface u32, hook u8                  done
 //!
 //! reply                  kind  body
 //! done                   128
 //! welcome                129   version u16, process u32
 //! opened                 130   geometry
 //! held                   131   next u32 (0: this was all), list of items
+//! sending                133   port u32: what the kernel's tables call this output
 //! failed                 132   failure u8, errno i32 (0: none), reason text, remedy text
 //!
 //! item: input 1 | interface u32, geometry        output 2 | interface u32
 //!       membership 3 | interface u32, group, list of sources
-//!       neighbour 4 | interface u32, address
+//!       neighbour 4 | interface u32, address     attached 5 | interface u32, hook u8
+//!
+//! hook: tcx 1
 //! ```
 //!
 //! A reply carries the sequence number of its request, so that the answer to a request that was
@@ -48,7 +54,7 @@ use self::bytes::{Reader, Writer};
 mod bytes;
 
 /// The version of this protocol; both sides must speak the same one.
-pub(crate) const VERSION: u16 = 1;
+pub(crate) const VERSION: u16 = 2;
 /// Longest message in bytes: the longest filter that the kernel takes, twice.
 pub(crate) const MAX_MESSAGE_BYTES: usize = 65_536;
 /// Most sources of one join; an item of the inventory with that many fits a message.
@@ -75,6 +81,16 @@ pub(crate) enum Request {
     Resolve { interface: u32, address: IpAddr },
     Forget { interface: u32, address: IpAddr },
     Release,
+    Tables,
+    Attach { interface: u32, hook: Hook },
+    Detach { interface: u32, hook: Hook },
+}
+
+/// Where a program of the in-kernel datapath sits on an interface.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Hook {
+    /// At tcx ingress.
+    Tcx,
 }
 
 /// What the keeper answers.
@@ -84,6 +100,7 @@ pub(crate) enum Reply {
     Welcome { version: u16, process: u32 },
     Opened { geometry: RingGeometry },
     Held { next: u32, items: Vec<Item> },
+    Sending { port: u32 },
     Failed(Failure),
 }
 
@@ -94,6 +111,7 @@ pub(crate) enum Item {
     Output { interface: u32 },
     Membership { interface: u32, group: IpAddr, sources: Vec<IpAddr> },
     Neighbour { interface: u32, address: IpAddr },
+    Attached { interface: u32, hook: Hook },
 }
 
 /// Why the keeper did not do it.
@@ -172,7 +190,11 @@ impl Request {
                 out.u32(*interface);
                 out.address(*address);
             }
-            Self::Release => {}
+            Self::Attach { interface, hook } | Self::Detach { interface, hook } => {
+                out.u32(*interface);
+                out.u8(hook.code());
+            }
+            Self::Release | Self::Tables => {}
         }
         out.finish()
     }
@@ -191,6 +213,9 @@ impl Request {
             Self::Resolve { .. } => 10,
             Self::Forget { .. } => 11,
             Self::Release => 12,
+            Self::Tables => 13,
+            Self::Attach { .. } => 14,
+            Self::Detach { .. } => 15,
         }
     }
 
@@ -217,6 +242,9 @@ impl Request {
             10 => Self::Resolve { interface: input.u32()?, address: input.address()? },
             11 => Self::Forget { interface: input.u32()?, address: input.address()? },
             12 => Self::Release,
+            13 => Self::Tables,
+            14 => Self::Attach { interface: input.u32()?, hook: Hook::from_code(input.u8()?)? },
+            15 => Self::Detach { interface: input.u32()?, hook: Hook::from_code(input.u8()?)? },
             _ => return Err(Malformed("unknown request")),
         };
         input.finish()?;
@@ -244,6 +272,10 @@ impl Reply {
                 out.u32(*next);
                 out.list(items, put_item);
             }
+            Self::Sending { port } => {
+                out.u8(133);
+                out.u32(*port);
+            }
             Self::Failed(Failure { kind, errno, reason, remedy }) => {
                 out.u8(132);
                 out.u8(kind.code());
@@ -269,6 +301,7 @@ impl Reply {
                 reason: input.text()?,
                 remedy: input.text()?,
             }),
+            133 => Self::Sending { port: input.u32()? },
             _ => return Err(Malformed("unknown reply")),
         };
         input.finish()?;
@@ -295,9 +328,29 @@ impl Item {
     /// An upper bound of the bytes that this takes in a message.
     fn largest_bytes(&self) -> usize {
         match self {
-            Self::Input { .. } | Self::Output { .. } | Self::Neighbour { .. } => 24,
+            Self::Input { .. } | Self::Output { .. } | Self::Neighbour { .. } | Self::Attached { .. } => 24,
             Self::Membership { sources, .. } => 24 + 17 * sources.len(),
         }
+    }
+}
+
+impl Hook {
+    /// Every hook.
+    pub const ALL: [Self; 1] = [Self::Tcx];
+
+    /// The word for a sentence and for the name of a pin.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Tcx => "tcx",
+        }
+    }
+
+    fn code(self) -> u8 {
+        self as u8 + 1
+    }
+
+    fn from_code(code: u8) -> Result<Self, Malformed> {
+        Self::ALL.into_iter().find(|hook| hook.code() == code).ok_or(Malformed("unknown hook"))
     }
 }
 
@@ -366,6 +419,11 @@ fn put_item(out: &mut Writer, item: &Item) {
             out.u32(*interface);
             out.address(*address);
         }
+        Item::Attached { interface, hook } => {
+            out.u8(5);
+            out.u32(*interface);
+            out.u8(hook.code());
+        }
     }
 }
 
@@ -379,6 +437,7 @@ fn item(input: &mut Reader<'_>) -> Result<Item, Malformed> {
             sources: input.list(MAX_SOURCES, Reader::address)?,
         },
         4 => Item::Neighbour { interface: input.u32()?, address: input.address()? },
+        5 => Item::Attached { interface: input.u32()?, hook: Hook::from_code(input.u8()?)? },
         _ => return Err(Malformed("unknown item")),
     })
 }

@@ -9,8 +9,10 @@ use sd_notify::NotifyState;
 
 use crate::channel::{Channel, Patience, Received, check};
 use crate::holdings::{Answer, Holdings};
+use crate::kernel_path::{KernelPath, Pinning};
 use crate::listener::{ListenError, Listener};
 use crate::log::{self, Log, Severity, SystemLog};
+use crate::pins;
 use crate::policy::{PolicyChoice, PolicyError};
 use crate::privileges::{self, PrivilegesError};
 use crate::protocol::{Failure, FailureKind, Numbered, Reply, Request, VERSION};
@@ -177,8 +179,18 @@ impl Service {
         };
         let listener = path.map(|path| Listener::bind(&path, user)).transpose()?;
         raise_file_limit();
-        privileges::keep_network_only()?;
-        let holdings = Holdings::new(in_force).map_err(failed("opening rtnetlink"))?;
+        // A keeper that nobody can find again leaves nothing behind.
+        let pinning = if listener.is_some() { Pinning::On } else { Pinning::Off };
+        if pinning == Pinning::On {
+            // Whether it is there is asked when it is needed.
+            let _ = pins::mount_bpffs();
+        }
+        privileges::keep_what_is_needed()?;
+        let (kernel_path, pinned) = KernelPath::new(in_force.table_sizes(), pinning);
+        if let Err(error) = pinned {
+            log.say(Severity::Notice, format_args!("the in-kernel datapath will end with this keeper: {error}"));
+        }
+        let holdings = Holdings::new(in_force, kernel_path).map_err(failed("opening rtnetlink"))?;
         if matches!(log, Log::System(_)) {
             log::detach_standard_streams().map_err(failed("letting go of the standard streams"))?;
         }
@@ -335,7 +347,7 @@ impl Service {
             None => Reply::Welcome { version: VERSION, process: std::process::id() },
             Some(failure) => Reply::Failed(failure.clone()),
         };
-        let sent = visitor.channel.send(&reply.encode(sequence), None, Patience::Now);
+        let sent = visitor.channel.send(&reply.encode(sequence), &[], Patience::Now);
         if let Some(failure) = refusal {
             self.say(format_args!("a connection is refused: {}", failure.reason));
             return self.part(index);
@@ -350,9 +362,9 @@ impl Service {
     fn obey(&mut self, index: usize, request: Numbered<Request>) -> Course {
         let Numbered { sequence, message } = request;
         let is_release = message == Request::Release;
-        let Answer { reply, descriptor } = self.holdings.carry_out(message);
+        let Answer { reply, descriptors } = self.holdings.carry_out(message);
         // A daemon that does not take its replies in is stuck; the keeper does not wait for it.
-        let sent = self.visitors[index].channel.send(&reply.encode(sequence), descriptor, Patience::Now);
+        let sent = self.visitors[index].channel.send(&reply.encode(sequence), &descriptors, Patience::Now);
         match self.when_released {
             WhenReleased::End if is_release => Course::End,
             _ if sent.is_err() => self.part(index),
@@ -443,7 +455,7 @@ fn tell(first: &Channel, error: &ServeError) {
     let (reason, remedy) = text.split_once("; ").unwrap_or((&text, "see the log of mcr-netd"));
     let failure =
         Failure { kind: FailureKind::Startup, errno: None, reason: reason.to_owned(), remedy: remedy.to_owned() };
-    let _ = first.send(&Reply::Failed(failure).encode(0), None, Patience::Now);
+    let _ = first.send(&Reply::Failed(failure).encode(0), &[], Patience::Now);
 }
 
 fn busy(process: libc::pid_t) -> Failure {

@@ -1,5 +1,6 @@
 //! `mcr add`: a relay from endpoint text.
 
+use mcr_model::DatapathChoice;
 use mcr_model::spec::{InputSpec, OutputSpec, RelaySpec};
 use mcr_model::status::RelayStatus;
 
@@ -11,8 +12,8 @@ use crate::view::screen::{Screen, state_style};
 
 /// Adds the relay and says how it does.
 pub(crate) fn add(args: Add) -> Result<(), Failure> {
-    let Add { name, from, to, scope, replace, daemon, output } = args;
-    let spec = spec(name.as_str(), &from, &to, &scope)?;
+    let Add { name, from, to, datapath, scope, replace, daemon, output } = args;
+    let spec = spec(name.as_str(), &from, &to, datapath, &scope)?;
     let json = serde_json::to_string(&spec).map_err(|error| Failure::failed(format!("cannot write it: {error}")))?;
     let client = Client::new(daemon)?;
     let answer = if replace { client.put(&format!("relays/{name}"), json)? } else { client.post("relays", json)? };
@@ -32,13 +33,20 @@ pub(crate) fn add(args: Add) -> Result<(), Failure> {
 }
 
 /// The relay that endpoint texts describe. Values are not checked here: the daemon or [`RelaySpec::check`] does.
-pub(crate) fn spec(name: &str, from: &str, to: &[String], scope: &Scope) -> Result<RelaySpec, Failure> {
+pub(crate) fn spec(
+    name: &str,
+    from: &str,
+    to: &[String],
+    datapath: Option<DatapathChoice>,
+    scope: &Scope,
+) -> Result<RelaySpec, Failure> {
     let wrong = |error: mcr_model::endpoint::EndpointError| Failure::usage(error.to_string());
     let outputs: Result<Vec<_>, _> = to.iter().map(|to| OutputSpec::from_endpoint(to).map_err(wrong)).collect();
     Ok(RelaySpec {
         name: name.to_owned(),
         input: InputSpec::from_endpoint(from).map_err(wrong)?,
         output: outputs?,
+        datapath: datapath.map(|choice| choice.to_string()),
         link_local: scope.link_local,
         allow_ptp: scope.allow_ptp,
     })

@@ -21,8 +21,8 @@ const READY: Duration = Duration::from_secs(2);
 
 /// Runs the relay until somebody ends it, then shows its ledger.
 pub(crate) fn relay(args: Relay) -> Result<(), Failure> {
-    let Relay { from, to, scope, keeper, output } = args;
-    let relay = spec(NAME, &from, &to, &scope)?.check().map_err(|errors| {
+    let Relay { from, to, datapath, scope, keeper, output } = args;
+    let relay = spec(NAME, &from, &to, datapath, &scope)?.check().map_err(|errors| {
         let errors: Vec<String> = errors.iter().map(ToString::to_string).collect();
         Failure::failed(errors.join("\nmcr: "))
     })?;

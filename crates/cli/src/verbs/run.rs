@@ -15,7 +15,11 @@ const DEFAULT_ACCESS: &str = "/etc/mcr/access.toml";
 
 /// The daemon, until it is told to end.
 pub(crate) fn run(args: Run) -> Result<(), Failure> {
-    let Run { config, access, socket, keeper_socket, keeper, state_dir, user, log_format, log } = args;
+    let Run { config, access, socket, keeper_socket, keeper, state_dir, clean, datapath, user, log_format, log } = args;
+    let keeper = KeeperChoice { socket: keeper_socket, program: keeper };
+    if clean {
+        return mcr_daemon::clean(&keeper).map_err(|error| Failure::failed(format!("{error:#}")));
+    }
     let format = match log_format {
         args::LogFormat::Text => LogFormat::Text,
         args::LogFormat::Json => LogFormat::Json,
@@ -25,7 +29,8 @@ pub(crate) fn run(args: Run) -> Result<(), Failure> {
         socket,
         access: access.or_else(|| existing(DEFAULT_ACCESS)),
         state: state_dir,
-        keeper: KeeperChoice { socket: keeper_socket, program: keeper },
+        keeper,
+        datapath,
         user,
         log: LogOptions { format, filter: log },
     };

@@ -22,7 +22,7 @@ pub(crate) fn show(args: Show) -> Result<(), Failure> {
 }
 
 fn text(relay: &RelayStatus, ink: Ink) -> String {
-    let RelayStatus { name, origin, state, reason, remedy, datapath, from, received, .. } = relay;
+    let RelayStatus { name, origin, state, reason, remedy, datapath, datapath_reason, from, received, .. } = relay;
     let mut lines =
         vec![format!("{} is {}: {reason}", ink.paint(HEADING, name), ink.paint(state_style(*state), state.name()))];
     lines.extend(remedy.as_ref().map(|remedy| format!("  to do     {remedy}")));
@@ -31,7 +31,8 @@ fn text(relay: &RelayStatus, ink: Ink) -> String {
         Origin::Api => "a call of the API",
     };
     lines.push(format!("  made by   {made_by}"));
-    lines.push(format!("  datapath  {datapath}"));
+    let why = datapath_reason.as_ref().map(|reason| format!(" ({reason})")).unwrap_or_default();
+    lines.push(format!("  datapath  {datapath}{why}"));
     lines.push(format!("  from      {from}"));
     let last = relay.last_packet_seconds.map(|ago| format!("; last packet {} ago", seconds(ago)));
     lines.push(format!("  received  {}{}", traffic(received), last.unwrap_or_default()));

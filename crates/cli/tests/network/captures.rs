@@ -4,11 +4,14 @@ use std::net::SocketAddrV4;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use mcr_model::Datapath;
 use mcr_testbed::{Capture, DEVICE, Seen, Topology};
 use sha2::{Digest, Sha256};
 
 use crate::service::Service;
 use crate::traffic::{Payloads, Receiver, send_payloads};
+
+for_each_datapath!(st_2110_30_audio_of_two_legs, st_2110_40_ancillary_data,);
 
 /// The captures are not part of the project; they stand beside its folder where they are to be had.
 fn capture(name: &str) -> Option<Capture> {
@@ -30,13 +33,13 @@ fn digest(payloads: &[Vec<u8>]) -> String {
     hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-fn relayed_whole(name: &str) {
+fn relayed_whole(datapath: Datapath, name: &str) {
     let Some(capture) = capture(name) else { return };
     let payloads: Vec<Vec<u8>> =
         capture.packets.iter().filter_map(|packet| Seen::read(&packet.bytes)).map(|seen| seen.payload).collect();
     assert!(payloads.len() > 10, "{name} has {} datagrams", payloads.len());
     let net = Topology::device_relay_lan(1);
-    let service = Service::start(net.relay(), "");
+    let service = Service::start_on(datapath, net.relay(), "");
     service.add("media", "dev0:239.1.1.1:5001", &["lan1:239.2.2.1:6001"]);
     let lan = net.lan(1);
     let on: SocketAddrV4 = "239.2.2.1:6001".parse().unwrap();
@@ -49,12 +52,10 @@ fn relayed_whole(name: &str) {
     assert_eq!(service.assert_balance()["media"], report.count);
 }
 
-#[test]
-fn st_2110_30_audio_of_two_legs() {
-    relayed_whole("st2022-7-audio-two-legs.pcap");
+fn st_2110_30_audio_of_two_legs(datapath: Datapath) {
+    relayed_whole(datapath, "st2022-7-audio-two-legs.pcap");
 }
 
-#[test]
-fn st_2110_40_ancillary_data() {
-    relayed_whole("st2110-40-anc.pcap");
+fn st_2110_40_ancillary_data(datapath: Datapath) {
+    relayed_whole(datapath, "st2110-40-anc.pcap");
 }

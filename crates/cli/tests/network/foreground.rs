@@ -1,17 +1,20 @@
 //! `mcr relay`: one line, no daemon, nothing left behind.
 
+use mcr_model::Datapath;
 use mcr_testbed::{DEVICE, Process, Signal, Topology, kernel, wait_until};
 
 use crate::service::{MCR, SOON};
 use crate::traffic::{Payloads, Receiver, Series, send};
 
-#[test]
-fn one_line_relays_until_it_is_interrupted() {
+for_each_datapath!(one_line_relays_until_it_is_interrupted,);
+
+fn one_line_relays_until_it_is_interrupted(datapath: Datapath) {
     let net = Topology::device_relay_lan(2);
     let mut command = net.relay().command(MCR);
     command.args(["relay", "dev0:239.1.1.1:5001", "lan1:239.2.2.1:6001", "lan2:239.2.2.2:6002,ttl=4"]);
+    command.args(["--datapath", datapath.name()]);
     let mut relay = Process::start(&mut command);
-    relay.wait_for_line("ready", SOON);
+    relay.wait_for_line(&format!("ready ({datapath})"), SOON);
     for field in ["CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"] {
         let value = kernel::process_status(relay.pid(), field).expect("a status");
         assert_eq!(value.trim_start_matches('0'), "", "{field}");

@@ -2,9 +2,12 @@
 
 use std::time::Duration;
 
+use mcr_model::Datapath;
 use mcr_testbed::{Checksum, Frame, RawReceiver, RawSender, Tag, Topology, wait_until};
 
 use crate::service::{SOON, Service};
+
+for_each_datapath!(good_ones_arrive_with_what_is_to_be_kept, bad_ones_leave_by_name,);
 
 const SOURCE: &str = "192.168.168.55:4000";
 const GROUP: &str = "239.1.1.1:5001";
@@ -13,10 +16,9 @@ fn frame(payload: &[u8]) -> Frame {
     Frame::udp(SOURCE, GROUP, payload.to_vec())
 }
 
-#[test]
-fn good_ones_arrive_with_what_is_to_be_kept() {
+fn good_ones_arrive_with_what_is_to_be_kept(datapath: Datapath) {
     let net = Topology::device_relay_lan(1);
-    let service = Service::start(net.relay(), "");
+    let service = Service::start_on(datapath, net.relay(), "");
     service.add("plain", "dev0:239.1.1.1:5001", &["lan1:239.2.2.1:6001"]);
     service.add("tagged", "dev0:239.1.1.1:5001,vlan=100", &["lan1:239.2.2.2:6002,vlan=200"]);
     let sender = RawSender::new(net.device_interface());
@@ -44,10 +46,9 @@ fn good_ones_arrive_with_what_is_to_be_kept() {
     service.assert_balance();
 }
 
-#[test]
-fn bad_ones_leave_by_name() {
+fn bad_ones_leave_by_name(datapath: Datapath) {
     let net = Topology::device_relay_lan(1);
-    let service = Service::start(net.relay(), "");
+    let service = Service::start_on(datapath, net.relay(), "");
     service.add("camera", "dev0:239.1.1.1:5001", &["lan1:239.2.2.1:6001"]);
     let sender = RawSender::new(net.device_interface());
     let whole = frame(&[7; 200]);

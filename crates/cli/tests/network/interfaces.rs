@@ -4,10 +4,20 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use mcr_model::Datapath;
 use mcr_testbed::{DEVICE, Interface, Namespace, Topology, Veth, kernel, wait_until};
 
 use crate::service::{SOON, Service};
 use crate::traffic::{Payloads, Receiver, Series, send};
+
+for_each_datapath!(
+    the_input_interface_is_deleted_and_made_again_a_hundred_times,
+    the_output_interface_goes_down_and_up_a_hundred_times,
+    a_unicast_output_flows_again_after_its_link_was_down,
+    a_missing_interface_is_waited_for_and_a_renamed_one_is_followed,
+    a_relay_keeps_its_counters_when_its_interface_is_made_again,
+    an_interface_that_returns_under_its_index_unseen_is_used_again,
+);
 
 /// How long a relay may take to flow again.
 const AGAIN: Duration = Duration::from_millis(500);
@@ -65,16 +75,15 @@ impl Drop for Off<'_> {
     }
 }
 
-fn service(net: &Topology) -> Service {
-    let service = Service::start(net.relay(), "");
+fn service(datapath: Datapath, net: &Topology) -> Service {
+    let service = Service::start_on(datapath, net.relay(), "");
     service.add("camera", "dev0:239.1.1.1:5001", &["lan1:239.2.2.1:6001"]);
     service
 }
 
-#[test]
-fn the_input_interface_is_deleted_and_made_again_a_hundred_times() {
+fn the_input_interface_is_deleted_and_made_again_a_hundred_times(datapath: Datapath) {
     let net = Topology::device_relay_lan(1);
-    let service = service(&net);
+    let service = service(datapath, &net);
     let slowest = survive(&net, &service, 100, |_| {
         net.relay().ip("link delete dev0");
         let cable = Veth::between(net.device(), "eth0", net.relay(), "dev0");
@@ -89,10 +98,9 @@ fn the_input_interface_is_deleted_and_made_again_a_hundred_times() {
     });
 }
 
-#[test]
-fn the_output_interface_goes_down_and_up_a_hundred_times() {
+fn the_output_interface_goes_down_and_up_a_hundred_times(datapath: Datapath) {
     let net = Topology::device_relay_lan(1);
-    let service = service(&net);
+    let service = service(datapath, &net);
     let slowest = survive(&net, &service, 100, |_| {
         net.lan(1).relay_side().down();
         std::thread::sleep(Duration::from_millis(20));
@@ -106,7 +114,7 @@ fn the_output_interface_goes_down_and_up_a_hundred_times() {
 #[test]
 fn the_output_address_changes_a_hundred_times() {
     let net = Topology::device_relay_lan(1);
-    let service = service(&net);
+    let service = service(Datapath::Tcx, &net);
     let side: &Interface = net.lan(1).relay_side();
     let slowest = survive(&net, &service, 100, |i| {
         let (old, new) = (format!("10.0.1.{}/24", 1 + i % 2 * 100), format!("10.0.1.{}/24", 101 - i % 2 * 100));
@@ -118,10 +126,9 @@ fn the_output_address_changes_a_hundred_times() {
     println!("slowest recovery after a change of address: {slowest:?}");
 }
 
-#[test]
-fn a_unicast_output_flows_again_after_its_link_was_down() {
+fn a_unicast_output_flows_again_after_its_link_was_down(datapath: Datapath) {
     let net = Topology::device_relay_lan(1);
-    let service = Service::start(net.relay(), "");
+    let service = Service::start_on(datapath, net.relay(), "");
     let lan = net.lan(1);
     let to: std::net::SocketAddrV4 = format!("{}:6001", lan.host_address()).parse().unwrap();
     service.add("uni", "dev0:239.1.1.1:5001", &[&format!("lan1:{to}")]);
@@ -149,10 +156,9 @@ fn a_unicast_output_flows_again_after_its_link_was_down() {
     service.assert_balance();
 }
 
-#[test]
-fn a_missing_interface_is_waited_for_and_a_renamed_one_is_followed() {
+fn a_missing_interface_is_waited_for_and_a_renamed_one_is_followed(datapath: Datapath) {
     let net = Topology::device_relay_lan(1);
-    let service = Service::start(net.relay(), "");
+    let service = Service::start_on(datapath, net.relay(), "");
     service.ok(&["add", "later", "--from", "cam7:239.1.1.1:5001", "--to", "lan1:239.2.2.1:6001"]);
     let relay = service.relay("later");
     assert_eq!(relay["state"], "pending");
@@ -176,7 +182,7 @@ fn a_missing_interface_is_waited_for_and_a_renamed_one_is_followed() {
 #[test]
 fn what_is_wrong_with_an_interface_is_said_with_its_remedy() {
     let net = Topology::device_relay_lan(1);
-    let service = service(&net);
+    let service = service(Datapath::Tcx, &net);
     net.relay_input().down();
     service.wait_for_state("camera", "pending", SOON);
     assert_eq!(service.relay("camera")["reason"], "input interface dev0 is down");
@@ -205,10 +211,9 @@ fn send_and_count(net: &Topology, service: &Service, count: u64, total: u64) {
     });
 }
 
-#[test]
-fn a_relay_keeps_its_counters_when_its_interface_is_made_again() {
+fn a_relay_keeps_its_counters_when_its_interface_is_made_again(datapath: Datapath) {
     let net = Topology::device_relay_lan(1);
-    let service = service(&net);
+    let service = service(datapath, &net);
     send_and_count(&net, &service, 100, 100);
     net.relay().ip("link delete dev0");
     service.wait_for_state("camera", "pending", SOON);
@@ -220,10 +225,9 @@ fn a_relay_keeps_its_counters_when_its_interface_is_made_again() {
     assert!(!service.log().contains("an effect failed"), "{}", service.log());
 }
 
-#[test]
-fn an_interface_that_returns_under_its_index_unseen_is_used_again() {
+fn an_interface_that_returns_under_its_index_unseen_is_used_again(datapath: Datapath) {
     let net = Topology::device_relay_lan(1);
-    let service = service(&net);
+    let service = service(datapath, &net);
     send_and_count(&net, &service, 100, 100);
     let interfaces = service.http("GET", "/api/v1/interfaces", "").1;
     let interfaces = interfaces["interfaces"].as_array().expect("interfaces");

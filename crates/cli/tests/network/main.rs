@@ -1,10 +1,23 @@
 //! What users rely on, through the real binaries, in network namespaces, asserted at the receiver. Needs root.
 
+/// The same tests with each datapath: `packet::name` and `tcx::name`.
+macro_rules! for_each_datapath {
+    ($($test:ident),+ $(,)?) => {
+        mod packet {
+            $(#[test] fn $test() { super::$test(mcr_model::Datapath::Packet); })+
+        }
+        mod tcx {
+            $(#[test] fn $test() { super::$test(mcr_model::Datapath::Tcx); })+
+        }
+    };
+}
+
 mod bad_input;
 mod captures;
 mod foreground;
 mod frames;
 mod interfaces;
+mod killed;
 mod main_job;
 mod membership;
 mod players;

@@ -3,10 +3,19 @@
 
 use std::net::SocketAddrV4;
 
+use mcr_model::Datapath;
 use mcr_testbed::{DEVICE, Switch, Topology};
 
 use crate::service::Service;
 use crate::traffic::{Payloads, Receiver, Report, Series, send};
+
+for_each_datapath!(
+    a_hundred_thousand_mixed_packets_to_three_outputs_with_checksum_offload,
+    a_hundred_thousand_mixed_packets_to_three_outputs_without_checksum_offload,
+    two_tests_listen_to_one_device_and_one_leaves,
+    a_unicast_host_gets_its_copy,
+    a_slow_output_costs_the_others_nothing,
+);
 
 const GROUP: SocketAddrV4 = SocketAddrV4::new(std::net::Ipv4Addr::new(239, 1, 1, 1), 5001);
 
@@ -27,12 +36,12 @@ fn add_three(service: &Service) {
     );
 }
 
-fn relay_to_three(checksum_offload: Switch) {
+fn relay_to_three(datapath: Datapath, checksum_offload: Switch) {
     let net = Topology::device_relay_lan(3);
     net.input().set_mtu(9000);
     net.input().offload_sending(checksum_offload);
     net.lans().iter().for_each(|lan| lan.cable().set_mtu(9000));
-    let service = Service::start(net.relay(), "");
+    let service = Service::start_on(datapath, net.relay(), "");
     add_three(&service);
 
     let series = Series { count: 100_000, smallest: 1, largest: 8_972 };
@@ -59,20 +68,17 @@ fn relay_to_three(checksum_offload: Switch) {
     assert!(relay["outputs"].as_array().unwrap().iter().all(|output| output["dropped_packets"] == 0), "{relay:#}");
 }
 
-#[test]
-fn a_hundred_thousand_mixed_packets_to_three_outputs_with_checksum_offload() {
-    relay_to_three(Switch::On);
+fn a_hundred_thousand_mixed_packets_to_three_outputs_with_checksum_offload(datapath: Datapath) {
+    relay_to_three(datapath, Switch::On);
 }
 
-#[test]
-fn a_hundred_thousand_mixed_packets_to_three_outputs_without_checksum_offload() {
-    relay_to_three(Switch::Off);
+fn a_hundred_thousand_mixed_packets_to_three_outputs_without_checksum_offload(datapath: Datapath) {
+    relay_to_three(datapath, Switch::Off);
 }
 
-#[test]
-fn two_tests_listen_to_one_device_and_one_leaves() {
+fn two_tests_listen_to_one_device_and_one_leaves(datapath: Datapath) {
     let net = Topology::device_relay_lan(2);
-    let service = Service::start(net.relay(), "");
+    let service = Service::start_on(datapath, net.relay(), "");
     service.add("first", "dev0:239.1.1.1:5001", &["lan1:239.2.2.1:6001"]);
     service.add("second", "dev0:239.1.1.1:5001", &["lan2:239.2.2.2:6002"]);
     let series = Series { count: 40_000, smallest: 1, largest: 1400 };
@@ -93,10 +99,9 @@ fn two_tests_listen_to_one_device_and_one_leaves() {
     assert_eq!(service.assert_balance()["first"], series.count);
 }
 
-#[test]
-fn a_unicast_host_gets_its_copy() {
+fn a_unicast_host_gets_its_copy(datapath: Datapath) {
     let net = Topology::device_relay_lan(1);
-    let service = Service::start(net.relay(), "");
+    let service = Service::start_on(datapath, net.relay(), "");
     let to: SocketAddrV4 = format!("{}:7001", net.lan(1).host_address()).parse().unwrap();
     service.add("camera", "dev0:239.1.1.1:5001", &[&format!("lan1:{to}")]);
     service.wait_for_state("camera", "ready", crate::service::SOON);
@@ -108,14 +113,13 @@ fn a_unicast_host_gets_its_copy() {
     service.assert_balance();
 }
 
-#[test]
-fn a_slow_output_costs_the_others_nothing() {
+fn a_slow_output_costs_the_others_nothing(datapath: Datapath) {
     let net = Topology::device_relay_lan(2);
     net.relay().output(
         "tc",
         &["qdisc", "add", "dev", "lan2", "root", "tbf", "rate", "1mbit", "burst", "10kb", "limit", "20kb"],
     );
-    let service = Service::start(net.relay(), "");
+    let service = Service::start_on(datapath, net.relay(), "");
     service.add("camera", "dev0:239.1.1.1:5001", &["lan1:239.2.2.1:6001", "lan2:239.2.2.2:6002"]);
     let series = Series { count: 20_000, smallest: 1, largest: 1400 };
     let good =

@@ -2,10 +2,17 @@
 
 use std::net::Ipv4Addr;
 
+use mcr_model::Datapath;
 use mcr_testbed::{DEVICE, Process, Topology, kernel, wait_until};
 
 use crate::service::{SOON, Service};
 use crate::traffic::{Payloads, Receiver, Series, send};
+
+for_each_datapath!(
+    sources_are_joined_one_by_one_and_others_are_not_relayed,
+    a_killed_daemon_leaves_its_groups_joined_and_the_next_one_takes_them_over,
+    a_killed_keeper_is_told_and_the_next_one_is_found,
+);
 
 #[test]
 fn a_group_is_joined_with_its_relay_and_left_with_it() {
@@ -22,10 +29,9 @@ fn a_group_is_joined_with_its_relay_and_left_with_it() {
     assert!(!joined());
 }
 
-#[test]
-fn sources_are_joined_one_by_one_and_others_are_not_relayed() {
+fn sources_are_joined_one_by_one_and_others_are_not_relayed(datapath: Datapath) {
     let net = Topology::device_relay_lan(1);
-    let service = Service::start(net.relay(), "");
+    let service = Service::start_on(datapath, net.relay(), "");
     service.add("camera", "dev0:192.168.168.99@239.1.1.1:5001", &["lan1:239.2.2.1:6001"]);
     let wanted = ("dev0".to_owned(), Ipv4Addr::new(239, 1, 1, 1), Ipv4Addr::new(192, 168, 168, 99));
     assert!(kernel::joined_sources(net.relay()).contains(&wanted));
@@ -40,8 +46,7 @@ fn sources_are_joined_one_by_one_and_others_are_not_relayed() {
     assert_eq!(dev0["unattributed"]["source_not_listed"], 100, "{dev0:#}");
 }
 
-#[test]
-fn a_killed_daemon_leaves_its_groups_joined_and_the_next_one_takes_them_over() {
+fn a_killed_daemon_leaves_its_groups_joined_and_the_next_one_takes_them_over(datapath: Datapath) {
     let net = Topology::device_relay_lan(1);
     let config = r#"
         [[relay]]
@@ -49,10 +54,13 @@ fn a_killed_daemon_leaves_its_groups_joined_and_the_next_one_takes_them_over() {
         input = { interface = "dev0", group = "239.1.1.1", port = 5001 }
         output = [{ interface = "lan1", group = "239.2.2.1", port = 6001 }]
     "#;
-    let mut service = Service::start(net.relay(), config);
-    service.add("stale", "dev0:239.1.1.2:5001", &["lan1:239.2.2.2:6001"]);
+    let stale = config.replace("camera", "stale").replace("239.1.1.1", "239.1.1.2").replace("239.2.2.1", "239.2.2.2");
+    let mut service = Service::start_on(datapath, net.relay(), &format!("{config}{stale}"));
+    service.ok(&["wait", "stale"]);
     let keeper = service.keeper_pid();
-    service.restart_after_kill(net.relay());
+    service.kill();
+    service.configure(config);
+    service.start_again(net.relay());
     assert_eq!(service.keeper_pid(), keeper, "the keeper outlives the daemon");
     service.ok(&["wait", "camera", "--for", "ready"]);
     let joined = kernel::joined_groups(net.relay(), "dev0");
@@ -77,10 +85,9 @@ fn a_killed_daemon_leaves_its_groups_joined_and_the_next_one_takes_them_over() {
     assert!(!kernel::joined_groups(net.relay(), "dev0").contains(&Ipv4Addr::new(239, 1, 1, 1)));
 }
 
-#[test]
-fn a_killed_keeper_is_told_and_the_next_one_is_found() {
+fn a_killed_keeper_is_told_and_the_next_one_is_found(datapath: Datapath) {
     let net = Topology::device_relay_lan(1);
-    let service = Service::start(net.relay(), "");
+    let service = Service::start_on(datapath, net.relay(), "");
     service.add("camera", "dev0:239.1.1.1:5001", &["lan1:239.2.2.1:6001"]);
     let joined = || kernel::joined_groups(net.relay(), "dev0").contains(&Ipv4Addr::new(239, 1, 1, 1));
     let killed = service.keeper_pid();

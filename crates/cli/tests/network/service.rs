@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use mcr_model::{Datapath, DatapathChoice};
 use mcr_testbed::{Namespace, wait_until};
 use serde_json::Value;
 use tempfile::TempDir;
@@ -17,6 +18,7 @@ pub(crate) const SOON: Duration = Duration::from_secs(5);
 /// A daemon in a namespace. `Drop` ends it and its keeper.
 pub(crate) struct Service {
     folder: TempDir,
+    datapath: DatapathChoice,
     child: Child,
     options: Vec<String>,
 }
@@ -25,25 +27,48 @@ impl Service {
     /// Starts the daemon with this configuration and waits until it answers.
     #[track_caller]
     pub(crate) fn start(namespace: &Namespace, config: &str) -> Service {
-        Self::start_with(namespace, config, &[])
+        Service::start_with(namespace, config, &[])
     }
 
     /// As [`Service::start`], with more options for `mcr run`.
     #[track_caller]
     pub(crate) fn start_with(namespace: &Namespace, config: &str, options: &[&str]) -> Service {
+        Service::start_by(DatapathChoice::Auto, namespace, config, options)
+    }
+
+    /// As [`Service::start`], with relays that are served by this datapath and no other.
+    #[track_caller]
+    pub(crate) fn start_on(datapath: Datapath, namespace: &Namespace, config: &str) -> Service {
+        let options = ["--datapath", datapath.name()];
+        Service::start_by(DatapathChoice::Only(datapath), namespace, config, &options)
+    }
+
+    #[track_caller]
+    fn start_by(datapath: DatapathChoice, namespace: &Namespace, config: &str, options: &[&str]) -> Service {
         let folder = tempfile::tempdir().expect("a temporary folder");
         std::fs::write(folder.path().join("mcr.toml"), config).expect("write the configuration");
         let options: Vec<String> = options.iter().map(|option| (*option).to_owned()).collect();
         let child = spawn(namespace, folder.path(), &options);
-        let service = Service { folder, child, options };
+        let service = Service { folder, datapath, child, options };
         service.wait_for_answer();
         service
     }
 
     /// Kills the daemon (its keeper lives on) and starts it again.
     pub(crate) fn restart_after_kill(&mut self, namespace: &Namespace) {
+        self.kill();
+        self.start_again(namespace);
+    }
+
+    /// Kills the daemon.
+    pub(crate) fn kill(&mut self) {
         self.child.kill().expect("kill the daemon");
         self.child.wait().expect("wait for the daemon");
+    }
+
+    /// Starts a daemon that was killed again.
+    #[track_caller]
+    pub(crate) fn start_again(&mut self, namespace: &Namespace) {
         self.child = spawn(namespace, self.folder.path(), &self.options);
         self.wait_for_answer();
     }
@@ -86,6 +111,8 @@ impl Service {
         to.iter().for_each(|to| arguments.extend(["--to", to]));
         self.ok(&arguments);
         self.ok(&["wait", name, "--for", "ready"]);
+        let serving = self.relay(name);
+        assert!(self.datapath == DatapathChoice::Auto || serving["datapath"] == self.datapath.name(), "{serving:#}");
     }
 
     /// The status of a relay, as the API answers it.
@@ -141,10 +168,15 @@ impl Service {
 
     /// Rewrites the configuration, at once as editors do, and has the daemon read it again.
     pub(crate) fn reload(&self, config: &str) {
+        self.configure(config);
+        self.signal(libc::SIGHUP);
+    }
+
+    /// Rewrites the configuration, at once as editors do.
+    pub(crate) fn configure(&self, config: &str) {
         let (new, file) = (self.folder.path().join("mcr.toml.new"), self.folder.path().join("mcr.toml"));
         std::fs::write(&new, config).expect("write the configuration");
         std::fs::rename(new, file).expect("replace the configuration");
-        self.signal(libc::SIGHUP);
     }
 
     /// Sends a signal to the daemon.
@@ -160,6 +192,11 @@ impl Service {
     pub(crate) fn keeper_pid(&self) -> u32 {
         let status = self.http("GET", "/api/v1/status", "");
         status.1["keeper_pid"].as_u64().expect("the keeper's id") as u32
+    }
+
+    /// Where everything of this service is.
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
     }
 
     pub(crate) fn socket(&self) -> PathBuf {

@@ -65,6 +65,34 @@ pub(crate) fn send(from: &Namespace, source: Ipv4Addr, to: SocketAddrV4, series:
     });
 }
 
+/// Sends a series at `rate` packets per second for as long as it is to go on; how many were sent.
+pub(crate) fn send_while(
+    goes_on: &AtomicBool,
+    from: &Namespace,
+    source: Ipv4Addr,
+    to: SocketAddrV4,
+    series: Series,
+    rate: u64,
+) -> u64 {
+    from.run(move || {
+        let socket = sender(source);
+        let mut payload = Vec::new();
+        let start = Instant::now();
+        for number in 0..series.count {
+            if number % 16 == 0 {
+                if !goes_on.load(Ordering::Relaxed) {
+                    return number;
+                }
+                let due = start + Duration::from_nanos(number * 1_000_000_000 / rate);
+                std::thread::sleep(due.saturating_duration_since(Instant::now()));
+            }
+            series.payload(number, &mut payload);
+            send_one(&socket, &payload, to);
+        }
+        series.count
+    })
+}
+
 /// Sends these payloads, one every `pause`.
 pub(crate) fn send_payloads(
     from: &Namespace,

@@ -85,7 +85,7 @@ const SHORTEST_TRIAL: u64 = 1;
 )]
 async fn show_config<B: Backend>(backend: Scoped<B>, headers: HeaderMap) -> Result<Response, Rejection> {
     let relays = backend.relays().await.into_iter().filter(|relay| relay.origin == Origin::File);
-    let config = ConfigSpec { relay: relays.map(|status| status.relay).collect() };
+    let config = ConfigSpec { datapath: None, relay: relays.map(|status| status.relay).collect() };
     let in_force = match backend.whole() {
         Ok(whole) => in_force(whole).await?,
         Err(_) => None,

@@ -36,6 +36,7 @@ pub(super) struct Body {
     name: Option<String>,
     input: InputSpec,
     output: Vec<OutputSpec>,
+    datapath: Option<String>,
     #[serde(default)]
     link_local: bool,
     #[serde(default)]
@@ -76,7 +77,7 @@ pub(super) fn relay(body: &[u8], named: Named<'_>) -> Result<Relay, Rejection> {
     let mut json = serde_json::Deserializer::from_slice(body);
     let parsed: Body =
         serde_path_to_error::deserialize(&mut json).map_err(|error| Rejection::wrong_relay(vec![unreadable(error)]))?;
-    let Body { name, input, output, link_local, allow_ptp } = parsed;
+    let Body { name, input, output, datapath, link_local, allow_ptp } = parsed;
     let name = match (named, name) {
         (Named::InBody, Some(name)) => name,
         (Named::InBody, None) => {
@@ -88,7 +89,7 @@ pub(super) fn relay(body: &[u8], named: Named<'_>) -> Result<Relay, Rejection> {
         }
         (Named::InPath(path), _) => path.to_string(),
     };
-    RelaySpec { name, input, output, link_local, allow_ptp }.check().map_err(Rejection::wrong_relay)
+    RelaySpec { name, input, output, datapath, link_local, allow_ptp }.check().map_err(Rejection::wrong_relay)
 }
 
 /// Refuses what is no JSON at all, and lists where an object must stand: `serde` would read `["eth0", …]` as an input

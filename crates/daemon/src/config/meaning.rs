@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use mcr_engine::{Engine, Refusal};
 use mcr_model::relay::Relay;
-use mcr_model::spec::ConfigSpec;
+use mcr_model::spec::{self, ConfigSpec};
 use mcr_model::{FieldError, RelayName};
 use toml::de::{DeTable, DeValue};
 
@@ -13,7 +13,11 @@ use super::finding::{Earlier, Findings};
 
 /// The relays of `config`, complete only when nothing was found.
 pub(super) fn relays(document: &DeTable<'_>, config: &ConfigSpec, findings: &mut Findings) -> Vec<Relay> {
-    let ConfigSpec { relay } = config;
+    let ConfigSpec { datapath, relay } = config;
+    let datapath = spec::check_datapath("datapath", datapath.as_deref()).unwrap_or_else(|errors| {
+        errors.into_iter().for_each(|error| findings.add(locate(document, "datapath"), "", error));
+        None
+    });
     // Where a relay was left out, the indices of the later ones are not those of the text.
     if relay.len() != written(document) {
         return Vec::new();
@@ -22,7 +26,10 @@ pub(super) fn relays(document: &DeTable<'_>, config: &ConfigSpec, findings: &mut
     let mut relays = Vec::with_capacity(relay.len());
     for (i, spec) in relay.iter().enumerate() {
         match spec.check() {
-            Ok(relay) => relays.push(relay),
+            Ok(relay) => {
+                let choice = relay.datapath().or(datapath);
+                relays.push(relay.moved_by(choice));
+            }
             Err(errors) => errors.into_iter().for_each(|error| add(document, i, &spec.name, error, findings)),
         }
     }

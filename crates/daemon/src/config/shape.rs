@@ -22,7 +22,7 @@ const PLACEHOLDER_PORT: i64 = 9;
 /// The configuration, with placeholders where the shape is wrong.
 pub(super) fn config(document: &DeTable<'_>, findings: &mut Findings) -> ConfigSpec {
     let mut keys = Keys::new(document, 0..0, String::new(), findings);
-    let spec = ConfigSpec { relay: keys.list("relay", relay) };
+    let spec = ConfigSpec { datapath: keys.text("datapath"), relay: keys.list("relay", relay) };
     keys.finish();
     spec
 }
@@ -33,6 +33,7 @@ fn relay(value: &Spanned<DeValue<'_>>, path: String, findings: &mut Findings) ->
         name: keys.required("name", Keys::text).unwrap_or_else(placeholder),
         input: keys.required("input", input).unwrap_or_default(),
         output: keys.outputs(),
+        datapath: keys.text("datapath"),
         link_local: keys.flag("link_local").unwrap_or_default(),
         allow_ptp: keys.flag("allow_ptp").unwrap_or_default(),
     };

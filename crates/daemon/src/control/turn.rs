@@ -76,10 +76,11 @@ enum Next {
 
 impl Turn {
     pub(super) fn new(start: Start, netlink: Netlink, commands: Sender<Command>) -> io::Result<Self> {
-        let Start { keeper, keeper_socket, config, store: _ } = start;
+        let Start { keeper, keeper_socket, config, datapath, store: _ } = start;
         let config = config.map(|path| path.display().to_string());
         super::watch(&keeper, &commands);
         let mut engine = Engine::new(config.clone().unwrap_or_else(|| "(none)".to_owned()));
+        engine.datapath_is(datapath);
         let mut hands = Hands::new(keeper);
         engine.adopt(hands.inventory().map_err(io::Error::other)?);
         let mut turn = Self {
@@ -278,7 +279,7 @@ impl Turn {
     }
 
     fn seek_later(&mut self, error: &KeeperError) {
-        if !error.is_nobody_there() {
+        if !error.is_nobody_there() && !error.has_ended() {
             tracing::warn!(%error, "there is a keeper that can not be used");
             self.next_seek = Instant::now() + SEEK_PAUSE;
         }
@@ -331,7 +332,7 @@ impl Turn {
                 remedy: format!("add one, or correct the address (`ip route get {destination}`)"),
             });
         }
-        self.hands.carry_out(effect).map(|()| Outcome::Done)
+        self.hands.carry_out(effect)
     }
 
     fn count(&mut self) {

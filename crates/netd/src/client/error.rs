@@ -44,6 +44,12 @@ impl KeeperError {
         self.kind == KeeperErrorKind::NobodyThere
     }
 
+    /// Whether a keeper that was there has ended meanwhile: it may have been killed, and another one may be there soon.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        self.kind == KeeperErrorKind::Lost && matches!(self.errno, None | Some(libc::EPIPE | libc::ECONNRESET))
+    }
+
     /// The class of the error.
     #[must_use]
     pub fn kind(&self) -> KeeperErrorKind {
@@ -140,6 +146,7 @@ impl KeeperError {
             Reply::Welcome { .. } => "welcome",
             Reply::Opened { .. } => "opened",
             Reply::Held { .. } => "held",
+            Reply::Sending { .. } => "sending",
             Reply::Failed(_) => "failed",
         };
         Self::malformed(&format!("`{reply}` to another request"))

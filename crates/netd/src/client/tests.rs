@@ -21,7 +21,7 @@ fn read(channel: &Channel) -> Numbered<Request> {
 }
 
 fn reply(channel: &Channel, sequence: u32, reply: &Reply) {
-    channel.send(&reply.encode(sequence), None, Patience::Now).unwrap();
+    channel.send(&reply.encode(sequence), &[], Patience::Now).unwrap();
 }
 
 #[test]
@@ -32,7 +32,7 @@ fn a_late_answer_is_not_taken_for_the_next() {
     assert!(error.to_string().starts_with("opening an output: the keeper does not answer; restart"), "{error}");
     let late = read(&theirs).sequence;
     let descriptor = std::fs::File::open("/proc/self/status").unwrap();
-    theirs.send(&Reply::Done.encode(late), Some(descriptor.as_fd()), Patience::Now).unwrap();
+    theirs.send(&Reply::Sending { port: 1 }.encode(late), &[descriptor.as_fd()], Patience::Now).unwrap();
     let failure = Failure {
         kind: FailureKind::Policy,
         errno: None,
@@ -48,7 +48,7 @@ fn a_late_answer_is_not_taken_for_the_next() {
 fn what_a_keeper_says_last_is_heard() {
     let (mut keeper, theirs) = pair();
     // It goes with a request unread, which the kernel reports before what the keeper sent.
-    keeper.channel.send(&Request::Release.encode(1), None, Patience::Now).unwrap();
+    keeper.channel.send(&Request::Release.encode(1), &[], Patience::Now).unwrap();
     let failure = Failure {
         kind: FailureKind::Startup,
         errno: None,
@@ -73,7 +73,9 @@ fn another_version_is_refused() {
         reply(&theirs, sequence, &Reply::Welcome { version: VERSION + 1, process: 1 });
     });
     let error = Keeper::greet(keeper.channel, None).unwrap_err();
-    assert!(error.to_string().contains("speaks version 2 of its protocol, this program speaks version 1; install"));
+    let expected =
+        format!("speaks version {} of its protocol, this program speaks version {VERSION}; install", VERSION + 1);
+    assert!(error.to_string().contains(&expected), "{error}");
     answer.join().unwrap();
 }
 
@@ -86,9 +88,9 @@ fn answers_that_make_no_sense_are_errors() {
     assert_eq!(keeper.inventory().unwrap_err().kind(), KeeperErrorKind::Protocol);
     reply(&theirs, 3, &Reply::Done);
     assert_eq!(keeper.inventory().unwrap_err().kind(), KeeperErrorKind::Protocol);
-    reply(&theirs, 4, &Reply::Done);
+    reply(&theirs, 4, &Reply::Sending { port: 1 });
     let error = keeper.open_output(3).unwrap_err();
     assert!(error.reason().contains("did not arrive"), "{error}");
-    theirs.send(&[1, 2, 3], None, Patience::Now).unwrap();
+    theirs.send(&[1, 2, 3], &[], Patience::Now).unwrap();
     assert_eq!(keeper.release().unwrap_err().kind(), KeeperErrorKind::Protocol);
 }

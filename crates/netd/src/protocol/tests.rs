@@ -35,6 +35,9 @@ fn requests() -> impl Strategy<Value = Request> {
         (interface(), address()).prop_map(|(interface, address)| Request::Resolve { interface, address }),
         (interface(), address()).prop_map(|(interface, address)| Request::Forget { interface, address }),
         Just(Request::Release),
+        Just(Request::Tables),
+        interface().prop_map(|interface| Request::Attach { interface, hook: Hook::Tcx }),
+        interface().prop_map(|interface| Request::Detach { interface, hook: Hook::Tcx }),
     ]
 }
 
@@ -50,6 +53,7 @@ fn items() -> impl Strategy<Value = Item> {
             sources
         }),
         (interface(), address()).prop_map(|(interface, address)| Item::Neighbour { interface, address }),
+        interface().prop_map(|interface| Item::Attached { interface, hook: Hook::Tcx }),
     ]
 }
 
@@ -57,6 +61,7 @@ fn replies() -> impl Strategy<Value = Reply> {
     let kind = proptest::sample::select(FailureKind::ALL.to_vec());
     prop_oneof![
         Just(Reply::Done),
+        any::<u32>().prop_map(|port| Reply::Sending { port }),
         (any::<u16>(), any::<u32>()).prop_map(|(version, process)| Reply::Welcome { version, process }),
         geometries().prop_map(|geometry| Reply::Opened { geometry }),
         (any::<u32>(), vec(items(), 0..20)).prop_map(|(next, items)| Reply::Held { next, items }),

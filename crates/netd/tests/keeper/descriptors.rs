@@ -36,8 +36,8 @@ fn what_is_open_is_handed_over_again() {
     let (again, held) = keeper.open_input(input, &other).unwrap();
     assert_eq!((opened, held), (geometry, geometry));
     assert_eq!(identity(&ring), identity(&again));
-    let sender = keeper.open_output(output).unwrap();
-    assert_eq!(identity(&sender), identity(&keeper.open_output(output).unwrap()));
+    let (sender, _) = keeper.open_output(output).unwrap();
+    assert_eq!(identity(&sender), identity(&keeper.open_output(output).unwrap().0));
     assert_eq!(bed.packet_sockets(), 2);
     keeper.close_input(input).unwrap();
     keeper.close_output(output).unwrap();

@@ -79,7 +79,7 @@ fn an_interface_with_the_index_of_another_gets_things_of_its_own() {
     let elsewhere = Namespace::new("elsewhere");
     let hold = |keeper: &mut Keeper| {
         let (ring, _) = keeper.open_input(input, &RingGeometry::for_mtu(1_500)).unwrap();
-        let sender = keeper.open_output(input).unwrap();
+        let (sender, _) = keeper.open_output(input).unwrap();
         keeper.join(input, group(0), &[]).unwrap();
         keeper.join(input, group(1), &[source(0)]).unwrap();
         assert_eq!([bound_to(&ring), bound_to(&sender)], [input.cast_signed(); 2]);

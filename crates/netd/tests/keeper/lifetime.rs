@@ -70,7 +70,7 @@ fn a_daemon_that_is_killed_finds_everything_again() {
     assert_eq!(held.neighbours, [(output, "10.9.0.77".parse().unwrap())]);
     let (same, _) = keeper.open_input(input, &geometry).unwrap();
     assert!(ring.ends_with(&format!("ring {}", identity(&same).display())), "{ring}");
-    let same = keeper.open_output(output).unwrap();
+    let (same, _) = keeper.open_output(output).unwrap();
     assert!(sender.ends_with(&format!("sender {}", identity(&same).display())), "{sender}");
 
     keeper.release().unwrap();
@@ -89,7 +89,7 @@ fn daemon_to_be_killed() {
         keeper.join(input, group(number), &[]).unwrap();
     }
     keeper.resolve(output, "10.9.0.77".parse().unwrap()).unwrap();
-    let sender = keeper.open_output(output).unwrap();
+    let (sender, _) = keeper.open_output(output).unwrap();
     let (ring, _) = keeper.open_input(input, &RingGeometry::for_mtu(1_500)).unwrap();
     eprintln!("sender {}", identity(&sender).display());
     eprintln!("ring {}", identity(&ring).display());

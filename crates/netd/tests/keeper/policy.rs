@@ -90,7 +90,7 @@ fn a_policy_that_is_read_again_takes_away_what_it_forbids() {
     keeper.set_filter(input, &filter::compile(&[(Ipv4Addr::new(239, 7, 0, 0), 5_000)])).unwrap();
     keeper.join(input, group(0), &[]).unwrap();
     keeper.join(input, group(1), &[source(0)]).unwrap();
-    let sender = keeper.open_output(output).unwrap();
+    let (sender, _) = keeper.open_output(output).unwrap();
     keeper.resolve(output, "10.9.0.77".parse().unwrap()).unwrap();
     assert_eq!(send_frame(&sender), Ok(64));
     let held = keeper.inventory().unwrap();
@@ -131,7 +131,7 @@ fn a_policy_that_is_read_again_takes_away_what_it_forbids() {
     }
 
     // What is allowed stays as it is, with the same daemon.
-    let sender = keeper.open_output(input).unwrap();
+    let (sender, _) = keeper.open_output(input).unwrap();
     process.signal(Signal::Hangup);
     wait_until(LIMIT, "the policy is read once more", || {
         process.output().matches("the policy is read again").count() == 2

@@ -2,8 +2,8 @@
 
 use super::*;
 
-/// CAP_NET_ADMIN and CAP_NET_RAW.
-const TWO_CAPABILITIES: &str = "0000000000003000";
+/// CAP_NET_ADMIN and CAP_NET_RAW, and for programs CAP_PERFMON and CAP_BPF.
+const FOUR_CAPABILITIES: &str = "000000c000003000";
 const NO_CAPABILITIES: &str = "0000000000000000";
 
 #[test]
@@ -20,13 +20,13 @@ fn one_daemon_at_a_time() {
 }
 
 #[test]
-fn exactly_two_capabilities() {
+fn exactly_four_capabilities() {
     let bed = Bed::new("capabilities");
     let process = bed.start(&[]);
     let private = bed.spawn(&SpawnMode::Private).unwrap();
     for pid in [process.pid(), private.pid().unwrap()] {
         for set in ["CapPrm", "CapEff", "CapBnd"] {
-            assert_eq!(kernel::process_status(pid, set).unwrap(), TWO_CAPABILITIES, "{set}");
+            assert_eq!(kernel::process_status(pid, set).unwrap(), FOUR_CAPABILITIES, "{set}");
         }
         for set in ["CapInh", "CapAmb"] {
             assert_eq!(kernel::process_status(pid, set).unwrap(), NO_CAPABILITIES, "{set}");

@@ -1,0 +1,161 @@
+//! Daemon and keeper are killed while packets come: in the kernel they flow on, and whoever starts again goes on with what
+//! is there.
+
+use std::net::SocketAddrV4;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use mcr_model::Datapath;
+use mcr_testbed::{DEVICE, Namespace, Process, Topology, kernel, wait_until};
+
+use crate::service::{MCR, SOON, Service, run_command};
+use crate::traffic::{Payloads, Receiver, Series, send_while};
+
+const GROUP: SocketAddrV4 = SocketAddrV4::new(std::net::Ipv4Addr::new(239, 1, 1, 1), 5001);
+const CAMERA: &str = r#"
+    [[relay]]
+    name = "camera"
+    input = { interface = "dev0", group = "239.1.1.1", port = 5001 }
+    output = [{ interface = "lan1", group = "239.2.2.1", port = 6001 }]
+"#;
+/// More than are sent: which one a datagram is follows from its bytes.
+const SERIES: Series = Series { count: 10_000_000, smallest: 100, largest: 1400 };
+const RATE: u64 = 20_000;
+
+/// What is pinned for a network namespace.
+fn pinned(namespace: &Namespace) -> Vec<PathBuf> {
+    use std::os::unix::fs::MetadataExt;
+    let inode = namespace.run(|| std::fs::metadata("/proc/thread-self/ns/net").expect("a namespace").ino());
+    let mut found = Vec::new();
+    let mut folders = vec![PathBuf::from("/sys/fs/bpf/mcr").join(inode.to_string())];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(&folder).into_iter().flatten() {
+            let path = entry.expect("an entry").path();
+            if path.is_dir() { folders.push(path) } else { found.push(path) }
+        }
+    }
+    found
+}
+
+/// Kills a process; when this returns it holds nothing any more.
+fn kill(pid: u32) {
+    // SAFETY: a plain system call; the process is one that this test started, or the keeper that our daemon named.
+    assert_eq!(unsafe { libc::kill(pid as i32, libc::SIGKILL) }, 0);
+    let is_gone = || kernel::process_status(pid, "State").is_none_or(|state| state.starts_with('Z'));
+    wait_until(SOON, "the process is gone", is_gone);
+}
+
+fn start_keeper(net: &Topology, service: &Service) -> Process {
+    let program = std::path::Path::new(MCR).with_file_name("mcr-netd");
+    let socket = service.socket().with_file_name("netd.sock");
+    let keeper = Process::start(net.relay().command(program).arg("--socket").arg(socket));
+    wait_until(SOON, "the daemon has the new keeper", || {
+        let status = service.http("GET", "/api/v1/status", "").1;
+        status["keeper_pid"] == keeper.pid() && service.relay("camera")["state"] == "flowing"
+    });
+    keeper
+}
+
+/// Runs `faults` beside a flow: every packet of it arrives once, in order, and the relay has counted every one.
+fn not_one_is_lost(faults: impl FnOnce(&Topology, &mut Service)) {
+    let net = Topology::device_relay_lan(1);
+    let mut service = Service::start_on(Datapath::Tcx, net.relay(), CAMERA);
+    service.ok(&["wait", "camera"]);
+    let lan = net.lan(1);
+    let on = "239.2.2.1:6001".parse().unwrap();
+    let receiver = Receiver::start(lan.namespace(), lan.host_address(), on, Payloads::Compare(SERIES));
+    let goes_on = AtomicBool::new(true);
+    let sent = std::thread::scope(|scope| {
+        let sender = scope.spawn(|| send_while(&goes_on, net.device(), DEVICE, GROUP, SERIES, RATE));
+        wait_until(SOON, "packets flow", || receiver.count() > 0);
+        let faults = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| faults(&net, &mut service)));
+        goes_on.store(false, Ordering::Relaxed);
+        faults.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        sender.join().expect("the sender")
+    });
+    let report = receiver.finish(sent);
+    assert_eq!((report.count, report.first_difference), (sent, None));
+    assert_eq!(service.assert_balance()["camera"], sent, "it went on counting");
+    assert_ne!(pinned(net.relay()), Vec::<PathBuf>::new());
+    service.stop();
+    assert_eq!(pinned(net.relay()), Vec::<PathBuf>::new(), "an orderly stop leaves nothing");
+}
+
+#[test]
+fn the_daemon_twenty_times() {
+    not_one_is_lost(|net, service| {
+        for _ in 0..20 {
+            service.restart_after_kill(net.relay());
+            service.wait_for_state("camera", "flowing", SOON);
+        }
+    });
+}
+
+#[test]
+fn the_keeper_twenty_times() {
+    not_one_is_lost(|net, service| {
+        kill(service.keeper_pid());
+        let mut keeper = start_keeper(net, service);
+        for _ in 1..20 {
+            kill(keeper.pid());
+            drop(keeper);
+            keeper = start_keeper(net, service);
+        }
+        // The last of them is to end with the daemon, as the first would have.
+        kill(keeper.pid());
+        drop(keeper);
+        service.restart_after_kill(net.relay());
+    });
+}
+
+#[test]
+fn both_twenty_times() {
+    not_one_is_lost(|net, service| {
+        for _ in 0..20 {
+            kill(service.keeper_pid());
+            service.restart_after_kill(net.relay());
+            service.wait_for_state("camera", "flowing", SOON);
+        }
+    });
+}
+
+#[test]
+fn what_changed_meanwhile_is_put_right() {
+    let net = Topology::device_relay_lan(1);
+    let mut service = Service::start_on(Datapath::Tcx, net.relay(), CAMERA);
+    service.ok(&["wait", "camera"]);
+    let keeper = service.keeper_pid();
+    service.kill();
+    kill(keeper);
+    service.configure(&CAMERA.replace("239.2.2.1", "239.2.2.9"));
+    service.start_again(net.relay());
+    service.ok(&["wait", "camera"]);
+    let lan = net.lan(1);
+    let series = Series::of(1000, 200);
+    let receivers = ["239.2.2.1:6001", "239.2.2.9:6001"]
+        .map(|on| Receiver::start(lan.namespace(), lan.host_address(), on.parse().unwrap(), Payloads::Count));
+    crate::traffic::send(net.device(), DEVICE, GROUP, series, 10_000);
+    let [old, new] = receivers;
+    assert_eq!((old.finish(0).count, new.finish(1000).count), (0, 1000));
+    assert_eq!(service.assert_balance()["camera"], 1000, "another definition counts from zero");
+}
+
+#[test]
+fn clean_removes_what_killed_ones_left() {
+    let net = Topology::device_relay_lan(1);
+    let mut service = Service::start_on(Datapath::Tcx, net.relay(), CAMERA);
+    service.ok(&["wait", "camera"]);
+    let refused = run_command(net.relay(), service.folder()).arg("--clean").output().expect("run mcr");
+    assert_eq!(refused.status.code(), Some(1), "a daemon that runs is left alone");
+    assert_ne!(pinned(net.relay()), Vec::<PathBuf>::new());
+
+    let keeper = service.keeper_pid();
+    service.kill();
+    kill(keeper);
+    std::thread::sleep(Duration::from_millis(50));
+    assert_ne!(pinned(net.relay()), Vec::<PathBuf>::new());
+    let cleaned = run_command(net.relay(), service.folder()).arg("--clean").output().expect("run mcr");
+    assert!(cleaned.status.success(), "{}", crate::service::text(&cleaned.stderr));
+    assert_eq!(pinned(net.relay()), Vec::<PathBuf>::new());
+}

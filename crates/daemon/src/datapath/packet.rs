@@ -1,0 +1,115 @@
+//! `packet`: a worker for each input, in this process.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use mcr_datapath::counters::InputCounters;
+use mcr_datapath::packet::{InputWorkers, RingGeometry, filter};
+use mcr_datapath::table::{InputTable, OutputAction, OutputEntry, RelayEntry};
+use mcr_engine::{Action, EffectError, Ifindex, InputPlan, InterfaceLedger, RelayPlan};
+use mcr_model::{DropReason, InterfaceName};
+use mcr_netd::Keeper;
+use mcr_wire::{Destination, MacAddr};
+
+use super::book::Books;
+use super::{Outputs, Trouble, closed_meanwhile, rewrite};
+
+/// The inputs that are read in this process.
+#[derive(Default)]
+pub(crate) struct PacketPath {
+    inputs: BTreeMap<Ifindex, Input>,
+}
+
+struct Input {
+    worker: InputWorkers,
+    counters: Arc<InputCounters>,
+}
+
+impl PacketPath {
+    /// Starts to read an interface.
+    pub(crate) fn open(
+        &mut self,
+        keeper: &mut Keeper,
+        interface: Ifindex,
+        name: &InterfaceName,
+        mtu: u32,
+    ) -> Result<(), Trouble> {
+        let wanted = RingGeometry::for_mtu(mtu);
+        let (ring, geometry) = keeper.open_input(interface.0, &wanted)?;
+        let counters = Arc::new(InputCounters::default());
+        let worker = InputWorkers::start(name.as_str(), [ring], geometry, &counters).map_err(|error| EffectError {
+            reason: format!("can not read packets of {name}: {error}"),
+            remedy: "check the limits of the daemon on memory and threads".to_owned(),
+        })?;
+        self.inputs.insert(interface, Input { worker, counters });
+        Ok(())
+    }
+
+    /// Stops to read it; the keeper has to close it as well.
+    pub(crate) fn close(&mut self, interface: Ifindex) {
+        self.inputs.remove(&interface);
+    }
+
+    /// Stops every worker.
+    pub(crate) fn stop(&mut self) {
+        self.inputs.clear();
+    }
+
+    /// The table first, then the filter: a frame that passes the filter finds its relay.
+    pub(crate) fn install(
+        &mut self,
+        keeper: &mut Keeper,
+        interface: Ifindex,
+        plan: &InputPlan,
+        books: &mut Books,
+        outputs: &Outputs,
+    ) -> Result<(), Trouble> {
+        let table = InputTable {
+            relays: plan.relays.iter().map(|relay| entry(relay, books, outputs)).collect(),
+            our_macs: plan.our_macs.iter().map(|mac| MacAddr::new(*mac)).collect(),
+        };
+        let destinations: Vec<_> = plan.relays.iter().map(|relay| (relay.destination, relay.port)).collect();
+        let input = self.inputs.get_mut(&interface).ok_or_else(closed_meanwhile)?;
+        input.worker.install(&table).map_err(|error| EffectError {
+            reason: format!("the packet worker has ended: {error}"),
+            remedy: "restart the daemon, and report this with its log".to_owned(),
+        })?;
+        keeper.set_filter(interface.0, &filter::compile(&destinations))?;
+        Ok(())
+    }
+
+    /// What could not be charged to a relay, by interface.
+    pub(crate) fn ledgers(&self) -> impl Iterator<Item = (Ifindex, InterfaceLedger)> {
+        self.inputs.iter().map(|(interface, input)| {
+            input.worker.poll_statistics();
+            let seen = input.counters.snapshot();
+            (*interface, InterfaceLedger { dropped: DropReason::ALL.map(|reason| seen.dropped.get(reason)) })
+        })
+    }
+}
+
+fn entry(plan: &RelayPlan, books: &mut Books, outputs: &Outputs) -> RelayEntry {
+    let counters = books.of(plan).in_packet(plan.outputs.len());
+    let entries = plan.outputs.iter().zip(&counters.outputs).map(|(output, counters)| OutputEntry {
+        counters: Arc::clone(counters),
+        action: action(outputs, &output.action),
+    });
+    RelayEntry {
+        destination: Destination { vlan: plan.vlan, address: plan.destination, port: plan.port },
+        sources: plan.sources.clone(),
+        counters: Arc::clone(&counters.relay),
+        outputs: entries.collect(),
+    }
+}
+
+fn action(outputs: &Outputs, action: &Action) -> OutputAction {
+    match action {
+        Action::Drop(reason) => OutputAction::Drop(*reason),
+        Action::Send(plan) => match outputs.get(&plan.interface) {
+            None => OutputAction::Drop(DropReason::OutputMissing),
+            Some(output) => {
+                OutputAction::Send { socket: Arc::clone(&output.socket), rewrite: rewrite(plan), mtu: plan.mtu }
+            }
+        },
+    }
+}

@@ -1,0 +1,202 @@
+//! The in-kernel datapath as the keeper has it: the program, loaded once, and where it is attached.
+//!
+//! Only descriptors of the tables leave the keeper; the program and its links do not, since whoever has a program may
+//! attach it anywhere.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+
+use mcr_kernel_path::{LastCopy, Loaded, Sizes, load};
+
+use crate::interface;
+use crate::pins::{Links, Pins};
+use crate::privileges;
+use crate::protocol::{Failure, FailureKind, Hook};
+
+/// Every copy is counted as what the output made of it, the last one too: the ledger is exact.
+const LAST_COPY: LastCopy = LastCopy::Counted;
+
+/// Whether the in-kernel datapath outlives this process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Pinning {
+    On,
+    Off,
+}
+
+/// The program and its links.
+#[derive(Debug, Default)]
+pub(crate) struct KernelPath {
+    /// Where it outlives this process; `None`: it does not.
+    pins: Option<Pins>,
+    sizes: Sizes,
+    loaded: Option<Loaded>,
+    links: Links,
+    /// The numbers by which the tables name the interfaces that may be sent to.
+    ports: BTreeMap<u32, u32>,
+    /// Numbers go round, so that one is not soon another interface's.
+    last_port: u32,
+}
+
+impl KernelPath {
+    /// With the sizes of the tables; what a keeper before this one left pinned is gone on with.
+    pub(crate) fn new(sizes: Sizes, pinning: Pinning) -> (Self, Result<(), io::Error>) {
+        let path = Self { sizes, ..Self::default() };
+        match pinning {
+            Pinning::Off => (path, Ok(())),
+            Pinning::On => match Pins::open(mcr_kernel_path::layout(&sizes, LAST_COPY)) {
+                Ok(pins) => (path.with(pins), Ok(())),
+                Err(error) => (path, Err(error)),
+            },
+        }
+    }
+
+    fn with(mut self, pins: Pins) -> Self {
+        if let Some((loaded, links)) = pins.find() {
+            let of = |port| loaded.ports().get(port).ok().flatten().map(|interface| (interface, port));
+            self.ports = (1..loaded.ports().limit()).filter_map(of).collect();
+            self.last_port = self.ports.values().copied().max().unwrap_or(0);
+            self.links = links;
+            self.loaded = Some(loaded);
+        }
+        self.pins = Some(pins);
+        self
+    }
+
+    /// Loads the program unless it is loaded.
+    pub(crate) fn load(&mut self) -> Result<&Loaded, Failure> {
+        if self.loaded.is_none() {
+            let loaded = load(&self.sizes, LAST_COPY).map_err(|error| not_loaded(&error))?;
+            for (interface, port) in &self.ports {
+                loaded.ports().set(*port, *interface).map_err(|error| port_refused(*interface, &error))?;
+            }
+            // Without pins it works as well, as long as this process does.
+            self.pins.take_if(|pins| pins.keep(&loaded).is_err());
+            self.loaded = Some(loaded);
+        }
+        Ok(self.loaded.as_ref().expect("loaded just now"))
+    }
+
+    /// The tables, once the program is loaded.
+    pub(crate) fn tables(&self) -> Vec<BorrowedFd<'_>> {
+        self.loaded.iter().flat_map(|loaded| loaded.maps().fds()).collect()
+    }
+
+    /// Attaches the program, unless it is there.
+    pub(crate) fn attach(&mut self, interface: u32, hook: Hook) -> Result<(), Failure> {
+        if self.links.contains_key(&(interface, hook)) {
+            return Ok(());
+        }
+        let link = match hook {
+            Hook::Tcx => self.load()?.attach(interface),
+        };
+        let link = link.map_err(|error| Failure {
+            kind: FailureKind::System,
+            errno: error.raw_os_error(),
+            reason: format!("can not attach the in-kernel datapath to {}: {error}", interface::label(interface)),
+            remedy: "use Linux 6.6 or newer, or datapath = \"packet\"".to_owned(),
+        })?;
+        if let Some(pins) = &self.pins {
+            // As above.
+            let _ = pins.keep_link(interface, hook, link.as_fd());
+        }
+        self.links.insert((interface, hook), link);
+        Ok(())
+    }
+
+    /// Detaches it; says whether it was attached.
+    pub(crate) fn detach(&mut self, interface: u32, hook: Hook) -> bool {
+        if let Some(pins) = &self.pins {
+            pins.drop_link(interface, hook);
+        }
+        self.links.remove(&(interface, hook)).is_some()
+    }
+
+    /// Lets the tables send to an interface; the number that they have for it.
+    pub(crate) fn open_port(&mut self, interface: u32) -> Result<u32, Failure> {
+        if let Some(port) = self.ports.get(&interface) {
+            return Ok(*port);
+        }
+        let port = self.free_port().ok_or_else(|| too_many_ports(interface, self.sizes.ports))?;
+        if let Some(loaded) = &self.loaded {
+            loaded.ports().set(port, interface).map_err(|error| port_refused(interface, &error))?;
+        }
+        self.ports.insert(interface, port);
+        self.last_port = port;
+        Ok(port)
+    }
+
+    /// Lets them no longer: what they still send there is dropped as `output_missing`.
+    pub(crate) fn close_port(&mut self, interface: u32) {
+        let Some(port) = self.ports.remove(&interface) else { return };
+        if let Some(loaded) = &self.loaded {
+            // The number is one of the table's: nothing can fail.
+            let _ = loaded.ports().clear(port);
+        }
+    }
+
+    fn free_port(&self) -> Option<u32> {
+        let limit = self.sizes.ports;
+        let used: BTreeSet<u32> = self.ports.values().copied().collect();
+        (self.last_port + 1..limit).chain(1..=self.last_port).find(|port| !used.contains(port))
+    }
+
+    /// The interfaces that may be sent to.
+    pub(crate) fn open_ports(&self) -> impl Iterator<Item = u32> {
+        self.ports.keys().copied()
+    }
+
+    /// Where it is attached.
+    pub(crate) fn attached(&self) -> impl Iterator<Item = (u32, Hook)> {
+        self.links.keys().copied()
+    }
+
+    /// Whether it is attached to that interface.
+    pub(crate) fn is_on(&self, interface: u32) -> bool {
+        Hook::ALL.iter().any(|hook| self.links.contains_key(&(interface, *hook)))
+    }
+
+    /// Detaches it everywhere and gives up the program and its tables.
+    pub(crate) fn release(&mut self) {
+        if let Some(pins) = &self.pins {
+            pins.clear();
+        }
+        self.links.clear();
+        self.ports.clear();
+        self.loaded = None;
+    }
+}
+
+fn port_refused(interface: u32, error: &io::Error) -> Failure {
+    Failure {
+        kind: FailureKind::System,
+        errno: error.raw_os_error(),
+        reason: format!("can not open {} for the in-kernel datapath: {error}", interface::label(interface)),
+        remedy: "restart mcr-netd, and report this with its log".to_owned(),
+    }
+}
+
+fn too_many_ports(interface: u32, limit: u32) -> Failure {
+    let (most, interface) = (limit.saturating_sub(1), interface::label(interface));
+    Failure {
+        kind: FailureKind::System,
+        errno: None,
+        reason: format!("can not open {interface} for sending: {most} outputs are open already"),
+        remedy: "use fewer interfaces, or start another keeper and daemon for the rest".to_owned(),
+    }
+}
+
+fn not_loaded(error: &mcr_kernel_path::LoadError) -> Failure {
+    let (reason, remedy) = if privileges::may_load_programs() {
+        (
+            format!("the in-kernel datapath can not be loaded: {error}"),
+            "use Linux 6.6 or newer with BTF, or datapath = \"packet\"",
+        )
+    } else {
+        (
+            "the keeper may not load eBPF programs: it has no CAP_BPF and CAP_PERFMON".to_owned(),
+            "start mcr-netd as root or with these capabilities, or use datapath = \"packet\"",
+        )
+    };
+    Failure { kind: FailureKind::System, errno: None, reason, remedy: remedy.to_owned() }
+}
