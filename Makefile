@@ -4,10 +4,10 @@ CARGO ?= cargo
 # Network tests make their own namespaces and need root; everything else does not care.
 export RUST_BACKTRACE ?= 1
 
-.PHONY: help demo test check build install bench fuzz clean
+.PHONY: help demo test check build install bench fuzz differential clean
 
 help: ## this list
-	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: ## show the main job in three network namespaces (root; seconds after the build)
 	@scripts/install-packages.sh demo
@@ -37,6 +37,10 @@ bench: ## measure beside nftables, smcroute, socat and others (root; half an hou
 
 fuzz: ## fuzz the frame parser (FUZZ_SECONDS, default 60)
 	@scripts/fuzz.sh $${FUZZ_SECONDS:-60}
+
+differential: ## a million random frames and relays through the in-kernel programs and mcr-wire (root; MCR_FRAMES, MCR_SEED)
+	@scripts/install-packages.sh test
+	MCR_FRAMES=$${MCR_FRAMES:-1000000} $(CARGO) test --locked -p mcr-kernel-path --test differential -- --nocapture
 
 clean: ## remove what was built
 	$(CARGO) clean
