@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
-use mcr_model::{DatapathChoice, RelayName};
+use mcr_model::{DatapathChoice, Lease, RelayName, WaitFor};
 
 const EXAMPLES: &str = "\
 Endpoints are INTERFACE:[SOURCE@]ADDRESS:PORT, with options after commas:
@@ -47,7 +47,7 @@ pub(crate) enum Verb {
     List(List),
     /// Show packets, rates and drops by reason
     Stats(Stats),
-    /// Wait until a relay is ready or has seen its first packet
+    /// Wait until a relay is ready, has seen packets, or is silent
     Wait(Wait),
     /// Make, list and revoke tokens for the API on the network
     #[command(subcommand)]
@@ -55,6 +55,8 @@ pub(crate) enum Verb {
     /// Name daemons on the network, and choose one
     #[command(subcommand)]
     Context(ContextVerb),
+    /// Show what happened, or what happens
+    Events(Events),
     /// Check a configuration file; needs no daemon
     Check(Check),
     /// Say why a packet does not arrive: follow its way and name what is wrong; changes nothing
@@ -225,12 +227,35 @@ pub(crate) struct Add {
     /// Replace a relay of this name, if there is one
     #[arg(long)]
     pub(crate) replace: bool,
+    /// Let the relay go when nobody has renewed it for so long, 1s to 24h
+    #[arg(long, value_name = "TIME")]
+    pub(crate) lease: Option<Lease>,
+    /// Go on renewing the lease; the relay goes with this command
+    #[arg(long, requires = "lease")]
+    pub(crate) hold: bool,
+    /// What is expected of its flow.
+    #[command(flatten)]
+    pub(crate) watch: Watch,
     /// Which daemon.
     #[command(flatten)]
     pub(crate) daemon: Daemon,
     /// How the result is written.
     #[command(flatten)]
     pub(crate) output: Output,
+}
+
+/// What is expected of a relay's flow.
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Watch {
+    /// Call the flow silent after so long without a packet [default: 1s]
+    #[arg(long, value_name = "TIME")]
+    pub(crate) silent_after: Option<String>,
+    /// Call the relay degraded below this bit rate, for example 500k or 5M
+    #[arg(long, value_name = "RATE", value_parser = crate::rate::parse)]
+    pub(crate) expect_min: Option<i64>,
+    /// Call the relay degraded above this bit rate
+    #[arg(long, value_name = "RATE", value_parser = crate::rate::parse)]
+    pub(crate) expect_max: Option<i64>,
 }
 
 /// `mcr rm`
@@ -279,6 +304,15 @@ pub(crate) struct Stats {
     /// How long between two looks
     #[arg(long, value_name = "TIME", value_parser = crate::duration::parse, default_value = "1s", requires = "watch")]
     pub(crate) interval: Duration,
+    /// Show what the relay carried in the last hour or day
+    #[arg(long, requires = "name", conflicts_with = "watch")]
+    pub(crate) history: bool,
+    /// By the second (the last hour) or by the minute (the last day)
+    #[arg(long, value_enum, value_name = "STEP", default_value_t = Step::Second, requires = "history")]
+    pub(crate) step: Step,
+    /// Of which time [default: the last 60 steps]
+    #[arg(long, value_name = "TIME", value_parser = crate::duration::parse, requires = "history")]
+    pub(crate) last: Option<Duration>,
     /// Which daemon.
     #[command(flatten)]
     pub(crate) daemon: Daemon,
@@ -287,13 +321,15 @@ pub(crate) struct Stats {
     pub(crate) output: Output,
 }
 
-/// What `mcr wait` waits for.
+/// The step of a history.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum WaitFor {
-    /// The group is joined and the datapath has the rule: a packet that arrives from now on is relayed
-    Ready,
-    /// A packet arrived
-    FirstPacket,
+pub(crate) enum Step {
+    /// By the second
+    #[value(name = "1s")]
+    Second,
+    /// By the minute
+    #[value(name = "1m")]
+    Minute,
 }
 
 /// `mcr wait`
@@ -301,8 +337,8 @@ pub(crate) enum WaitFor {
 pub(crate) struct Wait {
     /// The relay
     pub(crate) name: RelayName,
-    /// What to wait for
-    #[arg(long = "for", value_name = "WHAT", value_enum, default_value_t = WaitFor::Ready)]
+    /// What to wait for: ready (a packet that is sent from now on is relayed), first-packet, packets:N or silent
+    #[arg(long = "for", value_name = "WHAT", default_value_t = WaitFor::Ready)]
     pub(crate) until: WaitFor,
     /// How long to wait at most
     #[arg(long, value_name = "TIME", value_parser = crate::duration::parse, default_value = "5s")]
@@ -439,6 +475,23 @@ pub(crate) struct ContextSet {
     /// Its key
     #[arg(long, value_name = "FILE", requires = "cert")]
     pub(crate) key: Option<PathBuf>,
+}
+
+/// `mcr events`
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Events {
+    /// Go on with what happens, until Ctrl-C
+    #[arg(long, short)]
+    pub(crate) follow: bool,
+    /// Only what came after the event of this id
+    #[arg(long, value_name = "ID")]
+    pub(crate) after: Option<String>,
+    /// Which daemon.
+    #[command(flatten)]
+    pub(crate) daemon: Daemon,
+    /// How the result is written; json is one line for each event
+    #[command(flatten)]
+    pub(crate) output: Output,
 }
 
 /// `mcr check`

@@ -1,8 +1,10 @@
 //! The daemon's API: HTTP/1.1, one connection per request, over its Unix socket or over the network.
 
 pub(crate) mod choice;
+mod follow;
 mod server;
 
+use std::future::Future;
 use std::time::Duration;
 
 use self::choice::Choice;
@@ -10,8 +12,9 @@ use self::server::Server;
 use crate::args::Daemon;
 use crate::failure::Failure;
 use http_body_util::{BodyExt, Full};
-use hyper::body::Bytes;
-use hyper::{Method, Request, StatusCode, header};
+use hyper::body::{Bytes, Incoming};
+use hyper::http::request;
+use hyper::{Method, Request, Response, StatusCode, header};
 use hyper_util::rt::TokioIo;
 use mcr_model::status::{Problem, ProblemField};
 use serde::de::DeserializeOwned;
@@ -72,12 +75,20 @@ impl Client {
     }
 
     fn request(&self, method: Method, path: &str, json: Option<String>, patience: Duration) -> Result<Answer, Failure> {
-        let server = &self.server;
-        let exchange = async { tokio::time::timeout(patience, self.exchange(method, path, json)).await };
-        let (status, body) = self.runtime.block_on(exchange).map_err(|_| {
-            let seconds = patience.as_secs();
+        let exchange = self.exchange(self.builder(method, path), json);
+        self.answer(self.within(patience, exchange)?)
+    }
+
+    fn within<T>(&self, patience: Duration, talk: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+        let talk = async { tokio::time::timeout(patience, talk).await };
+        self.runtime.block_on(talk).map_err(|_| {
+            let (server, seconds) = (&self.server, patience.as_secs());
             Failure::failed(format!("the daemon at {server} has not answered for {seconds} s; see its log"))
-        })??;
+        })?
+    }
+
+    fn answer(&self, (status, body): (StatusCode, Bytes)) -> Result<Answer, Failure> {
+        let server = &self.server;
         if status.is_success() {
             return Ok(Answer { body, server: server.clone() });
         }
@@ -91,37 +102,39 @@ impl Client {
         })
     }
 
-    async fn exchange(&self, method: Method, path: &str, json: Option<String>) -> Result<(StatusCode, Bytes), Failure> {
-        let stream = self.server.connect().await?;
-        let broken = |error: hyper::Error| self.server.broken(&error);
-        let (mut sender, connection) =
-            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
-        let mut request = Request::builder()
+    fn builder(&self, method: Method, path: &str) -> request::Builder {
+        let builder = Request::builder()
             .method(method)
             .uri(format!("/api/v1/{path}"))
             .header(header::HOST, self.server.host())
             .header(header::ACCEPT, "application/json, application/problem+json")
             .header(header::CONNECTION, "close");
+        let shown = self.server.authorization();
+        shown.into_iter().fold(builder, |builder, shown| builder.header(header::AUTHORIZATION, shown))
+    }
+
+    async fn exchange(&self, request: request::Builder, json: Option<String>) -> Result<(StatusCode, Bytes), Failure> {
+        let answer = self.open(request, json).await?;
+        let status = answer.status();
+        let body = answer.into_body().collect().await.map_err(|error| self.server.broken(&error))?;
+        Ok((status, body.to_bytes()))
+    }
+
+    /// Sends a request; its answer, of which the body may still come.
+    async fn open(&self, mut request: request::Builder, json: Option<String>) -> Result<Response<Incoming>, Failure> {
+        let stream = self.server.connect().await?;
+        let broken = |error: hyper::Error| self.server.broken(&error);
+        let (mut sender, connection) =
+            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
         if json.is_some() {
             request = request.header(header::CONTENT_TYPE, "application/json");
         }
-        if let Some(shown) = self.server.authorization() {
-            request = request.header(header::AUTHORIZATION, shown);
-        }
         let request = request
             .body(Full::<Bytes>::from(json.unwrap_or_default()))
-            .map_err(|error| Failure::failed(format!("cannot ask for {path}: {error}")))?;
-        let answer = async {
-            let (head, body) = sender.send_request(request).await.map_err(broken)?.into_parts();
-            let body = body.collect().await.map_err(broken)?.to_bytes();
-            Ok((head.status, body))
-        };
-        tokio::pin!(answer);
-        tokio::select! {
-            answer = &mut answer => answer,
-            // The connection may be done (or broken) a moment before its answer is taken: the answer knows which.
-            _ = connection => answer.await,
-        }
+            .map_err(|error| Failure::failed(format!("this can not be asked for: {error}")))?;
+        // How the connection ends is told by the answer, or by its body.
+        tokio::spawn(connection);
+        sender.send_request(request).await.map_err(broken)
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -35,6 +36,18 @@ impl Interrupt {
             });
         });
         Ok(asked)
+    }
+
+    /// Sleeps until `next`, or until it was asked.
+    pub(crate) fn sleep_until(&self, next: Instant) {
+        const GLANCE: Duration = Duration::from_millis(50);
+        while !self.is_asked() {
+            let left = next.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return;
+            }
+            std::thread::sleep(left.min(GLANCE));
+        }
     }
 
     /// Whether it was asked.

@@ -8,6 +8,7 @@ mod client;
 mod duration;
 mod failure;
 mod interrupt;
+mod rate;
 mod traffic;
 mod verbs;
 mod view;

@@ -1,11 +1,14 @@
 //! The verbs: what was typed, made into what it means, and done.
 
 mod add;
+mod carried;
 mod check;
 mod completions;
 mod context;
 mod doctor;
+mod events;
 mod explain;
+mod hold;
 mod list;
 mod listen;
 mod relay;
@@ -33,6 +36,7 @@ pub(crate) fn run(verb: Verb) -> Result<(), Failure> {
         Verb::Wait(args) => wait::wait(args),
         Verb::Token(verb) => token::token(verb),
         Verb::Context(verb) => context::context(verb),
+        Verb::Events(args) => events::events(args),
         Verb::Check(args) => check::check(args),
         Verb::Explain(args) => explain::explain(args),
         Verb::Doctor(args) => doctor::doctor(args),

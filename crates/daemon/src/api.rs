@@ -8,6 +8,7 @@
 mod body;
 mod configuration;
 mod document;
+mod events;
 mod explain;
 mod guard;
 mod problem;
@@ -26,27 +27,27 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use axum::{Json, Router};
-use mcr_engine::{Refusal, Replaced};
-use mcr_model::RelayName;
+use mcr_engine::{Refusal, Replaced, Step};
 use mcr_model::plan::Plan;
 use mcr_model::relay::Relay;
 use mcr_model::revision::{Applied, History, Revision, RevisionText};
-use mcr_model::spec::RelaySpec;
-use mcr_model::status::{DaemonStatus, InterfaceStatus, RelayStatus};
+use mcr_model::status::{DaemonStatus, InterfaceStatus, RelayHistory, RelayStatus};
+use mcr_model::{Lease, RelayName, WaitFor};
 use serde::Serialize;
 use utoipa::ToSchema;
 use utoipa::openapi::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 
 use crate::access::Gate;
-use crate::control::{Application, ApplyError, ChangeError, Control, Terms, WaitFor, Waited};
+use crate::control::{Application, ApplyError, ChangeError, Control, Terms, Waited};
+use crate::events::EventLog;
 use crate::metrics::{self, Exposition, Process, Snapshot};
 use crate::store::StoreError;
 
 use body::read_body;
 use document::routes;
 use rejection::Rejection;
-use request::Named;
+use request::{Named, Wanted};
 use scoped::Scoped;
 
 /// The largest body of a request, in bytes.
@@ -58,10 +59,21 @@ pub trait Backend: Clone + Send + Sync + 'static {
     fn relays(&self) -> impl Future<Output = Vec<RelayStatus>> + Send;
     /// One relay.
     fn relay(&self, name: &RelayName) -> impl Future<Output = Option<RelayStatus>> + Send;
-    /// Makes a relay.
-    fn create(&self, relay: Relay) -> impl Future<Output = Result<RelayStatus, ChangeError>> + Send;
+    /// Makes a relay, for good or for as long as it is renewed.
+    fn create(
+        &self,
+        relay: Relay,
+        lease: Option<Lease>,
+    ) -> impl Future<Output = Result<RelayStatus, ChangeError>> + Send;
     /// Makes the relay of that name be exactly this one.
-    fn replace(&self, relay: Relay) -> impl Future<Output = Result<(Replaced, RelayStatus), ChangeError>> + Send;
+    fn replace(
+        &self,
+        relay: Relay,
+        lease: Option<Lease>,
+    ) -> impl Future<Output = Result<(Replaced, RelayStatus), ChangeError>> + Send;
+    /// Begins the lease of a relay anew, with another length if one is given.
+    fn renew(&self, name: RelayName, lease: Option<Lease>)
+    -> impl Future<Output = Result<RelayStatus, Refusal>> + Send;
     /// Removes a relay.
     fn remove(&self, name: RelayName) -> impl Future<Output = Result<(), ChangeError>> + Send;
     /// What a configuration would change.
@@ -80,6 +92,15 @@ pub trait Backend: Clone + Send + Sync + 'static {
     fn interfaces(&self) -> impl Future<Output = Vec<InterfaceStatus>> + Send;
     /// The daemon as a whole.
     fn status(&self) -> impl Future<Output = DaemonStatus> + Send;
+    /// What a relay carried, step by step, of the time `last` or as far back as it is remembered.
+    fn relay_history(
+        &self,
+        name: RelayName,
+        step: Step,
+        last: Option<Duration>,
+    ) -> impl Future<Output = Option<RelayHistory>> + Send;
+    /// What happens.
+    fn events(&self) -> &EventLog;
     /// Waits for a condition of a relay, at most `timeout`.
     fn wait(&self, name: RelayName, condition: WaitFor, timeout: Duration) -> impl Future<Output = Waited> + Send;
 }
@@ -116,6 +137,9 @@ fn endpoints<B: Backend>() -> OpenApiRouter<Shared<B>> {
         .routes(routes!(B; Viewer: list, Operator: create))
         .routes(routes!(B; Viewer: show, Operator: replace, Operator: remove))
         .routes(routes!(B; Viewer: wait))
+        .routes(routes!(B; Operator: renew))
+        .routes(routes!(B; Viewer: relay_history))
+        .merge(events::routes::<B>())
         .routes(routes!(B; Viewer: interfaces))
         .routes(routes!(B; Viewer: status))
         .merge(configuration::routes())
@@ -158,7 +182,7 @@ async fn list<B: Backend>(backend: Scoped<B>) -> Json<Relays> {
 
 /// Makes a relay. When this answers, the relay is in force or its `state` says why not.
 #[utoipa::path(post, path = "/api/v1/relays", tag = "relays",
-    request_body = RelaySpec,
+    request_body = request::Body,
     responses(
         (status = 201, body = RelayStatus, headers(("Location" = String, description = "The path of the relay"))),
         (status = 409),
@@ -167,8 +191,8 @@ async fn list<B: Backend>(backend: Scoped<B>) -> Json<Relays> {
 async fn create<B: Backend>(backend: Scoped<B>, request: Request) -> Result<Response, Rejection> {
     let (head, body) = request.into_parts();
     request::expect_json(&head.headers)?;
-    let relay = request::relay(&read_body(&head.headers, body).await?, Named::InBody)?;
-    let status = backend.create(relay).await?;
+    let Wanted { relay, lease } = request::relay(&read_body(&head.headers, body).await?, Named::InBody)?;
+    let status = backend.create(relay, lease).await?;
     tracing::info!(relay = status.name, "created through the API");
     let location = format!("/api/v1/relays/{}", status.name);
     Ok((StatusCode::CREATED, [(header::LOCATION, location)], Json(status)).into_response())
@@ -202,8 +226,8 @@ async fn replace<B: Backend>(
     let name = request::wanted(&name)?;
     let (head, body) = request.into_parts();
     request::expect_json(&head.headers)?;
-    let relay = request::relay(&read_body(&head.headers, body).await?, Named::InPath(&name))?;
-    let (replaced, status) = backend.replace(relay).await?;
+    let Wanted { relay, lease } = request::relay(&read_body(&head.headers, body).await?, Named::InPath(&name))?;
+    let (replaced, status) = backend.replace(relay, lease).await?;
     let code = match replaced {
         Replaced::Created => StatusCode::CREATED,
         Replaced::Changed | Replaced::Unchanged => StatusCode::OK,
@@ -224,11 +248,12 @@ async fn remove<B: Backend>(backend: Scoped<B>, InPath(name): InPath) -> Result<
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// Waits until a relay is ready or has seen its first packet.
+/// Waits until a relay is ready, has seen its first packet or so many, or is silent.
 #[utoipa::path(get, path = "/api/v1/relays/{name}/wait", tag = "relays",
     params(
         ("name" = String, Path, description = "The relay's name", example = "camera-3"),
-        ("for" = inline(Option<WaitFor>), Query, description = "What to wait for; `ready` unless given"),
+        ("for" = Option<String>, Query, description = "`ready` (unless given), `first-packet`, `silent` or `packets:N`",
+            example = "first-packet", pattern = "^(ready|first-packet|silent|packets:[1-9][0-9]{0,17})$"),
         ("timeout" = Option<String>, Query, description = "How long at most, up to 1h; `5s` unless given",
             example = "500ms", pattern = r"^[0-9]+(\.[0-9]+)?(ms|s|m|h)$"),
     ),
@@ -246,6 +271,39 @@ async fn wait<B: Backend>(
         Waited::TimedOut(status) => Err(Rejection::timed_out(condition, timeout, status)),
         Waited::NotFound => Err(Refusal::NotFound { name }.into()),
     }
+}
+
+/// Begins the lease of a relay anew, with another length if one is given.
+#[utoipa::path(put, path = "/api/v1/relays/{name}/lease", tag = "relays",
+    params(("name" = String, Path, description = "The relay's name", example = "camera-3")),
+    request_body(content = Option<request::Renewal>, description = "None: as long as before"),
+    responses((status = 200, body = RelayStatus), (status = 409)),
+)]
+async fn renew<B: Backend>(backend: Scoped<B>, InPath(name): InPath, request: Request) -> Result<Response, Rejection> {
+    let name = request::existing(&name)?;
+    let (head, body) = request.into_parts();
+    let lease = request::renewal(&head.headers, &read_body(&head.headers, body).await?)?;
+    Ok(Json(backend.renew(name, lease).await?).into_response())
+}
+
+/// What a relay carried, step by step: the last hour by the second or the last day by the minute.
+#[utoipa::path(get, path = "/api/v1/relays/{name}/history", tag = "relays",
+    params(
+        ("name" = String, Path, description = "The relay's name", example = "camera-3"),
+        ("step" = Option<String>, Query, description = "`1s` or `1m`; `1s` unless given", pattern = "^1[sm]$"),
+        ("last" = Option<String>, Query, description = "Of which time, up to 24h; all that is remembered unless given",
+            example = "10m", pattern = r"^[0-9]+(\.[0-9]+)?(ms|s|m|h)$"),
+    ),
+    responses((status = 200, body = RelayHistory)),
+)]
+async fn relay_history<B: Backend>(
+    backend: Scoped<B>,
+    InPath(name): InPath,
+    RawQuery(query): RawQuery,
+) -> Result<Response, Rejection> {
+    let name = request::existing(&name)?;
+    let (step, last) = request::history(query.as_deref().unwrap_or_default())?;
+    Ok(Json(backend.relay_history(name, step, last).await?).into_response())
 }
 
 /// The network interfaces, and what was dropped there without a relay to charge.
@@ -304,12 +362,16 @@ impl Backend for Control {
         Control::relay(self, name).await
     }
 
-    async fn create(&self, relay: Relay) -> Result<RelayStatus, ChangeError> {
-        Control::create(self, relay).await
+    async fn create(&self, relay: Relay, lease: Option<Lease>) -> Result<RelayStatus, ChangeError> {
+        Control::create(self, relay, lease).await
     }
 
-    async fn replace(&self, relay: Relay) -> Result<(Replaced, RelayStatus), ChangeError> {
-        Control::replace(self, relay).await
+    async fn replace(&self, relay: Relay, lease: Option<Lease>) -> Result<(Replaced, RelayStatus), ChangeError> {
+        Control::replace(self, relay, lease).await
+    }
+
+    async fn renew(&self, name: RelayName, lease: Option<Lease>) -> Result<RelayStatus, Refusal> {
+        Control::renew(self, name, lease).await
     }
 
     async fn remove(&self, name: RelayName) -> Result<(), ChangeError> {
@@ -346,6 +408,14 @@ impl Backend for Control {
 
     async fn status(&self) -> DaemonStatus {
         Control::status(self).await
+    }
+
+    async fn relay_history(&self, name: RelayName, step: Step, last: Option<Duration>) -> Option<RelayHistory> {
+        Control::relay_history(self, name, step, last).await
+    }
+
+    fn events(&self) -> &EventLog {
+        Control::events(self)
     }
 
     async fn wait(&self, name: RelayName, condition: WaitFor, timeout: Duration) -> Waited {

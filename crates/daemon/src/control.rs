@@ -10,6 +10,7 @@ mod hands;
 mod journal;
 mod turn;
 mod unanswered;
+mod waiting;
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -17,33 +18,23 @@ use std::path::PathBuf;
 use std::sync::mpsc;
 use std::time::Duration;
 
-use mcr_engine::{Difference, Refusal, Replaced, Wish};
+use mcr_engine::{Difference, Refusal, Replaced, Step, Track, Wish};
 use mcr_model::plan::Plan;
 use mcr_model::relay::Relay;
 use mcr_model::revision::{Applied, History, Revision, RevisionText};
-use mcr_model::status::{DaemonStatus, InterfaceStatus, Origin, RelayStatus};
-use mcr_model::{DatapathChoice, RelayName};
+use mcr_model::status::{DaemonStatus, InterfaceStatus, Origin, RelayHistory, RelayStatus};
+use mcr_model::time::to_the_millisecond;
+use mcr_model::{DatapathChoice, EventKind, Lease, RelayName, WaitFor};
 use mcr_netd::Keeper;
-use serde::Deserialize;
 use tokio::sync::oneshot;
-use utoipa::ToSchema;
 
 use crate::config::Configuration;
+use crate::events::{EventLog, since_1970};
 use crate::netlink::{Change, Monitor, Netlink};
 use crate::store::{Store, StoreError};
 
 pub use change::{Application, ApplyError, ChangeError, Terms};
 use journal::{RelayRequest, Reply, Request};
-
-/// What a waiter waits for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, ToSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum WaitFor {
-    /// Joined and installed: a packet that is sent from now on is received.
-    Ready,
-    /// The first packet arrived.
-    FirstPacket,
-}
 
 /// How waiting ended.
 #[derive(Debug, Clone, PartialEq)]
@@ -62,6 +53,7 @@ pub struct Control {
     commands: mpsc::Sender<Command>,
     journal: mpsc::Sender<journal::Request>,
     store: Store,
+    events: EventLog,
 }
 
 /// What the control thread is asked to do.
@@ -70,8 +62,9 @@ enum Command {
     Relays(oneshot::Sender<Vec<RelayStatus>>),
     Relay(RelayName, oneshot::Sender<Option<RelayStatus>>),
     Rehearse(Vec<Wish>, oneshot::Sender<Vec<Result<Origin, Refusal>>>),
-    Create(Relay, Reply<RelayStatus>),
-    Replace(Relay, Reply<(Replaced, RelayStatus)>),
+    Create(Relay, Option<Lease>, Reply<RelayStatus>),
+    Replace(Relay, Option<Lease>, Reply<(Replaced, RelayStatus)>),
+    Renew(RelayName, Option<Lease>, oneshot::Sender<Result<RelayStatus, Refusal>>),
     Remove(RelayName, Reply<()>),
     /// The relays of the file and of the API that there are from the start.
     Begin(Vec<Relay>, Vec<Relay>, oneshot::Sender<Result<Vec<Refusal>, Vec<Refusal>>>),
@@ -79,6 +72,8 @@ enum Command {
     LoadFile(Vec<Relay>, oneshot::Sender<Result<Difference, Vec<Refusal>>>),
     Interfaces(oneshot::Sender<Vec<InterfaceStatus>>),
     Status(oneshot::Sender<DaemonStatus>),
+    /// The answer has the age of the engine's clock, too.
+    History(RelayName, Step, oneshot::Sender<Option<(Track, Duration)>>),
     Wait(RelayName, WaitFor, Duration, oneshot::Sender<Waited>),
     Changed(Vec<Change>),
     /// The keeper of that process id has ended.
@@ -111,7 +106,8 @@ impl Control {
         let monitor = Monitor::open()?;
         let (journal, requests) = mpsc::channel();
         let (store, file) = (start.store.clone(), start.config.clone());
-        let turn = turn::Turn::new(start, Netlink::open()?, commands.clone())?;
+        let events = EventLog::new();
+        let turn = turn::Turn::new(start, Netlink::open()?, commands.clone(), events.clone())?;
         let keeping = journal::Journal::new(store.clone(), commands.clone(), file);
         let changes = commands.clone();
         std::thread::Builder::new().name("mcr-netlink".into()).spawn(move || listen(&monitor, &changes))?;
@@ -119,7 +115,7 @@ impl Control {
         std::thread::Builder::new()
             .name("mcr-journal".into())
             .spawn(move || run("journal", || keeping.run(&requests)))?;
-        Ok(Self { commands, journal, store })
+        Ok(Self { commands, journal, store, events })
     }
 
     /// All relays, by name.
@@ -136,16 +132,24 @@ impl Control {
     ///
     /// # Errors
     /// The [`ChangeError`]; nothing is changed then.
-    pub async fn create(&self, relay: Relay) -> Result<RelayStatus, ChangeError> {
-        self.change(|reply| Request::Relay(RelayRequest::Create(relay, reply))).await
+    pub async fn create(&self, relay: Relay, lease: Option<Lease>) -> Result<RelayStatus, ChangeError> {
+        self.change(|reply| Request::Relay(RelayRequest::Create(relay, lease, reply))).await
     }
 
     /// Makes the relay of that name be exactly this one.
     ///
     /// # Errors
     /// The [`ChangeError`]; nothing is changed then.
-    pub async fn replace(&self, relay: Relay) -> Result<(Replaced, RelayStatus), ChangeError> {
-        self.change(|reply| Request::Relay(RelayRequest::Replace(relay, reply))).await
+    pub async fn replace(&self, relay: Relay, lease: Option<Lease>) -> Result<(Replaced, RelayStatus), ChangeError> {
+        self.change(|reply| Request::Relay(RelayRequest::Replace(relay, lease, reply))).await
+    }
+
+    /// Begins the lease of a relay anew, with another length if one is given. Leases are not stored.
+    ///
+    /// # Errors
+    /// The [`Refusal`]; nothing is changed then.
+    pub async fn renew(&self, name: RelayName, lease: Option<Lease>) -> Result<RelayStatus, Refusal> {
+        self.ask(|reply| Command::Renew(name, lease, reply)).await
     }
 
     /// Removes a relay; when this returns its group is left unless another relay wants it.
@@ -247,6 +251,35 @@ impl Control {
     /// The daemon as a whole.
     pub async fn status(&self) -> DaemonStatus {
         self.ask(Command::Status).await
+    }
+
+    /// What a relay carried, step by step, of the time `last` or as far back as it is remembered.
+    pub async fn relay_history(&self, name: RelayName, step: Step, last: Option<Duration>) -> Option<RelayHistory> {
+        let relay = name.to_string();
+        let (Track { first, samples }, age) = self.ask(|reply| Command::History(name, step, reply)).await?;
+        let step_seconds = step.length().as_secs();
+        let wanted = last.map_or(usize::MAX, |last| last.as_secs().div_ceil(step_seconds) as usize);
+        let left_out = samples.len().saturating_sub(wanted);
+        let samples = &samples[left_out..];
+        let start = since_1970().saturating_sub(age) + Duration::from_secs((first + left_out as u64) * step_seconds);
+        Some(RelayHistory {
+            relay,
+            step_seconds,
+            start: to_the_millisecond(start),
+            received_packets: samples.iter().map(|sample| sample.packets).collect(),
+            received_bytes: samples.iter().map(|sample| sample.bytes).collect(),
+            dropped_packets: samples.iter().map(|sample| sample.dropped).collect(),
+        })
+    }
+
+    /// What happens.
+    pub fn events(&self) -> &EventLog {
+        &self.events
+    }
+
+    /// A configuration was found to be wrong before it came to the engine.
+    pub fn configuration_refused(&self, reason: String) {
+        self.events.publish([EventKind::ConfigurationRefused { reason }]);
     }
 
     /// Waits for a condition of a relay, at most `timeout`.

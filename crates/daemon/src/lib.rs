@@ -9,6 +9,7 @@ pub mod config;
 pub mod control;
 mod datapath;
 mod doors;
+pub mod events;
 mod lifecycle;
 pub mod log;
 pub mod metrics;
@@ -18,5 +19,5 @@ pub mod serve;
 mod state;
 pub mod store;
 
-pub use control::{Control, WaitFor, Waited};
+pub use control::{Control, Waited};
 pub use lifecycle::{Foreground, ForegroundOptions, KeeperChoice, RunOptions, clean, foreground, run};

@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use mcr_engine::Refusal;
-use mcr_model::DatapathChoice;
 use mcr_model::relay::Relay;
 use mcr_model::status::RelayStatus;
+use mcr_model::{DatapathChoice, WaitFor};
 use mcr_netd::{Keeper, KeeperError, SpawnMode, privileges};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
@@ -143,6 +143,8 @@ async fn serve_until_told(
     }
     notify::stopping();
     drop(stop);
+    // Who hears of events would hear of them for ever: such an answer has no end of its own.
+    control.events().close();
     doors.end().await;
     server.await.context("the API ended by a panic")?;
     control.shutdown().await;
@@ -155,7 +157,10 @@ async fn serve_until_told(
 async fn reload(path: Option<&Path>, control: &Control) {
     notify::reloading();
     match path.map(config::read_checked).transpose() {
-        Err(error) => tracing::error!(error = %error.plain(), "the configuration is wrong; the one in force stays"),
+        Err(error) => {
+            tracing::error!(error = %error.plain(), "the configuration is wrong; the one in force stays");
+            control.configuration_refused(error.plain());
+        }
         Ok(None) => tracing::info!("there is no configuration file to read again"),
         Ok(Some(file)) => match control.reload(file).await {
             Ok(difference) => tracing::info!(
@@ -165,7 +170,10 @@ async fn reload(path: Option<&Path>, control: &Control) {
                 unchanged = difference.unchanged.len(),
                 "the configuration is read again"
             ),
-            Err(error) => tracing::error!(%error, "the configuration does not fit; the one in force stays"),
+            Err(error) => {
+                tracing::error!(%error, "the configuration does not fit; the one in force stays");
+                control.configuration_refused(error.to_string());
+            }
         },
     }
     notify::ready();
@@ -235,7 +243,7 @@ pub fn foreground(options: ForegroundOptions) -> anyhow::Result<Foreground> {
     let (config, datapath, store) = (None, DatapathChoice::Auto, Store::in_memory());
     let control = Control::start(Start { keeper, keeper_socket: None, config, datapath, store })?;
     let name = options.relay.name().clone();
-    runtime.block_on(control.create(options.relay))?;
+    runtime.block_on(control.create(options.relay, None))?;
     Ok(Foreground { control, runtime, name })
 }
 
@@ -248,7 +256,7 @@ impl Foreground {
 
     /// Waits at most `timeout` for the relay to listen.
     pub fn wait_ready(&self, timeout: Duration) -> RelayStatus {
-        let waited = self.control.wait(self.name.clone(), crate::WaitFor::Ready, timeout);
+        let waited = self.control.wait(self.name.clone(), WaitFor::Ready, timeout);
         match self.runtime.block_on(waited) {
             crate::Waited::Reached(status) | crate::Waited::TimedOut(status) => status,
             crate::Waited::NotFound => self.status(),

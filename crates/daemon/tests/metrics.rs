@@ -32,6 +32,7 @@ fn relay(name: &str, state: RelayState, outputs: &[&str]) -> RelayStatus {
         datapath: "packet".to_owned(),
         datapath_reason: None,
         from: "eth0:239.1.1.1:5001".to_owned(),
+        lease: None,
         received: traffic(1000),
         last_packet_seconds: None,
         outputs: outputs.iter().enumerate().map(output).collect(),

@@ -86,6 +86,9 @@ fn table() -> Vec<Endpoint> {
         row("PUT", "/api/v1/relays/new", new(), [NOBODY, NO, NO, 201, 201]),
         row("DELETE", "/api/v1/relays/mine", None, [NOBODY, NO, NO, 409, 409]),
         row("GET", "/api/v1/relays/mine/wait", None, [NOBODY, NO, 408, 408, 408]),
+        row("PUT", "/api/v1/relays/mine/lease", None, [NOBODY, NO, NO, 409, 409]),
+        row("GET", "/api/v1/relays/mine/history", None, look),
+        row("GET", "/api/v1/events?follow=false", None, look),
         row("GET", "/api/v1/interfaces", None, look),
         row("GET", "/api/v1/status", None, look),
         row("GET", "/api/v1/config", None, look),
@@ -242,6 +245,7 @@ fn the_table_has_every_endpoint() {
 
 /// Whether `path` is one of `template`, as `/relays/{name}`.
 fn fits(template: &str, path: &str) -> bool {
+    let path = path.split('?').next().unwrap_or_default();
     let (template, path): (Vec<_>, Vec<_>) = (template.split('/').collect(), path.split('/').collect());
     template.len() == path.len() && template.iter().zip(path).all(|(t, p)| t.starts_with('{') || *t == p)
 }
@@ -257,7 +261,11 @@ async fn a_limited_caller_has_only_what_is_within() {
         for (name, expected) in [("mine", 200), ("theirs", 404)] {
             assert_eq!(client.ask(role, "GET", &format!("/api/v1/relays/{name}"), None).await.0, expected, "{role}");
         }
-        assert_eq!(client.ask(role, "GET", "/api/v1/relays/theirs/wait", None).await.0, 404, "{role}");
+        for part in ["wait", "history"] {
+            assert_eq!(client.ask(role, "GET", &format!("/api/v1/relays/theirs/{part}"), None).await.0, 404, "{role}");
+        }
+        // Events are about everything.
+        assert_eq!(client.ask(role, "GET", "/api/v1/events?follow=false", None).await.0, 403, "{role}");
         assert_eq!(client.ask(role, "GET", "/api/v1/config/revisions", None).await.0, 403, "{role}");
     }
 }
@@ -276,6 +284,8 @@ async fn a_limited_caller_changes_only_what_is_within() {
             ("PUT", "/api/v1/relays/new", Some(&inside), 200, ""),
             ("PUT", "/api/v1/relays/new", Some(&interface), 403, "output[0].interface"),
             ("DELETE", "/api/v1/relays/theirs", None, 404, ""),
+            ("PUT", "/api/v1/relays/theirs/lease", None, 404, ""),
+            ("PUT", "/api/v1/relays/new/lease", None, 409, "no-lease"),
             ("DELETE", "/api/v1/relays/new", None, 204, ""),
         ];
         for (method, path, body, expected, field) in cases {

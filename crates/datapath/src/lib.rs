@@ -3,6 +3,7 @@
 //! Only [`open_inputs`] and [`open_output`] need a privilege; everything else works on descriptors
 //! that somebody handed over.
 
+pub mod clock;
 pub mod counters;
 pub mod packet;
 pub mod table;

@@ -9,7 +9,7 @@ use crate::effect::{InputKey, Subject};
 use crate::engine::{Engine, Entry};
 use crate::fact::InterfaceFacts;
 use crate::plan::Action;
-use crate::traffic::SILENT_AFTER;
+use crate::watch::WrongRate;
 
 /// Whether an output can send, and why not.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,7 +38,17 @@ impl Engine {
         }
         let health: Vec<OutputHealth> =
             (0..entry.relay.outputs().len()).map(|i| self.output_health(entry, i)).collect();
-        outputs_trouble(&entry.relay, &health).unwrap_or_else(|| activity(entry, now))
+        outputs_trouble(&entry.relay, &health).unwrap_or_else(|| Activity::of(entry, now).condition(entry))
+    }
+
+    /// What stands in a relay's way whatever its counters say.
+    pub(crate) fn standing_trouble(&self, entry: &Entry) -> Option<Condition> {
+        if let Err(trouble) = self.input_trouble(entry) {
+            return Some(trouble);
+        }
+        let health: Vec<OutputHealth> =
+            (0..entry.relay.outputs().len()).map(|i| self.standing_health(entry, i)).collect();
+        outputs_trouble(&entry.relay, &health)
     }
 
     fn input_trouble(&self, entry: &Entry) -> Result<(), Condition> {
@@ -85,6 +95,13 @@ impl Engine {
     }
 
     pub(crate) fn output_health(&self, entry: &Entry, index: usize) -> OutputHealth {
+        match self.standing_health(entry, index) {
+            OutputHealth::Sending => recent_drops(entry, index),
+            trouble => trouble,
+        }
+    }
+
+    fn standing_health(&self, entry: &Entry, index: usize) -> OutputHealth {
         let output = &entry.relay.outputs()[index];
         let Some(facts) = self.facts.get(&output.interface) else {
             return OutputHealth::Waiting {
@@ -102,7 +119,7 @@ impl Engine {
         }
         match self.view().action(output) {
             Action::Drop(reason) => self.unsendable(facts, output, reason),
-            Action::Send(_) => recent_drops(entry, index),
+            Action::Send(_) => OutputHealth::Sending,
         }
     }
 
@@ -173,15 +190,68 @@ fn outputs_trouble(relay: &Relay, health: &[OutputHealth]) -> Option<Condition> 
     Some(Condition::trouble(state, reason, remedy.clone()))
 }
 
-fn activity(entry: &Entry, now: Duration) -> Condition {
-    match entry.meter.quiet_for(now) {
-        None => Condition::fine(RelayState::Ready, format!("no packet of {} has been seen yet", entry.relay.input())),
-        Some(quiet) if quiet <= SILENT_AFTER => Condition::fine(RelayState::Flowing, "packets arrive and leave"),
-        Some(quiet) => Condition::trouble(
-            RelayState::Silent,
-            format!("no packet of {} for {:.0} s", entry.relay.input(), quiet.as_secs_f64()),
-            "check that the sender still sends, and that switches between still forward the group",
-        ),
+/// What the packets of a relay do, where nothing stands in their way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Activity {
+    Unseen,
+    Flowing,
+    Silent(Duration),
+    WrongRate(WrongRate),
+}
+
+impl Activity {
+    pub(crate) fn of(entry: &Entry, now: Duration) -> Self {
+        let Some(quiet) = entry.meter.quiet_for(now) else { return Self::Unseen };
+        if entry.meter.is_silent(now, entry.relay.watch()) {
+            return Self::Silent(quiet);
+        }
+        entry.meter.wrong_rate().map_or(Self::Flowing, Self::WrongRate)
+    }
+
+    pub(crate) fn state(self) -> RelayState {
+        match self {
+            Self::Unseen => RelayState::Ready,
+            Self::Flowing => RelayState::Flowing,
+            Self::Silent(_) => RelayState::Silent,
+            Self::WrongRate(_) => RelayState::Degraded,
+        }
+    }
+
+    fn condition(self, entry: &Entry) -> Condition {
+        let input = entry.relay.input();
+        match self {
+            Self::Unseen => Condition::fine(self.state(), format!("no packet of {input} has been seen yet")),
+            Self::Flowing => Condition::fine(self.state(), "packets arrive and leave"),
+            Self::Silent(quiet) => Condition::trouble(
+                self.state(),
+                format!("no packet of {input} for {}", seconds(quiet)),
+                "check that the sender still sends, and that switches between still forward the group",
+            ),
+            Self::WrongRate(WrongRate::TooLow { is, least }) => Condition::trouble(
+                self.state(),
+                format!("{} of {input} arrive, less than the expected {}", megabits(is), megabits(least)),
+                "check the sender, and what is lost on the way; or correct expect.min_bits_per_second",
+            ),
+            Self::WrongRate(WrongRate::TooHigh { is, most }) => Condition::trouble(
+                self.state(),
+                format!("{} of {input} arrive, more than the expected {}", megabits(is), megabits(most)),
+                "check that nobody else sends to this group and port; or correct expect.max_bits_per_second",
+            ),
+        }
+    }
+}
+
+fn seconds(length: Duration) -> String {
+    match length.as_secs_f64() {
+        short if short < 10.0 => format!("{short:.1} s"),
+        long => format!("{long:.0} s"),
+    }
+}
+
+fn megabits(bits_per_second: u64) -> String {
+    match bits_per_second {
+        few if few < 1_000_000 => format!("{:.1} kbit/s", few as f64 / 1e3),
+        many => format!("{:.1} Mbit/s", many as f64 / 1e6),
     }
 }
 

@@ -7,16 +7,19 @@ use std::time::Duration;
 
 use mcr_model::relay::Relay;
 use mcr_model::status::{InterfaceStatus, Origin, OutputStatus, RelayStatus};
-use mcr_model::{Condition, DatapathChoice, DropReason, InterfaceName, RelayName};
+use mcr_model::{Condition, DatapathChoice, DropReason, EventKind, InterfaceName, RelayName, RelayState};
 
 use crate::actual::{Actual, Inventory};
 use crate::condition::OutputHealth;
 use crate::datapath::Serving;
 use crate::effect::{Effect, EffectError, Failure, InputKey, Membership, Outcome, Subject};
 use crate::fact::{Ifindex, InterfaceFacts, Neighbour};
+use crate::history::{Recorder, Step, Track};
+use crate::lease::Leases;
 use crate::plan::{Action, Desired, InputPlan, RelayPlan, View};
 use crate::rulebook::{Refusal, Rulebook};
 use crate::traffic::{InterfaceLedger, Meter, RelayTotals};
+use crate::watch::Told;
 
 /// A relay that somebody wants, and what was counted of it.
 #[derive(Debug, Clone)]
@@ -25,6 +28,9 @@ pub(crate) struct Entry {
     pub(crate) origin: Origin,
     pub(crate) incarnation: u64,
     pub(crate) meter: Meter,
+    pub(crate) told: Told,
+    /// What it carried, once it carried something.
+    pub(crate) recorder: Option<Box<Recorder>>,
     /// Its plan, and the epoch of the [`View`] that it was made from.
     pub(crate) plan: Option<(u64, Arc<RelayPlan>)>,
     /// What moves its packets, as decided last; `None` before that.
@@ -40,6 +46,15 @@ pub struct Wanted {
     pub incarnation: u64,
     /// How many outputs it has.
     pub outputs: usize,
+}
+
+/// What came for a relay so far.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Flow {
+    /// Datagrams.
+    pub received_packets: u64,
+    /// They came, and have stopped.
+    pub silent: bool,
 }
 
 /// Whether anybody wants what was counted.
@@ -94,6 +109,13 @@ pub struct Engine {
     epoch: u64,
     /// What was wanted when it was last worked out; `None` when that may be out of date.
     desired: Option<Desired>,
+    pub(crate) leases: Leases,
+    /// What happened and was not fetched yet.
+    events: Vec<EventKind>,
+    /// Counts everything that can change the state of a relay, except what is counted of it.
+    pub(crate) generation: u64,
+    /// The second up to which history is written.
+    pub(crate) recorded: u64,
 }
 
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
@@ -116,6 +138,10 @@ impl Engine {
             settled: false,
             epoch: 0,
             desired: None,
+            leases: Leases::default(),
+            events: Vec::new(),
+            generation: 0,
+            recorded: 0,
         }
     }
 
@@ -129,7 +155,7 @@ impl Engine {
     pub fn keeper_lost(&mut self) {
         self.actual.groups.clear();
         self.actual.kept.clear();
-        self.settled = false;
+        self.unsettle();
     }
 
     /// Another keeper is there, which holds `inventory`; everything is opened and joined anew.
@@ -166,11 +192,6 @@ impl Engine {
             return Ok(Replaced::Unchanged);
         }
         self.check_owner(entry)?;
-        if self.only_moves(&relay) {
-            self.move_relay(relay);
-            return Ok(Replaced::Changed);
-        }
-        let Some(entry) = self.relays.get(relay.name()) else { unreachable!("it was there just now") };
         self.rulebook.strike(&entry.relay);
         if let Err(refusal) = self.rulebook.admit(&relay) {
             self.rulebook.restore(&entry.relay);
@@ -187,8 +208,11 @@ impl Engine {
     pub fn remove(&mut self, name: &RelayName) -> Result<(), Refusal> {
         let entry = self.relays.get(name).ok_or_else(|| Refusal::NotFound { name: name.clone() })?;
         self.check_owner(entry)?;
+        let (relay, origin) = (name.to_string(), entry.origin);
         self.rulebook.strike(&entry.relay);
         self.relays.remove(name);
+        self.leases.stop(name);
+        self.happened(EventKind::RelayRemoved { relay, origin });
         self.room_changed();
         Ok(())
     }
@@ -209,11 +233,7 @@ impl Engine {
             match self.relays.get(&name) {
                 Some(entry) if entry.relay == relay => difference.unchanged.push(name),
                 Some(_) => {
-                    if self.only_moves(&relay) {
-                        self.move_relay(relay);
-                    } else {
-                        self.insert(relay, Origin::File);
-                    }
+                    self.insert(relay, Origin::File);
                     difference.changed.push(name);
                 }
                 None => {
@@ -224,8 +244,15 @@ impl Engine {
         }
         for name in gone.into_keys() {
             self.relays.remove(&name);
+            self.happened(EventKind::RelayRemoved { relay: name.to_string(), origin: Origin::File });
             difference.removed.push(name);
         }
+        self.happened(EventKind::ConfigurationLoaded {
+            added: difference.added.len(),
+            changed: difference.changed.len(),
+            removed: difference.removed.len(),
+            unchanged: difference.unchanged.len(),
+        });
         self.room_changed();
         Ok(difference)
     }
@@ -261,6 +288,10 @@ impl Engine {
         self.relays.values().filter(move |entry| entry.origin == origin)
     }
 
+    pub(crate) fn check_api_owns(&self, name: &RelayName) -> Result<(), Refusal> {
+        self.check_owner(self.relays.get(name).ok_or_else(|| Refusal::NotFound { name: name.clone() })?)
+    }
+
     fn check_owner(&self, entry: &Entry) -> Result<(), Refusal> {
         self.check_owned(entry.relay.name(), entry.origin)
     }
@@ -274,24 +305,26 @@ impl Engine {
     }
 
     fn insert(&mut self, relay: Relay, origin: Origin) {
-        self.incarnations += 1;
-        let entry =
-            Entry { relay, origin, incarnation: self.incarnations, meter: Meter::default(), plan: None, serving: None };
-        self.relays.insert(entry.relay.name().clone(), entry);
-        self.room_changed();
-    }
-
-    /// Whether the relay differs from the one of its name in nothing but what is to move its packets.
-    fn only_moves(&self, relay: &Relay) -> bool {
-        let before = self.relays.get(relay.name());
-        before.is_some_and(|entry| entry.relay.clone().moved_by(relay.datapath()) == *relay)
-    }
-
-    /// It stays the same relay, and its counters go on.
-    fn move_relay(&mut self, relay: Relay) {
-        if let Some(entry) = self.relays.get_mut(relay.name()) {
-            entry.relay = relay;
-        }
+        let name = relay.name().clone();
+        let text = name.to_string();
+        let entry = match self.relays.remove(&name) {
+            None => {
+                self.happened(EventKind::RelayCreated { relay: text, origin });
+                self.new_entry(relay, origin)
+            }
+            // It stays the same relay, and its counters go on.
+            Some(before) if before.relay.relays_as(&relay) => {
+                self.happened(EventKind::RelayChanged { relay: text, origin });
+                Entry { relay, origin, ..before }
+            }
+            Some(Entry { mut told, mut recorder, .. }) => {
+                self.happened(EventKind::RelayChanged { relay: text, origin });
+                told.restart();
+                recorder.iter_mut().for_each(|recorder| recorder.restart());
+                Entry { told, recorder, ..self.new_entry(relay, origin) }
+            }
+        };
+        self.relays.insert(name, entry);
         self.room_changed();
     }
 
@@ -309,6 +342,21 @@ impl Engine {
         self.wish_changed();
     }
 
+    fn new_entry(&mut self, relay: Relay, origin: Origin) -> Entry {
+        self.incarnations += 1;
+        let incarnation = self.incarnations;
+        Entry {
+            relay,
+            origin,
+            incarnation,
+            meter: Meter::default(),
+            told: Told::default(),
+            recorder: None,
+            plan: None,
+            serving: None,
+        }
+    }
+
     // ---- what is known
 
     /// All interfaces that there are now.
@@ -317,6 +365,7 @@ impl Engine {
         if facts == self.facts {
             return;
         }
+        self.tell_interfaces(&facts);
         self.facts = facts;
         // Whatever failed may have failed because of what changed just now.
         self.failures.clear();
@@ -361,7 +410,7 @@ impl Engine {
     pub fn neighbour_is_gone(&mut self, interface: Ifindex, address: Ipv4Addr) {
         self.neighbour_is(Neighbour { interface, address, mac: None });
         if self.actual.kept.remove(&(interface, address)) {
-            self.settled = false;
+            self.unsettle();
         }
     }
 
@@ -391,6 +440,17 @@ impl Engine {
         self.ledgers.insert(interface, ledger);
     }
 
+    // ---- what happened
+
+    /// What happened since this was asked last, in order.
+    pub fn take_events(&mut self) -> Vec<EventKind> {
+        std::mem::take(&mut self.events)
+    }
+
+    pub(crate) fn happened(&mut self, event: EventKind) {
+        self.events.push(event);
+    }
+
     // ---- the difference
 
     /// The next effects: carry out each, report it with [`Engine::done`], and ask again until there are none.
@@ -410,6 +470,7 @@ impl Engine {
             let waiting: BTreeSet<Subject> =
                 stages.iter().flat_map(|stage| stage(self, &desired)).map(|effect| effect.subject()).collect();
             self.failures.retain(|subject, _| matches!(subject, Subject::Relay(_)) || waiting.contains(subject));
+            self.generation += 1;
         }
         self.desired = Some(desired);
         effects.unwrap_or_default()
@@ -430,7 +491,13 @@ impl Engine {
     /// Somebody wants something else: what is wanted has to be worked out again.
     fn wish_changed(&mut self) {
         self.desired = None;
+        self.unsettle();
+    }
+
+    /// Something that is in force may not be what is wanted.
+    fn unsettle(&mut self) {
         self.settled = false;
+        self.generation += 1;
     }
 
     /// What plans are made from is different: so may be each plan.
@@ -465,7 +532,7 @@ impl Engine {
                 self.failed(now, subject, error);
             }
         }
-        self.settled = false;
+        self.unsettle();
     }
 
     fn failed(&mut self, now: Duration, subject: Subject, error: EffectError) {
@@ -626,6 +693,26 @@ impl Engine {
         self.relays.get(name).map(|entry| self.status_of(entry, now))
     }
 
+    /// What a relay carried, as far back as it is remembered.
+    pub fn history(&self, name: &RelayName, step: Step) -> Option<Track> {
+        let entry = self.relays.get(name)?;
+        let nothing = Track { first: self.recorded, samples: Vec::new() };
+        Some(entry.recorder.as_ref().map_or(nothing, |recorder| recorder.track(step)))
+    }
+
+    /// Whether a packet that arrives now is received by that relay; `None`: there is no such relay.
+    pub fn is_listening(&self, name: &RelayName) -> Option<bool> {
+        let standing = self.standing_state(self.relays.get(name)?);
+        Some(standing.is_none_or(RelayState::is_listening))
+    }
+
+    /// Packets of that relay so far, and whether they came and have stopped; `None`: there is no such relay.
+    pub fn flow(&self, now: Duration, name: &RelayName) -> Option<Flow> {
+        let entry = self.relays.get(name)?;
+        let silent = entry.meter.is_silent(now, entry.relay.watch());
+        Some(Flow { received_packets: entry.meter.totals.received.packets, silent })
+    }
+
     /// The condition of each relay, without the rest of its status.
     pub fn conditions(&self, now: Duration) -> impl Iterator<Item = (&RelayName, Condition)> {
         self.relays.iter().map(move |(name, entry)| (name, self.condition(entry, now)))
@@ -643,6 +730,7 @@ impl Engine {
             datapath: serving.datapath.to_string(),
             datapath_reason: serving.because,
             from: entry.relay.input().to_string(),
+            lease: self.leases.status(entry.relay.name(), now),
             received: entry.meter.received(),
             last_packet_seconds: entry.meter.quiet_for(now).map(|quiet| quiet.as_secs_f64()),
             outputs: (0..entry.relay.outputs().len()).map(|i| self.output_status(entry, i)).collect(),

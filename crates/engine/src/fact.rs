@@ -1,9 +1,12 @@
 //! What is known of the machine's interfaces, as netlink tells it.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::Ipv4Addr;
 
-use mcr_model::InterfaceName;
+use mcr_model::{EventKind, InterfaceName};
+
+use crate::engine::Engine;
 
 /// The kernel's number of an interface. An interface that is deleted and made again gets another one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -64,6 +67,36 @@ pub struct Neighbour {
 impl fmt::Display for Ifindex {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
+    }
+}
+
+impl Engine {
+    /// Tells how the machine's interfaces differ from what was known of them. The first picture is no news.
+    pub(crate) fn tell_interfaces(&mut self, now: &BTreeMap<InterfaceName, InterfaceFacts>) {
+        if self.facts.is_empty() {
+            return;
+        }
+        let before = self.facts.clone();
+        let same = |a: &InterfaceFacts, b: &InterfaceFacts| a.index == b.index;
+        for (name, _) in before.iter().filter(|(name, facts)| !now.get(*name).is_some_and(|now| same(now, facts))) {
+            self.happened(EventKind::InterfaceLeft { interface: name.to_string() });
+        }
+        for (name, facts) in now {
+            let interface = name.to_string();
+            let known = before.get(name).filter(|known| same(known, facts));
+            if known.is_none() {
+                self.happened(EventKind::InterfaceAppeared { interface: interface.clone() });
+            }
+            match (known.is_some_and(InterfaceFacts::can_send), facts.can_send()) {
+                (false, true) => self.happened(EventKind::InterfaceUp { interface: interface.clone() }),
+                (true, false) => self.happened(EventKind::InterfaceDown { interface: interface.clone() }),
+                (true, true) | (false, false) => {}
+            }
+            if known.map_or(&[][..], |known| &known.addresses) != facts.addresses {
+                let addresses = facts.addresses.iter().map(|(address, _)| *address).collect();
+                self.happened(EventKind::InterfaceAddresses { interface, addresses });
+            }
+        }
     }
 }
 

@@ -37,6 +37,12 @@ pub enum Refusal {
         /// The name.
         name: RelayName,
     },
+    /// The relay has no lease to renew.
+    #[error("relay {name} has no lease and lives for good; PUT it with a lease to give it one, or leave it alone")]
+    NoLease {
+        /// The name.
+        name: RelayName,
+    },
     /// Another relay feeds the same output from the same input.
     #[error(
         "relay {name} sends {input} to {output}, which relay {other} does already: receivers would get each packet twice; remove one of the two outputs"
@@ -72,6 +78,8 @@ pub enum RefusalKind {
     NotFound,
     /// Somebody else owns the relay.
     Owned,
+    /// There is no lease to renew.
+    NoLease,
     /// The relay does not fit beside the others.
     Conflict,
 }
@@ -83,6 +91,7 @@ impl Refusal {
             Self::Exists { .. } => RefusalKind::Exists,
             Self::NotFound { .. } => RefusalKind::NotFound,
             Self::OwnedByFile { .. } | Self::OwnedByApi { .. } => RefusalKind::Owned,
+            Self::NoLease { .. } => RefusalKind::NoLease,
             Self::AlreadyFed { .. } | Self::Cycle { .. } => RefusalKind::Conflict,
         }
     }
@@ -94,6 +103,7 @@ impl Refusal {
             | Self::NotFound { name }
             | Self::OwnedByFile { name, .. }
             | Self::OwnedByApi { name }
+            | Self::NoLease { name }
             | Self::AlreadyFed { name, .. }
             | Self::Cycle { name, .. } => name,
         }

@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
-use mcr_model::DropReason;
 use mcr_model::status::Traffic;
+use mcr_model::{DropReason, Watch};
+
+use crate::watch::{RateWatch, WrongRate};
 
 /// Packets and bytes that went one way since a relay was defined.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -21,6 +23,15 @@ pub struct RelayTotals {
     pub received: Totals,
     /// What became of it on each output, in the relay's order.
     pub outputs: Vec<OutputTotals>,
+    /// When the last of it arrived, on the caller's monotonic clock; `None`: the datapath does not say.
+    pub last_packet: Option<Duration>,
+}
+
+impl RelayTotals {
+    /// All drops on all outputs.
+    pub fn dropped_packets(&self) -> u64 {
+        self.outputs.iter().map(OutputTotals::dropped_packets).sum()
+    }
 }
 
 /// The totals of one output. `received = sent + Σ dropped` holds at rest.
@@ -55,9 +66,6 @@ impl OutputTotals {
 /// How long a look at the totals counts as the base of a rate.
 const WINDOW: Duration = Duration::from_secs(1);
 
-/// After this long without a packet a flowing relay is silent.
-pub(crate) const SILENT_AFTER: Duration = Duration::from_secs(1);
-
 /// The looks at one relay's totals that rates, silence and recent drops are told from.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Meter {
@@ -65,6 +73,10 @@ pub(crate) struct Meter {
     base: Option<(Duration, RelayTotals)>,
     window: Option<Window>,
     last_packet: Option<Duration>,
+    /// The time without packets before the last ones.
+    last_gap: Duration,
+    /// Where a rate is expected.
+    rate: Option<Box<RateWatch>>,
 }
 
 /// The difference between two looks about a second apart.
@@ -78,7 +90,9 @@ struct Window {
 impl Meter {
     pub(crate) fn observe(&mut self, now: Duration, totals: RelayTotals) {
         if totals.received.packets > self.totals.received.packets {
-            self.last_packet = Some(now);
+            let seen = totals.last_packet.unwrap_or(now).min(now);
+            self.last_gap = self.last_packet.map_or(Duration::ZERO, |last| seen.saturating_sub(last));
+            self.last_packet = Some(self.last_packet.map_or(seen, |last| last.max(seen)));
         }
         self.totals = totals;
         match &self.base {
@@ -91,7 +105,37 @@ impl Meter {
         }
     }
 
-    /// Time since the last look that found new packets; `None` before the first packet.
+    /// Notes what follows from the time that has passed, with packets or without.
+    pub(crate) fn look(&mut self, now: Duration, watch: Watch) {
+        if watch.expected().is_any() || self.is_silent(now, watch) || self.last_packet.is_none() {
+            // A flow that begins, or begins again, gets a second to reach its rate.
+            self.rate = None;
+            return;
+        }
+        self.rate.get_or_insert_default().look(now, self.totals.received.bytes, watch.expected());
+    }
+
+    /// The last bit rate that was not as expected, as long as it counts.
+    pub(crate) fn wrong_rate(&self) -> Option<WrongRate> {
+        self.rate.as_ref()?.wrong()
+    }
+
+    /// When the last packet arrived.
+    pub(crate) fn last_packet(&self) -> Option<Duration> {
+        self.last_packet
+    }
+
+    /// The time without packets before the last ones that came.
+    pub(crate) fn last_gap(&self) -> Duration {
+        self.last_gap
+    }
+
+    /// Whether packets came and have stopped.
+    pub(crate) fn is_silent(&self, now: Duration, watch: Watch) -> bool {
+        self.quiet_for(now).is_some_and(|quiet| quiet >= watch.silent_after())
+    }
+
+    /// Time since the last packet; `None` before the first one.
     pub(crate) fn quiet_for(&self, now: Duration) -> Option<Duration> {
         self.last_packet.map(|last| now.saturating_sub(last))
     }
@@ -108,6 +152,11 @@ impl Meter {
             Some(window.rates(from.sent, to.sent))
         });
         traffic(total, rates)
+    }
+
+    /// Whether anything was dropped in the last window.
+    pub(crate) fn drops_in_window(&self) -> bool {
+        self.window.as_ref().is_some_and(|window| window.from.dropped_packets() != window.to.dropped_packets())
     }
 
     /// The commonest drop of `output` in the last window, with its count.
@@ -143,7 +192,7 @@ mod tests {
     use super::*;
 
     fn totals(packets: u64) -> RelayTotals {
-        RelayTotals { received: Totals { packets, bytes: packets * 100 }, outputs: Vec::new() }
+        RelayTotals { received: Totals { packets, bytes: packets * 100 }, ..RelayTotals::default() }
     }
 
     #[test]

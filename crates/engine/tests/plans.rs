@@ -123,7 +123,7 @@ fn flow(engine: &mut Engine, name: &str, packets: u64, bytes: u64) {
     let incarnation = engine.wanted().find(|wanted| wanted.name.as_str() == name).unwrap().incarnation;
     for second in 0..=2 {
         let received = Totals { packets: packets * second, bytes: packets * bytes * second };
-        let totals = RelayTotals { received, outputs: vec![OutputTotals::default()] };
+        let totals = RelayTotals { received, outputs: vec![OutputTotals::default()], last_packet: None };
         engine.counted(Duration::from_secs(second), &name.parse().unwrap(), incarnation, totals);
     }
 }

@@ -308,7 +308,7 @@ fn flowing_silent_and_dropping_are_told_apart() {
         let totals = |packets| Totals { packets, bytes: packets * 128 };
         let mut output = OutputTotals { sent: totals(received - queue_full), ..OutputTotals::default() };
         output.dropped[DropReason::OutputQueueFull.index()] = queue_full;
-        let totals = RelayTotals { received: totals(received), outputs: vec![output] };
+        let totals = RelayTotals { received: totals(received), outputs: vec![output], last_packet: None };
         engine.counted(Duration::from_millis(now), &wanted.name, wanted.incarnation, totals);
     };
     count(&mut engine, 0, 0, 0);

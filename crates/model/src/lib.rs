@@ -7,8 +7,11 @@
 pub mod address;
 pub mod datapath;
 pub mod difference;
+pub mod duration;
 pub mod endpoint;
+pub mod event;
 pub mod grant;
+pub mod lease;
 pub mod name;
 pub mod plan;
 pub mod problem;
@@ -20,16 +23,22 @@ pub mod state;
 pub mod status;
 pub mod time;
 pub mod token;
+pub mod wait;
+pub mod watch;
 
 pub use address::{Dscp, Port, Target, Ttl};
 pub use datapath::{Datapath, DatapathChoice};
+pub use event::{Event, EventKind};
 pub use grant::Grant;
+pub use lease::Lease;
 pub use mcr_wire::{DropReason, VlanId};
 pub use name::{InterfaceName, RelayName};
 pub use problem::FieldError;
 pub use relay::{Input, Output, Relay};
 pub use role::Role;
 pub use state::{Condition, RelayState};
+pub use wait::WaitFor;
+pub use watch::Watch;
 
 /// The link-layer address of a group (RFC 1112 section 6.4).
 pub fn group_mac(group: std::net::Ipv4Addr) -> [u8; 6] {

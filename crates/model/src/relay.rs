@@ -9,6 +9,7 @@ use crate::address::{Dscp, Port, Target, Ttl};
 use crate::datapath::DatapathChoice;
 use crate::name::{InterfaceName, RelayName};
 use crate::problem::FieldError;
+use crate::watch::Watch;
 
 /// Where a relay listens.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -54,6 +55,7 @@ pub struct Relay {
     outputs: Vec<Output>,
     scope: Scope,
     datapath: Option<DatapathChoice>,
+    watch: Watch,
 }
 
 /// Which special addresses and ports a relay was explicitly allowed to carry.
@@ -80,13 +82,29 @@ impl Relay {
             errors.extend(check_scope(scope, &format!("output[{i}]"), output.target, output.port));
         }
         errors.extend(check_outputs(&input, &outputs));
-        if errors.is_empty() { Ok(Self { name, input, outputs, scope, datapath: None }) } else { Err(errors) }
+        if errors.is_empty() {
+            Ok(Self { name, input, outputs, scope, datapath: None, watch: Watch::default() })
+        } else {
+            Err(errors)
+        }
     }
 
     /// The same relay, with what is to move its packets; `None`: as the daemon's configuration says.
     #[must_use]
     pub fn moved_by(self, datapath: Option<DatapathChoice>) -> Self {
         Self { datapath, ..self }
+    }
+
+    /// The same relay, with other expectations of its flow.
+    #[must_use]
+    pub fn watched(self, watch: Watch) -> Self {
+        Self { watch, ..self }
+    }
+
+    /// Whether both do the same to each packet: they may differ in what moves it, and in what is expected of the flow.
+    pub fn relays_as(&self, other: &Self) -> bool {
+        let Self { name, input, outputs, scope, datapath: _, watch: _ } = self;
+        (name, input, outputs, scope) == (&other.name, &other.input, &other.outputs, &other.scope)
     }
 
     /// Its id.
@@ -107,6 +125,11 @@ impl Relay {
     /// What is to move its packets; `None`: as the daemon's configuration says.
     pub fn datapath(&self) -> Option<DatapathChoice> {
         self.datapath
+    }
+
+    /// What is expected of its flow.
+    pub fn watch(&self) -> Watch {
+        self.watch
     }
 
     /// What it was explicitly allowed.

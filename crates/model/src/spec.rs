@@ -13,6 +13,7 @@ use crate::datapath::DatapathChoice;
 use crate::name::InterfaceName;
 use crate::problem::FieldError;
 use crate::relay::{Input, Output, Relay, Scope};
+use crate::watch::{ExpectSpec, Watch};
 
 /// A configuration file: relays, and where the daemon talks.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -47,6 +48,12 @@ pub struct RelaySpec {
     /// Allow ports 319 and 320.
     #[serde(default, skip_serializing_if = "is_false")]
     pub allow_ptp: bool,
+    /// After this long without a packet the flow is silent, as `500ms`; none: `1s`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub silent_after: Option<String>,
+    /// The bit rates that are as they should be; none: any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expect: Option<ExpectSpec>,
 }
 
 /// An input as a user writes it.
@@ -121,7 +128,7 @@ impl RelaySpec {
     /// # Errors
     /// Every field that is wrong, in the order of the fields.
     pub fn check(&self) -> Result<Relay, Vec<FieldError>> {
-        let Self { name, input, output, datapath, link_local, allow_ptp } = self;
+        let Self { name, input, output, datapath, link_local, allow_ptp, silent_after, expect } = self;
         let mut errors = Errors::default();
         let name = errors.take("name", name.parse(), "");
         let input = errors.absorb(input.check("input"));
@@ -129,9 +136,10 @@ impl RelaySpec {
             output.iter().enumerate().map(|(i, spec)| errors.absorb(spec.check(&format!("output[{i}]")))).collect();
         let datapath = errors.absorb(check_datapath("datapath", datapath.as_deref()));
         let scope = Scope { link_local: *link_local, ptp: *allow_ptp };
-        match (name, input, outputs.into_iter().collect::<Option<Vec<_>>>(), datapath) {
-            (Some(name), Some(input), Some(outputs), Some(datapath)) if errors.0.is_empty() => {
-                Relay::new(name, input, outputs, scope).map(|relay| relay.moved_by(datapath))
+        let watch = errors.absorb(Watch::check(silent_after.as_deref(), expect.as_ref()));
+        match (name, input, outputs.into_iter().collect::<Option<Vec<_>>>(), datapath, watch) {
+            (Some(name), Some(input), Some(outputs), Some(datapath), Some(watch)) if errors.0.is_empty() => {
+                Relay::new(name, input, outputs, scope).map(|relay| relay.moved_by(datapath).watched(watch))
             }
             _ => Err(errors.0),
         }
@@ -205,6 +213,7 @@ impl OutputSpec {
 impl From<&Relay> for RelaySpec {
     fn from(relay: &Relay) -> Self {
         let Scope { link_local, ptp } = relay.scope();
+        let (silent_after, expect) = relay.watch().spec();
         Self {
             name: relay.name().to_string(),
             input: relay.input().into(),
@@ -212,6 +221,8 @@ impl From<&Relay> for RelaySpec {
             datapath: relay.datapath().map(|choice| choice.to_string()),
             link_local,
             allow_ptp: ptp,
+            silent_after,
+            expect,
         }
     }
 }

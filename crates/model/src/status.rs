@@ -58,6 +58,9 @@ pub struct RelayStatus {
     pub datapath_reason: Option<String>,
     /// Its input as endpoint text.
     pub from: String,
+    /// How long it lives unless it is renewed; absent: for good.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lease: Option<LeaseStatus>,
     /// What arrived for it.
     pub received: Traffic,
     /// Seconds since the last packet; absent until one was seen.
@@ -67,6 +70,15 @@ pub struct RelayStatus {
     pub outputs: Vec<OutputStatus>,
     /// Its definition: what PUT takes.
     pub relay: RelaySpec,
+}
+
+/// The lease of a relay.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct LeaseStatus {
+    /// Its whole length.
+    pub seconds: f64,
+    /// What is left of it.
+    pub seconds_left: f64,
 }
 
 /// An output and how it does.
@@ -177,4 +189,21 @@ impl From<crate::FieldError> for ProblemField {
         let crate::FieldError { field, message, remedy } = error;
         Self { field, message, remedy }
     }
+}
+
+/// What a relay carried, step by step, oldest first. The three lists are equally long.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct RelayHistory {
+    /// The relay.
+    pub relay: String,
+    /// How long a step is.
+    pub step_seconds: u64,
+    /// When the first step began, as RFC 3339 in UTC.
+    pub start: String,
+    /// Datagrams that arrived in each step.
+    pub received_packets: Vec<u64>,
+    /// Bytes of their IP packets.
+    pub received_bytes: Vec<u64>,
+    /// Copies that were dropped, on all outputs.
+    pub dropped_packets: Vec<u64>,
 }

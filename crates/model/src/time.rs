@@ -70,6 +70,12 @@ impl<'de> Deserialize<'de> for Timestamp {
     }
 }
 
+/// The text of a moment, given as time since 1970-01-01T00:00:00Z: `2026-11-27T04:31:01.250Z`.
+pub fn to_the_millisecond(since_epoch: Duration) -> String {
+    let seconds = Timestamp::from_unix_seconds(since_epoch.as_secs()).to_string();
+    format!("{}.{:03}Z", seconds.trim_end_matches('Z'), since_epoch.subsec_millis())
+}
+
 /// The Gregorian date of a day after 1970-01-01. Years are counted from March, so that the leap day is the last.
 fn date(days: u64) -> (u64, u64, u64) {
     const DAYS_PER_400_YEARS: u64 = 146_097;
@@ -112,6 +118,7 @@ mod tests {
         ] {
             assert_eq!(Timestamp::from_unix_seconds(seconds).to_string(), text);
         }
+        assert_eq!(to_the_millisecond(Duration::from_millis(1250)), "1970-01-01T00:00:01.250Z");
         for bad in ["", "2026", "2026-02-30T00:00:00Z", "2026-01-01T24:00:00Z", "2026-01-01 00:00:00Z", "äöüäöüäöüäöü"]
         {
             assert_eq!(parse(bad), None, "{bad:?}");

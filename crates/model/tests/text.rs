@@ -145,3 +145,30 @@ proptest! {
         prop_assert_eq!(input(&text), Ok(text));
     }
 }
+
+#[test]
+fn a_watch_is_checked_field_by_field_and_reads_back() {
+    let spec = |watch: &str| -> RelaySpec {
+        let text = format!(
+            r#"{{"name": "a", "input": {{"interface": "eth0", "group": "239.1.1.1", "port": 5001}},
+               "output": [{{"interface": "eth1", "group": "239.2.2.2", "port": 6001}}] {watch}}}"#
+        );
+        serde_json::from_str(&text).unwrap()
+    };
+    for good in [r#", "silent_after": "500ms""#, r#", "expect": {"min_bits_per_second": 1, "max_bits_per_second": 9}"#]
+    {
+        let relay = spec(good).check().unwrap();
+        assert_eq!(RelaySpec::from(&relay).check().unwrap(), relay, "{good}");
+    }
+    assert_eq!(RelaySpec::from(&spec(r#", "silent_after": "1s""#).check().unwrap()).silent_after, None);
+    for (bad, wanted) in [
+        (r#", "silent_after": "99ms""#, "silent_after: silence after 99ms is out of range; use 100ms to 24h"),
+        (r#", "silent_after": "5""#, "silent_after: \"5\" has no unit of time"),
+        (r#", "expect": {}"#, "expect: it expects nothing; give min_bits_per_second"),
+        (r#", "expect": {"min_bits_per_second": 0}"#, "expect.min_bits_per_second: 0 bits per second are out of range"),
+        (r#", "expect": {"min_bits_per_second": 9, "max_bits_per_second": 8}"#, "no rate is at least 9 and at most 8"),
+    ] {
+        let errors = spec(bad).check().unwrap_err();
+        assert!(errors[0].to_string().contains(wanted), "{bad}: {errors:?}");
+    }
+}

@@ -3,23 +3,31 @@
 use mcr_model::DatapathChoice;
 use mcr_model::spec::{InputSpec, OutputSpec, RelaySpec};
 use mcr_model::status::RelayStatus;
+use mcr_model::watch::ExpectSpec;
+use serde::Serialize;
 
-use crate::args::{Add, Format, Scope};
+use crate::args::{Add, Format, Scope, Watch};
 use crate::client::Client;
 use crate::failure::Failure;
+use crate::interrupt::Interrupt;
+use crate::verbs::hold;
 use crate::view::relay::trouble;
 use crate::view::screen::{Screen, state_style};
 
 /// Adds the relay and says how it does.
 pub(crate) fn add(args: Add) -> Result<(), Failure> {
-    let Add { name, from, to, datapath, scope, replace, daemon, output } = args;
-    let spec = spec(name.as_str(), &from, &to, datapath, &scope)?;
-    let json = serde_json::to_string(&spec).map_err(|error| Failure::failed(format!("cannot write it: {error}")))?;
+    let Add { name, from, to, datapath, scope, replace, lease, hold, watch, daemon, output } = args;
+    let spec = watched(spec(name.as_str(), &from, &to, datapath, &scope)?, watch);
+    let body = Body { relay: &spec, lease: lease.map(|lease| lease.to_string()) };
+    let json = serde_json::to_string(&body).map_err(|error| Failure::failed(format!("cannot write it: {error}")))?;
     let client = Client::new(daemon)?;
+    // Before there is anything to take back.
+    let held =
+        lease.filter(|_| hold).map(|lease| Interrupt::watch().map(|interrupt| (lease, interrupt))).transpose()?;
     let answer = if replace { client.put(&format!("relays/{name}"), json)? } else { client.post("relays", json)? };
     let screen = Screen::stdout();
     match output.format {
-        Format::Json => screen.print(&answer.json()),
+        Format::Json => screen.print(&answer.json())?,
         Format::Text => {
             let relay: RelayStatus = answer.read()?;
             let state = screen.ink().paint(state_style(relay.state), relay.state.name());
@@ -27,9 +35,25 @@ pub(crate) fn add(args: Add) -> Result<(), Failure> {
                 none if none.is_empty() => format!("{name} is {state}: {}\n", relay.reason),
                 trouble => trouble,
             };
-            screen.print(&line)
+            screen.print(&line)?;
         }
     }
+    held.map_or(Ok(()), |(lease, interrupt)| hold::hold(&client, &name, lease, &interrupt))
+}
+
+/// What is sent: the relay and its lease.
+#[derive(Serialize)]
+struct Body<'a> {
+    #[serde(flatten)]
+    relay: &'a RelaySpec,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    lease: Option<String>,
+}
+
+fn watched(spec: RelaySpec, watch: Watch) -> RelaySpec {
+    let Watch { silent_after, expect_min, expect_max } = watch;
+    let expect = ExpectSpec { min_bits_per_second: expect_min, max_bits_per_second: expect_max };
+    RelaySpec { silent_after, expect: Some(expect).filter(|expect| *expect != ExpectSpec::default()), ..spec }
 }
 
 /// The relay that endpoint texts describe. Values are not checked here: the daemon or [`RelaySpec::check`] does.
@@ -49,5 +73,6 @@ pub(crate) fn spec(
         datapath: datapath.map(|choice| choice.to_string()),
         link_local: scope.link_local,
         allow_ptp: scope.allow_ptp,
+        ..RelaySpec::default()
     })
 }

@@ -1,7 +1,7 @@
 //! `mcr show`
 
 use mcr_model::spec::OutputSpec;
-use mcr_model::status::{Origin, OutputStatus, RelayStatus};
+use mcr_model::status::{LeaseStatus, Origin, OutputStatus, RelayStatus};
 
 use crate::args::{Format, Show};
 use crate::client::Client;
@@ -30,7 +30,10 @@ fn text(relay: &RelayStatus, ink: Ink) -> String {
         Origin::File => "the configuration file",
         Origin::Api => "a call of the API",
     };
-    lines.push(format!("  made by   {made_by}"));
+    let lease = relay.lease.map(|LeaseStatus { seconds: all, seconds_left }| {
+        format!("; lent for {}, {} left", seconds(all), seconds(seconds_left))
+    });
+    lines.push(format!("  made by   {made_by}{}", lease.unwrap_or_default()));
     let why = datapath_reason.as_ref().map(|reason| format!(" ({reason})")).unwrap_or_default();
     lines.push(format!("  datapath  {datapath}{why}"));
     lines.push(format!("  from      {from}"));

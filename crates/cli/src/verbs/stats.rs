@@ -1,6 +1,6 @@
 //! `mcr stats`
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use mcr_model::status::{RelayStatus, Traffic};
 
@@ -8,6 +8,7 @@ use crate::args::{Format, Stats};
 use crate::client::{Answer, Client};
 use crate::failure::Failure;
 use crate::interrupt::Interrupt;
+use crate::verbs::carried;
 use crate::verbs::list::{Relays, rate};
 use crate::view::quantity::{bit_rate, bytes, count, packet_rate};
 use crate::view::relay::{drop_legend, drops, trouble};
@@ -16,7 +17,10 @@ use crate::view::table::{Align, Cell, Table};
 
 /// Shows the ledger once, or again and again.
 pub(crate) fn stats(args: Stats) -> Result<(), Failure> {
-    let Stats { name, watch, interval, daemon, output } = args;
+    let Stats { name, watch, interval, history, step, last, daemon, output } = args;
+    if let Some(name) = name.as_ref().filter(|_| history) {
+        return carried::carried(&Client::new(daemon)?, name, step, last, output.format);
+    }
     let scope = name.map_or(Scope::All, |name| Scope::One(format!("relays/{name}")));
     let client = Client::new(daemon)?;
     let screen = Screen::stdout();
@@ -35,7 +39,7 @@ pub(crate) fn stats(args: Stats) -> Result<(), Failure> {
             Format::Text => screen.redraw(&text)?,
         }
         next += interval;
-        sleep_until(next, &interrupt);
+        interrupt.sleep_until(next);
     }
     Ok(())
 }
@@ -59,17 +63,6 @@ fn look(client: &Client, scope: &Scope, format: Format, ink: Ink) -> Result<Stri
         Scope::One(_) => vec![answer.read::<RelayStatus>()?],
     };
     Ok(text(&relays, ink))
-}
-
-fn sleep_until(next: Instant, interrupt: &Interrupt) {
-    const GLANCE: Duration = Duration::from_millis(50);
-    while !interrupt.is_asked() {
-        let left = next.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            return;
-        }
-        std::thread::sleep(left.min(GLANCE));
-    }
 }
 
 fn text(relays: &[RelayStatus], ink: Ink) -> String {

@@ -1,21 +1,17 @@
 //! `mcr wait`: for scripts that start a relay and must not send before it listens.
 
+use mcr_model::duration;
 use mcr_model::status::RelayStatus;
 
-use crate::args::{Format, Wait, WaitFor};
+use crate::args::{Format, Wait};
 use crate::client::Client;
-use crate::duration;
 use crate::failure::Failure;
 use crate::view::screen::{Screen, state_style};
 
 /// Returns when it is so; a failure when the time is over.
 pub(crate) fn wait(args: Wait) -> Result<(), Failure> {
     let Wait { name, until, timeout, daemon, output } = args;
-    let until = match until {
-        WaitFor::Ready => "ready",
-        WaitFor::FirstPacket => "first-packet",
-    };
-    let path = format!("relays/{name}/wait?for={until}&timeout={}", duration::to_api(timeout));
+    let path = format!("relays/{name}/wait?for={until}&timeout={}", duration::text(timeout));
     let answer = Client::new(daemon)?.get_waiting(&path, timeout)?;
     let screen = Screen::stdout();
     match output.format {

@@ -19,6 +19,7 @@ pub(super) enum Kind {
     RelayExists,
     RelayOwned,
     RelayConflict,
+    NoLease,
     WaitTimedOut,
     WrongFields,
     NoSuchToken,
@@ -41,7 +42,7 @@ pub(super) enum Kind {
 
 impl Kind {
     /// Every kind, in the order of the reference page.
-    pub(super) const ALL: [Kind; 32] = [
+    pub(super) const ALL: [Kind; 33] = [
         Self::BadJson,
         Self::BrokenBody,
         Self::BodyTimedOut,
@@ -56,6 +57,7 @@ impl Kind {
         Self::RelayExists,
         Self::RelayOwned,
         Self::RelayConflict,
+        Self::NoLease,
         Self::WaitTimedOut,
         Self::WrongFields,
         Self::NoSuchToken,
@@ -187,6 +189,12 @@ impl Kind {
                 Status::CONFLICT,
                 "The relay does not fit beside the others",
                 "another relay feeds the same output from the same input, or the relay would close a cycle",
+            ),
+            Self::NoLease => (
+                "no-lease",
+                Status::CONFLICT,
+                "The relay has no lease",
+                "the relay lives for good; PUT it with a lease to give it one, or leave it alone",
             ),
             Self::WaitTimedOut => (
                 "wait-timed-out",

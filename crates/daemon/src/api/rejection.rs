@@ -9,7 +9,7 @@ use mcr_engine::{Refusal, RefusalKind};
 use mcr_model::grant::Outside;
 use mcr_model::name::NameError;
 use mcr_model::status::{Problem, ProblemField, RelayStatus};
-use mcr_model::{FieldError, RelayName, Role};
+use mcr_model::{FieldError, RelayName, Role, WaitFor};
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -17,7 +17,7 @@ use super::MAX_BODY_BYTES;
 use super::problem::Kind;
 use crate::access::{Denied, TokenError};
 use crate::config::ConfigError;
-use crate::control::{ApplyError, ChangeError, WaitFor};
+use crate::control::{ApplyError, ChangeError};
 use crate::store::StoreError;
 
 /// A request that was not done, and why.
@@ -78,11 +78,13 @@ impl Rejection {
     }
 
     pub(super) fn timed_out(condition: WaitFor, timeout: Duration, status: RelayStatus) -> Self {
+        let RelayStatus { name, state, reason, remedy, received, .. } = &status;
         let awaited = match condition {
-            WaitFor::Ready => "is not ready",
-            WaitFor::FirstPacket => "has received no packet",
+            WaitFor::Ready => "is not ready".to_owned(),
+            WaitFor::FirstPacket => "has received no packet".to_owned(),
+            WaitFor::Silent => "is not silent".to_owned(),
+            WaitFor::Packets(count) => format!("has received {} of {count} packets", received.packets),
         };
-        let RelayStatus { name, state, reason, remedy, .. } = &status;
         let remedy = remedy.as_ref().map(|remedy| format!("; {remedy}")).unwrap_or_default();
         let detail = format!("relay {name} {awaited} after {timeout:?}; it is {state}: {reason}{remedy}");
         let mut rejection = Self::new(Kind::WaitTimedOut, detail);
@@ -294,6 +296,7 @@ impl From<Refusal> for Rejection {
             RefusalKind::NotFound => Kind::RelayNotFound,
             RefusalKind::Exists => Kind::RelayExists,
             RefusalKind::Owned => Kind::RelayOwned,
+            RefusalKind::NoLease => Kind::NoLease,
             RefusalKind::Conflict => Kind::RelayConflict,
         };
         Self::new(kind, refusal.to_string())

@@ -3,21 +3,23 @@
 use std::time::Duration;
 
 use axum::http::{HeaderMap, header};
+use mcr_engine::Step;
 use mcr_model::endpoint::closest;
 use mcr_model::relay::Relay;
 use mcr_model::spec::{InputSpec, OutputSpec, RelaySpec};
-use mcr_model::{FieldError, RelayName};
+use mcr_model::watch::ExpectSpec;
+use mcr_model::{FieldError, Lease, RelayName, WaitFor, duration};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use utoipa::ToSchema;
 
 use super::rejection::Rejection;
-use crate::control::WaitFor;
 
 /// The longest wait that one request may ask for.
 pub(super) const LONGEST_WAIT: Duration = Duration::from_secs(3600);
 const DEFAULT_WAIT: Duration = Duration::from_secs(5);
+const LONGEST_HISTORY: Duration = Duration::from_secs(24 * 3600);
 
 /// Where the name of a relay stands.
 #[derive(Debug, Clone, Copy)]
@@ -41,6 +43,27 @@ pub(super) struct Body {
     link_local: bool,
     #[serde(default)]
     allow_ptp: bool,
+    silent_after: Option<String>,
+    expect: Option<ExpectSpec>,
+    /// The relay goes when nobody renews it in this time, 1s to 24h.
+    #[schema(example = "30s")]
+    lease: Option<String>,
+}
+
+/// A relay that a request wants, and how long it is to live unless it is renewed.
+#[derive(Debug)]
+pub(super) struct Wanted {
+    pub(super) relay: Relay,
+    pub(super) lease: Option<Lease>,
+}
+
+/// What a request to renew a lease may say.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Renewal {
+    /// How long it is from now on; as long as before unless given.
+    #[schema(example = "30s")]
+    lease: Option<String>,
 }
 
 /// The name of a relay that a request wants to exist.
@@ -72,12 +95,12 @@ pub(super) fn is_json(media_type: &str) -> bool {
 }
 
 /// The relay that a body describes.
-pub(super) fn relay(body: &[u8], named: Named<'_>) -> Result<Relay, Rejection> {
+pub(super) fn relay(body: &[u8], named: Named<'_>) -> Result<Wanted, Rejection> {
     check_json(body)?;
     let mut json = serde_json::Deserializer::from_slice(body);
     let parsed: Body =
         serde_path_to_error::deserialize(&mut json).map_err(|error| Rejection::wrong_relay(vec![unreadable(error)]))?;
-    let Body { name, input, output, datapath, link_local, allow_ptp } = parsed;
+    let Body { name, input, output, datapath, link_local, allow_ptp, silent_after, expect, lease } = parsed;
     let name = match (named, name) {
         (Named::InBody, Some(name)) => name,
         (Named::InBody, None) => {
@@ -89,7 +112,26 @@ pub(super) fn relay(body: &[u8], named: Named<'_>) -> Result<Relay, Rejection> {
         }
         (Named::InPath(path), _) => path.to_string(),
     };
-    RelaySpec { name, input, output, datapath, link_local, allow_ptp }.check().map_err(Rejection::wrong_relay)
+    let relay = RelaySpec { name, input, output, datapath, link_local, allow_ptp, silent_after, expect }.check();
+    match (relay, checked_lease(lease.as_deref())) {
+        (Ok(relay), Ok(lease)) => Ok(Wanted { relay, lease }),
+        (relay, lease) => Err(Rejection::wrong_relay(relay.err().into_iter().flatten().chain(lease.err()).collect())),
+    }
+}
+
+/// The lease that a request to renew one asks for; an empty body asks for as long a one as it had.
+pub(super) fn renewal(headers: &HeaderMap, body: &[u8]) -> Result<Option<Lease>, Rejection> {
+    if body.trim_ascii().is_empty() {
+        return Ok(None);
+    }
+    expect_json(headers)?;
+    let Renewal { lease } = read(body, "a renewal")?;
+    checked_lease(lease.as_deref()).map_err(|error| Rejection::wrong_relay(vec![error]))
+}
+
+fn checked_lease(given: Option<&str>) -> Result<Option<Lease>, FieldError> {
+    let wrong = |error: mcr_model::lease::LeaseError| FieldError::new("lease", error.to_string(), Lease::RANGE);
+    given.map(str::parse).transpose().map_err(wrong)
 }
 
 /// Refuses what is no JSON at all, and lists where an object must stand: `serde` would read `["eth0", …]` as an input
@@ -187,10 +229,8 @@ pub(super) fn wait(query: &str) -> Result<(WaitFor, Duration), Rejection> {
     let (mut condition, mut timeout) = (WaitFor::Ready, DEFAULT_WAIT);
     for pair in query.split('&').filter(|pair| !pair.is_empty()) {
         match pair.split_once('=').unwrap_or((pair, "")) {
-            ("for", "ready") => condition = WaitFor::Ready,
-            ("for", "first-packet") => condition = WaitFor::FirstPacket,
-            ("for", other) => {
-                return Err(Rejection::bad_query("for", other, "use for=ready or for=first-packet"));
+            ("for", text) => {
+                condition = text.parse().map_err(|_| Rejection::bad_query("for", text, WaitFor::WORDS))?;
             }
             ("timeout", text) => timeout = length("timeout", text)?,
             (other, _) => return Err(Rejection::bad_query(other, "", "the parameters are for and timeout")),
@@ -201,20 +241,63 @@ pub(super) fn wait(query: &str) -> Result<(WaitFor, Duration), Rejection> {
 
 /// A length of time in a query.
 pub(super) fn length(parameter: &str, text: &str) -> Result<Duration, Rejection> {
-    let number_end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
-    let (number, unit) = text.split_at(number_end);
-    let seconds = match unit {
-        "ms" => Some(0.001),
-        "s" => Some(1.0),
-        "m" => Some(60.0),
-        "h" => Some(3600.0),
-        _ => None,
-    };
-    let length = seconds.zip(number.parse::<f64>().ok()).map(|(unit, number)| unit * number);
-    match length.map(Duration::try_from_secs_f64) {
-        Some(Ok(length)) if length <= LONGEST_WAIT => Ok(length),
-        _ => Err(Rejection::bad_query(parameter, text, "write it as 500ms, 5s or 2m; the longest is 1h")),
+    time(parameter, text, LONGEST_WAIT, "write it as 500ms, 5s or 2m; the longest is 1h")
+}
+
+/// The step and the span of a query like `step=1s&last=10m`.
+pub(super) fn history(query: &str) -> Result<(Step, Option<Duration>), Rejection> {
+    let (mut step, mut last) = (Step::Second, None);
+    for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+        match pair.split_once('=').unwrap_or((pair, "")) {
+            ("step", "1s") => step = Step::Second,
+            ("step", "1m") => step = Step::Minute,
+            ("step", other) => {
+                return Err(Rejection::bad_query(
+                    "step",
+                    other,
+                    "use step=1s for the last hour or step=1m for the last day",
+                ));
+            }
+            ("last", text) => {
+                last = Some(time("last", text, LONGEST_HISTORY, "write it as 90s, 10m or 2h; the longest is 24h")?)
+            }
+            (other, _) => return Err(Rejection::bad_query(other, "", "the parameters are step and last")),
+        }
     }
+    Ok((step, last))
+}
+
+/// What a query like `follow=false` wants of events.
+pub(super) fn events(query: &str) -> Result<Follow, Rejection> {
+    let mut follow = Follow::Stream;
+    for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+        match pair.split_once('=').unwrap_or((pair, "")) {
+            ("follow", "true") => follow = Follow::Stream,
+            ("follow", "false") => follow = Follow::Kept,
+            ("follow", other) => return Err(Rejection::bad_query("follow", other, "use follow=true or follow=false")),
+            (other, _) => return Err(Rejection::bad_query(other, "", "the parameter is follow")),
+        }
+    }
+    Ok(follow)
+}
+
+/// Which events are wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Follow {
+    /// Those that happen, one after the other, without end.
+    Stream,
+    /// Those that are kept.
+    Kept,
+}
+
+/// Where a reader of events goes on; `None`: it says nothing.
+pub(super) fn last_event_id(headers: &HeaderMap) -> Option<&str> {
+    headers.get("last-event-id")?.to_str().ok()
+}
+
+fn time(parameter: &str, text: &str, longest: Duration, remedy: &str) -> Result<Duration, Rejection> {
+    let length = duration::parse(text).ok().filter(|length| *length <= longest);
+    length.ok_or_else(|| Rejection::bad_query(parameter, text, remedy))
 }
 
 /// What the client accepts, in lower case.

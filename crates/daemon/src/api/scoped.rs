@@ -7,15 +7,15 @@ use std::time::Duration;
 
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
-use mcr_engine::{Refusal, Replaced};
+use mcr_engine::{Refusal, Replaced, Step};
 use mcr_model::relay::Relay;
-use mcr_model::status::{DaemonStatus, InterfaceStatus, RelayStatus};
-use mcr_model::{Grant, RelayName};
+use mcr_model::status::{DaemonStatus, InterfaceStatus, RelayHistory, RelayStatus};
+use mcr_model::{Grant, Lease, RelayName, WaitFor};
 
 use super::rejection::Rejection;
 use super::{Backend, Shared};
 use crate::access::{Caller, Denied};
-use crate::control::{WaitFor, Waited};
+use crate::control::Waited;
 
 /// The backend for one caller.
 pub(super) struct Scoped<B> {
@@ -55,13 +55,17 @@ impl<B: Backend> Scoped<B> {
         Ok(status.ok_or_else(|| Refusal::NotFound { name: name.clone() })?)
     }
 
-    pub(super) async fn create(&self, relay: Relay) -> Result<RelayStatus, Rejection> {
+    pub(super) async fn create(&self, relay: Relay, lease: Option<Lease>) -> Result<RelayStatus, Rejection> {
         self.check(&relay)?;
-        Ok(self.backend.create(relay).await?)
+        Ok(self.backend.create(relay, lease).await?)
     }
 
     /// The relay as it was has to be within the limits, too.
-    pub(super) async fn replace(&self, relay: Relay) -> Result<(Replaced, RelayStatus), Rejection> {
+    pub(super) async fn replace(
+        &self,
+        relay: Relay,
+        lease: Option<Lease>,
+    ) -> Result<(Replaced, RelayStatus), Rejection> {
         self.check(&relay)?;
         if !self.grant.is_unlimited()
             && let Some(before) = self.backend.relay(relay.name()).await
@@ -69,7 +73,22 @@ impl<B: Backend> Scoped<B> {
         {
             return Err(Rejection::foreign_name(relay.name()));
         }
-        Ok(self.backend.replace(relay).await?)
+        Ok(self.backend.replace(relay, lease).await?)
+    }
+
+    pub(super) async fn renew(&self, name: RelayName, lease: Option<Lease>) -> Result<RelayStatus, Rejection> {
+        self.find(&name).await?;
+        Ok(self.backend.renew(name, lease).await?)
+    }
+
+    pub(super) async fn relay_history(
+        &self,
+        name: RelayName,
+        step: Step,
+        last: Option<Duration>,
+    ) -> Result<RelayHistory, Rejection> {
+        self.find(&name).await?;
+        Ok(self.backend.relay_history(name.clone(), step, last).await.ok_or(Refusal::NotFound { name })?)
     }
 
     pub(super) async fn remove(&self, name: RelayName) -> Result<(), Rejection> {

@@ -9,6 +9,7 @@ use std::ops::Range;
 use mcr_model::FieldError;
 use mcr_model::endpoint::closest;
 use mcr_model::spec::{ConfigSpec, InputSpec, OutputSpec, RelaySpec};
+use mcr_model::watch::ExpectSpec;
 use toml::Spanned;
 use toml::de::{DeInteger, DeString, DeTable, DeValue};
 
@@ -36,7 +37,10 @@ fn relay(value: &Spanned<DeValue<'_>>, path: String, findings: &mut Findings) ->
         datapath: keys.text("datapath"),
         link_local: keys.flag("link_local").unwrap_or_default(),
         allow_ptp: keys.flag("allow_ptp").unwrap_or_default(),
+        silent_after: keys.text("silent_after"),
+        expect: expect(&mut keys, "expect"),
     };
+    keys.refuse("lease", LEASE_OF_A_FILE, "remove the key, or make the relay by `mcr add --lease` or the API");
     keys.finish();
     Some(spec)
 }
@@ -50,6 +54,18 @@ fn input(keys: &mut Keys<'_, '_>, key: &'static str) -> Option<InputSpec> {
         port: keys.required("port", Keys::number).unwrap_or(PLACEHOLDER_PORT),
         sources: keys.list("sources", text),
         vlan: keys.number("vlan"),
+    };
+    keys.finish();
+    Some(spec)
+}
+
+const LEASE_OF_A_FILE: &str = "a relay of a file lives as long as it stands there and can have no lease";
+
+fn expect(keys: &mut Keys<'_, '_>, key: &'static str) -> Option<ExpectSpec> {
+    let mut keys = keys.table(key, "write { min_bits_per_second = 5000000 }")?;
+    let spec = ExpectSpec {
+        min_bits_per_second: keys.number("min_bits_per_second"),
+        max_bits_per_second: keys.number("max_bits_per_second"),
     };
     keys.finish();
     Some(spec)
@@ -209,6 +225,16 @@ impl<'t, 'd> Keys<'t, 'd> {
         for key in std::mem::take(&mut self.missing) {
             let error = FieldError::new(self.path(key), format!("{key:?} is missing"), missing_remedy(key));
             self.findings.add(self.span.clone(), "in this table", error);
+        }
+    }
+
+    /// Tells a key that has its place elsewhere.
+    fn refuse(&mut self, key: &'static str, message: &str, remedy: &str) {
+        if let Some((written, _)) = self.table.get_key_value(key) {
+            let error = FieldError::new(self.path(key), message, remedy);
+            self.findings.add(written.span(), "", error);
+            // So that it is not told as unknown, too.
+            self.known.push(key);
         }
     }
 

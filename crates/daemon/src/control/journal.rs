@@ -13,11 +13,11 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant};
 
 use mcr_engine::{Difference, Refusal, Replaced, Wish};
-use mcr_model::RelayName;
 use mcr_model::relay::Relay;
 use mcr_model::revision::{Applied, Revision};
 use mcr_model::spec::RelaySpec;
 use mcr_model::status::{Origin, RelayStatus};
+use mcr_model::{Lease, RelayName};
 use tokio::sync::oneshot;
 
 use super::{Application, ApplyError, ChangeError, Command, Terms};
@@ -55,8 +55,8 @@ pub(super) enum Request {
 /// A change of one relay.
 #[derive(Debug)]
 pub(super) enum RelayRequest {
-    Create(Relay, Reply<RelayStatus>),
-    Replace(Relay, Reply<(Replaced, RelayStatus)>),
+    Create(Relay, Option<Lease>, Reply<RelayStatus>),
+    Replace(Relay, Option<Lease>, Reply<(Replaced, RelayStatus)>),
     Remove(RelayName, Reply<()>),
 }
 
@@ -125,7 +125,7 @@ impl Journal {
         for (request, verdict) in requests.into_iter().zip(verdicts) {
             match verdict {
                 Ok(owner) => {
-                    let record = self.record(&request, owner);
+                    let record = self.record(&request, owner, &records);
                     fitting.push((request, record.is_some()));
                     records.extend(record);
                 }
@@ -142,14 +142,31 @@ impl Journal {
     }
 
     /// What has to be stored for a change that fits; `None`: nothing is different.
-    fn record(&self, request: &RelayRequest, owner: Origin) -> Option<RelayChange> {
+    fn record(&self, request: &RelayRequest, owner: Origin, before: &[RelayChange]) -> Option<RelayChange> {
         match (request, owner) {
             (_, Origin::File) => None,
-            (RelayRequest::Create(relay, _) | RelayRequest::Replace(relay, _), Origin::Api) => {
-                let spec = RelaySpec::from(relay);
-                (self.stored.get(relay.name()) != Some(&spec)).then_some(RelayChange::Put(spec))
+            // What goes by itself is not remembered over a restart, and no longer if it was.
+            (RelayRequest::Create(relay, Some(_), _) | RelayRequest::Replace(relay, Some(_), _), Origin::Api) => {
+                self.remembers(relay.name(), before).then(|| RelayChange::Remove(relay.name().clone()))
             }
-            (RelayRequest::Remove(name, _), Origin::Api) => Some(RelayChange::Remove(name.clone())),
+            (RelayRequest::Create(relay, None, _) | RelayRequest::Replace(relay, None, _), Origin::Api) => {
+                let spec = RelaySpec::from(relay);
+                let as_stored =
+                    last_record(relay.name(), before).is_none() && self.stored.get(relay.name()) == Some(&spec);
+                (!as_stored).then_some(RelayChange::Put(spec))
+            }
+            (RelayRequest::Remove(name, _), Origin::Api) => {
+                self.remembers(name, before).then(|| RelayChange::Remove(name.clone()))
+            }
+        }
+    }
+
+    /// Whether the relay is in the store, once the records `before` are.
+    fn remembers(&self, name: &RelayName, before: &[RelayChange]) -> bool {
+        match last_record(name, before) {
+            Some(RelayChange::Put(_)) => true,
+            Some(RelayChange::Remove(_)) => false,
+            None => self.stored.contains_key(name),
         }
     }
 
@@ -174,8 +191,8 @@ impl Journal {
     /// The control thread answers the client when the change is in force.
     fn enforce(&self, request: RelayRequest) {
         let command = match request {
-            RelayRequest::Create(relay, reply) => Command::Create(relay, reply),
-            RelayRequest::Replace(relay, reply) => Command::Replace(relay, reply),
+            RelayRequest::Create(relay, lease, reply) => Command::Create(relay, lease, reply),
+            RelayRequest::Replace(relay, lease, reply) => Command::Replace(relay, lease, reply),
             RelayRequest::Remove(name, reply) => Command::Remove(name, reply),
         };
         // A control thread that has ended serves nobody any more.
@@ -197,17 +214,25 @@ impl Journal {
 impl RelayRequest {
     fn wish(&self) -> Wish {
         match self {
-            Self::Create(relay, _) => Wish::Create(relay.clone()),
-            Self::Replace(relay, _) => Wish::Replace(relay.clone()),
+            Self::Create(relay, ..) => Wish::Create(relay.clone()),
+            Self::Replace(relay, ..) => Wish::Replace(relay.clone()),
             Self::Remove(name, _) => Wish::Remove(name.clone()),
         }
     }
 
     fn refuse(self, error: ChangeError) {
         match self {
-            Self::Create(_, reply) => drop(reply.send(Err(error))),
-            Self::Replace(_, reply) => drop(reply.send(Err(error))),
+            Self::Create(.., reply) => drop(reply.send(Err(error))),
+            Self::Replace(.., reply) => drop(reply.send(Err(error))),
             Self::Remove(_, reply) => drop(reply.send(Err(error))),
         }
     }
+}
+
+/// What is to be stored of that relay by those that are stored together with the next one.
+fn last_record<'a>(name: &RelayName, before: &'a [RelayChange]) -> Option<&'a RelayChange> {
+    before.iter().rev().find(|record| match record {
+        RelayChange::Put(spec) => spec.name == name.as_str(),
+        RelayChange::Remove(removed) => removed == name,
+    })
 }

@@ -5,23 +5,26 @@ use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant};
 
-use mcr_engine::{Counted, Effect, EffectError, Engine, Outcome, Refusal};
+use mcr_datapath::clock;
+use mcr_engine::{Counted, Effect, EffectError, Engine, Flow, Outcome, Refusal, RelayTotals};
 use mcr_model::plan::Plan;
 use mcr_model::relay::Relay;
 use mcr_model::status::{DaemonStatus, RelayStatus};
-use mcr_model::{Condition, RelayName, RelayState};
+use mcr_model::{EventKind, RelayName, RelayState, WaitFor};
 use mcr_netd::{Keeper, KeeperError};
-use tokio::sync::oneshot;
 
 use super::hands::Hands;
 use super::unanswered::Unanswered;
-use super::{Command, Start, WaitFor, Waited};
+use super::waiting::{Waiter, Waiters};
+use super::{Command, Start, Waited};
+use crate::events::EventLog;
 use crate::netlink::{Change, Netlink};
 
-/// How often counters are read for states and rates.
-const TICK: Duration = Duration::from_millis(100);
-/// How often they are read while somebody waits for something.
-const WAITING_TICK: Duration = Duration::from_millis(5);
+/// How often counters are read for states and rates: as often as takes a twentieth of the time, within these bounds.
+const SHORTEST_TICK: Duration = Duration::from_millis(40);
+const LONGEST_TICK: Duration = Duration::from_millis(90);
+/// A look that a silence is due for comes no sooner after the last one.
+const SOONEST_TICK: Duration = Duration::from_millis(10);
 /// So many commands are taken together.
 const MOST_COMMANDS: usize = 1024;
 /// How long a keeper that is there but can not be used is left alone: each look may take seconds.
@@ -34,6 +37,8 @@ pub(super) struct Turn {
     hands: Hands,
     netlink: Netlink,
     started: Instant,
+    /// `CLOCK_MONOTONIC` then: datapaths tell times by it.
+    clock_began: Duration,
     config: Option<String>,
     keeper: KeeperLink,
     keeper_socket: Option<PathBuf>,
@@ -43,16 +48,9 @@ pub(super) struct Turn {
     next_seek: Instant,
     /// Clients of what was changed in this turn.
     unanswered: Vec<Unanswered>,
-    waiters: Vec<Waiter>,
-    next_answer: Instant,
-    last_states: std::collections::BTreeMap<RelayName, RelayState>,
-}
-
-struct Waiter {
-    name: RelayName,
-    condition: WaitFor,
-    deadline: Duration,
-    reply: oneshot::Sender<Waited>,
+    waiters: Waiters,
+    events: EventLog,
+    next_look: Instant,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -75,19 +73,21 @@ enum Next {
 }
 
 impl Turn {
-    pub(super) fn new(start: Start, netlink: Netlink, commands: Sender<Command>) -> io::Result<Self> {
+    pub(super) fn new(start: Start, netlink: Netlink, commands: Sender<Command>, events: EventLog) -> io::Result<Self> {
         let Start { keeper, keeper_socket, config, datapath, store: _ } = start;
         let config = config.map(|path| path.display().to_string());
         super::watch(&keeper, &commands);
         let mut engine = Engine::new(config.clone().unwrap_or_else(|| "(none)".to_owned()));
         engine.datapath_is(datapath);
+        let (started, clock_began) = (Instant::now(), Duration::from_nanos(clock::monotonic_nanoseconds()));
         let mut hands = Hands::new(keeper);
         engine.adopt(hands.inventory().map_err(io::Error::other)?);
         let mut turn = Self {
             engine,
             hands,
             netlink,
-            started: Instant::now(),
+            started,
+            clock_began,
             config,
             keeper: KeeperLink::Up,
             keeper_socket,
@@ -95,42 +95,66 @@ impl Turn {
             phase: Phase::Starting,
             next_seek: Instant::now(),
             unanswered: Vec::new(),
-            waiters: Vec::new(),
-            next_answer: Instant::now(),
-            last_states: Default::default(),
+            waiters: Waiters::new(),
+            events,
+            next_look: Instant::now(),
         };
         turn.look_again()?;
         Ok(turn)
     }
 
     pub(super) fn run(mut self, inbox: &Receiver<Command>) {
-        let mut next_tick = Instant::now();
         loop {
-            let next_turn = if self.waiters.is_empty() { next_tick } else { next_tick.min(self.next_answer) };
-            match take(inbox, next_turn.saturating_duration_since(Instant::now())) {
+            match take(inbox, self.next_turn().saturating_duration_since(Instant::now())) {
                 Ok(commands) => {
                     for command in commands {
                         if let Next::End = self.handle(command) {
                             return;
                         }
                     }
+                    self.waiters.hurry();
                 }
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
             }
+            self.engine.end_leases(self.now());
             self.settle();
             self.answer();
-            if Instant::now() >= next_tick {
+            if Instant::now() >= self.next_look {
                 self.seek_keeper();
-                self.count();
-                self.log_states();
-                next_tick = Instant::now() + TICK;
+                self.look();
             }
-            if !self.waiters.is_empty() && Instant::now() >= self.next_answer {
-                self.answer_waiters();
-                self.next_answer = Instant::now() + WAITING_TICK;
-            }
+            self.answer_waiters();
+            self.publish();
         }
+    }
+
+    /// When there is something to do although nobody asks for it.
+    fn next_turn(&self) -> Instant {
+        let lease_end = self.engine.next_lease_end().map(|end| self.started + end);
+        [lease_end, self.waiters.next_look()].into_iter().flatten().fold(self.next_look, Instant::min)
+    }
+
+    /// Reads the counters, and tells what changed by itself.
+    fn look(&mut self) {
+        let began = Instant::now();
+        self.count();
+        let due = self.engine.look(self.now());
+        let cost = began.elapsed();
+        let tick = (cost * 20).clamp(SHORTEST_TICK, LONGEST_TICK);
+        let soonest = began + SOONEST_TICK.max(cost * 4);
+        let due = due.map_or(began + tick, |due| (self.started + due).max(soonest));
+        self.next_look = due.min(began + tick);
+    }
+
+    /// Makes known what happened in this turn.
+    fn publish(&mut self) {
+        let events = self.engine.take_events();
+        if events.is_empty() {
+            return;
+        }
+        events.iter().for_each(log);
+        self.events.publish(events);
     }
 
     fn now(&self) -> Duration {
@@ -152,21 +176,32 @@ impl Turn {
                 }
                 drop(reply.send(begun));
             }
-            Command::Create(relay, reply) => {
+            Command::Create(relay, lease, reply) => {
                 self.phase = Phase::Running;
                 let name = relay.name().clone();
                 match self.engine.create(relay) {
-                    Ok(()) => self.unanswered.push(Unanswered::Created(name, reply)),
+                    Ok(()) => {
+                        self.engine.lend(self.now(), &name, lease);
+                        self.unanswered.push(Unanswered::Created(name, reply));
+                    }
                     Err(refusal) => drop(reply.send(Err(refusal.into()))),
                 }
             }
-            Command::Replace(relay, reply) => {
+            Command::Replace(relay, lease, reply) => {
                 self.phase = Phase::Running;
                 let name = relay.name().clone();
                 match self.engine.replace(relay) {
-                    Ok(replaced) => self.unanswered.push(Unanswered::Replaced(name, replaced, reply)),
+                    Ok(replaced) => {
+                        self.engine.lend(self.now(), &name, lease);
+                        self.unanswered.push(Unanswered::Replaced(name, replaced, reply));
+                    }
                     Err(refusal) => drop(reply.send(Err(refusal.into()))),
                 }
+            }
+            Command::Renew(name, lease, reply) => {
+                let renewed = self.engine.renew(self.now(), &name, lease);
+                let status = renewed.and_then(|()| self.status_of(&name).ok_or(Refusal::NotFound { name }));
+                drop(reply.send(status));
             }
             Command::Remove(name, reply) => match self.engine.remove(&name) {
                 Ok(()) => self.unanswered.push(Unanswered::Removed(reply)),
@@ -184,10 +219,12 @@ impl Turn {
                 drop(reply.send(self.engine.interfaces()));
             }
             Command::Status(reply) => drop(reply.send(self.daemon_status())),
+            Command::History(name, step, reply) => {
+                drop(reply.send(self.engine.history(&name, step).map(|track| (track, self.now()))));
+            }
             Command::Wait(name, condition, timeout, reply) => {
                 let deadline = self.now() + timeout;
-                self.waiters.push(Waiter { name, condition, deadline, reply });
-                self.next_answer = Instant::now();
+                self.waiters.add(Waiter { name, condition, deadline, reply });
             }
             Command::Changed(changes) => self.changed(&changes),
             // The end of one that was given up before is no news.
@@ -254,6 +291,7 @@ impl Turn {
         );
         self.keeper = KeeperLink::Down;
         self.engine.keeper_lost();
+        self.events.publish([EventKind::KeeperLost { pid: self.hands.keeper_pid() }]);
     }
 
     /// Looks for another keeper; with it everything is opened and joined anew.
@@ -271,6 +309,7 @@ impl Turn {
             Ok(inventory) => {
                 tracing::info!(keeper = self.hands.keeper_pid(), "another keeper is there");
                 self.keeper = KeeperLink::Up;
+                self.events.publish([EventKind::KeeperFound { pid: self.hands.keeper_pid() }]);
                 self.engine.keeper_found(inventory);
                 self.settle();
             }
@@ -339,6 +378,7 @@ impl Turn {
         let now = self.now();
         let mut obsolete = Vec::new();
         for (name, incarnation, totals) in self.hands.totals() {
+            let totals = on_our_clock(totals, self.clock_began);
             if self.engine.counted(now, name, incarnation, totals) == Counted::Obsolete {
                 obsolete.push((name.clone(), incarnation));
             }
@@ -350,34 +390,38 @@ impl Turn {
     }
 
     fn answer_waiters(&mut self) {
-        for waiter in std::mem::take(&mut self.waiters) {
-            let Some(status) = self.status_of(&waiter.name) else {
-                drop(waiter.reply.send(Waited::NotFound));
+        for waiter in self.waiters.take_due() {
+            let reached = self.is_reached(&waiter);
+            let over = self.now() >= waiter.deadline;
+            if reached == Some(false) && !over {
+                if !waiter.reply.is_closed() {
+                    self.waiters.put_back(waiter);
+                }
                 continue;
-            };
-            if is_reached(&status, waiter.condition) {
-                drop(waiter.reply.send(Waited::Reached(status)));
-            } else if self.now() >= waiter.deadline {
-                drop(waiter.reply.send(Waited::TimedOut(status)));
-            } else if !waiter.reply.is_closed() {
-                self.waiters.push(waiter);
             }
+            let waited = match (reached, self.status_of(&waiter.name)) {
+                (None, _) | (_, None) => Waited::NotFound,
+                (Some(true), Some(status)) => Waited::Reached(status),
+                (Some(false), Some(status)) => Waited::TimedOut(status),
+            };
+            drop(waiter.reply.send(waited));
         }
     }
 
-    fn log_states(&mut self) {
-        for (name, condition) in self.engine.conditions(self.now()) {
-            let Condition { state, reason, remedy } = condition;
-            match self.last_states.get_mut(name) {
-                Some(last) if *last == state => continue,
-                Some(last) => *last = state,
-                None => drop(self.last_states.insert(name.clone(), state)),
-            }
-            tracing::info!(relay = %name, state = state.name(), reason, remedy, "relay is {state}");
+    /// Whether it is so; `None` when there is no such relay.
+    fn is_reached(&mut self, waiter: &Waiter) -> Option<bool> {
+        let Waiter { name, condition, .. } = waiter;
+        if *condition == WaitFor::Ready {
+            return self.engine.is_listening(name);
         }
-        if self.last_states.len() > self.engine.relay_count() {
-            self.last_states.retain(|name, _| self.engine.has_relay(name));
-        }
+        self.count_one(name);
+        let Flow { received_packets, silent } = self.engine.flow(self.now(), name)?;
+        Some(match *condition {
+            WaitFor::Ready => unreachable!("it was asked for above"),
+            WaitFor::FirstPacket => received_packets > 0,
+            WaitFor::Packets(count) => received_packets >= count,
+            WaitFor::Silent => silent,
+        })
     }
 
     fn statuses(&mut self) -> Vec<RelayStatus> {
@@ -386,10 +430,15 @@ impl Turn {
     }
 
     fn status_of(&mut self, name: &RelayName) -> Option<RelayStatus> {
+        self.count_one(name);
+        self.engine.status(name, self.now())
+    }
+
+    fn count_one(&mut self, name: &RelayName) {
         if let Some((incarnation, totals)) = self.hands.totals_of(name) {
+            let totals = on_our_clock(totals, self.clock_began);
             self.engine.counted(self.now(), name, incarnation, totals);
         }
-        self.engine.status(name, self.now())
     }
 
     fn daemon_status(&mut self) -> DaemonStatus {
@@ -422,9 +471,30 @@ fn take(inbox: &Receiver<Command>, pause: Duration) -> Result<Vec<Command>, Recv
     Ok(commands)
 }
 
-fn is_reached(status: &RelayStatus, condition: WaitFor) -> bool {
-    match condition {
-        WaitFor::Ready => status.state.is_listening(),
-        WaitFor::FirstPacket => status.received.packets > 0,
+/// Datapaths tell times by `CLOCK_MONOTONIC`, on which ours began at `clock_began`.
+fn on_our_clock(totals: RelayTotals, clock_began: Duration) -> RelayTotals {
+    RelayTotals { last_packet: totals.last_packet.map(|at| at.saturating_sub(clock_began)), ..totals }
+}
+
+/// What an operator wants to find in the log later.
+fn log(event: &EventKind) {
+    match event {
+        EventKind::RelayState { relay, to: state, reason, remedy, .. } => {
+            tracing::info!(relay, state = state.name(), reason, remedy, "relay is {state}");
+        }
+        EventKind::LeaseExpired { relay, lease_seconds } => {
+            tracing::info!(relay, lease_seconds, "nobody renewed the lease of the relay: it is removed");
+        }
+        EventKind::FlowRecovered { relay, gap_seconds } => {
+            tracing::info!(relay, gap_seconds, "packets come again");
+        }
+        EventKind::DropsStarted { relay, output, reason, packets } => {
+            tracing::warn!(relay, output, reason, packets, "packets are dropped");
+        }
+        EventKind::DropsEnded { relay, output, reason, packets } => {
+            tracing::info!(relay, output, reason, packets, "no more packets are dropped");
+        }
+        // Told where they happen, or by the state that follows.
+        other => tracing::debug!(event = other.name(), "{other:?}"),
     }
 }

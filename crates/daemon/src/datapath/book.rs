@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use mcr_datapath::counters as packet;
 use mcr_engine::{OutputTotals, RelayPlan, RelayTotals, Totals};
@@ -133,7 +134,11 @@ impl PacketCounters {
         });
         let outputs = outputs.collect();
         let seen = self.relay.snapshot();
-        RelayTotals { received: Totals { packets: seen.received_packets, bytes: seen.received_bytes }, outputs }
+        RelayTotals {
+            received: Totals { packets: seen.received_packets, bytes: seen.received_bytes },
+            outputs,
+            last_packet: last_packet(seen.last_seen_nanoseconds),
+        }
     }
 }
 
@@ -156,8 +161,17 @@ impl KernelCounters {
         });
         let outputs = outputs.collect();
         let seen = self.relay.snapshot();
-        RelayTotals { received: Totals { packets: seen.received_packets, bytes: seen.received_bytes }, outputs }
+        RelayTotals {
+            received: Totals { packets: seen.received_packets, bytes: seen.received_bytes },
+            outputs,
+            last_packet: last_packet(seen.last_seen_nanoseconds),
+        }
     }
+}
+
+/// On `CLOCK_MONOTONIC`.
+fn last_packet(nanoseconds: u64) -> Option<Duration> {
+    (nanoseconds > 0).then(|| Duration::from_nanos(nanoseconds))
 }
 
 /// The identity of an output: that of its relay, spread (the odd number is 2^64 divided by the golden ratio).
@@ -182,5 +196,9 @@ fn combine(a: &RelayTotals, b: &RelayTotals, with: fn(u64, u64) -> u64) -> Relay
         let dropped = std::array::from_fn(|reason| with(a.dropped[reason], b.dropped[reason]));
         OutputTotals { sent: traffic(a.sent, b.sent), dropped }
     });
-    RelayTotals { received: traffic(a.received, b.received), outputs: outputs.collect() }
+    RelayTotals {
+        received: traffic(a.received, b.received),
+        outputs: outputs.collect(),
+        last_packet: a.last_packet.max(b.last_packet),
+    }
 }

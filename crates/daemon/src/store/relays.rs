@@ -11,6 +11,7 @@ const RELAYS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("relays");
 
 /// What became of a relay of the API.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(clippy::large_enum_variant, reason = "most changes are the large one")]
 pub enum RelayChange {
     /// It is this now.
     Put(RelaySpec),

@@ -5,28 +5,29 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use mcr_daemon::Waited;
 use mcr_daemon::api::Backend;
 use mcr_daemon::config::Configuration;
 use mcr_daemon::control::{Application, ApplyError, ChangeError, Terms};
+use mcr_daemon::events::EventLog;
 use mcr_daemon::store::{NewRevision, Store, StoreError};
-use mcr_daemon::{WaitFor, Waited};
-use mcr_engine::{Engine, Refusal, Replaced};
+use mcr_engine::{Engine, Refusal, Replaced, Step};
 use mcr_model::plan::Plan;
 use mcr_model::relay::Relay;
 use mcr_model::revision::{Applied, Cause, History, Revision, RevisionText};
-use mcr_model::status::{DaemonStatus, InterfaceStatus, RelayStatus};
+use mcr_model::status::{DaemonStatus, InterfaceStatus, RelayHistory, RelayStatus};
 use mcr_model::time::Timestamp;
-use mcr_model::{RelayName, RelayState};
+use mcr_model::{Lease, RelayName, RelayState, WaitFor};
 
 #[derive(Clone)]
-pub(crate) struct Bench(Arc<Mutex<Engine>>, Store);
+pub(crate) struct Bench(Arc<Mutex<Engine>>, Store, EventLog);
 
 impl Bench {
     /// An engine with the relays of `file`, a configuration.
     pub(crate) fn with_file(file: &str) -> Self {
         let mut engine = Engine::new("/etc/mcr/mcr.toml");
         engine.load_file(mcr_daemon::config::check_text("mcr.toml", file).unwrap()).unwrap();
-        let bench = Self(Arc::new(Mutex::new(engine)), Store::in_memory());
+        let bench = Self(Arc::new(Mutex::new(engine)), Store::in_memory(), EventLog::new());
         let terms = Terms { by: "the daemon".to_owned(), ..Terms::default() };
         bench.revise(file.to_owned(), terms).unwrap();
         bench
@@ -62,16 +63,42 @@ impl Backend for Bench {
         self.status_of(name)
     }
 
-    async fn create(&self, relay: Relay) -> Result<RelayStatus, ChangeError> {
+    async fn create(&self, relay: Relay, lease: Option<Lease>) -> Result<RelayStatus, ChangeError> {
         let name = relay.name().clone();
         self.engine().create(relay)?;
+        self.engine().lend(Duration::ZERO, &name, lease);
+        self.2.publish(self.engine().take_events());
         Ok(self.status_of(&name).unwrap())
     }
 
-    async fn replace(&self, relay: Relay) -> Result<(Replaced, RelayStatus), ChangeError> {
+    async fn replace(&self, relay: Relay, lease: Option<Lease>) -> Result<(Replaced, RelayStatus), ChangeError> {
         let name = relay.name().clone();
         let replaced = self.engine().replace(relay)?;
+        self.engine().lend(Duration::ZERO, &name, lease);
         Ok((replaced, self.status_of(&name).unwrap()))
+    }
+
+    async fn renew(&self, name: RelayName, lease: Option<Lease>) -> Result<RelayStatus, Refusal> {
+        self.engine().renew(Duration::ZERO, &name, lease)?;
+        Ok(self.status_of(&name).unwrap())
+    }
+
+    /// Nothing has been carried yet.
+    async fn relay_history(&self, name: RelayName, step: Step, _: Option<Duration>) -> Option<RelayHistory> {
+        let track = self.engine().history(&name, step)?;
+        assert!(track.samples.is_empty());
+        Some(RelayHistory {
+            relay: name.to_string(),
+            step_seconds: step.length().as_secs(),
+            start: "1970-01-01T00:00:00.000Z".to_owned(),
+            received_packets: Vec::new(),
+            received_bytes: Vec::new(),
+            dropped_packets: Vec::new(),
+        })
+    }
+
+    fn events(&self) -> &EventLog {
+        &self.2
     }
 
     async fn remove(&self, name: RelayName) -> Result<(), ChangeError> {

@@ -8,6 +8,7 @@ use super::input::{self, Oversize, Refused};
 use super::ring::{Frame, Ring};
 use super::run::Run;
 use super::transmit::Transmitter;
+use crate::clock::monotonic_nanoseconds;
 use crate::counters::InputShare;
 use crate::table::{CompiledTable, RelayIndex};
 
@@ -199,12 +200,4 @@ fn is_loop(bytes: &[u8], table: &CompiledTable) -> bool {
         .get(6..12)
         .and_then(|source| <[u8; 6]>::try_from(source).ok())
         .is_some_and(|source| table.is_ours(MacAddr::new(source)))
-}
-
-fn monotonic_nanoseconds() -> u64 {
-    let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: the pointer is to a timespec that outlives the call. The clock exists since 2.6.32;
-    // it is read without a system call.
-    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC_COARSE, &mut now) };
-    now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
 }
