@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use mcr_kernel_path::LastCopy;
 use mcr_testbed::table::{destination, every_row_on_a_wire, rewrite};
-use mcr_testbed::{Frame, Mac, Offload, RawSender, Receiver, Sender, Switch, Tag};
+use mcr_testbed::{Frame, Mac, Offload, RawReceiver, RawSender, Receiver, Sender, Switch, Tag};
 use mcr_wire::{DropReason, FrameMeta, MacAddr, Rewrite, VlanId};
 use stand::{Expected, Output, Relay, Stand};
 
@@ -98,10 +98,26 @@ fn super_frames_that_the_outputs_can_not_segment() {
 
 #[test]
 fn frames_that_the_kernel_gathered() {
+    relays_all_that_is_gathered(&three_lans());
+}
+
+/// What a program at the driver passes on is in pages of its own, and gathered as pages rather than as a list of frames.
+#[test]
+fn frames_that_the_kernel_gathered_behind_the_driver() {
     let stand = three_lans();
+    let _link = stand.attach_at_driver();
+    relays_all_that_is_gathered(&stand);
+}
+
+fn relays_all_that_is_gathered(stand: &Stand) {
     stand.net.relay_input().offload(Offload::GatherForwardedUdp, Switch::On);
+    // Cut by the sender's host, so that they come as on a wire, but many at a time.
     stand.net.input().offload_sending(Switch::Off);
-    relays_all_of(&stand, Sender::new(stand.net.device(), "239.1.1.1:5001").payload_bytes(1200));
+    stand.net.device_interface().queue_at_peer();
+    let tap = RawReceiver::new(stand.net.relay_input());
+    relays_all_of(stand, Sender::new(stand.net.device(), "239.1.1.1:5001").payload_bytes(1200).segmented(32));
+    let frames = std::iter::from_fn(|| tap.next_frame(Duration::ZERO));
+    assert!(frames.map(|frame| frame.bytes.len()).any(|bytes| bytes > 2 * 1200), "nothing was gathered");
 }
 
 #[test]

@@ -14,6 +14,7 @@ fn the_largest_configuration_passes_the_verifier() {
         fan_outs: 16_384,
     };
     let loaded = load(&sizes, LastCopy::Redirected).unwrap();
+    loaded.xdp().unwrap();
     let fds = loaded.maps().fds().map(|fd| fd.try_clone_to_owned().unwrap());
     TableWriter::adopt(Maps::from_fds(fds.into()).unwrap()).unwrap();
 }
