@@ -16,33 +16,37 @@ pub(super) fn start(net: &Topology, datapath: &str, outputs: usize, relays: usiz
         .map(|i| format!("{{ interface = \"lan{i}\", group = \"{}\", port = {OUTPUT_PORT} }}", output_group(i)))
         .collect();
     let mut config = format!(
-        "[[relay]]\nname = \"bench\"\n\
+        "datapath = \"{datapath}\"\n[[relay]]\nname = \"bench\"\n\
          input = {{ interface = \"dev0\", group = \"{}\", port = {} }}\noutput = [{}]\n",
         GROUP.ip(),
         GROUP.port(),
         list.join(", ")
     );
     config.extend((1..relays).map(|i| relay(&format!("other-{i}"), i)));
-    let mut running = match daemon(net, &format!("datapath = \"{datapath}\"\n{config}")) {
-        // There is but one.
-        Err(why) if why.contains("no key") && datapath == "packet" => daemon(net, &config)?,
-        other => other?,
-    };
+    let mut running = daemon(net, &config)?;
     let deadline = Instant::now() + PATIENCE;
     while ready(&running) < relays as u64 {
+        let bench = bench(&running);
+        if bench["state"] == "failed" {
+            return Err(bench["reason"].as_str().unwrap_or_default().to_owned());
+        }
         if Instant::now() > deadline {
             return Err(format!("{} of {relays} relays are ready after {PATIENCE:?}", ready(&running)));
         }
         std::thread::sleep(Duration::from_millis(5));
     }
-    let bench: serde_json::Value =
-        serde_json::from_str(&get(&running.socket(), "/api/v1/relays/bench")).unwrap_or_default();
+    let bench = bench(&running);
     let served_by = bench["datapath"].as_str().unwrap_or_default();
     if datapath != "auto" && served_by != datapath {
         return Err(format!("the relay is served by {served_by}"));
     }
     running.served_by = Some(served_by.to_owned());
     Ok(running)
+}
+
+/// What the API says of the relay of the bench.
+fn bench(running: &Running) -> serde_json::Value {
+    serde_json::from_str(&get(&running.socket(), "/api/v1/relays/bench")).unwrap_or_default()
 }
 
 /// The configuration of one relay with a group of its own.
