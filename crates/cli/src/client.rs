@@ -49,6 +49,11 @@ impl Client {
         self.server.is_served()
     }
 
+    /// Whether the daemon is on another host, for all that is known.
+    pub(crate) fn is_remote(&self) -> bool {
+        self.server.is_remote()
+    }
+
     /// Gets what is at `path`, below `/api/v1/`.
     pub(crate) fn get(&self, path: &str) -> Result<Answer, Failure> {
         self.request(Method::GET, path, None, PATIENCE)

@@ -17,11 +17,13 @@ mod wire;
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 
+pub(crate) use relay::takes;
+
 use mcr_model::status::RelayStatus;
 
 use crate::facts::{Direction, Facts, Flow, Forwarded, Hold, KernelDrop, Link, PacketSocket, Relays, Socket};
 use crate::report::{Report, Step};
-use crate::{Mark, Question};
+use crate::{Mark, Question, Subject};
 
 /// Concludes. The same facts always give the same answer.
 pub fn judge(question: &Question, facts: &Facts) -> Report {
@@ -49,8 +51,8 @@ struct Case<'a> {
     link: Option<&'a Link>,
     /// The relays that take exactly what is asked for.
     relays: Vec<&'a RelayStatus>,
-    /// The sockets of the port.
-    sockets: &'a [Socket],
+    /// The sockets that want the packets.
+    sockets: Vec<&'a Socket>,
     /// The kernel's own forwarding of the group from this interface.
     forwarded: Vec<&'a Forwarded>,
 }
@@ -58,14 +60,20 @@ struct Case<'a> {
 impl<'a> Case<'a> {
     fn new(question: &'a Question, facts: &'a Facts) -> Self {
         let link = facts.links.iter().find(|link| link.name == question.input.interface.as_str());
-        let relays = match &facts.relays {
+        let relays: Vec<&RelayStatus> = match &facts.relays {
             Relays::Known(relays) => relays.iter().filter(|relay| relay::takes(relay, question)).collect(),
             Relays::NoDaemon | Relays::Unknown(_) => Vec::new(),
         };
-        let sockets = facts.sockets.as_deref().unwrap_or_default();
         let index = link.map(|link| link.index);
         let is_ours = |f: &&Forwarded| f.group == question.input.target.ip() && f.from == index && index.is_some();
-        let forwarded = facts.forwarded.iter().filter(is_ours).collect();
+        let forwarded: Vec<&Forwarded> = facts.forwarded.iter().filter(is_ours).collect();
+        let has_other_taker = !relays.is_empty() || !forwarded.is_empty();
+        // Where a relay or router takes the packets, a socket of the same port may be there for other groups.
+        let wants = |socket: &&Socket| match &question.subject {
+            Subject::Relay(_) => false,
+            Subject::Endpoint => !has_other_taker || is_of_group(socket, question.input.target.ip()),
+        };
+        let sockets = facts.sockets.iter().flatten().filter(wants).collect();
         Self { question, facts, link, relays, sockets, forwarded }
     }
 
@@ -147,7 +155,7 @@ impl<'a> Case<'a> {
 
     /// A socket that has joined the group on this interface, or hears what others have.
     fn holders(&self) -> impl Iterator<Item = (&'a Socket, &'a Hold)> {
-        let held = self.sockets.iter().filter_map(|socket| Some((socket, socket.membership.as_ref()?)));
+        let held = self.sockets.iter().filter_map(|socket| Some((*socket, socket.membership.as_ref()?)));
         held.filter(|(_, hold)| **hold != Hold::No)
     }
 
@@ -194,6 +202,11 @@ impl<'a> Case<'a> {
                 && flow.port == Some(port)
         })
     }
+}
+
+/// Whether a socket is there for the group itself.
+fn is_of_group(socket: &Socket, group: Ipv4Addr) -> bool {
+    socket.address == group || socket.membership.as_ref().is_some_and(|hold| *hold != Hold::No)
 }
 
 fn packets(flows: &[&Flow]) -> u64 {

@@ -24,6 +24,8 @@ pub use report::{Mark, Report, Step, Verdict};
 /// What is asked.
 #[derive(Debug, Clone)]
 pub struct Question {
+    /// Whom the packets are for.
+    pub subject: Subject,
     /// Where the packets should arrive.
     pub input: Input,
     /// How long to look at the wires.
@@ -32,6 +34,15 @@ pub struct Question {
     pub hops: Option<u8>,
     /// Whether to join the group while looking, so that a switch sends it here.
     pub membership: Join,
+}
+
+/// Whom the packets are for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Subject {
+    /// Whoever on this host takes what comes to the input: relays and sockets.
+    Endpoint,
+    /// The relay of this name.
+    Relay(String),
 }
 
 /// Whether a look may join.

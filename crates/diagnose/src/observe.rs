@@ -16,11 +16,10 @@ use std::io;
 use std::net::{Ipv4Addr, UdpSocket};
 use std::time::Duration;
 
-use mcr_model::status::RelayStatus;
-
 use crate::facts::{
     Blind, Facts, Forwarded, Hold, Link, Membership, Observed, Owner, PacketSocket, Relays, Route, Settings, Socket,
 };
+use crate::judge::takes;
 use crate::{Join, Question};
 
 use drops::DropCounter;
@@ -39,12 +38,11 @@ const COUNTERS: [&str; 6] = [
 /// The groups whose membership is asked of a socket: enough to see that it has all that it may have.
 const MOST_GROUPS_ASKED: usize = 512;
 
-/// Collects every fact that the question needs. `relays` is asked before and after the look.
+/// Collects every fact that the question needs. `relays` is asked for the outputs, and then right before and after the look.
 pub fn observe(question: &Question, mut relays: impl FnMut() -> Relays) -> Facts {
-    let earlier_relays = relays();
     let mut netlink = link::open();
     let mut links = ask(&mut netlink, link::links);
-    let outputs = outputs(question, &earlier_relays);
+    let outputs = outputs(question, &relays());
     let interest = interest(question, &links, &outputs);
     let _joined = join(question, &links);
 
@@ -52,10 +50,13 @@ pub fn observe(question: &Question, mut relays: impl FnMut() -> Relays) -> Facts
     let counters_before = all_counters();
     let sockets_before = socket::of_port(question.input.port.get());
     let counter = DropCounter::start(&interest.addresses);
-    let wire = Look::open(&interest).map(|look| look.watch(question.look));
+    let look = Look::open(&interest);
+    let earlier_relays = relays();
+    let wire = look.map(|look| look.watch(question.look));
     if wire.is_err() {
         std::thread::sleep(question.look);
     }
+    let later_relays = relays();
     let drops = counter.and_then(DropCounter::finish);
     let moved = moved(&counters_before, &all_counters());
     add_losses(&mut links, &losses_before, &ask(&mut netlink, link::losses));
@@ -90,7 +91,7 @@ pub fn observe(question: &Question, mut relays: impl FnMut() -> Relays) -> Facts
         routes_back,
         firewall: firewall::look(),
         forwarded: forwarded(&links),
-        relays: relays(),
+        relays: later_relays,
         earlier_relays,
         routes_out,
         neighbours: ask(&mut netlink, link::neighbours),
@@ -157,10 +158,7 @@ fn interface<'a>(links: &'a [Link], name: &str) -> Option<&'a Link> {
 /// Interface and address of each output of the relays that take what is asked for.
 fn outputs(question: &Question, relays: &Relays) -> Vec<(String, Ipv4Addr)> {
     let Relays::Known(relays) = relays else { return Vec::new() };
-    let takes = |relay: &&RelayStatus| {
-        relay.relay.input.check("input").is_ok_and(|input| input.place() == question.input.place())
-    };
-    let outputs = relays.iter().filter(takes).flat_map(|relay| &relay.relay.output);
+    let outputs = relays.iter().filter(|relay| takes(relay, question)).flat_map(|relay| &relay.relay.output);
     let checked = outputs.filter_map(|output| output.check("output").ok());
     checked.map(|output| (output.interface.to_string(), output.target.ip())).collect()
 }

@@ -1,10 +1,12 @@
 //! The answer: the path of a packet step by step, and the first thing on it that is wrong.
 
-use serde::Serialize;
+use std::borrow::Cow;
+
+use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 /// What is known of one step.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 #[schema(as = ExplainMark)]
 pub enum Mark {
@@ -17,32 +19,40 @@ pub enum Mark {
 }
 
 /// One step on the way of a packet.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[schema(as = ExplainStep)]
 pub struct Step {
     /// Its name, as `reverse_path`; stable.
-    pub step: &'static str,
+    pub step: Cow<'static, str>,
     /// What exactly, as `rp_filter_strict`; stable.
-    pub code: &'static str,
+    pub code: Cow<'static, str>,
     /// Which relay, output or interface, where there are several.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub about: Option<String>,
     /// Whether packets pass.
     pub mark: Mark,
     /// What was observed, in a sentence without a final stop.
     pub fact: String,
     /// What it was observed from.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub evidence: Vec<String>,
     /// What to do.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub remedy: Option<String>,
 }
 
 impl Step {
     /// Packets pass.
     pub(crate) fn ok(step: &'static str, code: &'static str, fact: impl Into<String>) -> Self {
-        Self { step, code, about: None, mark: Mark::Ok, fact: fact.into(), evidence: Vec::new(), remedy: None }
+        Self {
+            step: step.into(),
+            code: code.into(),
+            about: None,
+            mark: Mark::Ok,
+            fact: fact.into(),
+            evidence: Vec::new(),
+            remedy: None,
+        }
     }
 
     /// Packets are lost here.
@@ -85,7 +95,7 @@ impl Step {
 }
 
 /// The answer in one word.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 #[schema(as = ExplainVerdict)]
 pub enum Verdict {
@@ -96,7 +106,7 @@ pub enum Verdict {
 }
 
 /// The whole answer.
-#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[schema(as = ExplainReport)]
 pub struct Report {
     /// What was asked, as endpoint text.
@@ -104,7 +114,7 @@ pub struct Report {
     /// Whether something is wrong.
     pub verdict: Verdict,
     /// The first step that is wrong.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub culprit: Option<Step>,
     /// Every step, in the order of the packet's way.
     pub steps: Vec<Step>,

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use mcr_diagnose::{
     Blind, Bridge, BridgeGroup, Direction, Facts, Firewall, Flow, Hold, Join, KernelDrop, Link, Mark, Membership,
-    Owner, PacketSocket, Port, Question, Relays, Report, Route, Settings, Socket, Verdict, Wire, judge,
+    Owner, PacketSocket, Port, Question, Relays, Report, Route, Settings, Socket, Subject, Verdict, Wire, judge,
 };
 use mcr_model::spec::InputSpec;
 
@@ -15,7 +15,7 @@ const DEVICE: Ipv4Addr = Ipv4Addr::new(192, 168, 168, 55);
 
 fn question() -> Question {
     let input = InputSpec::from_endpoint("eth0:239.1.1.1:5001").expect("an endpoint").check("").expect("an input");
-    Question { input, look: Duration::from_secs(1), hops: None, membership: Join::No }
+    Question { subject: Subject::Endpoint, input, look: Duration::from_secs(1), hops: None, membership: Join::No }
 }
 
 fn link(index: u32, name: &str) -> Link {
@@ -87,11 +87,11 @@ fn told(change: impl FnOnce(&mut Facts)) -> Report {
 }
 
 fn culprit(report: &Report) -> Option<&str> {
-    report.culprit.as_ref().map(|step| step.code)
+    report.culprit.as_ref().map(|step| &*step.code)
 }
 
-fn mark(report: &Report, step: &str) -> Option<(Mark, &'static str)> {
-    report.steps.iter().find(|s| s.step == step).map(|s| (s.mark, s.code))
+fn mark<'r>(report: &'r Report, step: &str) -> Option<(Mark, &'r str)> {
+    report.steps.iter().find(|s| s.step == step).map(|s| (s.mark, &*s.code))
 }
 
 fn wire(facts: &mut Facts) -> &mut Wire {
@@ -187,6 +187,12 @@ fn a_silent_wire_is_a_fault_only_for_who_asked() {
     });
     assert_eq!(culprit(&nobody_asked), Some("not_joined"), "a switch would not send it here");
     assert_eq!(mark(&nobody_asked, "wire"), Some((Mark::Unknown, "silent")));
+}
+
+#[test]
+fn what_this_host_sends_itself_is_not_missing() {
+    let report = told(|facts| wire(facts).flows[0].direction = Direction::Out);
+    assert_eq!((report.verdict, mark(&report, "wire")), (Verdict::Passes, Some((Mark::Ok, "sent_by_this_host"))));
 }
 
 #[test]

@@ -73,6 +73,10 @@ impl Server {
         !matches!(refused, Some(io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused))
     }
 
+    pub(super) fn is_remote(&self) -> bool {
+        matches!(self, Self::Network(_))
+    }
+
     /// The `Host` of a request.
     pub(super) fn host(&self) -> &str {
         match self {

@@ -1,9 +1,10 @@
 //! `mcr explain`: why a packet does not arrive.
 
-use mcr_diagnose::{Blind, Join, Mark, Question, Relays, Report, Step, Verdict};
+use mcr_diagnose::{Blind, Join, Mark, Question, Relays, Report, Step, Subject, Verdict};
 use mcr_model::spec::InputSpec;
 use mcr_model::status::RelayStatus;
 use mcr_model::{Input, RelayName};
+use serde_json::json;
 
 use crate::args::{Daemon, Explain, Format};
 use crate::client::Client;
@@ -20,10 +21,16 @@ const NAME_COLUMNS: usize = 14;
 /// Looks, and says what is wrong. Exit code 1 when something is.
 pub(crate) fn explain(args: Explain) -> Result<(), Failure> {
     let Explain { of, look, hops, join, daemon, output } = args;
-    let input = input(&of, &daemon)?;
-    let membership = if join { Join::WhileLooking } else { Join::No };
-    let question = Question { input, look, hops, membership };
-    let report = mcr_diagnose::explain(&question, || relays(&daemon));
+    let asked = Asked::read(&of)?;
+    let client = Client::new(daemon.clone())?;
+    let report = if client.is_remote() {
+        client.post("explain", asked.request(hops))?.read()?
+    } else {
+        let (subject, input) = asked.find(&client)?;
+        let membership = if join { Join::WhileLooking } else { Join::No };
+        let question = Question { subject, input, look, hops, membership };
+        mcr_diagnose::explain(&question, || relays(&daemon))
+    };
     let screen = Screen::stdout();
     match output.format {
         Format::Json => screen.print(&(serde_json::to_string(&report).unwrap_or_default() + "\n"))?,
@@ -36,23 +43,52 @@ pub(crate) fn explain(args: Explain) -> Result<(), Failure> {
 }
 
 /// What was typed: an endpoint has a colon, a name has none.
-fn input(of: &str, daemon: &Daemon) -> Result<Input, Failure> {
-    let spec = if of.contains(':') {
-        InputSpec::from_endpoint(of).map_err(|error| Failure::usage(error.to_string()))?
-    } else {
-        let name: RelayName = of.parse().map_err(|error| {
-            Failure::usage(format!(
-                "{error}; write INTERFACE:GROUP:PORT, as eth0:239.1.1.1:5001, or the name of a relay"
-            ))
+enum Asked {
+    Endpoint(InputSpec, Input),
+    Relay(RelayName),
+}
+
+impl Asked {
+    fn read(of: &str) -> Result<Self, Failure> {
+        if !of.contains(':') {
+            let name = of.parse().map_err(|error| {
+                Failure::usage(format!(
+                    "{error}; write INTERFACE:GROUP:PORT, as eth0:239.1.1.1:5001, or the name of a relay"
+                ))
+            })?;
+            return Ok(Self::Relay(name));
+        }
+        let spec = InputSpec::from_endpoint(of).map_err(|error| Failure::usage(error.to_string()))?;
+        let input = spec.check("").map_err(|errors| {
+            let errors: Vec<String> =
+                errors.iter().map(|error| error.to_string().trim_start_matches('.').to_owned()).collect();
+            Failure::usage(format!("{of:?}: {}", errors.join("; ")))
         })?;
-        let relay: RelayStatus = Client::new(daemon.clone())?.get(&format!("relays/{name}"))?.read()?;
-        relay.relay.input
-    };
-    spec.check("").map_err(|errors| {
-        let errors: Vec<String> =
-            errors.iter().map(|error| error.to_string().trim_start_matches('.').to_owned()).collect();
-        Failure::usage(format!("{of:?}: {}", errors.join("; ")))
-    })
+        Ok(Self::Endpoint(spec, input))
+    }
+
+    /// The body of a request to a daemon that is far away: it looks at its own host, as far as it may.
+    fn request(&self, hops: Option<u8>) -> String {
+        match self {
+            Self::Endpoint(spec, _) => json!({ "input": spec, "hops": hops }),
+            Self::Relay(name) => json!({ "relay": name, "hops": hops }),
+        }
+        .to_string()
+    }
+
+    fn find(self, client: &Client) -> Result<(Subject, Input), Failure> {
+        match self {
+            Self::Endpoint(_, input) => Ok((Subject::Endpoint, input)),
+            Self::Relay(name) => {
+                let relay: RelayStatus = client.get(&format!("relays/{name}"))?.read()?;
+                let input = relay.relay.input.check("input").map_err(|errors| {
+                    let errors: Vec<String> = errors.iter().map(ToString::to_string).collect();
+                    Failure::failed(format!("the input of relay {name} is not understood: {}", errors.join("; ")))
+                })?;
+                Ok((Subject::Relay(name.to_string()), input))
+            }
+        }
+    }
 }
 
 /// The relays of the daemon, if one runs.
@@ -103,7 +139,7 @@ fn step_lines(step: &Step, ink: Ink) -> Vec<String> {
     let indent = " ".repeat(head.chars().count());
     let mut lines = wrapped(&head, &format!("{about}{fact}"));
     // Of a step that is right, only the fact matters to a person; the rest is in the JSON.
-    let is_told = *mark != Mark::Ok || *step.step == *"wire";
+    let is_told = *mark != Mark::Ok || step.step == "wire";
     lines.extend(evidence.iter().filter(|_| is_told).flat_map(|evidence| wrapped(&indent, evidence)));
     // What to do about a fault stands at the end.
     lines.extend(remedy.iter().filter(|_| *mark == Mark::Unknown).flat_map(|remedy| wrapped(&indent, remedy)));

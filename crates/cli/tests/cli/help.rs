@@ -8,8 +8,22 @@ use crate::mcr::run;
 fn help() {
     let directory = std::path::Path::new("/nowhere");
     assert_snapshot!("help", run(directory, &["--help"]));
-    for verb in ["relay", "run", "add", "rm", "show", "list", "stats", "wait", "check", "send", "listen", "completions"]
-    {
+    for verb in [
+        "relay",
+        "run",
+        "add",
+        "rm",
+        "show",
+        "list",
+        "stats",
+        "wait",
+        "check",
+        "explain",
+        "doctor",
+        "send",
+        "listen",
+        "completions",
+    ] {
         assert_snapshot!(format!("help_{verb}"), run(directory, &[verb, "-h"]));
     }
 }

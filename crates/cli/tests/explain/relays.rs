@@ -1,10 +1,12 @@
 //! Packets for a relay of a running daemon, from the input to each output.
 
+use std::net::Ipv4Addr;
+
 use mcr_testbed::{Checksum, DEVICE, Frame, OffloadingSender, Topology};
 use serde_json::Value;
 
 use crate::service::Service;
-use crate::stand::{Listener, Pump, TARGET, expect, expect_nothing, explain, good, hosts};
+use crate::stand::{Listener, Pump, TARGET, expect, expect_nothing, explain, good, hosts, join, socket};
 
 /// The relay's host with one relay, the device sending these frames, and what `explain` says there.
 struct Relayed {
@@ -150,6 +152,60 @@ fn the_queue_of_the_output_is_full() {
     service.add("camera", TARGET, &[OUT]);
     let relayed = Relayed { net, service };
     expect(&relayed.explain(vec![good().bytes()], &[TARGET]), "output", "output_queue");
+}
+
+#[test]
+fn a_firewall_drops_at_egress() {
+    let relayed = Relayed::ready(TARGET, OUT);
+    let rules = "add table netdev t; add chain netdev t c { type filter hook egress device lan1 priority 0; }; \
+                 add rule netdev t c udp dport 6001 drop";
+    relayed.net.relay().output("nft", &[rules]);
+    expect(&relayed.explain(vec![good().bytes()], &[TARGET]), "output", "output_firewall");
+}
+
+/// The device's packets, which no socket of the relay's host may hear.
+fn unroutable() -> Vec<Vec<u8>> {
+    vec![Frame::udp(&format!("{DEVICE}:5000"), "239.1.1.1:5001", vec![1; 900]).bytes()]
+}
+
+#[test]
+fn a_socket_of_the_same_port_for_another_group_does_not_matter() {
+    let relayed = Relayed::ready(TARGET, OUT);
+    let other = socket(relayed.net.relay(), Ipv4Addr::UNSPECIFIED);
+    join(&other, relayed.net.lan(1).relay_side(), Ipv4Addr::new(239, 7, 7, 7));
+    expect_nothing(&relayed.explain(unroutable(), &[TARGET]));
+}
+
+#[test]
+fn a_socket_of_the_same_group_is_another_question_than_the_relay() {
+    let relayed = Relayed::ready(TARGET, OUT);
+    let _listener = Listener::of_group(relayed.net.relay_input());
+    expect_nothing(&relayed.explain(unroutable(), &["camera"]));
+    expect(&relayed.explain(unroutable(), &[TARGET]), "reverse_path", "rp_filter_strict");
+}
+
+/// The daemon has no privilege: it says what it can not see, and knows its own relay.
+#[test]
+fn the_api_tells_what_the_daemon_can_see() {
+    let relayed = Relayed::ready(TARGET, OUT);
+    let _pump = Pump::start(relayed.net.device_interface(), unroutable());
+    let ask = |body: &str| relayed.service.http("POST", "/api/v1/explain", body);
+    let (status, report) = ask(r#"{"relay": "camera"}"#);
+    assert_eq!((status, &report["verdict"]), (200, &"passes".into()), "{report:#}");
+    let code = |name: &str| {
+        report["steps"].as_array().and_then(|s| s.iter().find(|s| s["step"] == name)).map(|s| s["code"].clone())
+    };
+    assert_eq!((code("wire"), code("relay")), (Some("not_visible".into()), Some("taken".into())), "{report:#}");
+    for (body, expected) in [
+        (r#"{"relay": "camera-7"}"#, 404),
+        (r#"{"relay": "camera", "input": {"interface": "dev0", "group": "239.1.1.1", "port": 5001}}"#, 422),
+        (r#"{"input": {"interface": "dev0", "group": "239.1.1.1", "port": 0}}"#, 422),
+        ("{}", 422),
+        ("[]", 422),
+        ("{", 400),
+    ] {
+        assert_eq!(ask(body).0, expected, "{body}");
+    }
 }
 
 #[test]

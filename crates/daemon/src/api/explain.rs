@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use axum::Json;
 use axum::extract::Request;
-use mcr_diagnose::{Join, Question, Relays, Report};
+use mcr_diagnose::{Join, Question, Relays, Report, Subject};
 use mcr_model::spec::InputSpec;
 use mcr_model::{FieldError, Input};
 use serde::Deserialize;
@@ -52,16 +52,19 @@ async fn explain<B: Backend>(backend: Scoped<B>, request: Request) -> Result<Jso
     let (head, body) = request.into_parts();
     request::expect_json(&head.headers)?;
     let Asked { relay, input, hops } = request::read(&read_body(&head.headers, body).await?, WHAT)?;
-    let input = match (relay, input) {
-        (Some(name), None) => input_of_relay(&backend, &name).await?,
-        (None, Some(input)) => input.check("input").map_err(|errors| Rejection::wrong_fields(WHAT, errors))?,
+    let (subject, input) = match (relay, input) {
+        (Some(name), None) => (Subject::Relay(name.clone()), input_of_relay(&backend, &name).await?),
+        (None, Some(input)) => {
+            let input = input.check("input").map_err(|errors| Rejection::wrong_fields(WHAT, errors))?;
+            (Subject::Endpoint, input)
+        }
         (Some(_), Some(_)) | (None, None) => {
             let error =
                 FieldError::new("relay", "one of \"relay\" and \"input\" is needed", "give exactly one of them");
             return Err(Rejection::wrong_fields(WHAT, vec![error]));
         }
     };
-    let question = Question { input, look: LOOK, hops, membership: Join::No };
+    let question = Question { subject, input, look: LOOK, hops, membership: Join::No };
     let runtime = Handle::current();
     let relays = move || Relays::Known(runtime.block_on(whole.relays()));
     let report = tokio::task::spawn_blocking(move || mcr_diagnose::explain(&question, relays)).await;

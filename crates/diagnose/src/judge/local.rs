@@ -186,7 +186,8 @@ fn deafness(case: &Case<'_>, socket: &Socket) -> Option<Deaf> {
 /// Whether a socket of the port can hear them.
 fn socket(case: &Case<'_>) -> Step {
     const STEP: &str = "socket";
-    let judged: Vec<(&Socket, Option<Deaf>)> = case.sockets.iter().map(|s| (s, deafness(case, s))).collect();
+    let judged: Vec<(&Socket, Option<Deaf>)> =
+        case.sockets.iter().map(|socket| (*socket, deafness(case, socket))).collect();
     let hearing: Vec<&Socket> = judged.iter().filter(|(_, deaf)| deaf.is_none()).map(|(socket, _)| *socket).collect();
     if !hearing.is_empty() {
         let who = listed(hearing.iter().map(|socket| owned(socket)), 3);
@@ -232,7 +233,7 @@ fn socket(case: &Case<'_>) -> Step {
 /// Whether the receiver is fast enough.
 fn buffer(case: &Case<'_>) -> Option<Step> {
     const STEP: &str = "receive_buffer";
-    let hears = |socket: &&Socket| deafness(case, socket).is_none() && socket.membership != Some(Hold::No);
+    let hears = |socket: &&&Socket| deafness(case, socket).is_none() && socket.membership != Some(Hold::No);
     let socket = case.sockets.iter().filter(hears).max_by_key(|socket| (socket.new_drops, socket.drops))?;
     let evidence = vec![
         format!(

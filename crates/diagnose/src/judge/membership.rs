@@ -64,7 +64,7 @@ fn membership(case: &Case<'_>) -> Step {
 /// The sockets of the port hear only what they joined themselves, and have not joined.
 fn is_deaf(case: &Case<'_>) -> bool {
     let is_deaf = |socket: &Socket| socket.membership == Some(Hold::No) && socket.hears_all == Some(false);
-    case.relays.is_empty() && case.is_for_sockets() && case.sockets.iter().all(is_deaf)
+    case.relays.is_empty() && case.is_for_sockets() && case.sockets.iter().all(|socket| is_deaf(socket))
 }
 
 /// Somebody is there to take the packets, and has not joined.
@@ -74,7 +74,7 @@ fn missing(case: &Case<'_>) -> Step {
         // The relay says itself why it has not.
         return Step::unknown(STEP, "not_joined", format!("no relay has joined {group} on {name}"));
     }
-    let who = listed(case.sockets.iter().map(owned), 3);
+    let who = listed(case.sockets.iter().map(|socket| owned(socket)), 3);
     let limit = case.facts.settings.most_memberships as usize;
     if case.sockets.iter().any(|socket| socket.groups_held >= limit) {
         let fact =

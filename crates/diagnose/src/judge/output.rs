@@ -3,8 +3,8 @@
 use mcr_model::status::{OutputStatus, RelayStatus};
 use mcr_model::{DropReason, Output};
 
-use super::{Case, counted, listed, relay};
-use crate::facts::{Link, Neighbour, Route};
+use super::{Case, counted, listed, relay, told};
+use crate::facts::{KernelDrop, Link, Neighbour, Route};
 use crate::report::Step;
 
 const STEP: &str = "output";
@@ -21,6 +21,11 @@ pub(super) fn steps(case: &Case<'_>) -> Vec<Step> {
         }
     }
     steps
+}
+
+/// Whether a queue had no room (`include/net/dropreason-core.h`, `dropreason-qdisc.h`).
+fn is_of_queue(drop: &KernelDrop) -> bool {
+    drop.reason.starts_with("QDISC") || matches!(drop.reason.as_str(), "FULL_RING" | "CPU_BACKLOG")
 }
 
 /// One output.
@@ -45,7 +50,16 @@ impl Exit<'_> {
                 "create it or correct the name; the output starts by itself",
             )];
         };
-        let checks = [Self::link, Self::address, Self::size, Self::hops, Self::neighbour, Self::queue, Self::drops];
+        let checks = [
+            Self::link,
+            Self::address,
+            Self::size,
+            Self::hops,
+            Self::neighbour,
+            Self::kernel,
+            Self::queue,
+            Self::drops,
+        ];
         let mut steps: Vec<Step> = match checks.iter().find_map(|check| check(self, link)) {
             Some(fault) => vec![fault],
             None => vec![self.leaves(link)],
@@ -118,9 +132,47 @@ impl Exit<'_> {
         is_dead.then(|| Step::fault(STEP, "output_neighbour", fact, remedy))
     }
 
+    /// What the kernel dropped on its way out, other than in a queue: a firewall or filter at egress, a device that is not ready.
+    fn kernel(&self, link: &Link) -> Option<Step> {
+        let drops: Vec<&KernelDrop> = self.kernel_drops(link).filter(|drop| !is_of_queue(drop)).collect();
+        let most = drops.iter().max_by_key(|drop| drop.packets)?;
+        let dropped: u64 = drops.iter().map(|drop| drop.packets).sum();
+        if dropped * 2 < self.case.wanted_packets().max(1) {
+            return None;
+        }
+        let name = &link.name;
+        let (code, what, remedy) = match most.reason.as_str() {
+            "NETFILTER_DROP" => (
+                "output_firewall",
+                "the firewall drops the copies".to_owned(),
+                "find the rule: nft list ruleset".to_owned(),
+            ),
+            "TC_EGRESS" => (
+                "output_tc",
+                "a traffic control filter or eBPF program drops the copies".to_owned(),
+                format!("list it: tc filter show dev {name} egress"),
+            ),
+            other => (
+                "output_kernel_drop",
+                format!("the kernel drops the copies: {other}"),
+                format!("see what {} does", most.location),
+            ),
+        };
+        let fact = format!("{what} on their way out of {name} ({} meanwhile)", counted(dropped));
+        Some(Step::fault(STEP, code, fact, remedy).because(told(drops.iter().copied())))
+    }
+
+    /// Drops by the kernel of what leaves here.
+    fn kernel_drops(&self, link: &Link) -> impl Iterator<Item = &KernelDrop> {
+        let (address, port, index) = (self.spec.target.ip(), self.spec.port.get(), link.index);
+        let drops = self.case.facts.drops.iter().flatten();
+        drops.filter(move |d| d.destination == address && d.port.is_none_or(|p| p == port) && d.interface == index)
+    }
+
     fn queue(&self, link: &Link) -> Option<Step> {
-        let dropped = self.dropped_meanwhile("output_queue_full");
-        if dropped == 0 && link.queue_drops == 0 {
+        let by_relay = self.dropped_meanwhile("output_queue_full");
+        let by_kernel: u64 = self.kernel_drops(link).filter(|drop| is_of_queue(drop)).map(|drop| drop.packets).sum();
+        if by_relay + by_kernel == 0 {
             return None;
         }
         let fact =
@@ -130,10 +182,15 @@ impl Exit<'_> {
             link.name
         );
         let evidence = [
-            format!("kernel: the queue dropped {} meanwhile", counted(link.queue_drops)),
-            format!("relay: {} meanwhile as output_queue_full", counted(dropped)),
+            format!("kernel: the queue dropped {} of all meanwhile", counted(link.queue_drops)),
+            format!("relay: {} meanwhile as output_queue_full", counted(by_relay)),
         ];
-        Some(Step::fault(STEP, "output_queue", fact, remedy).because(evidence))
+        let of_queue = told(self.kernel_drops(link).filter(|drop| is_of_queue(drop)));
+        Some(Step::fault(STEP, "output_queue", fact, remedy).because(evidence).because(of_queue))
+    }
+
+    fn received(&self) -> u64 {
+        relay::received_meanwhile(self.case, self.relay)
     }
 
     /// What the relay itself dropped for another reason while we looked. What was wrong on the wire already is told there.
@@ -147,7 +204,8 @@ impl Exit<'_> {
         let meaning = known.map_or(reason.as_str(), |reason| reason.meaning());
         let remedy = known.map_or("mcr show", |reason| reason.remedy());
         let fact = format!("the relay dropped {} meanwhile: {meaning}", counted(number));
-        (number > 0).then(|| Step::fault(STEP, "output_drops", fact, remedy).because([format!("relay: {reason}")]))
+        (number > 0 && number * 2 >= self.received())
+            .then(|| Step::fault(STEP, "output_drops", fact, remedy).because([format!("relay: {reason}")]))
     }
 
     fn dropped_meanwhile(&self, reason: &str) -> u64 {

@@ -4,17 +4,21 @@ use mcr_model::status::RelayStatus;
 use mcr_model::{Input, RelayState};
 
 use super::{Case, counted, listed};
-use crate::Question;
 use crate::facts::Relays;
 use crate::report::{Mark, Step};
+use crate::{Question, Subject};
 
 const STEP: &str = "relay";
 const PENDING: &str = "relay_pending";
 const FAILED: &str = "relay_failed";
 
 /// Whether a relay takes exactly what is asked for.
-pub(super) fn takes(relay: &RelayStatus, question: &Question) -> bool {
-    input(relay).is_some_and(|input| input.place() == question.input.place())
+pub(crate) fn takes(relay: &RelayStatus, question: &Question) -> bool {
+    let is_asked_about = match &question.subject {
+        Subject::Endpoint => true,
+        Subject::Relay(name) => *name == relay.name,
+    };
+    is_asked_about && input(relay).is_some_and(|input| input.place() == question.input.place())
 }
 
 fn input(relay: &RelayStatus) -> Option<Input> {
@@ -35,7 +39,7 @@ pub(super) fn steps(case: &Case<'_>) -> Vec<Step> {
 
 /// A relay that waits or failed is a fault only where no other step says why.
 pub(super) fn yield_to_causes(steps: &mut [Step]) {
-    let is_consequence = |step: &Step| step.mark == Mark::Fault && matches!(step.code, PENDING | FAILED);
+    let is_consequence = |step: &Step| step.mark == Mark::Fault && matches!(&*step.code, PENDING | FAILED);
     if steps.iter().any(|step| step.mark == Mark::Fault && !is_consequence(step)) {
         for step in steps.iter_mut().filter(|step| is_consequence(step)) {
             (step.mark, step.remedy) = (Mark::Unknown, None);

@@ -1,7 +1,7 @@
 //! What the wire carries: whether the packets come at all, and whether they are what is asked for.
 
 use super::{Case, counted, listed, packets};
-use crate::facts::Flow;
+use crate::facts::{Direction, Flow};
 use crate::report::Step;
 
 const STEP: &str = "wire";
@@ -45,7 +45,7 @@ fn absent(case: &Case<'_>) -> Step {
     if let Some(step) = elsewhere(case) {
         return step;
     }
-    let nearest = [later_fragments, other_tag, other_tag_below, other_source, other_port, other_group];
+    let nearest = [own, later_fragments, other_tag, other_tag_below, other_source, other_port, other_group];
     if let Some(step) = nearest.iter().find_map(|look| look(case)) {
         return step;
     }
@@ -81,6 +81,25 @@ fn elsewhere(case: &Case<'_>) -> Option<Step> {
     let flow = case.entering(bridge)?;
     let fact = format!("{} enter {} by {}", counted(flow.packets), case.name(bridge?), case.name(flow.interface));
     Some(Step::ok(STEP, "seen_entering_bridge", fact))
+}
+
+/// This host sends them itself: its sockets get looped copies, which no packet socket sees; a relay takes nothing of its own host.
+fn own(case: &Case<'_>) -> Option<Step> {
+    let index = case.link?.index;
+    let flows = case.facts.wire.iter().flat_map(|wire| &wire.flows);
+    let flow = flows.into_iter().find(|flow| {
+        flow.interface == index
+            && flow.direction == Direction::Out
+            && flow.destination == case.group()
+            && flow.port == Some(case.port())
+    })?;
+    let fact = format!("this host itself sends {} from {}", counted(flow.packets), flow.source);
+    Some(if case.relays.is_empty() {
+        Step::ok(STEP, "sent_by_this_host", format!("{fact}; its sockets get copies"))
+    } else {
+        let remedy = "send from another host, or have the application send to the output itself";
+        Step::unknown(STEP, "sent_by_this_host", format!("{fact}; a relay takes only what comes in")).advise(remedy)
+    })
 }
 
 fn is_seen_by_relay(case: &Case<'_>) -> bool {
@@ -224,7 +243,12 @@ fn fragments(case: &Case<'_>) -> Option<Step> {
         Step::fault(INTEGRITY, "fragments_lost", fact, remedy)
     } else if !case.relays.is_empty() {
         let fact = format!("{all} datagrams come in fragments, which a relay does not carry");
-        Step::fault(INTEGRITY, "fragment", fact, remedy)
+        let is_most = all * 2 >= case.wanted_packets();
+        if is_most {
+            Step::fault(INTEGRITY, "fragment", fact, remedy)
+        } else {
+            Step::unknown(INTEGRITY, "fragment", fact).advise(remedy)
+        }
     } else {
         let fact = format!("{all} datagrams come in fragments, {lost} of them not whole");
         if lost > 0 {

@@ -43,6 +43,12 @@ struct Pieces {
     port: Option<u16>,
 }
 
+impl Pieces {
+    fn is_whole(&self) -> bool {
+        self.whole.is_some_and(|whole| self.bytes >= whole)
+    }
+}
+
 /// What has been seen so far.
 #[derive(Debug)]
 pub(super) struct Sight<'a> {
@@ -140,14 +146,31 @@ impl<'a> Sight<'a> {
         self.flows.entry(key).or_insert_with(|| Flow::begin(&key)).count(&header, packets, beside, wrong);
     }
 
+    /// A datagram is counted when its last piece is there, when another of the same identification begins, or at the end.
     fn piece(&mut self, key: Key, header: &Header<'_>) {
         let datagram = (Key { port: None, ..key }, header.identification());
+        let is_first = header.fragmentation() & 0x1fff == 0;
+        if is_first && self.pieces.get(&datagram).is_some_and(|pieces| pieces.port.is_some()) {
+            self.end(datagram);
+        }
         let pieces = self.pieces.entry(datagram).or_default();
         pieces.bytes += header.payload.len();
         pieces.port = pieces.port.or(key.port);
         if header.fragmentation() & 0x2000 == 0 {
             pieces.whole = Some(usize::from(header.fragmentation() & 0x1fff) * 8 + header.payload.len());
         }
+        if pieces.is_whole() {
+            self.end(datagram);
+        }
+    }
+
+    fn end(&mut self, datagram: (Key, u16)) {
+        let Some(pieces) = self.pieces.remove(&datagram) else { return };
+        // A datagram whose first fragment never came is counted where the later ones are.
+        let key = Key { port: pieces.port, ..datagram.0 };
+        let flow = self.flows.entry(key).or_insert_with(|| Flow::begin(&key));
+        flow.fragmented.0 += 1;
+        flow.fragmented.1 += u64::from(!pieces.is_whole());
     }
 
     /// Notes who asks and who answers (RFC 3376 section 4).
@@ -183,13 +206,8 @@ impl<'a> Sight<'a> {
 
     /// What was seen, all in all.
     pub(super) fn finish(mut self, missed: u64) -> Wire {
-        for ((key, _), pieces) in &self.pieces {
-            let key = Key { port: pieces.port, ..*key };
-            // Datagrams whose first fragment never came are counted where the later ones are.
-            let flow = self.flows.entry(key).or_insert_with(|| Flow::begin(&key));
-            flow.fragmented.0 += 1;
-            flow.fragmented.1 += u64::from(pieces.whole.is_none_or(|whole| pieces.bytes < whole));
-        }
+        let unfinished: Vec<(Key, u16)> = self.pieces.keys().copied().collect();
+        unfinished.into_iter().for_each(|datagram| self.end(datagram));
         self.wire.flows = self.flows.into_values().collect();
         self.wire.flows.sort_by_key(|flow| std::cmp::Reverse(flow.packets));
         self.wire.missed = missed;
@@ -323,10 +341,13 @@ mod tests {
         let whole = udp(5001, &[9; 40]);
         let first = frame(17, "10.0.0.1", "239.1.1.1", 0x2000, &whole[..24]);
         let last = frame(17, "10.0.0.1", "239.1.1.1", 3, &whole[24..]);
-        let complete = see(&[(first.clone(), None), (last, None)]);
+        let complete = see(&[(first.clone(), None), (last.clone(), None)]);
         let of_port = |wire: &Wire| wire.flows.iter().find(|flow| flow.port == Some(5001)).map(|flow| flow.fragmented);
         assert_eq!(of_port(&complete), Some((1, 0)));
-        assert_eq!(of_port(&see(&[(first, None)])), Some((1, 1)));
+        assert_eq!(of_port(&see(&[(first.clone(), None)])), Some((1, 1)));
+        let again =
+            see(&[(first.clone(), None), (last.clone(), None), (first.clone(), None), (first, None), (last, None)]);
+        assert_eq!(of_port(&again), Some((3, 1)), "identifications repeat");
     }
 
     #[test]
