@@ -22,6 +22,11 @@ use serde::de::DeserializeOwned;
 /// How long an answer may take that waits for nothing; the daemon answers within milliseconds.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+const JSON: &str = "application/json";
+
+/// A body with its media type.
+type Content = Option<(&'static str, String)>;
+
 /// Where the daemon is reached.
 #[derive(Debug)]
 pub(crate) struct Client {
@@ -66,12 +71,17 @@ impl Client {
 
     /// Makes something new.
     pub(crate) fn post(&self, path: &str, json: String) -> Result<Answer, Failure> {
-        self.request(Method::POST, path, Some(json), PATIENCE)
+        self.request(Method::POST, path, Some((JSON, json)), PATIENCE)
     }
 
     /// Makes or replaces what is at `path`.
     pub(crate) fn put(&self, path: &str, json: String) -> Result<Answer, Failure> {
-        self.request(Method::PUT, path, Some(json), PATIENCE)
+        self.request(Method::PUT, path, Some((JSON, json)), PATIENCE)
+    }
+
+    /// Replaces what is at `path` by a configuration.
+    pub(crate) fn put_toml(&self, path: &str, toml: String) -> Result<Answer, Failure> {
+        self.request(Method::PUT, path, Some(("application/toml", toml)), PATIENCE)
     }
 
     /// Removes what is at `path`.
@@ -79,8 +89,8 @@ impl Client {
         self.request(Method::DELETE, path, None, PATIENCE)
     }
 
-    fn request(&self, method: Method, path: &str, json: Option<String>, patience: Duration) -> Result<Answer, Failure> {
-        let exchange = self.exchange(self.builder(method, path), json);
+    fn request(&self, method: Method, path: &str, content: Content, patience: Duration) -> Result<Answer, Failure> {
+        let exchange = self.exchange(self.builder(method, path), content);
         self.answer(self.within(patience, exchange)?)
     }
 
@@ -118,24 +128,24 @@ impl Client {
         shown.into_iter().fold(builder, |builder, shown| builder.header(header::AUTHORIZATION, shown))
     }
 
-    async fn exchange(&self, request: request::Builder, json: Option<String>) -> Result<(StatusCode, Bytes), Failure> {
-        let answer = self.open(request, json).await?;
+    async fn exchange(&self, request: request::Builder, content: Content) -> Result<(StatusCode, Bytes), Failure> {
+        let answer = self.open(request, content).await?;
         let status = answer.status();
         let body = answer.into_body().collect().await.map_err(|error| self.server.broken(&error))?;
         Ok((status, body.to_bytes()))
     }
 
     /// Sends a request; its answer, of which the body may still come.
-    async fn open(&self, mut request: request::Builder, json: Option<String>) -> Result<Response<Incoming>, Failure> {
+    async fn open(&self, mut request: request::Builder, content: Content) -> Result<Response<Incoming>, Failure> {
         let stream = self.server.connect().await?;
         let broken = |error: hyper::Error| self.server.broken(&error);
         let (mut sender, connection) =
             hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
-        if json.is_some() {
-            request = request.header(header::CONTENT_TYPE, "application/json");
+        if let Some((media_type, _)) = content {
+            request = request.header(header::CONTENT_TYPE, media_type);
         }
         let request = request
-            .body(Full::<Bytes>::from(json.unwrap_or_default()))
+            .body(Full::<Bytes>::from(content.map(|(_, text)| text).unwrap_or_default()))
             .map_err(|error| Failure::failed(format!("this can not be asked for: {error}")))?;
         // How the connection ends is told by the answer, or by its body.
         tokio::spawn(connection);

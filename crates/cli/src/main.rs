@@ -7,6 +7,7 @@ mod args;
 mod client;
 mod duration;
 mod failure;
+mod import;
 mod interrupt;
 mod rate;
 mod traffic;

@@ -8,9 +8,12 @@ mod context;
 mod doctor;
 mod events;
 mod explain;
+mod history;
 mod hold;
+mod import;
 mod list;
 mod listen;
+mod plan;
 mod relay;
 mod rm;
 mod run;
@@ -38,6 +41,12 @@ pub(crate) fn run(verb: Verb) -> Result<(), Failure> {
         Verb::Context(verb) => context::context(verb),
         Verb::Events(args) => events::events(args),
         Verb::Check(args) => check::check(args),
+        Verb::Plan(args) => plan::plan(args),
+        Verb::Apply(args) => plan::apply(args),
+        Verb::Confirm(args) => history::confirm(args),
+        Verb::History(args) => history::history(args),
+        Verb::Rollback(args) => history::rollback(args),
+        Verb::Import(args) => import::import(args),
         Verb::Explain(args) => explain::explain(args),
         Verb::Doctor(args) => doctor::doctor(args),
         Verb::Send(args) => send::send(args),

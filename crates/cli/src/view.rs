@@ -1,5 +1,6 @@
 //! What a person sees: quantities, tables, colours, and the texts about relays that several verbs share.
 
+pub(crate) mod plan;
 pub(crate) mod quantity;
 pub(crate) mod relay;
 pub(crate) mod screen;

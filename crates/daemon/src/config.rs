@@ -7,6 +7,7 @@
 
 mod finding;
 mod meaning;
+mod permission;
 mod report;
 mod shape;
 
@@ -20,6 +21,7 @@ use mcr_model::relay::Relay;
 use toml::de::DeTable;
 
 use finding::{Finding, Findings};
+pub use permission::forbidden;
 
 /// The largest file that is read, in bytes. 10,000 relays with four outputs each take about half of it.
 pub const MAX_BYTES: usize = 8 << 20;

@@ -51,7 +51,7 @@ pub struct PolicyChoice {
 
 /// Which interfaces may be used for what.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Policy {
+pub struct Policy {
     inputs: Vec<String>,
     outputs: Vec<String>,
     tables: TablesFile,
@@ -59,8 +59,10 @@ pub(crate) struct Policy {
 
 /// What an interface is wanted for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Use {
+pub enum Use {
+    /// To take packets from.
     Input,
+    /// To send packets on.
     Output,
 }
 
@@ -134,7 +136,11 @@ impl Default for Policy {
 }
 
 impl PolicyChoice {
-    pub(crate) fn load(&self) -> Result<Policy, PolicyError> {
+    /// The policy that is chosen.
+    ///
+    /// # Errors
+    /// [`PolicyError`].
+    pub fn load(&self) -> Result<Policy, PolicyError> {
         let Self { file, inputs, outputs } = self;
         let read = Policy::read(file.as_deref().unwrap_or(Path::new(DEFAULT_POLICY_PATH)));
         let mut policy = match (file, read) {
@@ -181,12 +187,13 @@ impl Policy {
         }
     }
 
-    pub(crate) fn allows(&self, wanted: Use, interface: &str) -> bool {
+    /// Whether the interface may be used so.
+    pub fn allows(&self, wanted: Use, interface: &str) -> bool {
         self.patterns(wanted).iter().any(|pattern| matches(pattern.as_bytes(), interface.as_bytes()))
     }
 
     /// What is allowed, for a sentence.
-    pub(crate) fn allowed(&self, wanted: Use) -> String {
+    pub fn allowed(&self, wanted: Use) -> String {
         match self.patterns(wanted) {
             [] => "none".to_owned(),
             patterns => patterns.join(", "),
@@ -212,7 +219,7 @@ impl Use {
     pub(crate) const ALL: [Self; 2] = [Self::Input, Self::Output];
 
     /// The key of the policy file.
-    pub(crate) fn key(self) -> &'static str {
+    pub fn key(self) -> &'static str {
         match self {
             Self::Input => "inputs",
             Self::Output => "outputs",
@@ -220,7 +227,7 @@ impl Use {
     }
 
     /// The word for a sentence.
-    pub(crate) fn noun(self) -> &'static str {
+    pub fn noun(self) -> &'static str {
         match self {
             Self::Input => "an input",
             Self::Output => "an output",

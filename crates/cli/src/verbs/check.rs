@@ -21,22 +21,38 @@ struct Checked {
 
 /// Reads the file; its mistakes are shown where they are.
 pub(crate) fn check(args: Check) -> Result<(), Failure> {
-    let Check { file, output } = args;
-    let result = mcr_daemon::config::load(&file);
+    let Check { file, policy, output } = args;
+    let result = load(&file, policy.as_deref())?;
     let screen = Screen::stdout();
     match (output.format, result) {
         (Format::Text, Ok(relays)) => screen.print(&format!("{}: good ({})\n", file.display(), counted(&relays))),
-        (Format::Text, Err(error)) => Err(Failure::failed(wrong(&file, &error))),
+        (Format::Text, Err(Mistakes { text, .. })) => Err(Failure::failed(text)),
         (Format::Json, Ok(relays)) => {
             let relays = relays.iter().map(RelaySpec::from).collect();
             screen.print(&json(&Checked { valid: true, relays, mistakes: Vec::new() }))
         }
-        (Format::Json, Err(error)) => {
-            let mistakes = error.mistakes().to_vec();
+        (Format::Json, Err(Mistakes { mistakes, .. })) => {
             screen.print(&json(&Checked { valid: false, relays: Vec::new(), mistakes }))?;
             Err(Failure::Silent)
         }
     }
+}
+
+/// What is wrong, for a person and for a script.
+struct Mistakes {
+    text: String,
+    mistakes: Vec<String>,
+}
+
+/// The relays of the file, or its mistakes; then what the policy forbids.
+fn load(file: &Path, policy: Option<&Path>) -> Result<Result<Vec<Relay>, Mistakes>, Failure> {
+    let relays = match mcr_daemon::config::load(file) {
+        Ok(relays) => relays,
+        Err(error) => return Ok(Err(Mistakes { text: wrong(file, &error), mistakes: error.mistakes().to_vec() })),
+    };
+    let forbidden = policy.map(|policy| mcr_daemon::config::forbidden(&relays, policy)).transpose();
+    let mistakes = forbidden.map_err(|error| Failure::failed(error.to_string()))?.unwrap_or_default();
+    Ok(if mistakes.is_empty() { Ok(relays) } else { Err(Mistakes { text: mistakes.join("\nmcr: "), mistakes }) })
 }
 
 fn json(checked: &Checked) -> String {
@@ -44,7 +60,7 @@ fn json(checked: &Checked) -> String {
 }
 
 /// A file that could not be read is told in one sentence; else the mistakes are counted before they are shown.
-fn wrong(file: &Path, error: &ConfigError) -> String {
+pub(crate) fn wrong(file: &Path, error: &ConfigError) -> String {
     let rendered = error.to_string();
     match error.mistakes() {
         [only] if *only == rendered => rendered,

@@ -1,17 +1,38 @@
 //! `mcr rm`
 
-use crate::args::Rm;
+use serde::Serialize;
+
+use crate::args::{Format, Rm};
 use crate::client::Client;
 use crate::failure::Failure;
+use crate::view::screen::Screen;
+
+/// What became of one relay.
+#[derive(Debug, Serialize)]
+struct Removed {
+    name: String,
+    removed: bool,
+    /// Why it was not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    problem: Option<String>,
+}
 
 /// Removes the relays in the order that they were named in, and tells of every one that could not be.
 pub(crate) fn rm(args: Rm) -> Result<(), Failure> {
-    let Rm { names, daemon } = args;
+    let Rm { names, daemon, output } = args;
     let client = Client::new(daemon)?;
-    let failures: Vec<String> = names
-        .iter()
-        .filter_map(|name| client.delete(&format!("relays/{name}")).err())
-        .map(|failure| failure.to_string())
-        .collect();
-    if failures.is_empty() { Ok(()) } else { Err(Failure::failed(failures.join("\nmcr: "))) }
+    let remove = |name: &mcr_model::RelayName| {
+        let problem = client.delete(&format!("relays/{name}")).err().map(|failure| failure.to_string());
+        Removed { name: name.to_string(), removed: problem.is_none(), problem }
+    };
+    let removed: Vec<Removed> = names.iter().map(remove).collect();
+    let problems: Vec<&str> = removed.iter().filter_map(|removed| removed.problem.as_deref()).collect();
+    if output.format == Format::Json {
+        Screen::stdout().print(&(serde_json::to_string(&removed).unwrap_or_default() + "\n"))?;
+    }
+    match (problems.is_empty(), output.format) {
+        (true, _) => Ok(()),
+        (false, Format::Json) => Err(Failure::Silent),
+        (false, Format::Text) => Err(Failure::failed(problems.join("\nmcr: "))),
+    }
 }

@@ -31,3 +31,17 @@ fn files() {
     let missing = directory.path().join("missing.toml");
     assert_snapshot!("missing", run(directory.path(), &["check", missing.to_str().unwrap()]));
 }
+
+#[test]
+fn what_the_policy_forbids() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str| directory.path().join(name);
+    std::fs::write(path("good.toml"), GOOD).unwrap();
+    std::fs::write(path("policy.toml"), "inputs = [\"eth0\"]\noutputs = [\"eth1\", \"lan*\"]\n").unwrap();
+    let (file, policy) = (path("good.toml"), path("policy.toml"));
+    let arguments = ["check", file.to_str().unwrap(), "--policy", policy.to_str().unwrap()];
+    assert_snapshot!("policy", run(directory.path(), &arguments));
+    assert_snapshot!("policy_json", run(directory.path(), &[&arguments[..], &["-o", "json"]].concat()));
+    std::fs::write(path("policy.toml"), "input = []").unwrap();
+    assert_snapshot!("policy_wrong", run(directory.path(), &arguments));
+}

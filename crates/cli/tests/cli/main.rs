@@ -4,6 +4,7 @@ mod check;
 mod daemon;
 mod errors;
 mod help;
+mod import;
 mod mcr;
 mod relays;
 mod traffic;

@@ -128,6 +128,7 @@ fn rm_tries_each_name() {
     ]);
     assert_snapshot!(run(daemon.directory(), &["rm", "a", "b", "c"]));
     assert_eq!(daemon.requests(), ["DELETE relays/a", "DELETE relays/b", "DELETE relays/c"]);
+    assert_snapshot!("rm_json", run(daemon.directory(), &["rm", "a", "b", "-o", "json"]));
 }
 
 #[test]

@@ -54,6 +54,38 @@ impl Service {
         service
     }
 
+    /// Its configuration file and all that it keeps.
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Starts the daemon with its state on a file system of its own with room for so many KiB, which only it sees and
+    /// which goes with it.
+    #[track_caller]
+    pub(crate) fn start_with_small_state(namespace: &Namespace, config: &str, kib: u32) -> Service {
+        const MOUNT: &str = "mount -t tmpfs -o size=\"$1\"k none \"$2\" && shift 2 && exec \"$@\"";
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        std::fs::write(folder.path().join("mcr.toml"), config).expect("write the configuration");
+        let state = folder.path().join("mcr.state");
+        std::fs::create_dir(&state).expect("make the state folder");
+        let inner = run_command(namespace, folder.path());
+        let mut command = namespace.command("unshare");
+        command.args(["--mount", "sh", "-c", MOUNT, "sh", &kib.to_string()]).arg(&state);
+        command.arg(inner.get_program()).args(inner.get_args());
+        command.envs(inner.get_envs().filter_map(|(key, value)| Some((key, value?)))).stdin(Stdio::null());
+        let child = command.stderr(log_file(folder.path())).spawn().expect("start mcr run");
+        let service = Service { folder, child, options: Vec::new() };
+        service.wait_for_answer();
+        service
+    }
+
+    /// The state folder as the daemon sees it.
+    pub(crate) fn state(&self) -> PathBuf {
+        let folder = self.folder.path().join("mcr.state");
+        let below_root = folder.strip_prefix("/").expect("an absolute path");
+        Path::new("/proc").join(self.pid().to_string()).join("root").join(below_root)
+    }
+
     /// Kills the daemon (its keeper lives on) and starts it again.
     pub(crate) fn restart_after_kill(&mut self, namespace: &Namespace) {
         self.kill();
@@ -269,8 +301,11 @@ pub(crate) fn run_command(namespace: &Namespace, folder: &Path) -> Command {
 }
 
 fn spawn(namespace: &Namespace, folder: &Path, options: &[String]) -> Child {
-    let log = std::fs::File::options().create(true).append(true).open(folder.join("log")).expect("a log file");
-    run_command(namespace, folder).args(options).stderr(log).spawn().expect("start mcr run")
+    run_command(namespace, folder).args(options).stderr(log_file(folder)).spawn().expect("start mcr run")
+}
+
+fn log_file(folder: &Path) -> std::fs::File {
+    std::fs::File::options().create(true).append(true).open(folder.join("log")).expect("a log file")
 }
 
 pub(crate) fn text(bytes: &[u8]) -> String {

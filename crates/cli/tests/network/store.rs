@@ -6,10 +6,11 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
-use mcr_testbed::Topology;
+use mcr_testbed::{DEVICE, Topology, wait_until};
 use serde_json::{Value, json};
 
-use crate::service::Service;
+use crate::service::{SOON, Service};
+use crate::traffic::{Payloads, Receiver, Series, send};
 
 fn file(relays: &[(&str, u8)]) -> String {
     relays
@@ -90,4 +91,153 @@ fn create(socket: &Path, body: &str) -> Option<u16> {
     let mut answer = String::new();
     stream.read_to_string(&mut answer).ok()?;
     answer.split(' ').nth(1)?.parse().ok()
+}
+
+/// Writes a configuration beside the daemon's own; its path.
+fn written(service: &Service, name: &str, config: &str) -> String {
+    let path = service.folder().join(name);
+    std::fs::write(&path, config).expect("write a configuration");
+    path.to_str().expect("UTF-8").to_owned()
+}
+
+fn in_force(service: &Service) -> u64 {
+    let history: Value = serde_json::from_str(&service.ok(&["history", "-o", "json"])).expect("JSON");
+    history["in_force"].as_u64().expect("a number")
+}
+
+/// While others are planned, applied, put on trial, confirmed and rolled back, a relay that no configuration touches
+/// loses nothing.
+#[test]
+fn plans_and_ways_back_lose_no_packet_of_others() {
+    const SERIES: Series = Series::of(150_000, 200);
+    let net = Topology::device_relay_lan(1);
+    let stays = ("stays", 1);
+    let service = Service::start(net.relay(), &file(&[stays, ("goes", 2)]));
+    service.ok(&["wait", "stays", "--for", "ready"]);
+    let lan = net.lan(1);
+    let to = "239.2.2.1:6001".parse().unwrap();
+    let receiver = Receiver::start(lan.namespace(), lan.host_address(), to, Payloads::Compare(SERIES));
+    let next = written(&service, "next.toml", &file(&[stays, ("comes", 3)]));
+    std::thread::scope(|scope| {
+        let sending = scope.spawn(|| send(net.device(), DEVICE, "239.1.1.1:5001".parse().unwrap(), SERIES, 50_000));
+        let mut rounds = 0;
+        while !sending.is_finished() {
+            let plan = service.ok(&["plan", &next]);
+            assert!(plan.contains("+ comes") && plan.contains("- goes") && plan.contains("1 unchanged"), "{plan}");
+            let applied = service.ok(&["apply", &next, "--confirm", "60s", "--note", "a try"]);
+            assert!(applied.contains("1 added, 0 changed, 1 removed, 1 untouched"), "{applied}");
+            assert!(applied.contains("is on trial until"), "{applied}");
+            assert_eq!(names(&service), ["comes file", "stays file"]);
+            service.ok(&["confirm"]);
+            service.ok(&["rollback"]);
+            assert_eq!(names(&service), ["goes file", "stays file"]);
+            rounds += 1;
+        }
+        assert!(rounds > 2, "{rounds}");
+    });
+    let report = receiver.finish(SERIES.count);
+    assert_eq!((report.count, report.first_difference), (SERIES.count, None));
+    service.assert_balance();
+    let history = service.ok(&["history"]);
+    assert!(
+        history.contains("a try") && history.contains("rollback") && history.contains("back to revision"),
+        "{history}"
+    );
+    let other = written(&service, "other.toml", &service.ok(&["history", "show", "1"]));
+    assert!(service.ok(&["plan", &other]).starts_with("nothing would change: 2 relays stay"));
+}
+
+/// A trial that nobody confirms ends by itself, also when the daemon was killed meanwhile.
+#[test]
+fn a_trial_that_nobody_confirms_ends() {
+    let net = Topology::device_relay_lan(1);
+    let mut service = Service::start(net.relay(), &file(&[("before", 1)]));
+    service.http("POST", "/api/v1/relays", &body("of-the-api", 9));
+    let next = written(&service, "next.toml", &file(&[("after", 2)]));
+    service.ok(&["apply", &next, "--confirm", "1s"]);
+    assert_eq!(names(&service), ["after file", "of-the-api api"]);
+    let refused = service.refused(&["apply", &next]);
+    assert!(refused.contains("on trial until") && refused.contains("mcr confirm"), "{refused}");
+    wait_until(SOON, "the trial ends", || names(&service) == ["before file", "of-the-api api"]);
+    let refused = service.refused(&["confirm"]);
+    assert!(refused.contains("nothing waits for a confirmation"), "{refused}");
+
+    service.ok(&["apply", &next, "--confirm", "1h"]);
+    service.restart_after_kill(net.relay());
+    assert_eq!(names(&service), ["before file", "of-the-api api"], "nobody confirmed before the daemon ended");
+    assert!(service.ok(&["history"]).contains("unconfirmed"));
+
+    service.ok(&["apply", &next, "--confirm", "1h"]);
+    service.ok(&["confirm"]);
+    service.restart_after_kill(net.relay());
+    assert_eq!(names(&service), ["after file", "of-the-api api"], "what was applied is in force after a restart");
+    let revision = in_force(&service);
+    service.reload(&file(&[("before", 1), ("edited", 3)]));
+    wait_until(SOON, "the file is in force", || names(&service) == ["before file", "edited file", "of-the-api api"]);
+    assert_eq!(in_force(&service), revision + 1);
+}
+
+/// What was applied gives way to a file that was edited since, at a start too.
+#[test]
+fn whoever_spoke_last_is_right_after_a_restart() {
+    let net = Topology::device_relay_lan(1);
+    let mut service = Service::start(net.relay(), &file(&[("of-file", 1)]));
+    let next = written(&service, "next.toml", &file(&[("applied", 2)]));
+    service.ok(&["apply", &next]);
+    service.restart_after_kill(net.relay());
+    assert_eq!(names(&service), ["applied file"]);
+    written(&service, "mcr.toml", &file(&[("edited", 3)]));
+    service.restart_after_kill(net.relay());
+    assert_eq!(names(&service), ["edited file"]);
+    let wrong = written(&service, "wrong.toml", "[[relay]]\nnmae = \"x\"\n");
+    let told = service.refused(&["apply", &wrong]);
+    assert!(told.contains("wrong.toml:2:1") && told.contains("did you mean \"name\"?"), "{told}");
+}
+
+/// A relay of the API that no longer fits beside an edited file is left out; the file starts.
+#[test]
+fn the_file_starts_whatever_the_store_says() {
+    let net = Topology::device_relay_lan(1);
+    let mut service = Service::start(net.relay(), "");
+    service.http("POST", "/api/v1/relays", &body("twice", 1));
+    written(&service, "mcr.toml", &file(&[("twice", 2)]));
+    service.restart_after_kill(net.relay());
+    assert_eq!(names(&service), ["twice file"]);
+    assert!(service.log().contains("does not fit beside the file"), "{}", service.log());
+
+    let store = service.folder().join("mcr.state/store.redb");
+    service.kill();
+    std::fs::write(&store, "no database ".repeat(9999)).expect("damage the store");
+    service.start_again(net.relay());
+    assert_eq!(names(&service), ["twice file"]);
+    assert!(service.log().contains("the store was damaged and is set aside as"), "{}", service.log());
+    assert_eq!(service.http("POST", "/api/v1/relays", &body("new", 5)).0, 201);
+}
+
+/// On a full disk a change is refused with 507 and has changed nothing; reading and relaying go on.
+#[test]
+fn a_full_disk_refuses_changes() {
+    let net = Topology::device_relay_lan(1);
+    let service = Service::start_with_small_state(net.relay(), &file(&[("of-file", 1)]), 600);
+    assert_eq!(service.http("POST", "/api/v1/relays", &body("before", 2)).0, 201);
+    let filler = service.state().join("filler");
+    let filled = std::fs::write(&filler, vec![0; 1 << 20]);
+    assert_eq!(filled.expect_err("it is small").kind(), std::io::ErrorKind::StorageFull);
+    let (status, problem) = refused_creation(&service);
+    assert_eq!((status, &problem["type"]), (507, &json!("/problems/storage-full")), "{problem:#}");
+    assert!(problem["detail"].as_str().unwrap().contains("df "), "{problem:#}");
+    let there = names(&service);
+    assert_eq!(service.http("DELETE", "/api/v1/relays/before", "").0, 507);
+    let next = written(&service, "next.toml", &(file(&[("other", 3)]) + &"# padding\n".repeat(20_000)));
+    assert!(service.refused(&["apply", &next]).contains("there is no room for"));
+    assert_eq!(names(&service), there);
+    std::fs::remove_file(filler).expect("make room");
+    assert_eq!(service.http("DELETE", "/api/v1/relays/before", "").0, 204);
+    service.ok(&["apply", &next]);
+}
+
+/// Creates until the disk is full: pages that the store has already take some.
+fn refused_creation(service: &Service) -> (u16, Value) {
+    let create = |i: u8| service.http("POST", "/api/v1/relays", &body(&format!("r{i}"), 3 + i));
+    (0..200u8).map(create).find(|(status, _)| *status != 201).expect("the disk is full")
 }
