@@ -659,7 +659,7 @@ pub(crate) struct Import {
     #[arg(long = "port", value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
     pub(crate) ports: Vec<u16>,
     /// The two addresses of a socat line, in quotes; may repeat
-    #[arg(long, value_name = "LINE", conflicts_with = "ports")]
+    #[arg(long, value_name = "LINE", conflicts_with = "ports", allow_hyphen_values = true)]
     pub(crate) socat: Vec<String>,
     /// Where the socat line listens, when it does not name an interface
     #[arg(long, value_name = "INTERFACE", requires = "socat")]

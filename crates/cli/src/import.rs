@@ -4,7 +4,9 @@ pub(crate) mod smcroute;
 pub(crate) mod socat;
 
 use mcr_daemon::config;
-use mcr_model::spec::{ConfigSpec, RelaySpec};
+use mcr_model::FieldError;
+use mcr_model::spec::RelaySpec;
+use serde::Serialize;
 
 /// A configuration while it is being written.
 #[derive(Debug, Default)]
@@ -65,18 +67,32 @@ impl Piece {
     }
 }
 
+/// One relay as a person writes it: a line for the input, one for each output.
 fn toml(relay: &RelaySpec) -> String {
-    let config = ConfigSpec { relay: vec![relay.clone()] };
-    toml::to_string(&config).unwrap_or_default() + "\n"
+    let outputs: String = relay.output.iter().map(|output| format!("    {},\n", inline(output))).collect();
+    let (name, input) = (inline(&relay.name), inline(&relay.input));
+    format!("[[relay]]\nname   = {name}\ninput  = {input}\noutput = [\n{outputs}]\n\n")
+}
+
+fn inline<T: Serialize>(part: &T) -> String {
+    let mut text = String::new();
+    match part.serialize(toml::ser::ValueSerializer::new(&mut text)) {
+        Ok(_) => text,
+        Err(error) => unreachable!("texts and numbers are TOML: {error}"),
+    }
 }
 
 fn refused(relay: &RelaySpec, error: &config::ConfigError) -> String {
-    let why = error.fields().last().map(ToString::to_string).unwrap_or_default();
+    let why = error.fields().last().map_or_else(String::new, |last| {
+        // The number of the relay means nothing to who has not seen it.
+        let field = last.field.split_once("].").map_or("", |(_, field)| field);
+        FieldError { field: field.to_owned(), ..last.clone() }.to_string()
+    });
     commented(&format!("This one is refused: {why}\n{}", toml(relay).trim_end())) + "\n"
 }
 
 fn commented(text: &str) -> String {
-    text.lines().map(|line| if line.is_empty() { "#\n".to_owned() } else { format!("# {line}\n") }).collect()
+    text.lines().map(|line| if line.is_empty() { "\n".to_owned() } else { format!("# {line}\n") }).collect()
 }
 
 /// A relay with nothing in it yet.
