@@ -54,11 +54,6 @@ impl Service {
         service
     }
 
-    /// Its configuration file and all that it keeps.
-    pub(crate) fn folder(&self) -> &Path {
-        self.folder.path()
-    }
-
     /// Starts the daemon with its state on a file system of its own with room for so many KiB, which only it sees and
     /// which goes with it.
     #[track_caller]
@@ -74,7 +69,7 @@ impl Service {
         command.arg(inner.get_program()).args(inner.get_args());
         command.envs(inner.get_envs().filter_map(|(key, value)| Some((key, value?)))).stdin(Stdio::null());
         let child = command.stderr(log_file(folder.path())).spawn().expect("start mcr run");
-        let service = Service { folder, child, options: Vec::new() };
+        let service = Service { folder, datapath: DatapathChoice::Auto, child, options: Vec::new() };
         service.wait_for_answer();
         service
     }
