@@ -94,14 +94,3 @@ fn refused(relay: &RelaySpec, error: &config::ConfigError) -> String {
 fn commented(text: &str) -> String {
     text.lines().map(|line| if line.is_empty() { "\n".to_owned() } else { format!("# {line}\n") }).collect()
 }
-
-/// A relay with nothing in it yet.
-fn empty() -> RelaySpec {
-    RelaySpec {
-        name: String::new(),
-        input: mcr_model::spec::InputSpec::default(),
-        output: Vec::new(),
-        link_local: false,
-        allow_ptp: false,
-    }
-}

@@ -115,7 +115,7 @@ fn relay(from: &str, sources: &[Ipv4Addr], group: Ipv4Addr, port: u16, to: &[&st
         sources: sources.iter().map(Ipv4Addr::to_string).collect(),
         ..InputSpec::default()
     };
-    RelaySpec { input, output: to.iter().map(output).collect(), ..super::empty() }
+    RelaySpec { input, output: to.iter().map(output).collect(), ..RelaySpec::default() }
 }
 
 /// The addresses of `ADDRESS[/LEN]`.

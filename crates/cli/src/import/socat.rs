@@ -33,7 +33,7 @@ pub(crate) fn import(line: &str, interfaces: Interfaces<'_>, draft: &mut Draft) 
     let output = output(&to, interfaces, draft)?;
     let target = input.group.as_deref().or(input.address.as_deref()).unwrap_or_default();
     let name = format!("{target}-{}", input.port);
-    draft.relay(&name, RelaySpec { input, output: vec![output], ..super::empty() });
+    draft.relay(&name, RelaySpec { input, output: vec![output], ..RelaySpec::default() });
     Ok(())
 }
 
