@@ -17,7 +17,7 @@ pub(crate) struct Draft {
 #[derive(Debug)]
 enum Piece {
     Comment(String),
-    Relay(RelaySpec),
+    Relay(Box<RelaySpec>),
 }
 
 impl Draft {
@@ -32,7 +32,7 @@ impl Draft {
             |name: &str| self.pieces.iter().any(|piece| matches!(piece, Piece::Relay(relay) if relay.name == name));
         let mut numbered = (2..).map(|number| format!("{name}-{number}"));
         let name = if taken(name) { numbered.find(|name| !taken(name)).unwrap_or_default() } else { name.to_owned() };
-        self.pieces.push(Piece::Relay(RelaySpec { name, ..spec }));
+        self.pieces.push(Piece::Relay(Box::new(RelaySpec { name, ..spec })));
     }
 
     /// How many relays there are.

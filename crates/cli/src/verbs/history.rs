@@ -5,10 +5,10 @@ use mcr_model::revision::{History, Revision, RevisionText};
 use super::plan::{Query, show_applied};
 use crate::args::{self, Confirm, Format, Rollback};
 use crate::client::Client;
-use crate::duration;
 use crate::failure::Failure;
 use crate::view::screen::{HEADING, Ink, Screen};
 use crate::view::table::{Align, Cell, Table};
+use mcr_model::duration;
 
 /// Lists the revisions, or shows one.
 pub(crate) fn history(args: args::History) -> Result<(), Failure> {
@@ -36,7 +36,7 @@ pub(crate) fn rollback(args: Rollback) -> Result<(), Failure> {
     let Rollback { revision, confirm, note, daemon, output } = args;
     let mut query = Query::default();
     query.add("to", revision.map(|revision| revision.to_string()).as_deref());
-    query.add("confirm", confirm.map(duration::to_api).as_deref());
+    query.add("confirm", confirm.map(duration::text).as_deref());
     query.add("note", note.as_deref());
     let answer = Client::new(daemon)?.post(&format!("config/rollback{query}"), String::new())?;
     show_applied(&answer, &output)

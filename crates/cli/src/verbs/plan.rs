@@ -7,10 +7,10 @@ use mcr_model::revision::Applied;
 
 use crate::args::{self, Apply, Format, Output};
 use crate::client::{Answer, Client};
-use crate::duration;
 use crate::failure::Failure;
 use crate::view::plan::{applied_text, plan_text};
 use crate::view::screen::Screen;
+use mcr_model::duration;
 
 /// Shows what the file would change.
 pub(crate) fn plan(args: args::Plan) -> Result<(), Failure> {
@@ -27,7 +27,7 @@ pub(crate) fn apply(args: Apply) -> Result<(), Failure> {
         return show_plan(&dry_run(&client, &file)?, &output);
     }
     let mut query = Query::default();
-    query.add("confirm", confirm.map(duration::to_api).as_deref());
+    query.add("confirm", confirm.map(duration::text).as_deref());
     query.add("note", note.as_deref());
     let answer = client.put_toml(&format!("config{query}"), checked(&file)?)?;
     show_applied(&answer, &output)
