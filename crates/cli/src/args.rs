@@ -1,5 +1,6 @@
 //! What was typed. Help and completions come from here; what it means is decided in [`crate::verbs`].
 
+use std::num::NonZeroU8;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -211,6 +212,9 @@ pub(crate) struct Run {
     /// The user to become once the keeper is reached
     #[arg(long, value_name = "NAME")]
     pub(crate) user: Option<String>,
+    /// Threads that move the packets of each input [default: its receive queues, at most the processors]
+    #[arg(long, value_name = "COUNT", env = "MCR_WORKERS", hide_env_values = true)]
+    pub(crate) workers: Option<NonZeroU8>,
     /// How to write the log
     #[arg(long, value_name = "FORMAT", value_enum, default_value_t = LogFormat::Text)]
     pub(crate) log_format: LogFormat,

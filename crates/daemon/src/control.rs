@@ -29,6 +29,7 @@ use mcr_netd::Keeper;
 use tokio::sync::oneshot;
 
 use crate::config::Configuration;
+use crate::datapath::workers::Workers;
 use crate::events::{EventLog, since_1970};
 use crate::netlink::{Change, Monitor, Netlink};
 use crate::store::{Store, StoreError};
@@ -94,6 +95,8 @@ pub struct Start {
     pub store: Store,
     /// What moves the packets of relays that do not say.
     pub datapath: DatapathChoice,
+    /// How many threads move the packets of an input, where this process does.
+    pub workers: Workers,
 }
 
 impl Control {

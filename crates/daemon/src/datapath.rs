@@ -6,6 +6,7 @@
 pub(crate) mod book;
 pub(crate) mod kernel;
 pub(crate) mod packet;
+pub(crate) mod workers;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -20,4 +20,5 @@ mod state;
 pub mod store;
 
 pub use control::{Control, Waited};
+pub use datapath::workers::Workers;
 pub use lifecycle::{Foreground, ForegroundOptions, KeeperChoice, RunOptions, clean, foreground, run};

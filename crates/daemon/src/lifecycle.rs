@@ -16,6 +16,7 @@ use tokio::sync::oneshot;
 use crate::access::Gate;
 use crate::config::Configuration;
 use crate::control::{Control, Start};
+use crate::datapath::workers::Workers;
 use crate::store::Store;
 use crate::{api, config, doors, log, notify, serve, state};
 
@@ -45,6 +46,8 @@ pub struct RunOptions {
     pub datapath: DatapathChoice,
     /// The user to become; `None`: stay who we are.
     pub user: Option<String>,
+    /// How many threads move the packets of an input, where the daemon does.
+    pub workers: Workers,
     /// How to log.
     pub log: log::LogOptions,
 }
@@ -77,7 +80,14 @@ pub fn run(options: RunOptions) -> anyhow::Result<()> {
     put_packets_first();
     privileges::drop_all_capabilities(options.user.as_deref()).context("can not give up privileges")?;
     let (keeper_socket, config) = (Some(options.keeper.socket.clone()), options.config.clone());
-    let control = Control::start(Start { keeper, keeper_socket, config, datapath: options.datapath, store })?;
+    let control = Control::start(Start {
+        keeper,
+        keeper_socket,
+        config,
+        datapath: options.datapath,
+        store,
+        workers: options.workers,
+    })?;
     runtime.block_on(serve_until_told(options, signals, listener, doors, control, file))
 }
 
@@ -241,7 +251,8 @@ pub fn foreground(options: ForegroundOptions) -> anyhow::Result<Foreground> {
     privileges::drop_all_capabilities(None).context("can not give up privileges")?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let (config, datapath, store) = (None, DatapathChoice::Auto, Store::in_memory());
-    let control = Control::start(Start { keeper, keeper_socket: None, config, datapath, store })?;
+    let control =
+        Control::start(Start { keeper, keeper_socket: None, config, datapath, store, workers: Workers::Automatic })?;
     let name = options.relay.name().clone();
     runtime.block_on(control.create(options.relay, None))?;
     Ok(Foreground { control, runtime, name })

@@ -9,7 +9,7 @@ pub mod packet;
 pub mod table;
 
 pub use packet::{
-    FilterInstruction, InputWorkers, RingGeometry, TxSocket, WorkerGone, filter, open_input, open_inputs, open_output,
-    set_filter,
+    FilterInstruction, InputWorkers, RingGeometry, TxSocket, WorkerGone, filter, open_inputs, open_output,
+    receive_queues, set_filter,
 };
 pub use table::{InputTable, OutputAction, OutputEntry, RelayEntry};

@@ -13,6 +13,7 @@ pub mod filter;
 mod forward;
 mod input;
 mod mailbox;
+mod queues;
 mod ring;
 mod run;
 mod socket;
@@ -22,7 +23,8 @@ mod wait;
 mod worker;
 
 pub use filter::FilterInstruction;
+pub use queues::receive_queues;
 pub use ring::RingGeometry;
-pub use socket::{open_input, open_inputs, open_output, set_filter};
+pub use socket::{open_inputs, open_output, set_filter};
 pub use transmit::TxSocket;
 pub use worker::{InputWorkers, WorkerGone};

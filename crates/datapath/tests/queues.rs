@@ -7,7 +7,7 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 use std::time::Duration;
 
 use harness::{GROUP_IN, Input, Output, PATIENCE, Relay};
-use mcr_datapath::RingGeometry;
+use mcr_datapath::{RingGeometry, receive_queues};
 use mcr_testbed::{DEVICE, Frame, Mac, RawReceiver, RawSender, Topology, wait_for_state};
 use mcr_wire::DropReason;
 
@@ -77,6 +77,15 @@ fn workers_share_the_flows_and_keep_the_order_of_each() {
     let frames = stand.input.counters.frames_by_worker();
     assert_eq!((frames.len(), frames.iter().sum::<u64>()), (2, sent));
     assert!(frames.iter().all(|frames| *frames > sent / 8), "{frames:?}");
+}
+
+#[test]
+fn queues_are_counted() {
+    let net = Topology::device_relay_lan_with_queues(1, 4);
+    let queues = |name: &str| net.relay().run(|| receive_queues(name)).map_err(|error| error.raw_os_error());
+    assert_eq!((queues("dev0"), queues("lan1")), (Ok(4), Ok(1)));
+    assert_eq!(queues("nowhere"), Err(Some(libc::ENODEV)));
+    assert_eq!(queues("a-name-that-is-too-long"), Err(Some(libc::ENODEV)));
 }
 
 #[test]

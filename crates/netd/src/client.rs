@@ -144,8 +144,8 @@ impl Keeper {
         }
     }
 
-    /// Opens the receiving side of an interface, or hands over the ring that is open already, whose
-    /// geometry may be another than the one asked for.
+    /// Opens the receiving side of an interface with this many rings, or hands over those that are open already, of which
+    /// number and geometry may be others than those asked for.
     ///
     /// # Errors
     /// When the policy or the kernel refuses, or the keeper is gone.
@@ -153,10 +153,12 @@ impl Keeper {
         &mut self,
         interface: u32,
         geometry: &RingGeometry,
-    ) -> Result<(OwnedFd, RingGeometry), KeeperError> {
-        let request = Request::OpenInput { interface, geometry: *geometry };
+        rings: u8,
+    ) -> Result<(Vec<OwnedFd>, RingGeometry), KeeperError> {
+        let request = Request::OpenInput { interface, geometry: *geometry, rings };
         match self.ask("opening an input", &request)? {
-            (Reply::Opened { geometry }, descriptors) => Ok((only(descriptors)?, geometry)),
+            (Reply::Opened { .. }, rings) if rings.is_empty() => Err(KeeperError::no_descriptor()),
+            (Reply::Opened { geometry }, rings) => Ok((rings, geometry)),
             (reply, _) => Err(KeeperError::unexpected(&reply)),
         }
     }

@@ -5,8 +5,9 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use mcr_datapath::{FilterInstruction, RingGeometry, filter, open_input, open_output, set_filter};
+use mcr_datapath::{FilterInstruction, RingGeometry, filter, open_inputs, open_output, set_filter};
 
+use crate::channel::MOST_DESCRIPTORS;
 use crate::departure::{Departed, Departures};
 use crate::interface::{self, label};
 use crate::kernel_path::KernelPath;
@@ -26,6 +27,8 @@ const SLOT_ALIGNMENT: u32 = 16;
 /// (measured: `net/packet/af_packet.c: packet_release` waits for every processor), while a daemon that releases
 /// everything waits 5 s at most.
 const MAX_INTERFACES: usize = 128;
+/// Most rings, for the same reasons; an input gets one all the same.
+const MAX_RINGS: usize = 128;
 /// Most memberships; with listed sources each source is one. The kernel looks through lists of them.
 const MAX_MEMBERSHIPS: usize = 16_384;
 /// Most neighbour entries that are kept fresh; each costs a request on the link every few seconds.
@@ -46,7 +49,7 @@ pub(crate) struct Holdings {
 
 #[derive(Debug)]
 struct Input {
-    ring: OwnedFd,
+    rings: Vec<OwnedFd>,
     geometry: RingGeometry,
 }
 
@@ -59,8 +62,8 @@ struct Done {
 /// What the daemon gets descriptors of.
 enum Handed {
     Nothing,
-    /// A packet socket of an interface.
-    Socket(Use, u32),
+    /// The packet sockets of an interface.
+    Sockets(Use, u32),
     /// The tables of the in-kernel datapath.
     Tables,
 }
@@ -110,7 +113,7 @@ impl Holdings {
         match request {
             Request::Hello { .. } => return Err(invalid("a second hello on one connection")),
             Request::Inventory { start } => return Ok(self.inventory(start).into()),
-            Request::OpenInput { interface, geometry } => return self.open_input(interface, geometry),
+            Request::OpenInput { interface, geometry, rings } => return self.open_input(interface, geometry, rings),
             Request::OpenOutput { interface } => return self.open_output(interface),
             Request::Tables => return self.tables(),
             Request::SetFilter { interface, instructions } => self.set_filter(interface, &instructions)?,
@@ -130,10 +133,10 @@ impl Holdings {
     fn descriptors(&self, handed: &Handed) -> Vec<BorrowedFd<'_>> {
         match handed {
             Handed::Nothing => Vec::new(),
-            Handed::Socket(Use::Input, index) => {
-                self.inputs.get(index).map(|input| input.ring.as_fd()).into_iter().collect()
+            Handed::Sockets(Use::Input, index) => {
+                self.inputs.get(index).into_iter().flat_map(|input| &input.rings).map(OwnedFd::as_fd).collect()
             }
-            Handed::Socket(Use::Output, index) => self.outputs.get(index).map(OwnedFd::as_fd).into_iter().collect(),
+            Handed::Sockets(Use::Output, index) => self.outputs.get(index).map(OwnedFd::as_fd).into_iter().collect(),
             Handed::Tables => self.kernel_path.tables(),
         }
     }
@@ -176,7 +179,7 @@ impl Holdings {
                 let has_joined = self.memberships.on(interface).next().is_some();
                 self.leave_all(interface);
                 let input = self.inputs.remove(&interface);
-                if let Some(Input { ring, .. }) = &input {
+                for ring in input.iter().flat_map(|input| &input.rings) {
                     // It fails only for a daemon that locked its filter, which does not work as it should.
                     let _ = set_filter(ring.as_fd(), &filter::drop_all());
                 }
@@ -239,7 +242,7 @@ impl Holdings {
 
     /// What can be told of an interface without having heard: packet sockets know, names only say that one is gone.
     fn seems_gone(&self, interface: u32) -> bool {
-        let sockets = self.inputs.get(&interface).map(|input| &input.ring).into_iter();
+        let sockets = self.inputs.get(&interface).into_iter().flat_map(|input| &input.rings);
         let is_bound = |socket| matches!(packet_socket::bound_interface(socket), Ok(Some(index)) if index == interface);
         matches!(interface::name(interface), Ok(None)) || !sockets.chain(self.outputs.get(&interface)).all(is_bound)
     }
@@ -283,20 +286,22 @@ impl Holdings {
         self.neighbours.range(from..).take_while(move |(index, _)| *index == interface).map(|(_, address)| *address)
     }
 
-    fn open_input(&mut self, interface: u32, geometry: RingGeometry) -> Result<Done, Failure> {
+    fn open_input(&mut self, interface: u32, geometry: RingGeometry, rings: u8) -> Result<Done, Failure> {
         let name = self.permit(Use::Input, interface)?;
+        let open: usize = self.inputs.values().map(|input| input.rings.len()).sum();
+        let rings = usize::from(rings).min(MOST_DESCRIPTORS).min(MAX_RINGS.saturating_sub(open)).max(1);
         let input = match self.inputs.entry(interface) {
             Entry::Occupied(held) => held.into_mut(),
             Entry::Vacant(place) => {
                 check_geometry(&geometry)?;
-                let ring = open_input(interface, &geometry).map_err(|error| {
+                let rings = open_inputs(interface, &geometry, rings).map_err(|error| {
                     system(format!("can not open {name} for receiving"), &error, open_remedy(&error))
                 })?;
-                place.insert(Input { ring, geometry })
+                place.insert(Input { rings, geometry })
             }
         };
         let reply = Reply::Opened { geometry: input.geometry };
-        Ok(Done { reply, handed: Handed::Socket(Use::Input, interface) })
+        Ok(Done { reply, handed: Handed::Sockets(Use::Input, interface) })
     }
 
     fn open_output(&mut self, interface: u32) -> Result<Done, Failure> {
@@ -313,7 +318,7 @@ impl Holdings {
                 return Err(failure);
             }
         };
-        Ok(Done { reply: Reply::Sending { port }, handed: Handed::Socket(Use::Output, interface) })
+        Ok(Done { reply: Reply::Sending { port }, handed: Handed::Sockets(Use::Output, interface) })
     }
 
     fn close_output(&mut self, interface: u32) {
@@ -336,7 +341,8 @@ impl Holdings {
         let Some(input) = self.inputs.get(&interface) else {
             return Err(invalid(&format!("a filter for interface {interface}, which is not an open input")));
         };
-        set_filter(input.ring.as_fd(), instructions).map_err(|error| {
+        let mut rings = input.rings.iter();
+        rings.try_for_each(|ring| set_filter(ring.as_fd(), instructions)).map_err(|error| {
             let count = instructions.len();
             let what = format!("can not filter {} by {count} instructions", label(interface));
             let remedy = match error.raw_os_error() {

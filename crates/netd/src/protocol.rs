@@ -12,7 +12,7 @@
 //! request                kind  body                                   answered by
 //! hello                    1   version u16                            welcome
 //! inventory                2   start u32 (0, then `next`)             held
-//! open input               3   interface u32, geometry                opened + descriptor
+//! open input               3   interface u32, geometry, rings u8      opened + descriptors of the rings
 //! set filter               4   interface u32, list of instructions    done
 //! close input              5   interface u32                          done
 //! open output              6   interface u32                          sending + descriptor
@@ -54,7 +54,7 @@ use self::bytes::{Reader, Writer};
 mod bytes;
 
 /// The version of this protocol; both sides must speak the same one.
-pub(crate) const VERSION: u16 = 2;
+pub(crate) const VERSION: u16 = 3;
 /// Longest message in bytes: the longest filter that the kernel takes, twice.
 pub(crate) const MAX_MESSAGE_BYTES: usize = 65_536;
 /// Most sources of one join; an item of the inventory with that many fits a message.
@@ -71,7 +71,7 @@ const MAX_TEXT_BYTES: usize = 1_024;
 pub(crate) enum Request {
     Hello { version: u16 },
     Inventory { start: u32 },
-    OpenInput { interface: u32, geometry: RingGeometry },
+    OpenInput { interface: u32, geometry: RingGeometry, rings: u8 },
     SetFilter { interface: u32, instructions: Vec<FilterInstruction> },
     CloseInput { interface: u32 },
     OpenOutput { interface: u32 },
@@ -168,9 +168,10 @@ impl Request {
         match self {
             Self::Hello { version } => out.u16(*version),
             Self::Inventory { start } => out.u32(*start),
-            Self::OpenInput { interface, geometry } => {
+            Self::OpenInput { interface, geometry, rings } => {
                 out.u32(*interface);
                 put_geometry(&mut out, geometry);
+                out.u8(*rings);
             }
             Self::SetFilter { interface, instructions } => {
                 out.u32(*interface);
@@ -225,7 +226,7 @@ impl Request {
         let message = match input.u8()? {
             1 => Self::Hello { version: input.u16()? },
             2 => Self::Inventory { start: input.u32()? },
-            3 => Self::OpenInput { interface: input.u32()?, geometry: geometry(&mut input)? },
+            3 => Self::OpenInput { interface: input.u32()?, geometry: geometry(&mut input)?, rings: input.u8()? },
             4 => Self::SetFilter {
                 interface: input.u32()?,
                 instructions: input.list(MAX_FILTER_INSTRUCTIONS, instruction)?,

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use mcr_daemon::log::{LogFormat, LogOptions};
-use mcr_daemon::{KeeperChoice, RunOptions};
+use mcr_daemon::{KeeperChoice, RunOptions, Workers};
 
 use crate::args::{self, Run};
 use crate::failure::Failure;
@@ -15,7 +15,20 @@ const DEFAULT_ACCESS: &str = "/etc/mcr/access.toml";
 
 /// The daemon, until it is told to end.
 pub(crate) fn run(args: Run) -> Result<(), Failure> {
-    let Run { config, access, socket, keeper_socket, keeper, state_dir, clean, datapath, user, log_format, log } = args;
+    let Run {
+        config,
+        access,
+        socket,
+        keeper_socket,
+        keeper,
+        state_dir,
+        clean,
+        datapath,
+        user,
+        workers,
+        log_format,
+        log,
+    } = args;
     let keeper = KeeperChoice { socket: keeper_socket, program: keeper };
     if clean {
         return mcr_daemon::clean(&keeper).map_err(|error| Failure::failed(format!("{error:#}")));
@@ -32,6 +45,7 @@ pub(crate) fn run(args: Run) -> Result<(), Failure> {
         keeper,
         datapath,
         user,
+        workers: workers.map_or(Workers::Automatic, Workers::Exactly),
         log: LogOptions { format, filter: log },
     };
     mcr_daemon::run(options).map_err(|error| Failure::failed(format!("{error:#}")))

@@ -21,6 +21,7 @@ mod killed;
 mod main_job;
 mod membership;
 mod players;
+mod queues;
 mod remote;
 mod service;
 mod store;

@@ -109,6 +109,13 @@ impl Service {
         }
     }
 
+    /// How many threads of the daemon have a name that begins so.
+    pub(crate) fn threads(&self, name: &str) -> usize {
+        let threads = std::fs::read_dir(format!("/proc/{}/task", self.child.id())).expect("the daemon's threads");
+        let names = threads.filter_map(|thread| std::fs::read_to_string(thread.ok()?.path().join("comm")).ok());
+        names.filter(|found| found.starts_with(name)).count()
+    }
+
     /// Runs a verb against this daemon.
     pub(crate) fn mcr(&self, arguments: &[&str]) -> Output {
         Command::new(MCR).args(arguments).env("MCR_SOCKET", self.socket()).output().expect("run mcr")

@@ -15,6 +15,7 @@ use mcr_netd::{Hook, Keeper, KeeperError, KeeperErrorKind};
 use crate::datapath::book::Books;
 use crate::datapath::kernel::KernelPath;
 use crate::datapath::packet::PacketPath;
+use crate::datapath::workers::Workers;
 use crate::datapath::{OpenOutput, Outputs, Trouble};
 
 /// What this process holds open, and what it counted.
@@ -49,10 +50,10 @@ enum Contact {
 const SILENCE: Duration = Duration::from_secs(10);
 
 impl Hands {
-    pub(super) fn new(keeper: Keeper) -> Self {
+    pub(super) fn new(keeper: Keeper, workers: Workers) -> Self {
         Self {
             line: Line { keeper, contact: Contact::Good },
-            packet: PacketPath::default(),
+            packet: PacketPath::new(workers),
             kernel: KernelPath::default(),
             outputs: BTreeMap::new(),
             books: Books::default(),

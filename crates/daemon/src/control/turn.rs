@@ -74,13 +74,13 @@ enum Next {
 
 impl Turn {
     pub(super) fn new(start: Start, netlink: Netlink, commands: Sender<Command>, events: EventLog) -> io::Result<Self> {
-        let Start { keeper, keeper_socket, config, datapath, store: _ } = start;
+        let Start { keeper, keeper_socket, config, datapath, store: _, workers } = start;
         let config = config.map(|path| path.display().to_string());
         super::watch(&keeper, &commands);
         let mut engine = Engine::new(config.clone().unwrap_or_else(|| "(none)".to_owned()));
         engine.datapath_is(datapath);
         let (started, clock_began) = (Instant::now(), Duration::from_nanos(clock::monotonic_nanoseconds()));
-        let mut hands = Hands::new(keeper);
+        let mut hands = Hands::new(keeper, workers);
         engine.adopt(hands.inventory().map_err(io::Error::other)?);
         let mut turn = Self {
             engine,

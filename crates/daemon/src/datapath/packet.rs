@@ -1,4 +1,4 @@
-//! `packet`: a worker for each input, in this process.
+//! `packet`: workers for each input, in this process.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -12,20 +12,26 @@ use mcr_netd::Keeper;
 use mcr_wire::{Destination, MacAddr};
 
 use super::book::Books;
+use super::workers::Workers;
 use super::{Outputs, Trouble, closed_meanwhile, rewrite};
 
 /// The inputs that are read in this process.
-#[derive(Default)]
 pub(crate) struct PacketPath {
+    workers: Workers,
     inputs: BTreeMap<Ifindex, Input>,
 }
 
 struct Input {
-    worker: InputWorkers,
+    workers: InputWorkers,
     counters: Arc<InputCounters>,
 }
 
 impl PacketPath {
+    /// None yet; each will have this many workers.
+    pub(crate) fn new(workers: Workers) -> Self {
+        Self { workers, inputs: BTreeMap::new() }
+    }
+
     /// Starts to read an interface.
     pub(crate) fn open(
         &mut self,
@@ -35,13 +41,13 @@ impl PacketPath {
         mtu: u32,
     ) -> Result<(), Trouble> {
         let wanted = RingGeometry::for_mtu(mtu);
-        let (ring, geometry) = keeper.open_input(interface.0, &wanted)?;
+        let (rings, geometry) = keeper.open_input(interface.0, &wanted, self.workers.at(name))?;
         let counters = Arc::new(InputCounters::default());
-        let worker = InputWorkers::start(name.as_str(), [ring], geometry, &counters).map_err(|error| EffectError {
+        let workers = InputWorkers::start(name.as_str(), rings, geometry, &counters).map_err(|error| EffectError {
             reason: format!("can not read packets of {name}: {error}"),
             remedy: "check the limits of the daemon on memory and threads".to_owned(),
         })?;
-        self.inputs.insert(interface, Input { worker, counters });
+        self.inputs.insert(interface, Input { workers, counters });
         Ok(())
     }
 
@@ -70,7 +76,7 @@ impl PacketPath {
         };
         let destinations: Vec<_> = plan.relays.iter().map(|relay| (relay.destination, relay.port)).collect();
         let input = self.inputs.get_mut(&interface).ok_or_else(closed_meanwhile)?;
-        input.worker.install(&table).map_err(|error| EffectError {
+        input.workers.install(&table).map_err(|error| EffectError {
             reason: format!("the packet worker has ended: {error}"),
             remedy: "restart the daemon, and report this with its log".to_owned(),
         })?;
@@ -81,7 +87,7 @@ impl PacketPath {
     /// What could not be charged to a relay, by interface.
     pub(crate) fn ledgers(&self) -> impl Iterator<Item = (Ifindex, InterfaceLedger)> {
         self.inputs.iter().map(|(interface, input)| {
-            input.worker.poll_statistics();
+            input.workers.poll_statistics();
             let seen = input.counters.snapshot();
             (*interface, InterfaceLedger { dropped: DropReason::ALL.map(|reason| seen.dropped.get(reason)) })
         })

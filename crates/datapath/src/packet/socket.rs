@@ -57,12 +57,7 @@ pub fn open_inputs(interface_index: u32, geometry: &RingGeometry, rings: usize) 
     }
 }
 
-/// As [`open_inputs`], for one ring.
-///
-/// # Errors
-///
-/// As there.
-pub fn open_input(interface_index: u32, geometry: &RingGeometry) -> io::Result<OwnedFd> {
+fn open_input(interface_index: u32, geometry: &RingGeometry) -> io::Result<OwnedFd> {
     let socket = open_unbound()?;
     set_filter(borrow(&socket), &filter::drop_all())?;
     let level = libc::SOL_PACKET;

@@ -20,7 +20,11 @@ fn requests() -> impl Strategy<Value = Request> {
     prop_oneof![
         any::<u16>().prop_map(|version| Request::Hello { version }),
         any::<u32>().prop_map(|start| Request::Inventory { start }),
-        (interface(), geometries()).prop_map(|(interface, geometry)| Request::OpenInput { interface, geometry }),
+        (interface(), geometries(), any::<u8>()).prop_map(|(interface, geometry, rings)| Request::OpenInput {
+            interface,
+            geometry,
+            rings
+        }),
         (interface(), instructions())
             .prop_map(|(interface, instructions)| Request::SetFilter { interface, instructions }),
         interface().prop_map(|interface| Request::CloseInput { interface }),

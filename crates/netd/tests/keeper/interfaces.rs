@@ -60,7 +60,7 @@ fn an_interface_that_is_gone_takes_its_things_with_it() {
     let (input, output) = (bed.input.index(), bed.output.index());
     keeper.join(input, group(0), &[source(0), source(1)]).unwrap();
     keeper.join(input, group(1), &[]).unwrap();
-    keeper.open_input(input, &RingGeometry::for_mtu(1_500)).unwrap();
+    keeper.open_input(input, &RingGeometry::for_mtu(1_500), 1).unwrap();
     keeper.open_output(output).unwrap();
     keeper.resolve(output, "10.9.0.77".parse().unwrap()).unwrap();
     bed.input.clone().delete();
@@ -78,11 +78,11 @@ fn an_interface_with_the_index_of_another_gets_things_of_its_own() {
     let input = bed.input.index();
     let elsewhere = Namespace::new("elsewhere");
     let hold = |keeper: &mut Keeper| {
-        let (ring, _) = keeper.open_input(input, &RingGeometry::for_mtu(1_500)).unwrap();
+        let (rings, _) = keeper.open_input(input, &RingGeometry::for_mtu(1_500), 1).unwrap();
         let (sender, _) = keeper.open_output(input).unwrap();
         keeper.join(input, group(0), &[]).unwrap();
         keeper.join(input, group(1), &[source(0)]).unwrap();
-        assert_eq!([bound_to(&ring), bound_to(&sender)], [input.cast_signed(); 2]);
+        assert_eq!([bound_to(&rings[0]), bound_to(&sender)], [input.cast_signed(); 2]);
         assert_eq!(bed.groups(), [group(0), group(1)]);
     };
     hold(&mut bed.connect());
@@ -111,12 +111,12 @@ fn what_the_kernel_said_in_vain_is_found_out() {
     let process = bed.start(&[]);
     let mut keeper = bed.connect();
     let (input, output) = (bed.input.index(), bed.output.index());
-    keeper.open_input(input, &RingGeometry::for_mtu(1_500)).unwrap();
+    keeper.open_input(input, &RingGeometry::for_mtu(1_500), 1).unwrap();
     keeper.join(input, group(0), &[]).unwrap();
     bed.namespace
         .ip("link add extra type veth peer name other\n link set extra up\n address add 10.9.2.1/24 dev extra");
     let extra = Interface::of(&bed.namespace, "extra").index();
-    keeper.open_input(extra, &RingGeometry::for_mtu(1_500)).unwrap();
+    keeper.open_input(extra, &RingGeometry::for_mtu(1_500), 1).unwrap();
     keeper.join(extra, group(1), &[]).unwrap();
 
     pause(process.pid(), libc::SIGSTOP);

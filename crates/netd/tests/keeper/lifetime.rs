@@ -68,8 +68,8 @@ fn a_daemon_that_is_killed_finds_everything_again() {
     assert_eq!(held.inputs, [HeldInput { interface: input, geometry }]);
     assert_eq!(held.outputs, [output]);
     assert_eq!(held.neighbours, [(output, "10.9.0.77".parse().unwrap())]);
-    let (same, _) = keeper.open_input(input, &geometry).unwrap();
-    assert!(ring.ends_with(&format!("ring {}", identity(&same).display())), "{ring}");
+    let (same, _) = keeper.open_input(input, &geometry, 1).unwrap();
+    assert!(ring.ends_with(&format!("ring {}", identity(&same[0]).display())), "{ring}");
     let (same, _) = keeper.open_output(output).unwrap();
     assert!(sender.ends_with(&format!("sender {}", identity(&same).display())), "{sender}");
 
@@ -90,9 +90,9 @@ fn daemon_to_be_killed() {
     }
     keeper.resolve(output, "10.9.0.77".parse().unwrap()).unwrap();
     let (sender, _) = keeper.open_output(output).unwrap();
-    let (ring, _) = keeper.open_input(input, &RingGeometry::for_mtu(1_500)).unwrap();
+    let (rings, _) = keeper.open_input(input, &RingGeometry::for_mtu(1_500), 1).unwrap();
     eprintln!("sender {}", identity(&sender).display());
-    eprintln!("ring {}", identity(&ring).display());
+    eprintln!("ring {}", identity(&rings[0]).display());
     std::thread::sleep(LIMIT * 2);
 }
 
@@ -102,7 +102,7 @@ fn a_private_keeper_ends_with_its_daemon() {
     let mut keeper = bed.spawn(&SpawnMode::Private).unwrap();
     let process = keeper.pid().unwrap();
     keeper.join(bed.input.index(), group(0), &[]).unwrap();
-    keeper.open_input(bed.input.index(), &RingGeometry::for_mtu(1_500)).unwrap();
+    keeper.open_input(bed.input.index(), &RingGeometry::for_mtu(1_500), 1).unwrap();
     keeper.resolve(bed.output.index(), "10.9.0.77".parse().unwrap()).unwrap();
     assert_eq!(bed.groups(), [group(0)]);
     // SAFETY: no pointers are passed.

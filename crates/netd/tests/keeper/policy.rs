@@ -65,7 +65,7 @@ fn the_policy_is_kept() {
     let mut keeper = bed.connect();
     let (input, output) = (bed.input.index(), bed.output.index());
     let geometry = RingGeometry::for_mtu(1_500);
-    let text = refused(&keeper.open_input(output, &geometry).unwrap_err(), FailureKind::Policy);
+    let text = refused(&keeper.open_input(output, &geometry, 1).unwrap_err(), FailureKind::Policy);
     let wanted = "the keeper's policy does not allow out0 as an input (allowed: in*); \
          add it to `inputs` in the keeper's policy (/etc/mcr/policy.toml) and have it read again \
          (systemctl reload mcr-netd, or kill -HUP ";
@@ -74,7 +74,7 @@ fn the_policy_is_kept() {
     refused(&keeper.open_output(input).unwrap_err(), FailureKind::Policy);
     refused(&keeper.resolve(input, source(0)).unwrap_err(), FailureKind::Policy);
     assert_eq!(keeper.inventory().unwrap(), Held::default());
-    keeper.open_input(input, &geometry).unwrap();
+    keeper.open_input(input, &geometry, 1).unwrap();
     keeper.open_output(output).unwrap();
 }
 
@@ -86,7 +86,7 @@ fn a_policy_that_is_read_again_takes_away_what_it_forbids() {
     let mut process = bed.start(&["--policy", policy.to_str().unwrap()]);
     let mut keeper = bed.connect();
     let (input, output) = (bed.input.index(), bed.output.index());
-    let (ring, _) = keeper.open_input(input, &RingGeometry::for_mtu(1_500)).unwrap();
+    let (rings, _) = keeper.open_input(input, &RingGeometry::for_mtu(1_500), 1).unwrap();
     keeper.set_filter(input, &filter::compile(&[(Ipv4Addr::new(239, 7, 0, 0), 5_000)])).unwrap();
     keeper.join(input, group(0), &[]).unwrap();
     keeper.join(input, group(1), &[source(0)]).unwrap();
@@ -106,7 +106,7 @@ fn a_policy_that_is_read_again_takes_away_what_it_forbids() {
     process.wait_for_line("belongs to the user with id 65534", LIMIT);
     assert_eq!(keeper.inventory().unwrap(), held);
     assert_eq!(bed.groups(), [group(0), group(1)]);
-    refused(&keeper.open_input(output, &RingGeometry::for_mtu(1_500)).unwrap_err(), FailureKind::Policy);
+    refused(&keeper.open_input(output, &RingGeometry::for_mtu(1_500), 1).unwrap_err(), FailureKind::Policy);
 
     // The other way round now: in0 may send and out0 receive.
     std::os::unix::fs::chown(&policy, Some(0), None).unwrap();
@@ -120,7 +120,7 @@ fn a_policy_that_is_read_again_takes_away_what_it_forbids() {
     assert_eq!(kernel::joined_sources(&bed.namespace), []);
     assert!(!bed.neighbours().contains("managed"), "{}", bed.neighbours());
     // The daemon's own descriptors are of no use any more.
-    assert_eq!(filter_of(&ring), filter::drop_all().map(|FilterInstruction { code, jt, jf, k }| (code, jt, jf, k)));
+    assert_eq!(filter_of(&rings[0]), filter::drop_all().map(|FilterInstruction { code, jt, jf, k }| (code, jt, jf, k)));
     assert_eq!(send_frame(&sender), Err(Some(libc::ENXIO)));
     for error in [
         keeper.set_filter(input, &filter::drop_all()).unwrap_err(),
