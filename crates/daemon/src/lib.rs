@@ -11,6 +11,7 @@ mod datapath;
 mod doors;
 pub mod events;
 mod lifecycle;
+mod listeners;
 pub mod log;
 pub mod metrics;
 mod netlink;

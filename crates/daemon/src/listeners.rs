@@ -37,7 +37,9 @@ mod tests {
     #[test]
     fn who_is_connected_listens_to_nobody_else() {
         let line = |local: &str, state: &str| {
-            listener(&format!("  412: {local} 00000000:0000 {state} 00000000:00000000 00:00000000 00000000 0 0 17 2 0 0"))
+            listener(&format!(
+                "  412: {local} 00000000:0000 {state} 00000000:00000000 00:00000000 00000000 0 0 17 2 0 0"
+            ))
         };
         let any = Ipv4Addr::UNSPECIFIED;
         assert_eq!(line("00000000:1389", "07"), Some((any, 5001)));

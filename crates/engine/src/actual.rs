@@ -28,6 +28,8 @@ pub(crate) struct Actual {
     /// Open inputs and the table in force there.
     pub(crate) inputs: BTreeMap<InputKey, Option<InputPlan>>,
     pub(crate) outputs: BTreeSet<Ifindex>,
+    /// Outputs whose driver was seen to take redirected frames.
+    pub(crate) proven: BTreeSet<Ifindex>,
     pub(crate) groups: BTreeMap<(Ifindex, Ipv4Addr), Vec<Ipv4Addr>>,
     pub(crate) next_hops: BTreeMap<(Ifindex, Ipv4Addr), Ipv4Addr>,
     pub(crate) kept: BTreeSet<(Ifindex, Ipv4Addr)>,
@@ -59,8 +61,10 @@ impl Actual {
                 self.inputs.remove(input);
                 self.leftover_inputs.insert(*input);
             }
+            Effect::Prove { interface, .. } => drop(self.proven.remove(interface)),
             Effect::CloseOutput { interface } => {
                 self.outputs.remove(interface);
+                self.proven.remove(interface);
                 self.leftover_outputs.insert(*interface);
             }
             Effect::OpenInput { .. }
@@ -92,6 +96,10 @@ impl Actual {
             Effect::CloseOutput { interface } => {
                 self.leftover_outputs.remove(&interface);
                 self.outputs.remove(&interface);
+                self.proven.remove(&interface);
+            }
+            Effect::Prove { interface, .. } => {
+                self.proven.insert(interface);
             }
             Effect::FindNextHop { interface, destination } => {
                 if let Outcome::NextHop(next_hop) = outcome {

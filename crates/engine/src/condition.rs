@@ -77,7 +77,7 @@ impl Engine {
     fn input_failure(&self, entry: &Entry, facts: &InterfaceFacts) -> Result<(), Condition> {
         let relay = &entry.relay;
         let target = relay.input().target;
-        let input = InputKey { interface: facts.index, datapath: self.view().serving(entry).datapath };
+        let input = InputKey { interface: facts.index, datapath: entry.serving.datapath };
         let mut subjects = vec![Subject::Input(input), Subject::Table(input), Subject::Group(facts.index, target.ip())];
         if input.datapath != Datapath::Packet {
             subjects.push(Subject::Relay(relay.name().clone()));
@@ -85,6 +85,9 @@ impl Engine {
         if let Some(failure) = subjects.iter().find_map(|subject| self.failures.get(subject)) {
             let (reason, remedy) = (failure.error.reason.clone(), failure.error.remedy.clone());
             return Err(Condition::trouble(RelayState::Failed, reason, remedy));
+        }
+        if let (Datapath::Xdp, Some(hindrance)) = (input.datapath, self.view().trouble_at_driver(entry)) {
+            return Err(Condition::trouble(RelayState::Failed, hindrance.reason, hindrance.remedy));
         }
         let installed = self.actual.serves(input, relay.name(), entry.incarnation);
         let joined = !target.is_group() || self.actual.groups.contains_key(&(facts.index, target.ip()));

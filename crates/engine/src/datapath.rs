@@ -1,13 +1,17 @@
 //! Which datapath serves a relay, and why no faster one.
+//!
+//! `xdp` is taken once everything that it needs was seen to work, `tcx` until something is known against it: it works
+//! nearly everywhere, and a relay is served at once.
 
-use mcr_model::{Datapath, DatapathChoice};
+use std::collections::{BTreeMap, HashMap};
+use std::net::Ipv4Addr;
+
+use mcr_model::{Datapath, DatapathChoice, RelayName};
 
 use crate::effect::{Failure, InputKey, Subject};
 use crate::engine::Entry;
+use crate::fact::Ifindex;
 use crate::plan::View;
-
-/// The datapaths that `auto` tries, from the best to the one that always works.
-const AUTO: [Datapath; 2] = [Datapath::Tcx, Datapath::Packet];
 
 /// The datapath of a relay.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,6 +19,32 @@ pub(crate) struct Serving {
     pub(crate) datapath: Datapath,
     /// Why no faster one, in a sentence without a final stop; `None`: there is nothing to say.
     pub(crate) because: Option<String>,
+}
+
+/// How it stands with a relay at the driver.
+enum AtDriver {
+    /// All is there.
+    Served,
+    /// Its outputs are proven: the input is worth opening.
+    ToOpen,
+    No(Hindrance),
+}
+
+/// What is against a datapath, and what to do about it.
+pub(crate) struct Hindrance {
+    pub(crate) reason: String,
+    pub(crate) remedy: String,
+}
+
+impl Serving {
+    /// What is hoped for before anything was tried.
+    pub(crate) fn hoped(choice: DatapathChoice) -> Self {
+        let datapath = match choice {
+            DatapathChoice::Auto => Datapath::Tcx,
+            DatapathChoice::Only(datapath) => datapath,
+        };
+        Self { datapath, because: None }
+    }
 }
 
 impl View<'_> {
@@ -31,21 +61,41 @@ impl View<'_> {
     }
 
     fn best(&self, entry: &Entry) -> Serving {
-        let mut because = None;
-        for datapath in AUTO {
-            match self.hindrance(entry, datapath) {
-                Some(reason) if datapath != Datapath::Packet => because = Some(format!("not {datapath}: {reason}")),
-                Some(_) | None => return Serving { datapath, because },
+        if let Some(reason) = self.local_need(entry).or_else(|| self.failure(entry, Datapath::Tcx)) {
+            return Serving { datapath: Datapath::Packet, because: Some(format!("not tcx: {}", reason.reason)) };
+        }
+        match self.at_driver(entry) {
+            AtDriver::Served => Serving { datapath: Datapath::Xdp, because: None },
+            AtDriver::ToOpen => Serving { datapath: Datapath::Tcx, because: None },
+            AtDriver::No(Hindrance { reason, .. }) => {
+                Serving { datapath: Datapath::Tcx, because: Some(format!("not xdp: {reason}")) }
             }
         }
-        unreachable!("`packet` ends the list and has no hindrance")
     }
 
-    /// Why a datapath can not serve the relay; `None` while nothing is known against it.
-    fn hindrance(&self, entry: &Entry, datapath: Datapath) -> Option<&str> {
-        let interface = self.facts.get(&entry.relay.input().interface)?.index;
-        let input = self.failures.get(&Subject::Input(InputKey { interface, datapath }));
-        input.or_else(|| self.refusal(entry, datapath)).map(|failure| failure.error.reason.as_str())
+    /// Why no datapath in the kernel should take the packets: it would take them from an application of this host.
+    fn local_need(&self, entry: &Entry) -> Option<Hindrance> {
+        let input = entry.relay.input();
+        let port = input.port.get();
+        let listens = |address| self.listeners.contains(&(address, port));
+        (listens(Ipv4Addr::UNSPECIFIED) || listens(input.target.ip())).then(|| Hindrance {
+            reason: format!("an application of this host listens to UDP port {port} and would get nothing"),
+            remedy: "end it, or have it listen elsewhere".to_owned(),
+        })
+    }
+
+    fn input_index(&self, entry: &Entry) -> Option<Ifindex> {
+        self.facts.get(&entry.relay.input().interface).map(|facts| facts.index)
+    }
+
+    /// Why the receiving side or the table of a datapath can not serve the relay; `None` while nothing is known.
+    fn failure(&self, entry: &Entry, datapath: Datapath) -> Option<Hindrance> {
+        let input = InputKey { interface: self.input_index(entry)?, datapath };
+        let of_input = self.failures.get(&Subject::Input(input));
+        of_input
+            .or_else(|| self.failures.get(&Subject::Table(input)))
+            .or_else(|| self.refusal(entry, datapath))
+            .map(told)
     }
 
     /// Why a table of the kernel has no room for the relay.
@@ -61,14 +111,105 @@ impl View<'_> {
         self.refusal(entry, datapath).is_some()
     }
 
-    /// The datapaths whose receiving side is to be open for the relay: the one that serves it, and the better ones that
-    /// are tried again.
-    pub(crate) fn worth_opening(&self, entry: &Entry, serving: Datapath) -> Vec<Datapath> {
-        match self.choice(entry) {
-            DatapathChoice::Only(datapath) => vec![datapath],
-            DatapathChoice::Auto => AUTO.into_iter().filter(|datapath| *datapath >= serving).collect(),
+    /// Whether the relay is to be served at the driver and something is against it.
+    pub(crate) fn is_unproven(&self, entry: &Entry, datapath: Datapath) -> bool {
+        datapath == Datapath::Xdp && !matches!(self.at_driver(entry), AtDriver::Served)
+    }
+
+    /// What is against a relay at the driver which was asked to be served there and nowhere else.
+    pub(crate) fn trouble_at_driver(&self, entry: &Entry) -> Option<Hindrance> {
+        match self.at_driver(entry) {
+            AtDriver::No(hindrance) => Some(hindrance),
+            AtDriver::Served | AtDriver::ToOpen => None,
         }
     }
+
+    fn at_driver(&self, entry: &Entry) -> AtDriver {
+        let Some(interface) = self.input_index(entry) else { return AtDriver::ToOpen };
+        let against = self.unfit(entry).or_else(|| self.unproven_output(entry));
+        match against.or_else(|| self.failure(entry, Datapath::Xdp)) {
+            Some(hindrance) => AtDriver::No(hindrance),
+            None if self.actual.inputs.contains_key(&InputKey { interface, datapath: Datapath::Xdp }) => {
+                AtDriver::Served
+            }
+            None => AtDriver::ToOpen,
+        }
+    }
+
+    /// What about the relay itself makes it one that is not served at the driver.
+    fn unfit(&self, entry: &Entry) -> Option<Hindrance> {
+        let hindrance = |reason: &str, remedy: &str| Hindrance { reason: reason.to_owned(), remedy: remedy.to_owned() };
+        if !entry.relay.input().target.is_group() {
+            return Some(hindrance("its input is no multicast group", "use datapath = \"tcx\""));
+        }
+        if entry.shares_destination {
+            let remedy = "make them one relay with several outputs, or use datapath = \"tcx\"";
+            return Some(hindrance("another relay takes the same packets", remedy));
+        }
+        None
+    }
+
+    fn unproven_output(&self, entry: &Entry) -> Option<Hindrance> {
+        let unproven = |name| {
+            let interface = self.facts.get(name).map(|facts| facts.index);
+            if interface.is_some_and(|interface| self.actual.proven.contains(&interface)) {
+                return None;
+            }
+            let failure = interface.and_then(|interface| self.failures.get(&Subject::Proof(interface)));
+            Some(failure.map(told).unwrap_or_else(|| Hindrance {
+                reason: format!("{name} has not been tried yet"),
+                remedy: "nothing: it is tried when it is up".to_owned(),
+            }))
+        };
+        entry.relay.outputs().iter().find_map(|output| unproven(&output.interface))
+    }
+
+    /// The outputs that are to be tried at the driver for the relay.
+    pub(crate) fn worth_proving(&self, entry: &Entry) -> Vec<(Ifindex, [u8; 6])> {
+        let is_asked = self.choice(entry).allows(Datapath::Xdp);
+        if !is_asked || self.unfit(entry).is_some() || self.local_need(entry).is_some() {
+            return Vec::new();
+        }
+        let outputs = entry.relay.outputs().iter().filter_map(|output| self.facts.get(&output.interface));
+        outputs.filter(|facts| facts.can_send()).map(|facts| (facts.index, facts.mac)).collect()
+    }
+
+    /// The datapaths whose receiving side is to be open for the relay: the one that serves it, what it needs besides,
+    /// and the better ones that are tried again.
+    pub(crate) fn worth_opening(&self, entry: &Entry, serving: Datapath) -> Vec<Datapath> {
+        let choice = self.choice(entry);
+        let is_needed = |datapath: &Datapath| match datapath {
+            Datapath::Packet => serving == Datapath::Packet,
+            // What the driver passes on goes to tcx.
+            Datapath::Tcx => {
+                choice != DatapathChoice::Only(Datapath::Packet)
+                    && (choice != DatapathChoice::Auto || self.local_need(entry).is_none())
+            }
+            Datapath::Xdp => {
+                choice.allows(Datapath::Xdp)
+                    && self.local_need(entry).is_none()
+                    && self.unfit(entry).or_else(|| self.unproven_output(entry)).is_none()
+            }
+        };
+        Datapath::ALL.into_iter().filter(is_needed).collect()
+    }
+
+    /// Marks the relays that share what they listen to with others.
+    pub(crate) fn find_shared(&self, entries: &mut BTreeMap<RelayName, Entry>) {
+        let key = |entry: &Entry| {
+            let input = entry.relay.input();
+            Some((self.input_index(entry)?, input.vlan, input.target, input.port))
+        };
+        let mut counts: HashMap<_, u32> = HashMap::with_capacity(entries.len());
+        entries.values().filter_map(key).for_each(|key| *counts.entry(key).or_default() += 1);
+        for entry in entries.values_mut() {
+            entry.shares_destination = key(entry).is_some_and(|key| counts[&key] > 1);
+        }
+    }
+}
+
+fn told(failure: &Failure) -> Hindrance {
+    Hindrance { reason: failure.error.reason.clone(), remedy: failure.error.remedy.clone() }
 }
 
 fn asked_for(datapath: Datapath) -> Option<String> {

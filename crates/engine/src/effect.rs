@@ -57,6 +57,13 @@ pub enum Effect {
         /// Where.
         interface: Ifindex,
     },
+    /// See whether the driver of an open output takes frames that are redirected to it.
+    Prove {
+        /// Where.
+        interface: Ifindex,
+        /// Its link-layer address.
+        mac: [u8; 6],
+    },
     /// Ask the routing table which neighbour carries packets from this interface to that host.
     FindNextHop {
         /// The interface.
@@ -131,6 +138,8 @@ pub(crate) enum Subject {
     Neighbour(Ifindex, Ipv4Addr),
     Table(InputKey),
     Group(Ifindex, Ipv4Addr),
+    /// An output at the driver.
+    Proof(Ifindex),
     /// A relay that the table of a kernel datapath has no room for.
     Relay(RelayName),
 }
@@ -140,6 +149,7 @@ impl Effect {
         match *self {
             Self::OpenInput { input, .. } | Self::CloseInput { input } => Subject::Input(input),
             Self::OpenOutput { interface, .. } | Self::CloseOutput { interface } => Subject::Output(interface),
+            Self::Prove { interface, .. } => Subject::Proof(interface),
             Self::FindNextHop { interface, destination } => Subject::NextHop(interface, destination),
             Self::Resolve { interface, next_hop } | Self::Forget { interface, next_hop } => {
                 Subject::Neighbour(interface, next_hop)

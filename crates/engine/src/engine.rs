@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use mcr_model::relay::Relay;
 use mcr_model::status::{InterfaceStatus, Origin, OutputStatus, RelayStatus};
-use mcr_model::{Condition, DatapathChoice, DropReason, EventKind, InterfaceName, RelayName, RelayState};
+use mcr_model::{Condition, Datapath, DatapathChoice, DropReason, EventKind, InterfaceName, RelayName, RelayState};
 
 use crate::actual::{Actual, Inventory};
 use crate::condition::OutputHealth;
@@ -33,8 +33,10 @@ pub(crate) struct Entry {
     pub(crate) recorder: Option<Box<Recorder>>,
     /// Its plan, and the epoch of the [`View`] that it was made from.
     pub(crate) plan: Option<(u64, Arc<RelayPlan>)>,
-    /// What moves its packets, as decided last; `None` before that.
-    pub(crate) serving: Option<Serving>,
+    /// What moves its packets, as decided last.
+    pub(crate) serving: Serving,
+    /// Whether another relay takes the same packets.
+    pub(crate) shares_destination: bool,
 }
 
 /// A relay that is wanted, for those who count for it.
@@ -98,6 +100,8 @@ pub struct Engine {
     file: String,
     /// For relays that do not say.
     datapath: DatapathChoice,
+    /// What applications of this host listen to.
+    listeners: BTreeSet<(Ipv4Addr, u16)>,
     incarnations: u64,
     pub(crate) facts: BTreeMap<InterfaceName, InterfaceFacts>,
     neighbours: BTreeMap<(Ifindex, Ipv4Addr), [u8; 6]>,
@@ -129,6 +133,7 @@ impl Engine {
             rulebook: Rulebook::default(),
             file: file.into(),
             datapath: DatapathChoice::Auto,
+            listeners: BTreeSet::new(),
             incarnations: 0,
             facts: BTreeMap::new(),
             neighbours: BTreeMap::new(),
@@ -336,6 +341,14 @@ impl Engine {
         }
     }
 
+    /// All that applications of this host listen to by UDP; the unspecified address stands for any.
+    pub fn listeners_are(&mut self, listeners: BTreeSet<(Ipv4Addr, u16)>) {
+        if self.listeners != listeners {
+            self.listeners = listeners;
+            self.wish_changed();
+        }
+    }
+
     /// What had no room in a table may have some now.
     fn room_changed(&mut self) {
         self.failures.retain(|subject, _| !matches!(subject, Subject::Relay(_)));
@@ -346,6 +359,8 @@ impl Engine {
         self.incarnations += 1;
         let incarnation = self.incarnations;
         Entry {
+            serving: Serving::hoped(relay.datapath().unwrap_or(self.datapath)),
+            shares_destination: false,
             relay,
             origin,
             incarnation,
@@ -353,7 +368,6 @@ impl Engine {
             told: Told::default(),
             recorder: None,
             plan: None,
-            serving: None,
         }
     }
 
@@ -373,6 +387,7 @@ impl Engine {
         self.neighbours.retain(|(interface, _), _| known.contains(interface));
         self.ledgers.retain(|interface, _| known.contains(interface));
         self.actual.next_hops.clear();
+        self.actual.proven.retain(|interface| known.contains(interface));
         self.world_changed();
     }
 
@@ -484,8 +499,9 @@ impl Engine {
             actual: &self.actual,
             failures: &self.failures,
             datapath: self.datapath,
+            listeners: &self.listeners,
         };
-        view.desire(self.epoch, self.relays.values_mut())
+        view.desire(self.epoch, &mut self.relays)
     }
 
     /// Somebody wants something else: what is wanted has to be worked out again.
@@ -520,7 +536,9 @@ impl Engine {
                 self.actual.record(effect, outcome);
                 match subject {
                     Subject::Output(_) | Subject::NextHop(..) => self.world_changed(),
-                    Subject::Input(_) if had_failed => self.wish_changed(),
+                    Subject::Proof(_) => self.wish_changed(),
+                    Subject::Input(input) if had_failed || input.datapath == Datapath::Xdp => self.wish_changed(),
+                    Subject::Table(_) if had_failed => self.wish_changed(),
                     _ => {}
                 }
             }
@@ -538,7 +556,7 @@ impl Engine {
     fn failed(&mut self, now: Duration, subject: Subject, error: EffectError) {
         let before = self.failures.get(&subject).map(|failure| failure.pause);
         let pause = before.map_or(FIRST_PAUSE, |pause| (pause * 2).min(LONGEST_PAUSE));
-        if matches!(subject, Subject::Input(_) | Subject::Relay(_)) {
+        if matches!(subject, Subject::Input(_) | Subject::Table(_) | Subject::Proof(_) | Subject::Relay(_)) {
             // Another datapath may have to serve.
             self.wish_changed();
         }
@@ -561,6 +579,7 @@ impl Engine {
             actual: &self.actual,
             failures: &self.failures,
             datapath: self.datapath,
+            listeners: &self.listeners,
         }
     }
 
@@ -579,11 +598,15 @@ impl Engine {
         let inputs = inputs.map(|(&input, (name, mtu))| Effect::OpenInput { input, name: name.clone(), mtu: *mtu });
         let outputs = desired.outputs.iter().filter(|(index, _)| !self.actual.outputs.contains(index));
         let outputs = outputs.map(|(&interface, name)| Effect::OpenOutput { interface, name: name.clone() });
+        let proofs = desired.proofs.iter().filter(|(interface, _)| {
+            self.actual.outputs.contains(interface) && !self.actual.proven.contains(interface)
+        });
+        let proofs = proofs.map(|(&interface, &mac)| Effect::Prove { interface, mac });
         let routes = desired.routed.iter().filter(|key| !self.actual.next_hops.contains_key(key));
         let routes = routes.map(|&(interface, destination)| Effect::FindNextHop { interface, destination });
         let hops = desired.neighbours.iter().filter(|key| !self.actual.kept.contains(key));
         let hops = hops.map(|&(interface, next_hop)| Effect::Resolve { interface, next_hop });
-        inputs.chain(outputs).chain(routes).chain(hops).collect()
+        inputs.chain(outputs).chain(proofs).chain(routes).chain(hops).collect()
     }
 
     fn installs(&self, desired: &Desired) -> Vec<Effect> {
@@ -622,12 +645,12 @@ impl Engine {
     /// Whether the relay is to be served by another datapath, which does not serve it yet but may.
     fn is_on_its_way(&self, from: InputKey, relay: &RelayPlan) -> bool {
         let Some(entry) = self.relays.get(&relay.relay) else { return false };
-        let Some(Serving { datapath, .. }) = entry.serving else { return false };
+        let Serving { datapath, .. } = entry.serving;
         let to = InputKey { datapath, ..from };
         let is_there =
             self.facts.get(&entry.relay.input().interface).is_some_and(|facts| facts.index == from.interface);
         let may = !self.failures.contains_key(&Subject::Input(to)) && !self.failures.contains_key(&Subject::Table(to));
-        let may = may && !self.view().is_refused(entry, datapath);
+        let may = may && !self.view().is_refused(entry, datapath) && !self.view().is_unproven(entry, datapath);
         to != from && is_there && may && !self.actual.serves(to, &relay.relay, entry.incarnation)
     }
 
@@ -720,7 +743,7 @@ impl Engine {
 
     fn status_of(&self, entry: &Entry, now: Duration) -> RelayStatus {
         let condition = self.condition(entry, now);
-        let serving = self.view().serving(entry);
+        let serving = entry.serving.clone();
         RelayStatus {
             name: entry.relay.name().to_string(),
             origin: entry.origin,

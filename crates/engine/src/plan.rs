@@ -104,6 +104,8 @@ pub struct SendPlan {
 pub(crate) struct Desired {
     pub(crate) inputs: BTreeMap<InputKey, (InterfaceName, u32)>,
     pub(crate) outputs: BTreeMap<Ifindex, InterfaceName>,
+    /// Outputs that are worth trying at the driver, with their own addresses.
+    pub(crate) proofs: BTreeMap<Ifindex, [u8; 6]>,
     pub(crate) groups: BTreeMap<(Ifindex, Ipv4Addr), Vec<Ipv4Addr>>,
     pub(crate) routed: BTreeSet<(Ifindex, Ipv4Addr)>,
     pub(crate) neighbours: BTreeSet<(Ifindex, Ipv4Addr)>,
@@ -118,14 +120,17 @@ pub(crate) struct View<'a> {
     pub(crate) failures: &'a BTreeMap<Subject, Failure>,
     /// For relays that do not say.
     pub(crate) datapath: DatapathChoice,
+    /// What applications of this host listen to; the unspecified address stands for any.
+    pub(crate) listeners: &'a BTreeSet<(Ipv4Addr, u16)>,
 }
 
 impl View<'_> {
     /// Plans of entries that were made in this `epoch` are taken as they are.
-    pub(crate) fn desire<'e>(&self, epoch: u64, entries: impl Iterator<Item = &'e mut Entry>) -> Desired {
+    pub(crate) fn desire(&self, epoch: u64, entries: &mut BTreeMap<RelayName, Entry>) -> Desired {
         let mut desired = Desired::default();
+        self.find_shared(entries);
         let mut our_macs = BTreeSet::new();
-        for entry in entries {
+        for entry in entries.values_mut() {
             self.want_outputs(&mut desired, &mut our_macs, &entry.relay);
             self.want_input(&mut desired, epoch, entry);
         }
@@ -155,20 +160,20 @@ impl View<'_> {
 
     fn want_input(&self, desired: &mut Desired, epoch: u64, entry: &mut Entry) {
         let plan = self.current_plan(epoch, entry);
-        let serving = self.serving(entry);
+        entry.serving = self.serving(entry);
+        let Serving { datapath, .. } = entry.serving;
         let input = entry.relay.input();
         let Some(facts) = self.facts.get(&input.interface) else { return };
         if input.target.is_group() && !facts.multicast {
             return;
         }
-        let Serving { datapath, .. } = serving;
+        desired.proofs.extend(self.worth_proving(entry));
         for wanted in self.worth_opening(entry, datapath) {
             let key = InputKey { interface: facts.index, datapath: wanted };
             desired.inputs.entry(key).or_insert_with(|| (facts.name.clone(), facts.mtu));
         }
         let key = InputKey { interface: facts.index, datapath };
-        entry.serving = Some(serving);
-        if self.is_refused(entry, datapath) {
+        if self.is_refused(entry, datapath) || self.is_unproven(entry, datapath) {
             return;
         }
         desired.plans.entry(key).or_default().relays.push(plan);

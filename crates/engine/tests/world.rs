@@ -24,6 +24,8 @@ struct Machine {
     broken: BTreeSet<Ifindex>,
     /// Receiving sides that can not be opened.
     shut: BTreeSet<InputKey>,
+    /// Outputs whose driver takes what is redirected to it.
+    good_drivers: BTreeSet<Ifindex>,
     /// How many relays fit the tables of the kernel.
     room: Option<usize>,
 }
@@ -37,6 +39,7 @@ impl Machine {
             Effect::OpenOutput { interface, .. }
             | Effect::CloseOutput { interface }
             | Effect::FindNextHop { interface, .. }
+            | Effect::Prove { interface, .. }
             | Effect::Resolve { interface, .. }
             | Effect::Forget { interface, .. } => interface,
             Effect::Join(membership) | Effect::Leave(membership) => &membership.interface,
@@ -52,6 +55,10 @@ impl Machine {
             Effect::CloseInput { input } => drop(self.inputs.remove(&input)),
             Effect::OpenOutput { interface, .. } => drop(self.outputs.insert(interface)),
             Effect::CloseOutput { interface } => drop(self.outputs.remove(&interface)),
+            Effect::Prove { interface, .. } if !self.good_drivers.contains(&interface) => {
+                return Err(EffectError { reason: "its driver is deaf".into(), remedy: "get another".into() });
+            }
+            Effect::Prove { .. } => {}
             Effect::FindNextHop { .. } => return Ok(Outcome::NextHop([10, 0, 0, 254].into())),
             Effect::Resolve { interface, next_hop } => drop(self.neighbours.insert((interface, next_hop))),
             Effect::Forget { interface, next_hop } => drop(self.neighbours.remove(&(interface, next_hop))),
@@ -93,6 +100,12 @@ impl Machine {
     }
 }
 
+/// What is tried again some time, but for drivers.
+fn left_to_try(engine: &mut Engine) -> Vec<Effect> {
+    let effects = engine.reconcile(Duration::from_secs(3600));
+    effects.into_iter().filter(|effect| !matches!(effect, Effect::Prove { .. })).collect()
+}
+
 fn relay(name: &str, from: &str, to: &[&str]) -> Relay {
     let spec = RelaySpec {
         name: name.into(),
@@ -118,6 +131,10 @@ fn interface(index: u32, name: &str) -> InterfaceFacts {
 
 fn tcx(index: u32) -> InputKey {
     InputKey { interface: Ifindex(index), datapath: Datapath::Tcx }
+}
+
+fn xdp(index: u32) -> InputKey {
+    InputKey { interface: Ifindex(index), datapath: Datapath::Xdp }
 }
 
 fn packet(index: u32) -> InputKey {
@@ -150,12 +167,13 @@ fn a_relay_is_opened_installed_and_joined_in_that_order() {
         .map(|effect| match effect {
             Effect::OpenInput { .. } => "input",
             Effect::OpenOutput { .. } => "output",
+            Effect::Prove { .. } => "prove",
             Effect::Install { .. } => "install",
             Effect::Join(_) => "join",
             _ => "other",
         })
         .collect();
-    assert_eq!(kinds, ["input", "output", "install", "join"]);
+    assert_eq!(kinds, ["input", "output", "prove", "install", "join"]);
     assert_eq!(state(&engine, "camera", 0).0, RelayState::Ready);
     let Action::Send(send) = &machine.inputs[&tcx(2)].relays[0].outputs[0].action else { panic!("not sent") };
     assert_eq!(send.destination_mac, [0x01, 0x00, 0x5e, 2, 2, 2]);
@@ -202,6 +220,7 @@ fn a_changed_address_changes_the_source() {
     moved[1].addresses = vec![([172, 16, 0, 9].into(), 16)];
     engine.interfaces_are(moved);
     let effects = machine.settle(&mut engine, 1);
+    let effects: Vec<_> = effects.into_iter().filter(|effect| !matches!(effect, Effect::Prove { .. })).collect();
     assert!(matches!(effects[..], [Effect::Install { .. }]), "nothing is opened or joined again: {effects:?}");
     let Action::Send(send) = &machine.inputs[&tcx(2)].relays[0].outputs[0].action else { panic!("not sent") };
     assert_eq!(send.source, Ipv4Addr::from([172, 16, 0, 9]));
@@ -228,7 +247,7 @@ fn a_failure_is_told_and_tried_again() {
     let retry = engine.next_retry().unwrap().as_millis() as u64;
     machine.settle(&mut engine, retry);
     assert_eq!(state(&engine, "camera", retry).0, RelayState::Ready);
-    assert_eq!(engine.next_retry(), None);
+    assert_eq!(left_to_try(&mut engine), []);
 }
 
 #[test]
@@ -444,7 +463,7 @@ fn a_failed_leave_is_not_held_against_the_next_relay_of_the_group() {
     engine.create(camera()).unwrap();
     machine.settle(&mut engine, 2);
     assert_eq!(state(&engine, "camera", 2).0, RelayState::Ready);
-    assert_eq!(engine.next_retry(), None, "nothing is left to be tried");
+    assert_eq!(left_to_try(&mut engine), [], "nothing is left to be tried");
 }
 
 #[test]
@@ -456,7 +475,7 @@ fn a_failure_goes_with_the_last_relay_that_it_was_of() {
     assert_eq!(state(&engine, "camera", 0).0, RelayState::Failed);
     engine.remove(&"camera".parse().unwrap()).unwrap();
     machine.settle(&mut engine, 1);
-    assert_eq!(engine.next_retry(), None, "what nobody wants is not tried again");
+    assert_eq!(left_to_try(&mut engine), [], "what nobody wants is not tried again");
 }
 
 #[test]
@@ -573,7 +592,7 @@ fn auto_falls_back_to_what_works_and_says_why() {
         .collect();
     assert_eq!(installs, [(tcx(2), 1), (packet(2), 0)]);
     assert_eq!(effects.last(), Some(&Effect::CloseInput { input: packet(2) }));
-    assert_eq!(datapath(&engine, "camera"), ("tcx".into(), String::new()));
+    assert_eq!(datapath(&engine, "camera"), ("tcx".into(), "not xdp: its driver is deaf".into()));
     assert!(!effects.iter().any(|effect| matches!(effect, Effect::Join(_) | Effect::Leave(_))), "{effects:?}");
 }
 
@@ -591,7 +610,7 @@ fn what_was_asked_for_by_name_is_not_replaced_by_another() {
     machine.settle(&mut engine, 1);
     assert_eq!(state(&engine, "camera", 1).0, RelayState::Ready);
     assert_eq!(datapath(&engine, "camera"), ("packet".into(), "packet is what was asked for".into()));
-    assert_eq!(engine.next_retry(), None);
+    assert_eq!(left_to_try(&mut engine), []);
 }
 
 #[test]
@@ -625,4 +644,60 @@ fn what_a_full_table_refuses_is_served_by_packet_until_there_is_room() {
     machine.settle(&mut engine, 2);
     assert_eq!(state(&engine, "b", 2).0, RelayState::Ready);
     assert_eq!(machine.inputs.keys().collect::<Vec<_>>(), [&tcx(2)]);
+}
+
+#[test]
+fn the_driver_is_taken_once_it_is_proven_for_every_output() {
+    let (mut engine, mut machine) = (Engine::new("mcr.toml"), Machine::default());
+    engine.interfaces_are(vec![interface(2, "eth0"), interface(3, "eth1"), interface(4, "eth2")]);
+    machine.good_drivers.insert(Ifindex(3));
+    engine.create(relay("one", "eth0:239.1.1.1:5001", &["eth1:239.2.2.1:6001"])).unwrap();
+    engine.create(relay("two", "eth0:239.1.1.2:5001", &["eth1:239.2.2.2:6001", "eth2:239.2.2.2:6001"])).unwrap();
+    machine.settle(&mut engine, 0);
+    assert_eq!(datapath(&engine, "one"), ("xdp".into(), String::new()));
+    assert_eq!(datapath(&engine, "two"), ("tcx".into(), "not xdp: its driver is deaf".into()));
+    let names = |machine: &Machine, input| -> Vec<String> {
+        machine.inputs[&input].relays.iter().map(|relay| relay.relay.to_string()).collect()
+    };
+    assert_eq!((names(&machine, xdp(2)), names(&machine, tcx(2))), (vec!["one".to_owned()], vec!["two".to_owned()]));
+
+    // A second relay of the same packets: XDP has one list of copies, so both are served in tcx.
+    engine.create(relay("other", "eth0:239.1.1.1:5001", &["eth1:239.2.2.3:6001"])).unwrap();
+    machine.settle(&mut engine, 1);
+    assert_eq!(datapath(&engine, "one"), ("tcx".into(), "not xdp: another relay takes the same packets".into()));
+    assert_eq!(machine.inputs.keys().collect::<Vec<_>>(), [&tcx(2)]);
+    engine.remove(&"other".parse().unwrap()).unwrap();
+    machine.settle(&mut engine, 2);
+    assert_eq!(datapath(&engine, "one").0, "xdp");
+}
+
+#[test]
+fn a_driver_that_was_asked_for_and_does_not_work_is_told() {
+    let (mut engine, mut machine) = (Engine::new("mcr.toml"), Machine::default());
+    engine.interfaces_are(two());
+    engine.create(camera_by(DatapathChoice::Only(Datapath::Xdp))).unwrap();
+    machine.settle(&mut engine, 0);
+    assert_eq!(state(&engine, "camera", 0), (RelayState::Failed, "its driver is deaf".into()));
+    machine.good_drivers.insert(Ifindex(3));
+    let retry = engine.next_retry().unwrap().as_millis() as u64;
+    machine.settle(&mut engine, retry);
+    assert_eq!(state(&engine, "camera", retry).0, RelayState::Ready);
+    assert_eq!(datapath(&engine, "camera").0, "xdp");
+}
+
+#[test]
+fn what_an_application_of_this_host_listens_to_is_left_to_it() {
+    let (mut engine, mut machine) = (Engine::new("mcr.toml"), Machine::default());
+    engine.interfaces_are(two());
+    engine.create(camera()).unwrap();
+    machine.settle(&mut engine, 0);
+    assert_eq!(datapath(&engine, "camera").0, "tcx");
+    engine.listeners_are([(Ipv4Addr::UNSPECIFIED, 5001)].into());
+    machine.settle(&mut engine, 1);
+    let why = "not tcx: an application of this host listens to UDP port 5001 and would get nothing";
+    assert_eq!(datapath(&engine, "camera"), ("packet".into(), why.into()));
+    assert_eq!(machine.inputs.keys().collect::<Vec<_>>(), [&packet(2)]);
+    engine.listeners_are([(Ipv4Addr::from([239, 9, 9, 9]), 5001)].into());
+    machine.settle(&mut engine, 2);
+    assert_eq!(datapath(&engine, "camera").0, "tcx");
 }

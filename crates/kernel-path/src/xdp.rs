@@ -181,6 +181,11 @@ impl Xdp {
         sys::update(self.part(Part::FanOuts), &number, &number_of(&devices))
     }
 
+    /// Whether there is a fan-out of that number.
+    pub fn has_fan_out(&self, number: u32) -> bool {
+        sys::lookup::<u32, u32>(self.part(Part::FanOuts), &number).is_ok()
+    }
+
     /// Makes fan-out `number` none: the program at tcx ingress serves relays that name it.
     ///
     /// # Errors

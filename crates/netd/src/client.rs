@@ -267,6 +267,34 @@ impl Keeper {
         self.order("detaching the in-kernel datapath", &Request::Detach { interface, hook })
     }
 
+    /// Has it proven that frames which are redirected to an open output at the driver leave there; `own_address` is the
+    /// interface's.
+    ///
+    /// # Errors
+    /// When they do not, or the keeper is gone.
+    pub fn prove(&mut self, interface: u32, own_address: [u8; 6]) -> Result<(), KeeperError> {
+        self.order("trying an output at the driver", &Request::Prove { interface, own_address })
+    }
+
+    /// The number of the fan-out to these interfaces, each of them proven, for the kernel's tables.
+    ///
+    /// # Errors
+    /// When one of them is not proven, there are too many fan-outs, or the keeper is gone.
+    pub fn fan_out(&mut self, interfaces: &[u32]) -> Result<u32, KeeperError> {
+        match self.ask("making a fan-out", &Request::FanOut { interfaces: interfaces.to_vec() })? {
+            (Reply::Fanned { number }, _) => Ok(number),
+            (reply, _) => Err(KeeperError::unexpected(&reply)),
+        }
+    }
+
+    /// Gives up a fan-out that no table names any more; no error when there is none of that number.
+    ///
+    /// # Errors
+    /// When the keeper is gone.
+    pub fn forget_fan_out(&mut self, number: u32) -> Result<(), KeeperError> {
+        self.order("giving up a fan-out", &Request::ForgetFanOut { number })
+    }
+
     /// Gives everything back. A keeper that was started by [`Keeper::spawn`] to listen ends then.
     ///
     /// # Errors

@@ -125,6 +125,11 @@ impl Holdings {
             Request::Forget { interface, address } => self.forget(interface, address)?,
             Request::Attach { interface, hook } => self.attach(interface, hook)?,
             Request::Detach { interface, hook } => drop(self.kernel_path.detach(interface, hook)),
+            Request::Prove { interface, own_address } => self.prove(interface, own_address)?,
+            Request::FanOut { interfaces } => {
+                return self.kernel_path.fan_out(interfaces).map(|number| Reply::Fanned { number }.into());
+            }
+            Request::ForgetFanOut { number } => self.kernel_path.forget_fan_out(number),
             Request::Release => self.release(),
         }
         Ok(Reply::Done.into())
@@ -329,6 +334,11 @@ impl Holdings {
     fn tables(&mut self) -> Result<Done, Failure> {
         self.kernel_path.load()?;
         Ok(Done { reply: Reply::Done, handed: Handed::Tables })
+    }
+
+    fn prove(&mut self, interface: u32, own_address: [u8; 6]) -> Result<(), Failure> {
+        self.allowed(Use::Output, interface)?;
+        self.kernel_path.prove(interface, own_address)
     }
 
     fn attach(&mut self, interface: u32, hook: Hook) -> Result<(), Failure> {

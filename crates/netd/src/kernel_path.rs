@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 
-use mcr_kernel_path::{LastCopy, Loaded, Sizes, load};
+use mcr_kernel_path::{LastCopy, Loaded, Sizes, Unproven, Xdp, load};
 
 use crate::interface;
 use crate::pins::{Links, Pins};
@@ -36,6 +36,11 @@ pub(crate) struct KernelPath {
     ports: BTreeMap<u32, u32>,
     /// Numbers go round, so that one is not soon another interface's.
     last_port: u32,
+    /// The interfaces that were seen to take frames at the driver.
+    proven: BTreeSet<u32>,
+    /// Numbers of lists of interfaces that the program at the driver copies to. They go round as well.
+    fan_outs: BTreeMap<Vec<u32>, u32>,
+    last_fan_out: u32,
 }
 
 impl KernelPath {
@@ -87,15 +92,11 @@ impl KernelPath {
         if self.links.contains_key(&(interface, hook)) {
             return Ok(());
         }
+        let loaded = self.load()?;
         let link = match hook {
-            Hook::Tcx => self.load()?.attach(interface),
+            Hook::Tcx => loaded.attach(interface).map_err(|error| not_attached(interface, &error))?,
+            Hook::Xdp => at_driver(loaded)?.attach(interface).map_err(|error| unproven(interface, &error))?,
         };
-        let link = link.map_err(|error| Failure {
-            kind: FailureKind::System,
-            errno: error.raw_os_error(),
-            reason: format!("can not attach the in-kernel datapath to {}: {error}", interface::label(interface)),
-            remedy: "use Linux 6.6 or newer, or datapath = \"packet\"".to_owned(),
-        })?;
         if let Some(pins) = &self.pins {
             // As above.
             let _ = pins.keep_link(interface, hook, link.as_fd());
@@ -129,9 +130,52 @@ impl KernelPath {
     /// Lets them no longer: what they still send there is dropped as `output_missing`.
     pub(crate) fn close_port(&mut self, interface: u32) {
         let Some(port) = self.ports.remove(&interface) else { return };
+        let gone: Vec<u32> = self.fan_outs.iter().filter(|(to, _)| to.contains(&interface)).map(|(_, n)| *n).collect();
+        gone.into_iter().for_each(|number| self.forget_fan_out(number));
+        self.proven.remove(&interface);
         if let Some(loaded) = &self.loaded {
-            // The number is one of the table's: nothing can fail.
+            // The numbers are of the tables: nothing can fail.
             let _ = loaded.ports().clear(port);
+            let _ = loaded.xdp().map(|xdp| xdp.close_port(port));
+        }
+    }
+
+    /// Sees whether a frame that is redirected to an open output at the driver leaves there.
+    pub(crate) fn prove(&mut self, interface: u32, own_address: [u8; 6]) -> Result<(), Failure> {
+        let port = *self.ports.get(&interface).ok_or_else(|| not_open(interface))?;
+        self.proven.remove(&interface);
+        let xdp = at_driver(self.load()?)?;
+        xdp.open_port(port, interface, own_address).map_err(|error| unproven(interface, &error))?;
+        self.proven.insert(interface);
+        Ok(())
+    }
+
+    /// The number of the fan-out to these interfaces; all relays with the same outputs share one.
+    pub(crate) fn fan_out(&mut self, interfaces: Vec<u32>) -> Result<u32, Failure> {
+        if let Some(number) = self.fan_outs.get(&interfaces) {
+            return Ok(*number);
+        }
+        if let Some(missing) = interfaces.iter().find(|interface| !self.proven.contains(interface)) {
+            return Err(not_open(*missing));
+        }
+        let (limit, last) = (self.sizes.fan_outs, self.last_fan_out);
+        let used: BTreeSet<u32> = self.fan_outs.values().copied().collect();
+        let xdp = at_driver(self.load()?)?;
+        // One that a keeper before this one made may be in use still.
+        let is_free = |number: &u32| !used.contains(number) && !xdp.has_fan_out(*number);
+        let number = (last + 1..limit).chain(1..=last).find(is_free).ok_or_else(|| too_many_fan_outs(limit))?;
+        xdp.set_fan_out(number, &interfaces).map_err(|error| not_fanned(&error))?;
+        self.fan_outs.insert(interfaces, number);
+        self.last_fan_out = number;
+        Ok(number)
+    }
+
+    /// Gives up a fan-out: relays that name it are served at tcx ingress.
+    pub(crate) fn forget_fan_out(&mut self, number: u32) {
+        self.fan_outs.retain(|_, known| *known != number);
+        if let Some(Ok(xdp)) = self.loaded.as_ref().map(Loaded::xdp) {
+            // None of that number is no harm.
+            let _ = xdp.clear_fan_out(number);
         }
     }
 
@@ -163,8 +207,45 @@ impl KernelPath {
         }
         self.links.clear();
         self.ports.clear();
+        self.proven.clear();
+        self.fan_outs.clear();
         self.loaded = None;
     }
+}
+
+/// The programs at the driver.
+fn at_driver(loaded: &Loaded) -> Result<&Xdp, Failure> {
+    loaded.xdp().map_err(|error| failure(None, format!("the programs for XDP can not be loaded: {error}"), USE_TCX))
+}
+
+const USE_TCX: &str = "mend that, or use datapath = \"tcx\" or \"auto\"";
+
+fn failure(errno: Option<i32>, reason: String, remedy: &str) -> Failure {
+    Failure { kind: FailureKind::System, errno, reason, remedy: remedy.to_owned() }
+}
+
+fn not_attached(interface: u32, error: &io::Error) -> Failure {
+    let reason = format!("can not attach the in-kernel datapath to {}: {error}", interface::label(interface));
+    failure(error.raw_os_error(), reason, "use Linux 6.6 or newer, or datapath = \"packet\"")
+}
+
+/// The text of the error is a clause about the interface, with what to do after a semicolon or in brackets.
+fn unproven(interface: u32, error: &Unproven) -> Failure {
+    failure(None, format!("{} can not be served at the driver: {error}", interface::label(interface)), USE_TCX)
+}
+
+fn not_open(interface: u32) -> Failure {
+    let reason = format!("{} is not open for sending at the driver", interface::label(interface));
+    failure(None, reason, "nothing: it is tried again")
+}
+
+fn too_many_fan_outs(limit: u32) -> Failure {
+    let reason = format!("{} different lists of output interfaces are in use at the driver", limit.saturating_sub(1));
+    failure(None, reason, "use datapath = \"tcx\" for some relays")
+}
+
+fn not_fanned(error: &io::Error) -> Failure {
+    failure(error.raw_os_error(), format!("a list of output interfaces can not be made: {error}"), USE_TCX)
 }
 
 fn port_refused(interface: u32, error: &io::Error) -> Failure {

@@ -25,6 +25,9 @@
 //! tables                  13                                          done + descriptors of the kernel's tables
 //! attach                  14   interface u32, hook u8                  done
 //! detach                  15   interface u32, hook u8                  done
+//! prove                   16   interface u32, its own address          done
+//! fan out                 17   list of interface u32                   fanned
+//! forget fan out          18   number u32                              done
 //!
 //! reply                  kind  body
 //! done                   128
@@ -32,13 +35,14 @@
 //! opened                 130   geometry
 //! held                   131   next u32 (0: this was all), list of items
 //! sending                133   port u32: what the kernel's tables call this output
+//! fanned                 134   number u32: what the kernel's tables call this fan-out
 //! failed                 132   failure u8, errno i32 (0: none), reason text, remedy text
 //!
 //! item: input 1 | interface u32, geometry        output 2 | interface u32
 //!       membership 3 | interface u32, group, list of sources
 //!       neighbour 4 | interface u32, address     attached 5 | interface u32, hook u8
 //!
-//! hook: tcx 1
+//! hook: tcx 1, xdp 2                             own address: 6 bytes
 //! ```
 //!
 //! A reply carries the sequence number of its request, so that the answer to a request that was
@@ -63,6 +67,8 @@ pub(crate) const MAX_SOURCES: usize = 1_024;
 pub(crate) const MAX_FILTER_INSTRUCTIONS: usize = 4_096;
 /// Where a message of the inventory is closed, so that one more item always fits.
 const INVENTORY_FILL_BYTES: usize = MAX_MESSAGE_BYTES - 24 * 1_024;
+/// Most interfaces of one fan-out: the outputs of a relay.
+pub(crate) const MAX_FAN_OUT: usize = 64;
 /// Longest text in bytes; longer ones are cut.
 const MAX_TEXT_BYTES: usize = 1_024;
 
@@ -84,6 +90,9 @@ pub(crate) enum Request {
     Tables,
     Attach { interface: u32, hook: Hook },
     Detach { interface: u32, hook: Hook },
+    Prove { interface: u32, own_address: [u8; 6] },
+    FanOut { interfaces: Vec<u32> },
+    ForgetFanOut { number: u32 },
 }
 
 /// Where a program of the in-kernel datapath sits on an interface.
@@ -91,6 +100,8 @@ pub(crate) enum Request {
 pub enum Hook {
     /// At tcx ingress.
     Tcx,
+    /// At the driver.
+    Xdp,
 }
 
 /// What the keeper answers.
@@ -101,6 +112,7 @@ pub(crate) enum Reply {
     Opened { geometry: RingGeometry },
     Held { next: u32, items: Vec<Item> },
     Sending { port: u32 },
+    Fanned { number: u32 },
     Failed(Failure),
 }
 
@@ -195,6 +207,12 @@ impl Request {
                 out.u32(*interface);
                 out.u8(hook.code());
             }
+            Self::Prove { interface, own_address } => {
+                out.u32(*interface);
+                own_address.iter().for_each(|byte| out.u8(*byte));
+            }
+            Self::FanOut { interfaces } => out.list(interfaces, |out, interface| out.u32(*interface)),
+            Self::ForgetFanOut { number } => out.u32(*number),
             Self::Release | Self::Tables => {}
         }
         out.finish()
@@ -217,6 +235,9 @@ impl Request {
             Self::Tables => 13,
             Self::Attach { .. } => 14,
             Self::Detach { .. } => 15,
+            Self::Prove { .. } => 16,
+            Self::FanOut { .. } => 17,
+            Self::ForgetFanOut { .. } => 18,
         }
     }
 
@@ -246,6 +267,9 @@ impl Request {
             13 => Self::Tables,
             14 => Self::Attach { interface: input.u32()?, hook: Hook::from_code(input.u8()?)? },
             15 => Self::Detach { interface: input.u32()?, hook: Hook::from_code(input.u8()?)? },
+            16 => Self::Prove { interface: input.u32()?, own_address: own_address(&mut input)? },
+            17 => Self::FanOut { interfaces: input.list(MAX_FAN_OUT, Reader::u32)? },
+            18 => Self::ForgetFanOut { number: input.u32()? },
             _ => return Err(Malformed("unknown request")),
         };
         input.finish()?;
@@ -272,6 +296,10 @@ impl Reply {
                 out.u8(131);
                 out.u32(*next);
                 out.list(items, put_item);
+            }
+            Self::Fanned { number } => {
+                out.u8(134);
+                out.u32(*number);
             }
             Self::Sending { port } => {
                 out.u8(133);
@@ -302,6 +330,7 @@ impl Reply {
                 reason: input.text()?,
                 remedy: input.text()?,
             }),
+            134 => Self::Fanned { number: input.u32()? },
             133 => Self::Sending { port: input.u32()? },
             _ => return Err(Malformed("unknown reply")),
         };
@@ -337,12 +366,13 @@ impl Item {
 
 impl Hook {
     /// Every hook.
-    pub const ALL: [Self; 1] = [Self::Tcx];
+    pub const ALL: [Self; 2] = [Self::Tcx, Self::Xdp];
 
     /// The word for a sentence and for the name of a pin.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Tcx => "tcx",
+            Self::Xdp => "xdp",
         }
     }
 
@@ -384,6 +414,14 @@ fn put_geometry(out: &mut Writer, geometry: &RingGeometry) {
 
 fn geometry(input: &mut Reader<'_>) -> Result<RingGeometry, Malformed> {
     Ok(RingGeometry { slot_bytes: input.u32()?, slots: input.u32()? })
+}
+
+fn own_address(input: &mut Reader<'_>) -> Result<[u8; 6], Malformed> {
+    let mut address = [0; 6];
+    for byte in &mut address {
+        *byte = input.u8()?;
+    }
+    Ok(address)
 }
 
 fn put_instruction(out: &mut Writer, instruction: &FilterInstruction) {

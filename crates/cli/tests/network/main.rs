@@ -20,6 +20,7 @@ mod interfaces;
 mod killed;
 mod main_job;
 mod membership;
+mod moves;
 mod players;
 mod queues;
 mod remote;

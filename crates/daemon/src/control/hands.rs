@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use mcr_datapath::packet::TxSocket;
 use mcr_engine::{
-    Effect, EffectError, Ifindex, InputKey, InterfaceLedger, Inventory, Membership, Outcome, RelayTotals,
+    Effect, EffectError, Ifindex, InputKey, InputPlan, InterfaceLedger, Inventory, Membership, Outcome, RelayTotals,
 };
 use mcr_model::{Datapath, RelayName};
 use mcr_netd::{Hook, Keeper, KeeperError, KeeperErrorKind};
@@ -113,16 +113,16 @@ impl Hands {
         match effect {
             Effect::OpenInput { input: InputKey { interface, datapath }, name, mtu } => match datapath {
                 Datapath::Packet => self.packet.open(keeper?, *interface, name, *mtu)?,
-                Datapath::Tcx => self.kernel.open(keeper?, *interface)?,
-                Datapath::Xdp => return Err(no_xdp()),
+                Datapath::Tcx => self.kernel.open(keeper?, *interface, Hook::Tcx)?,
+                Datapath::Xdp => self.kernel.open(keeper?, *interface, Hook::Xdp)?,
             },
             Effect::CloseInput { input: InputKey { interface, datapath } } => match datapath {
                 Datapath::Packet => {
                     self.packet.close(*interface);
                     keeper?.close_input(interface.0)?;
                 }
-                Datapath::Tcx => self.kernel.close(keeper?, *interface)?,
-                Datapath::Xdp => {}
+                Datapath::Tcx => self.kernel.close(keeper?, *interface, Hook::Tcx)?,
+                Datapath::Xdp => self.kernel.close(keeper?, *interface, Hook::Xdp)?,
             },
             Effect::OpenOutput { interface, .. } => {
                 let (socket, port) = keeper?.open_output(interface.0)?;
@@ -132,12 +132,13 @@ impl Hands {
                 self.outputs.remove(interface);
                 keeper?.close_output(interface.0)?;
             }
+            Effect::Prove { interface, mac } => keeper?.prove(interface.0, *mac)?,
             Effect::Resolve { interface, next_hop } => keeper?.resolve(interface.0, IpAddr::V4(*next_hop))?,
             Effect::Forget { interface, next_hop } => keeper?.forget(interface.0, IpAddr::V4(*next_hop))?,
             Effect::Install { input: InputKey { interface, datapath }, plan } => match datapath {
                 Datapath::Packet => self.packet.install(keeper?, *interface, plan, &mut self.books, &self.outputs)?,
-                Datapath::Tcx => return self.kernel.install(*interface, plan, &mut self.books, &self.outputs),
-                Datapath::Xdp => return Err(no_xdp()),
+                Datapath::Tcx => return self.install(*interface, Hook::Tcx, plan),
+                Datapath::Xdp => return self.install(*interface, Hook::Xdp, plan),
             },
             Effect::Join(membership) => {
                 let Membership { interface, group, sources } = membership;
@@ -151,6 +152,10 @@ impl Hands {
             Effect::FindNextHop { .. } => unreachable!("routes are asked of netlink, not of the keeper"),
         }
         Ok(Outcome::Done)
+    }
+
+    fn install(&mut self, interface: Ifindex, hook: Hook, plan: &InputPlan) -> Result<Outcome, Trouble> {
+        self.kernel.install(self.line.keeper(), (interface, hook), plan, &mut self.books, &self.outputs)
     }
 
     /// Drops the counters of these definitions, which nobody wants any more.
@@ -216,6 +221,7 @@ fn inventory_of(keeper: &mut Keeper) -> Result<Inventory, KeeperError> {
     let inputs = held.inputs.into_iter().map(|input| (input.interface, Datapath::Packet));
     let attached = held.attached.into_iter().map(|(interface, hook)| match hook {
         Hook::Tcx => (interface, Datapath::Tcx),
+        Hook::Xdp => (interface, Datapath::Xdp),
     });
     let inputs =
         inputs.chain(attached).map(|(interface, datapath)| InputKey { interface: Ifindex(interface), datapath });
@@ -235,12 +241,5 @@ fn inventory_of(keeper: &mut Keeper) -> Result<Inventory, KeeperError> {
             .into_iter()
             .filter_map(|(interface, address)| Some((Ifindex(interface), v4(address)?)))
             .collect(),
-    })
-}
-
-fn no_xdp() -> Trouble {
-    Trouble::Here(EffectError {
-        reason: "this version has no xdp datapath".to_owned(),
-        remedy: "use datapath = \"auto\" or \"tcx\"".to_owned(),
     })
 }

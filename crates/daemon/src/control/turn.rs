@@ -27,6 +27,8 @@ const LONGEST_TICK: Duration = Duration::from_millis(90);
 const SOONEST_TICK: Duration = Duration::from_millis(10);
 /// So many commands are taken together.
 const MOST_COMMANDS: usize = 1024;
+/// How often the sockets of this host are looked at.
+const LISTENERS_PAUSE: Duration = Duration::from_secs(1);
 /// How long a keeper that is there but can not be used is left alone: each look may take seconds.
 const SEEK_PAUSE: Duration = Duration::from_secs(5);
 /// A batch that is never empty would be a bug of the engine; it must not become an endless loop of a daemon.
@@ -46,6 +48,7 @@ pub(super) struct Turn {
     commands: Sender<Command>,
     phase: Phase,
     next_seek: Instant,
+    next_listeners: Instant,
     /// Clients of what was changed in this turn.
     unanswered: Vec<Unanswered>,
     waiters: Waiters,
@@ -94,12 +97,14 @@ impl Turn {
             commands,
             phase: Phase::Starting,
             next_seek: Instant::now(),
+            next_listeners: Instant::now(),
             unanswered: Vec::new(),
             waiters: Waiters::new(),
             events,
             next_look: Instant::now(),
         };
         turn.look_again()?;
+        turn.look_for_listeners();
         Ok(turn)
     }
 
@@ -122,6 +127,7 @@ impl Turn {
             self.answer();
             if Instant::now() >= self.next_look {
                 self.seek_keeper();
+                self.look_for_listeners();
                 self.look();
             }
             self.answer_waiters();
@@ -292,6 +298,14 @@ impl Turn {
         self.keeper = KeeperLink::Down;
         self.engine.keeper_lost();
         self.events.publish([EventKind::KeeperLost { pid: self.hands.keeper_pid() }]);
+    }
+
+    /// Sees which applications would miss what a datapath in the kernel takes.
+    fn look_for_listeners(&mut self) {
+        if Instant::now() >= self.next_listeners {
+            self.engine.listeners_are(crate::listeners::udp());
+            self.next_listeners = Instant::now() + LISTENERS_PAUSE;
+        }
     }
 
     /// Looks for another keeper; with it everything is opened and joined anew.

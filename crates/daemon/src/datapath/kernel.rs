@@ -1,12 +1,14 @@
-//! `tcx`: the tables of the program in the kernel, written from here without a privilege.
+//! `tcx` and `xdp`: the tables of the programs in the kernel, written from here without a privilege.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use mcr_engine::{Action, EffectError, Ifindex, InputPlan, InterfaceLedger, Outcome, RelayPlan};
-use mcr_kernel_path::{Exit, InputCounters, Maps, OutputAction, OutputEntry, RelayEntry, TableWriter, WriteError};
+use mcr_engine::{Action, EffectError, Ifindex, InputPlan, InterfaceLedger, Outcome, OutputPlan, RelayPlan};
+use mcr_kernel_path::{
+    Exit, InputCounters, Maps, OutputAction, OutputEntry, RelayEntry, TableWriter, WriteError, not_at_driver,
+};
 use mcr_model::{DropReason, RelayName};
-use mcr_netd::{Hook, Keeper};
+use mcr_netd::{Hook, Keeper, KeeperError};
 use mcr_wire::{Destination, MacAddr};
 
 use super::book::Books;
@@ -17,6 +19,10 @@ use super::{Outputs, Trouble, closed_meanwhile, rewrite};
 pub(crate) struct KernelPath {
     tables: Option<Tables>,
     inputs: BTreeMap<Ifindex, Input>,
+    /// Numbers of lists of outputs that the program at the driver copies to.
+    fan_outs: BTreeMap<Vec<Ifindex>, u32>,
+    /// Numbers that no relay needs any more; the keeper is told with the next change.
+    unused_fan_outs: Vec<u32>,
 }
 
 struct Tables {
@@ -25,45 +31,67 @@ struct Tables {
     id: u32,
 }
 
+/// One interface, with the programs that are attached there and what each is to serve.
 struct Input {
+    hooks: BTreeMap<Hook, InputPlan>,
     /// What was installed; `None`: what is in force was written by a daemon before this one.
-    plan: Option<InputPlan>,
+    installed: Option<Table>,
     counters: Arc<InputCounters>,
+}
+
+/// The relays of all hooks of an interface. While one moves from one hook to the other it is in the tables of both, and
+/// the driver's counts.
+#[derive(Clone, Default)]
+struct Table {
+    plan: InputPlan,
+    at_driver: BTreeSet<RelayName>,
 }
 
 /// What is to be written of one table, and what came of it.
 struct Change<'a> {
     tables: &'a mut Tables,
     interface: Ifindex,
-    before: Option<&'a InputPlan>,
-    plan: &'a InputPlan,
+    before: Option<&'a Table>,
+    table: &'a Table,
     books: &'a mut Books,
     outputs: &'a Outputs,
+    fan_outs: &'a BTreeMap<Vec<Ifindex>, u32>,
     refused: Vec<(RelayName, EffectError)>,
     is_full: bool,
 }
 
 impl KernelPath {
-    /// Attaches the program to an interface.
-    pub(crate) fn open(&mut self, keeper: &mut Keeper, interface: Ifindex) -> Result<(), Trouble> {
+    /// Attaches a program to an interface.
+    pub(crate) fn open(&mut self, keeper: &mut Keeper, interface: Ifindex, hook: Hook) -> Result<(), Trouble> {
         let counters = self.tables(keeper)?.writer.input_counters(interface.0).map_err(|error| told(&error))?;
-        keeper.attach(interface.0, Hook::Tcx)?;
-        self.inputs.insert(interface, Input { plan: None, counters });
+        keeper.attach(interface.0, hook)?;
+        let input =
+            self.inputs.entry(interface).or_insert_with(|| Input { hooks: BTreeMap::new(), installed: None, counters });
+        input.hooks.insert(hook, InputPlan::default());
         Ok(())
     }
 
-    /// Detaches it and forgets the relays there.
-    pub(crate) fn close(&mut self, keeper: &mut Keeper, interface: Ifindex) -> Result<(), Trouble> {
+    /// Detaches it, and forgets the relays there with the last.
+    pub(crate) fn close(&mut self, keeper: &mut Keeper, interface: Ifindex, hook: Hook) -> Result<(), Trouble> {
+        let is_last = self.inputs.get_mut(&interface).is_none_or(|input| {
+            input.hooks.remove(&hook);
+            input.hooks.is_empty()
+        });
+        if !is_last {
+            return Ok(keeper.detach(interface.0, hook)?);
+        }
         self.inputs.remove(&interface);
         // A daemon before this one may have left relays there.
         let removed = self.tables(keeper).map(|tables| tables.writer.remove_input(interface.0));
-        keeper.detach(interface.0, Hook::Tcx)?;
+        keeper.detach(interface.0, hook)?;
         Ok(removed?.map_err(|error| told(&error))?)
     }
 
     /// Lets go of the tables, which go on as they are.
     pub(crate) fn let_go(&mut self) {
         self.inputs.clear();
+        self.fan_outs.clear();
+        self.unused_fan_outs.clear();
         self.tables = None;
     }
 
@@ -81,32 +109,73 @@ impl KernelPath {
         Ok(self.tables.as_mut().expect("there just now"))
     }
 
-    /// Makes `plan` the table of an interface. Only what differs from the one before is written.
+    /// Makes `plan` what a program is to serve on an interface. Only what differs from before is written; the keeper is
+    /// needed only for lists of outputs at the driver.
     pub(crate) fn install(
         &mut self,
-        interface: Ifindex,
+        keeper: Result<&mut Keeper, KeeperError>,
+        (interface, hook): (Ifindex, Hook),
         plan: &InputPlan,
         books: &mut Books,
         outputs: &Outputs,
     ) -> Result<Outcome, Trouble> {
+        if hook == Hook::Xdp {
+            self.fan_out(keeper?, plan)?;
+        }
         let input = self.inputs.get_mut(&interface).ok_or_else(closed_meanwhile)?;
         let tables = self.tables.as_mut().ok_or_else(closed_meanwhile)?;
-        if input.plan.as_ref().is_none_or(|before| before.our_macs != plan.our_macs) {
-            let macs: Vec<MacAddr> = plan.our_macs.iter().map(|mac| MacAddr::new(*mac)).collect();
+        input.hooks.insert(hook, plan.clone());
+        let mut table = Table::of(&input.hooks);
+        if input.installed.as_ref().is_none_or(|before| before.plan.our_macs != table.plan.our_macs) {
+            let macs: Vec<MacAddr> = table.plan.our_macs.iter().map(|mac| MacAddr::new(*mac)).collect();
             tables.writer.set_own_macs(interface.0, &macs).map_err(|error| told(&error))?;
         }
-        let before = input.plan.as_ref();
-        let mut change =
-            Change { tables, interface, before, plan, books, outputs, refused: Vec::new(), is_full: false };
+        let mut change = Change {
+            tables,
+            interface,
+            before: input.installed.as_ref(),
+            table: &table,
+            books,
+            outputs,
+            fan_outs: &self.fan_outs,
+            refused: Vec::new(),
+            is_full: false,
+        };
         change.write();
         let refused = change.refused;
-        let mut in_force = plan.clone();
         if !refused.is_empty() {
             let names: BTreeSet<&RelayName> = refused.iter().map(|(name, _)| name).collect();
-            in_force.relays.retain(|relay| !names.contains(&relay.relay));
+            table.plan.relays.retain(|relay| !names.contains(&relay.relay));
         }
-        input.plan = Some(in_force);
+        input.installed = Some(table);
+        if hook == Hook::Xdp {
+            self.forget_fan_outs();
+        }
         Ok(if refused.is_empty() { Outcome::Done } else { Outcome::Refused(refused) })
+    }
+
+    /// Has the lists of outputs made that relays at the driver need.
+    fn fan_out(&mut self, keeper: &mut Keeper, plan: &InputPlan) -> Result<(), Trouble> {
+        for number in std::mem::take(&mut self.unused_fan_outs) {
+            keeper.forget_fan_out(number)?;
+        }
+        for list in plan.relays.iter().filter_map(|relay| fan_out(relay)) {
+            if let std::collections::btree_map::Entry::Vacant(place) = self.fan_outs.entry(list) {
+                let interfaces: Vec<u32> = place.key().iter().map(|interface| interface.0).collect();
+                place.insert(keeper.fan_out(&interfaces)?);
+            }
+        }
+        Ok(())
+    }
+
+    /// Notes the lists that no relay needs any more.
+    fn forget_fan_outs(&mut self) {
+        let at_driver = self.inputs.values().filter_map(|input| input.hooks.get(&Hook::Xdp));
+        let used: BTreeSet<Vec<Ifindex>> =
+            at_driver.flat_map(|plan| &plan.relays).filter_map(|relay| fan_out(relay)).collect();
+        let unused = self.fan_outs.iter().filter(|(list, _)| !used.contains(*list));
+        self.unused_fan_outs.extend(unused.map(|(_, number)| *number));
+        self.fan_outs.retain(|list, _| used.contains(list));
     }
 
     /// What could not be charged to a relay, by interface.
@@ -118,11 +187,44 @@ impl KernelPath {
     }
 }
 
+impl Table {
+    fn of(hooks: &BTreeMap<Hook, InputPlan>) -> Self {
+        let driver = hooks.get(&Hook::Xdp).filter(|plan| !plan.relays.is_empty());
+        let ingress = hooks.get(&Hook::Tcx).filter(|plan| !plan.relays.is_empty());
+        let (Some(driver), Some(ingress)) = (driver, ingress) else {
+            let plan = driver.or(ingress).cloned().unwrap_or_default();
+            return Self { at_driver: driver.map(names).unwrap_or_default(), plan };
+        };
+        let (mut plan, at_driver) = (driver.clone(), names(driver));
+        plan.relays.extend(ingress.relays.iter().filter(|relay| !at_driver.contains(&relay.relay)).cloned());
+        plan.relays.sort_by(|a, b| a.relay.cmp(&b.relay));
+        Self { plan, at_driver }
+    }
+
+    /// Whether the other table has exactly this plan of the relay, at the same hook.
+    fn has(&self, relay: &Arc<RelayPlan>, of: &Table) -> bool {
+        has(&self.plan, relay) && self.at_driver.contains(&relay.relay) == of.at_driver.contains(&relay.relay)
+    }
+}
+
+fn names(plan: &InputPlan) -> BTreeSet<RelayName> {
+    plan.relays.iter().map(|relay| relay.relay.clone()).collect()
+}
+
+/// The interfaces that a relay's copies go to, where there are several and all of them are sent.
+fn fan_out(relay: &RelayPlan) -> Option<Vec<Ifindex>> {
+    let interface = |output: &OutputPlan| match &output.action {
+        Action::Send(plan) => Some(plan.interface),
+        Action::Drop(_) => None,
+    };
+    (relay.outputs.len() > 1).then(|| relay.outputs.iter().map(interface).collect()).flatten()
+}
+
 impl Change<'_> {
     fn write(&mut self) {
         let mut wanted: BTreeMap<Destination, Vec<Arc<RelayPlan>>> =
             self.changed().into_iter().map(|destination| (destination, Vec::new())).collect();
-        for relay in &self.plan.relays {
+        for relay in &self.table.plan.relays {
             if let Some(relays) = wanted.get_mut(&destination(relay)) {
                 relays.push(Arc::clone(relay));
             }
@@ -136,21 +238,20 @@ impl Change<'_> {
 
     /// The destinations of which anything differs.
     fn changed(&self) -> BTreeSet<Destination> {
+        let relays = &self.table.plan.relays;
         let Some(before) = self.before else {
-            let wanted = self.plan.relays.iter().map(|relay| destination(relay));
+            let wanted = relays.iter().map(|relay| destination(relay));
             return self.tables.writer.destinations(self.interface.0).into_iter().chain(wanted).collect();
         };
-        let differs = |from: &InputPlan, to: &InputPlan| -> Vec<Destination> {
-            let is_other = |relay: &&Arc<RelayPlan>| !has(to, relay);
-            from.relays.iter().filter(is_other).map(|relay| destination(relay)).collect()
-        };
-        differs(before, self.plan).into_iter().chain(differs(self.plan, before)).collect()
+        let gone = before.plan.relays.iter().filter(|relay| !self.table.has(relay, before));
+        let new = relays.iter().filter(|relay| !before.has(relay, self.table));
+        gone.chain(new).map(|relay| destination(relay)).collect()
     }
 
     /// Makes these all the relays of a destination; those for which there is no room are refused, and only those.
     fn replace(&mut self, destination: Destination, relays: Vec<Arc<RelayPlan>>) {
         let (old, new): (Vec<_>, Vec<_>) =
-            relays.iter().cloned().partition(|relay| self.before.is_some_and(|before| has(before, relay)));
+            relays.iter().cloned().partition(|relay| self.before.is_some_and(|before| before.has(relay, self.table)));
         let error = match self.is_full && !new.is_empty() {
             true => None,
             false => match self.try_replace(destination, &relays) {
@@ -176,6 +277,15 @@ impl Change<'_> {
         self.tables.writer.replace(self.interface.0, &destination, entries?)
     }
 
+    fn exit(&self, plan: &RelayPlan) -> Exit {
+        match fan_out(plan) {
+            _ if !self.table.at_driver.contains(&plan.relay) => Exit::Tcx,
+            Some(list) => self.fan_outs.get(&list).map_or(Exit::Tcx, |number| Exit::FanOut(*number)),
+            None if plan.outputs.len() == 1 => Exit::Port,
+            None => Exit::Tcx,
+        }
+    }
+
     fn entry(&mut self, plan: &RelayPlan) -> Result<RelayEntry, WriteError> {
         let Tables { writer, id } = &mut *self.tables;
         let counters = self.books.of(plan).in_kernel(plan, writer, *id)?;
@@ -183,13 +293,16 @@ impl Change<'_> {
             counters: Arc::clone(counters),
             action: action(self.outputs, &output.action),
         });
-        Ok(RelayEntry {
+        let entry = RelayEntry {
             destination: destination(plan),
             sources: plan.sources.clone(),
             counters: Arc::clone(&counters.relay),
             outputs: outputs.collect(),
-            exit: Exit::Tcx,
-        })
+            exit: self.exit(plan),
+        };
+        // What the driver can not do now is done at tcx ingress: an output that is down, say.
+        let is_fit = not_at_driver(std::slice::from_ref(&entry)).is_none();
+        Ok(if is_fit { entry } else { RelayEntry { exit: Exit::Tcx, ..entry } })
     }
 }
 

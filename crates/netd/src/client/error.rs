@@ -147,6 +147,7 @@ impl KeeperError {
             Reply::Opened { .. } => "opened",
             Reply::Held { .. } => "held",
             Reply::Sending { .. } => "sending",
+            Reply::Fanned { .. } => "fanned",
             Reply::Failed(_) => "failed",
         };
         Self::malformed(&format!("`{reply}` to another request"))

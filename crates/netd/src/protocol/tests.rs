@@ -41,6 +41,9 @@ fn requests() -> impl Strategy<Value = Request> {
         Just(Request::Release),
         Just(Request::Tables),
         interface().prop_map(|interface| Request::Attach { interface, hook: Hook::Tcx }),
+        (interface(), any::<[u8; 6]>()).prop_map(|(interface, own_address)| Request::Prove { interface, own_address }),
+        vec(interface(), 0..64).prop_map(|interfaces| Request::FanOut { interfaces }),
+        any::<u32>().prop_map(|number| Request::ForgetFanOut { number }),
         interface().prop_map(|interface| Request::Detach { interface, hook: Hook::Tcx }),
     ]
 }
@@ -57,7 +60,7 @@ fn items() -> impl Strategy<Value = Item> {
             sources
         }),
         (interface(), address()).prop_map(|(interface, address)| Item::Neighbour { interface, address }),
-        interface().prop_map(|interface| Item::Attached { interface, hook: Hook::Tcx }),
+        interface().prop_map(|interface| Item::Attached { interface, hook: Hook::Xdp }),
     ]
 }
 
@@ -66,6 +69,7 @@ fn replies() -> impl Strategy<Value = Reply> {
     prop_oneof![
         Just(Reply::Done),
         any::<u32>().prop_map(|port| Reply::Sending { port }),
+        any::<u32>().prop_map(|number| Reply::Fanned { number }),
         (any::<u16>(), any::<u32>()).prop_map(|(version, process)| Reply::Welcome { version, process }),
         geometries().prop_map(|geometry| Reply::Opened { geometry }),
         (any::<u32>(), vec(items(), 0..20)).prop_map(|(next, items)| Reply::Held { next, items }),

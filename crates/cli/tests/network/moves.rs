@@ -1,0 +1,149 @@
+//! Which datapath serves a relay, why, and what a relay goes through when it moves from one to another under a flow.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use mcr_model::{Datapath, DatapathChoice};
+use mcr_testbed::{DEVICE, Offload, Process, Switch, Topology, wait_until};
+use serde_json::Value;
+
+use crate::service::{MCR, SOON, Service, text};
+use crate::traffic::{Payloads, Receiver, Series, send, send_while};
+
+const GROUP: &str = "239.1.1.1:5001";
+const SERIES: Series = Series { count: 10_000_000, smallest: 100, largest: 1400 };
+
+/// A LAN whose host takes what the driver of its veth peer is handed by XDP.
+fn with_a_driver(outputs: usize) -> Topology {
+    let net = Topology::device_relay_lan(outputs);
+    net.lans().iter().for_each(|lan| lan.host_side().offload(Offload::Gather, Switch::On));
+    net
+}
+
+fn receiver(net: &Topology, lan: usize, payloads: Payloads) -> Receiver {
+    let lan_side = net.lan(lan);
+    let on = format!("239.2.2.{lan}:600{lan}").parse().unwrap();
+    Receiver::start(lan_side.namespace(), lan_side.host_address(), on, payloads)
+}
+
+fn datapath(service: &Service) -> (String, String) {
+    let relay = service.relay("camera");
+    let word = |key: &str| relay[key].as_str().unwrap_or_default().to_owned();
+    (word("datapath"), word("datapath_reason"))
+}
+
+#[test]
+fn the_driver_is_taken_where_it_is_proven_and_tcx_where_not() {
+    let net = with_a_driver(3);
+    let service = Service::start(net.relay(), "");
+    let outputs = ["lan1:239.2.2.1:6001", "lan2:239.2.2.2:6002", "lan3:239.2.2.3:6003"];
+    service.add("camera", "dev0:239.1.1.1:5001", &outputs);
+    assert_eq!(datapath(&service), ("xdp".to_owned(), String::new()));
+    let series = Series { count: 20_000, smallest: 1, largest: 1400 };
+    let receivers = [1, 2, 3].map(|lan| receiver(&net, lan, Payloads::Compare(series)));
+    send(net.device(), DEVICE, GROUP.parse().unwrap(), series, 20_000);
+    for receiver in receivers {
+        let report = receiver.finish(series.count);
+        assert_eq!((report.count, report.first_difference), (series.count, None));
+    }
+    assert_eq!(service.assert_balance()["camera"], series.count);
+    service.ok(&["rm", "camera"]);
+
+    net.lan(2).host_side().offload(Offload::Gather, Switch::Off);
+    let service = Service::start(net.relay(), "");
+    service.add("camera", "dev0:239.1.1.1:5001", &outputs);
+    let (serving, why) = datapath(&service);
+    assert_eq!(serving, "tcx");
+    assert!(why.starts_with("not xdp: lan2 can not be served at the driver: a frame redirected into it"), "{why}");
+}
+
+#[test]
+fn between_tcx_and_the_driver_nothing_is_lost_or_doubled() {
+    let net = with_a_driver(1);
+    moved_under_a_flow(&net, &["tcx", "xdp"], 10, |sent, report| {
+        assert_eq!((report.count, report.first_difference), (sent, None));
+    });
+}
+
+#[test]
+fn between_packet_and_the_kernel_nothing_is_lost() {
+    let net = with_a_driver(1);
+    moved_under_a_flow(&net, &["packet", "tcx", "packet", "xdp"], 5, |sent, report| {
+        // Frames under way may come twice: each move takes less than a hundredth of a second.
+        assert!((sent..sent + 20 * 200).contains(&report.count), "{} of {sent}", report.count);
+    });
+}
+
+/// Moves a relay through these datapaths, `times` times, while packets flow.
+fn moved_under_a_flow(
+    net: &Topology,
+    datapaths: &[&str],
+    times: usize,
+    check: impl FnOnce(u64, crate::traffic::Report),
+) {
+    let service = Service::start(net.relay(), "");
+    let put = |datapath: &str| {
+        let to = ["--from", "dev0:239.1.1.1:5001", "--to", "lan1:239.2.2.1:6001", "--replace"];
+        service.ok(&[&["add", "camera", "--datapath", datapath][..], &to].concat());
+        let relay = service.relay("camera");
+        assert_eq!(relay["datapath"], datapath, "{relay:#}");
+        assert_ne!(relay["state"], "failed", "{relay:#}");
+    };
+    put(datapaths[0]);
+    let receiver = receiver(net, 1, Payloads::Compare(SERIES));
+    let goes_on = AtomicBool::new(true);
+    let sent = std::thread::scope(|scope| {
+        let sender = scope.spawn(|| send_while(&goes_on, net.device(), DEVICE, GROUP.parse().unwrap(), SERIES, 20_000));
+        wait_until(SOON, "packets flow", || receiver.count() > 0);
+        let moves = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            (0..times).for_each(|_| datapaths.iter().for_each(|datapath| put(datapath)));
+        }));
+        goes_on.store(false, Ordering::Relaxed);
+        moves.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        sender.join().expect("the sender")
+    });
+    check(sent, receiver.finish(sent));
+    let counted = service.assert_balance()["camera"];
+    assert!(counted >= sent, "its counters went on: {counted} of {sent}");
+}
+
+#[test]
+fn a_local_application_keeps_what_it_listens_to() {
+    let net = Topology::device_relay_lan(1);
+    let service = Service::start(net.relay(), "");
+    service.add("camera", "dev0:239.1.1.1:5001", &["lan1:239.2.2.1:6001"]);
+    assert_ne!(datapath(&service).0, "packet");
+    let socket = net.relay().run(|| std::net::UdpSocket::bind("0.0.0.0:5001").expect("bind"));
+    wait_until(SOON, "packet serves", || datapath(&service).0 == "packet");
+    assert!(datapath(&service).1.contains("an application of this host listens to UDP port 5001"));
+    drop(socket);
+    wait_until(SOON, "the kernel serves again", || datapath(&service).0 != "packet");
+}
+
+#[test]
+fn without_the_right_to_load_programs_packet_serves_and_tcx_says_why_not() {
+    let net = Topology::device_relay_lan(1);
+    let folder = tempfile::tempdir().unwrap();
+    let socket = folder.path().join("netd.sock");
+    let keeper_program = std::path::Path::new(MCR).with_file_name("mcr-netd");
+    let mut keeper = net.relay().command("setpriv");
+    // Its words for CAP_BPF and CAP_PERFMON, which older ones do not know by name.
+    keeper.arg("--bounding-set=-cap_39,-cap_38,-sys_admin").arg(keeper_program).arg("--socket").arg(&socket);
+    let _keeper = Process::start(&mut keeper);
+    wait_until(SOON, "the keeper listens", || socket.exists());
+    let service = Service::start_with(net.relay(), "", &["--keeper-socket", socket.to_str().unwrap()]);
+    service.add("camera", "dev0:239.1.1.1:5001", &["lan1:239.2.2.1:6001"]);
+    let (serving, why) = datapath(&service);
+    assert_eq!(serving, "packet");
+    assert!(why.starts_with("not tcx: the keeper may not load eBPF programs"), "{why}");
+    let series = Series::of(1_000, 200);
+    let on_lan = receiver(&net, 1, Payloads::Compare(series));
+    send(net.device(), DEVICE, GROUP.parse().unwrap(), series, 10_000);
+    assert_eq!(on_lan.finish(series.count).count, series.count);
+
+    let to = ["--from", "dev0:239.1.1.2:5001", "--to", "lan1:239.2.2.2:6001"];
+    let added = service.mcr(&[&["add", "strict", "--datapath", "tcx"][..], &to].concat());
+    assert!(text(&added.stdout).contains("strict is failed: the keeper may not load eBPF programs"), "{added:?}");
+    let relay: Value = service.relay("strict");
+    assert!(relay["remedy"].as_str().unwrap().contains("datapath = \"packet\""), "{relay:#}");
+    assert_eq!(DatapathChoice::Only(Datapath::Tcx).name(), relay["datapath"]);
+}
