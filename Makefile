@@ -4,7 +4,7 @@ CARGO ?= cargo
 # Network tests make their own namespaces and need root; everything else does not care.
 export RUST_BACKTRACE ?= 1
 
-.PHONY: help demo test check build install bench fuzz differential clean
+.PHONY: help demo test check build install bench schemathesis fuzz differential clean
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -34,6 +34,13 @@ bench: ## measure beside nftables, smcroute, socat and others (root; half an hou
 	@scripts/install-packages.sh bench
 	$(CARGO) build --release --locked --bin mcr --bin mcr-netd --bin mcr-bench
 	target/release/mcr-bench $(or $(BENCH_OPTIONS),--docs docs/bench)
+
+schemathesis: ## ten thousand made-up requests against the API, over its socket and over TLS (root; minutes)
+	@scripts/install-packages.sh test
+	@scripts/schemathesis.sh
+	$(CARGO) build --locked --bin mcr --bin mcr-netd
+	SCHEMATHESIS_PHASES=examples,coverage,fuzzing SCHEMATHESIS_EXAMPLES=400 SCHEMATHESIS_CASES=5000 \
+		$(CARGO) test --locked -p mcr-cli --test network schemathesis -- --nocapture --test-threads 1
 
 fuzz: ## fuzz the frame parser (FUZZ_SECONDS, default 60)
 	@scripts/fuzz.sh $${FUZZ_SECONDS:-60}

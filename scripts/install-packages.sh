@@ -4,12 +4,12 @@ set -euo pipefail
 
 declare -A package_of=(
     [ip]=iproute2 [ethtool]=ethtool [tc]=iproute2 [ffmpeg]=ffmpeg [socat]=socat [cc]=gcc [c++]=g++ [make]=make [jq]=jq [curl]=curl
-    [clang]=clang [llvm-strip]=llvm [nft]=nftables [smcrouted]=smcroute
+    [clang]=clang [llvm-strip]=llvm [nft]=nftables [smcrouted]=smcroute [promtool]=prometheus [setpriv]=util-linux
 )
 case "${1:?which target}" in
     demo)  commands=(ip ethtool cc clang) ;;
     check) commands=(cc clang llvm-strip) ;;
-    test)  commands=(ip ethtool tc cc c++ clang llvm-strip ffmpeg curl nft smcrouted socat) ;;
+    test)  commands=(ip ethtool tc cc c++ clang llvm-strip ffmpeg curl nft smcrouted socat promtool setpriv) ;;
     bench) commands=(ip ethtool cc clang llvm-strip nft smcrouted socat) ;;
     *) echo "install-packages.sh: no such target: $1" >&2; exit 2 ;;
 esac
@@ -21,6 +21,8 @@ for command in "${commands[@]}"; do
 done
 # The eBPF program includes these headers, which no command stands for.
 if [[ " ${commands[*]} " == *" clang "* ]] && [ ! -e /usr/include/bpf/bpf_helpers.h ]; then missing+=(libbpf-dev); fi
+# What installs schemathesis needs the module that makes environments, which Debian has in a package of its own.
+if [ "$1" = test ] && ! python3 -c 'import ensurepip, venv' 2>/dev/null; then missing+=(python3-venv); fi
 [ ${#missing[@]} -eq 0 ] && exit 0
 
 if [ "$(id -u)" -ne 0 ]; then

@@ -160,6 +160,13 @@ fn a_body_of_ten_megabytes_gets_its_answer() {
 }
 
 #[test]
+fn who_is_refused_before_the_body_came_learns_that_the_connection_ends() {
+    let server = Server::start();
+    let refused = server.talk(b"POST /api/v1/relays HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n");
+    assert!(refused.starts_with("HTTP/1.1 415 ") && refused.contains("connection: close"), "{refused}");
+}
+
+#[test]
 fn noise_is_answered_and_costs_nobody_else_anything() {
     let server = Server::start();
     for noise in [

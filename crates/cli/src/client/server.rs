@@ -249,8 +249,9 @@ fn no_socket(path: &Path, error: &io::Error) -> Failure {
 
 /// The alert by which the other side ended TLS; with TLS 1.3 that comes after the handshake.
 fn alert(error: &hyper::Error) -> Option<String> {
-    let io = error.source()?.downcast_ref::<io::Error>()?;
-    match cause::<rustls::Error>(io)? {
+    let causes = std::iter::successors(error.source(), |error| (*error).source());
+    let mut of_tls = causes.filter_map(|error| cause::<rustls::Error>(error.downcast_ref::<io::Error>()?));
+    match of_tls.next()? {
         rustls::Error::AlertReceived(alert) => Some(format!("{alert:?}")),
         _ => None,
     }

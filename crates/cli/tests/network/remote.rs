@@ -1,6 +1,7 @@
 //! The API on the network: who gets in, with what, and what strangers can do to those who may.
 
 mod authority;
+mod schemathesis;
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -33,7 +34,9 @@ impl Served {
         let folder = tempfile::tempdir().unwrap();
         let authority = Authority::new("mcr test authority");
         authority.write_to(&folder.path().join("ca.pem"));
-        for (name, common) in [("server", "relay-1"), ("noc", "noc"), ("view", "view"), ("stranger", "stranger")] {
+        for (name, common) in
+            [("server", "relay-1"), ("boss", "boss"), ("noc", "noc"), ("view", "view"), ("stranger", "stranger")]
+        {
             authority.sign(common, Lasts::Long).write_to(folder.path(), name);
         }
         std::fs::write(folder.path().join("access.toml"), access(folder.path())).unwrap();
@@ -91,6 +94,9 @@ fn access(folder: &Path) -> String {
         client_ca = "{folder}/ca.pem"
         hosts = ["relay-alias"]
         origins = ["https://noc.example.net"]
+        [[allow]]
+        certificate = "boss"
+        role = "admin"
         [[allow]]
         certificate = "noc"
         role = "operator"

@@ -7,6 +7,7 @@ use std::time::Duration;
 use axum::Router;
 use hyper::Request;
 use hyper::body::Incoming;
+use hyper::header::{self, HeaderValue};
 use hyper::server::conn::http1;
 use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -35,7 +36,13 @@ where
         let (body, work) = seat.watch(body);
         let answer = router.call(Request::from_parts(head, body));
         async move {
-            let answer = answer.await;
+            let mut answer = answer.await;
+            // A client that was refused early would use a connection again that is about to end.
+            if let Ok(answer) = &mut answer
+                && work.left_body()
+            {
+                answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+            }
             drop(work);
             answer
         }

@@ -131,9 +131,10 @@ impl Seat {
 
     /// The body of a request; when it has arrived to its end, the seat is at work until [`Work`] is dropped.
     pub(super) fn watch(&self, body: Incoming) -> (Arriving, Work) {
-        let arriving = Arriving { body, sitter: Arc::clone(&self.sitter) };
+        let left = Arc::new(AtomicBool::new(false));
+        let arriving = Arriving { body, sitter: Arc::clone(&self.sitter), left: Arc::clone(&left) };
         arriving.note_end();
-        (arriving, Work(Arc::clone(&self.sitter)))
+        (arriving, Work { sitter: Arc::clone(&self.sitter), left })
     }
 }
 
@@ -145,11 +146,21 @@ impl Drop for Seat {
 
 /// A request that is not answered yet.
 #[derive(Debug)]
-pub(super) struct Work(Arc<Sitter>);
+pub(super) struct Work {
+    sitter: Arc<Sitter>,
+    left: Arc<AtomicBool>,
+}
+
+impl Work {
+    /// Whether the body was thrown away before its end: what follows on the connection is no request then.
+    pub(super) fn left_body(&self) -> bool {
+        self.left.load(Ordering::Relaxed)
+    }
+}
 
 impl Drop for Work {
     fn drop(&mut self) {
-        self.0.works.store(false, Ordering::Relaxed);
+        self.sitter.works.store(false, Ordering::Relaxed);
     }
 }
 
@@ -158,6 +169,13 @@ impl Drop for Work {
 pub(super) struct Arriving {
     body: Incoming,
     sitter: Arc<Sitter>,
+    left: Arc<AtomicBool>,
+}
+
+impl Drop for Arriving {
+    fn drop(&mut self) {
+        self.left.store(!self.body.is_end_stream(), Ordering::Relaxed);
+    }
 }
 
 impl Arriving {
