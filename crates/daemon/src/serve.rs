@@ -29,9 +29,9 @@ use crate::access::Peer;
 pub use self::tls::TlsError;
 
 /// So many connections of the Unix socket there are at once.
-const MOST_CONNECTIONS: usize = 512;
+const MOST_CONNECTIONS: usize = 256;
 /// So many of one user.
-const MOST_CONNECTIONS_OF_ONE: usize = 256;
+const MOST_CONNECTIONS_OF_ONE: usize = 192;
 /// How long requests that are under way may take when the daemon ends.
 const LAST_PATIENCE: Duration = Duration::from_secs(2);
 /// A rest after accepting failed for want of descriptors or memory, so that the loop does not spin.

@@ -113,6 +113,6 @@ fn ten_thousand_relays_are_cheap() {
         let page = render(snapshot, form);
         let took = start.elapsed();
         println!("{form:?}: {} lines, {} bytes, {took:?}", page.lines().count(), page.len());
-        assert!(took < Duration::from_secs(2), "{took:?}");
+        assert!(took < Duration::from_secs(6), "{took:?}");
     }
 }

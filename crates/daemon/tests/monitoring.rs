@@ -27,12 +27,18 @@ output = [ { interface = "eth1", group = "239.2.2.2", port = 6001 }, { interface
 
 /// `/metrics`, as Prometheus gets it.
 async fn scrape() -> String {
+    scrape_of(FILE).await.0
+}
+
+/// The page of a daemon with these relays, and how long it took.
+async fn scrape_of(file: &str) -> (String, std::time::Duration) {
     let gate = Gate::new(Rules::default(), Store::in_memory()).unwrap();
-    let service = TowerToHyperService::new(api::router(Bench::with_file(FILE), gate));
+    let service = TowerToHyperService::new(api::router(Bench::with_file(file), gate));
     let root = Peer::Local { user: 0, groups: [].into() };
     let request = Request::builder().uri("/metrics").extension(root).body(Body::empty()).unwrap();
+    let start = std::time::Instant::now();
     let body = service.call(request).await.unwrap().into_body().collect().await.unwrap().to_bytes();
-    String::from_utf8(body.to_vec()).unwrap()
+    (String::from_utf8(body.to_vec()).unwrap(), start.elapsed())
 }
 
 /// The names of its families, as queries use them.
@@ -64,6 +70,32 @@ fn promtool(arguments: &[&str], input: &str) {
     let output = child.wait_with_output().unwrap();
     let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "promtool {arguments:?}: {said}");
+}
+
+/// What a scrape of ten thousand relays takes, from the counters of the engine to the bytes of the page; `--nocapture`
+/// shows it. An unoptimised build has more time.
+#[tokio::test]
+async fn ten_thousand_relays_are_scraped_quickly() {
+    let relay = |i: u32| {
+        let (high, low) = (i / 250, i % 250 + 1);
+        format!(
+            "[[relay]]\nname = \"r{i}\"\ninput = {{ interface = \"eth0\", group = \"239.1.{high}.{low}\", port = 5001 }}\n\
+             output = [ {{ interface = \"eth1\", group = \"239.2.{high}.{low}\", port = 6001 }} ]\n"
+        )
+    };
+    let file: String = (0..10_000).map(relay).collect();
+    let start = std::time::Instant::now();
+    let page = scrape_of(&file).await;
+    let took = page.1;
+    println!(
+        "{} lines, {} bytes in {took:?} ({:?} with loading)",
+        page.0.lines().count(),
+        page.0.len(),
+        start.elapsed()
+    );
+    assert!(page.0.lines().count() > 100_000);
+    let limit = if cfg!(debug_assertions) { 10_000 } else { 200 };
+    assert!(took < std::time::Duration::from_millis(limit), "{took:?}");
 }
 
 #[tokio::test]

@@ -56,3 +56,22 @@ async fn collect(most_bytes: usize, mut body: Body) -> Result<Bytes, Rejection> 
     }
     if arrived > most_bytes { Err(Rejection::too_large(most_bytes)) } else { Ok(collected.into()) }
 }
+
+#[cfg(test)]
+mod tests {
+    use axum::http::HeaderMap;
+    use axum::response::IntoResponse;
+    use tokio::time::Instant;
+
+    use super::*;
+
+    /// The clock of the test jumps to the next timer when nothing else is left to do.
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_does_not_come_is_not_waited_for() {
+        let never =
+            http_body_util::StreamBody::new(tokio_stream::pending::<Result<hyper::body::Frame<Bytes>, axum::Error>>());
+        let start = Instant::now();
+        let rejection = read_body(&HeaderMap::new(), Body::new(never)).await.unwrap_err();
+        assert_eq!((start.elapsed().as_secs(), rejection.into_response().status().as_u16()), (PATIENCE.as_secs(), 408));
+    }
+}

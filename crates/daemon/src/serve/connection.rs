@@ -68,3 +68,26 @@ where
         tracing::debug!(%error, %peer, "a connection ended early");
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncWriteExt;
+    use tokio::time::Instant;
+
+    use super::super::seats::{Occupant, Seats};
+    use super::*;
+
+    /// The clock of the test jumps to the next timer when nothing else is left to do.
+    #[tokio::test(start_paused = true)]
+    async fn a_head_that_does_not_come_ends_the_connection() {
+        for beginning in [&b""[..], b"GET / HT", b"GET / HTTP/1.1\r\nHost: x\r\n"] {
+            let (mut client, server) = tokio::io::duplex(1024);
+            client.write_all(beginning).await.unwrap();
+            let (_ending, ended) = watch::channel(());
+            let seat = Seats::new(1, 1).take(Occupant::User(0)).unwrap();
+            let start = Instant::now();
+            talk(server, Router::new(), Peer::Local { user: 0, groups: [].into() }, seat, ended).await;
+            assert_eq!(start.elapsed().as_secs(), HEADER_PATIENCE.as_secs(), "{beginning:?}");
+        }
+    }
+}

@@ -19,7 +19,7 @@ use super::{ACCEPT_PAUSE, LAST_PATIENCE};
 use crate::access::{Peer, Remote, Site};
 
 /// So many connections there are at once.
-const MOST_CONNECTIONS: usize = 512;
+const MOST_CONNECTIONS: usize = 256;
 /// So many of one address.
 const MOST_CONNECTIONS_OF_ONE: usize = 64;
 /// How long a client may take to agree on TLS.
@@ -236,5 +236,45 @@ impl Door {
             let site = Arc::new(Site { address, names: identity.names });
             talk(stream, router, Peer::Remote { from, site, certificate }, seat, ended).await;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::time::Instant;
+
+    use super::*;
+
+    /// The clock of the test jumps to the next timer when nothing else is left to do.
+    #[tokio::test(start_paused = true)]
+    async fn a_handshake_that_does_not_go_on_ends_the_connection() {
+        let folder = tempfile::tempdir().unwrap();
+        let rcgen::CertifiedKey { cert, signing_key } =
+            rcgen::generate_simple_self_signed(["relay".to_owned()]).unwrap();
+        let path = |name: &str| folder.path().join(name);
+        std::fs::write(path("cert.pem"), cert.pem()).unwrap();
+        std::fs::write(path("key.pem"), signing_key.serialize_pem()).unwrap();
+        let private = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+        std::fs::set_permissions(path("key.pem"), private).unwrap();
+        let remote = Remote {
+            listen: vec!["127.0.0.1:0".parse().unwrap()],
+            certificate: path("cert.pem"),
+            key: path("key.pem"),
+            client_ca: None,
+            hosts: Vec::new(),
+            origins: Vec::new(),
+        };
+        let opened = open(&remote).unwrap();
+        let address = opened.listeners[0].local_addr().unwrap();
+        let network = Network::serve(Router::new(), Some(opened));
+        for beginning in [&b""[..], b"\x16\x03\x01"] {
+            let mut client = TcpStream::connect(address).await.unwrap();
+            client.write_all(beginning).await.unwrap();
+            let start = Instant::now();
+            assert_eq!(client.read(&mut [0; 16]).await.unwrap_or_default(), 0);
+            assert!(start.elapsed() >= HANDSHAKE_PATIENCE && start.elapsed() < 2 * HANDSHAKE_PATIENCE, "{beginning:?}");
+        }
+        network.end().await;
     }
 }
