@@ -12,6 +12,7 @@ macro_rules! for_each_datapath {
     };
 }
 
+mod api;
 mod bad_input;
 mod captures;
 mod foreground;
@@ -25,5 +26,6 @@ mod players;
 mod queues;
 mod remote;
 mod service;
+mod state;
 mod store;
 mod traffic;

@@ -10,7 +10,7 @@ use mcr_engine::{Counted, Effect, EffectError, Engine, Flow, Outcome, Refusal, R
 use mcr_model::plan::Plan;
 use mcr_model::relay::Relay;
 use mcr_model::status::{DaemonStatus, RelayStatus};
-use mcr_model::{EventKind, RelayName, RelayState, WaitFor};
+use mcr_model::{EventKind, Lease, RelayName, RelayState, WaitFor};
 use mcr_netd::{Keeper, KeeperError};
 
 use super::hands::Hands;
@@ -51,6 +51,8 @@ pub(super) struct Turn {
     next_listeners: Instant,
     /// Clients of what was changed in this turn.
     unanswered: Vec<Unanswered>,
+    /// The leases among it.
+    lent: Vec<(RelayName, Lease)>,
     waiters: Waiters,
     events: EventLog,
     next_look: Instant,
@@ -99,6 +101,7 @@ impl Turn {
             next_seek: Instant::now(),
             next_listeners: Instant::now(),
             unanswered: Vec::new(),
+            lent: Vec::new(),
             waiters: Waiters::new(),
             events,
             next_look: Instant::now(),
@@ -187,7 +190,7 @@ impl Turn {
                 let name = relay.name().clone();
                 match self.engine.create(relay) {
                     Ok(()) => {
-                        self.engine.lend(self.now(), &name, lease);
+                        self.lend(&name, lease);
                         self.unanswered.push(Unanswered::Created(name, reply));
                     }
                     Err(refusal) => drop(reply.send(Err(refusal.into()))),
@@ -198,7 +201,7 @@ impl Turn {
                 let name = relay.name().clone();
                 match self.engine.replace(relay) {
                     Ok(replaced) => {
-                        self.engine.lend(self.now(), &name, lease);
+                        self.lend(&name, lease);
                         self.unanswered.push(Unanswered::Replaced(name, replaced, reply));
                     }
                     Err(refusal) => drop(reply.send(Err(refusal.into()))),
@@ -254,8 +257,18 @@ impl Turn {
         self.engine.preview(relays, &Default::default())
     }
 
+    fn lend(&mut self, name: &RelayName, lease: Option<Lease>) {
+        self.engine.lend(self.now(), name, lease);
+        self.lent.extend(lease.map(|lease| (name.clone(), lease)));
+    }
+
     /// Answers what was changed in this turn, now that it is in force: "ready" means that no packet is missed.
     fn answer(&mut self) {
+        // A lease begins when its client hears of it, however long it took to put the relay in force.
+        for (name, lease) in std::mem::take(&mut self.lent) {
+            // It may have been removed, or made to stay, in the same turn.
+            let _ = self.engine.renew(self.now(), &name, Some(lease));
+        }
         for unanswered in std::mem::take(&mut self.unanswered) {
             unanswered.answer(|name| self.status_of(name));
         }
