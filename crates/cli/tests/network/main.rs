@@ -24,6 +24,7 @@ mod membership;
 mod moves;
 mod players;
 mod queues;
+mod readme;
 mod remote;
 mod service;
 mod state;
