@@ -1,6 +1,5 @@
 //! What was typed. Help and completions come from here; what it means is decided in [`crate::verbs`].
 
-use std::num::NonZeroU8;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -212,9 +211,10 @@ pub(crate) struct Run {
     /// The user to become once the keeper is reached
     #[arg(long, value_name = "NAME")]
     pub(crate) user: Option<String>,
-    /// Threads that move the packets of each input [default: its receive queues, at most the processors]
+    /// Threads of the packet datapath for each input, 16 at most [default: its receive queues, at most the processors]
     #[arg(long, value_name = "COUNT", env = "MCR_WORKERS", hide_env_values = true)]
-    pub(crate) workers: Option<NonZeroU8>,
+    #[arg(value_parser = clap::value_parser!(u8).range(1..=16))]
+    pub(crate) workers: Option<u8>,
     /// How to write the log
     #[arg(long, value_name = "FORMAT", value_enum, default_value_t = LogFormat::Text)]
     pub(crate) log_format: LogFormat,

@@ -1,7 +1,5 @@
 //! How many threads move the packets of an input.
 
-use std::num::NonZeroU8;
-
 use mcr_datapath::receive_queues;
 use mcr_model::InterfaceName;
 
@@ -12,14 +10,14 @@ pub enum Workers {
     #[default]
     Automatic,
     /// This many.
-    Exactly(NonZeroU8),
+    Exactly(u8),
 }
 
 impl Workers {
     /// How many for this interface.
     pub(crate) fn at(self, interface: &InterfaceName) -> u8 {
         match self {
-            Self::Exactly(count) => count.get(),
+            Self::Exactly(count) => count,
             Self::Automatic => {
                 // A driver that does not say has one queue, most likely; and one ring takes from all.
                 let queues = receive_queues(interface.as_str()).unwrap_or(1);
