@@ -2,7 +2,7 @@
 /*
  * The relay at tcx ingress.
  *
- *   frame -> read_headers -> find -> judge -> each relay -> each output -> clone or redirect, counted
+ *   frame -> read_headers -> find -> judge -> each relay -> each output -> clone, counted
  *
  * Verdicts and bytes are those of mcr-wire (frame.rs, rewrite.rs), which has the table of verdicts. Frames of no relay go on
  * untouched; those of a relay end here, sent or counted by reason.
@@ -28,9 +28,6 @@ struct scratch {
 };
 MAP(scratch, BPF_MAP_TYPE_PERCPU_ARRAY, __u32, struct scratch, 0);
 
-/* Whether the last copy is a clone too, so that what becomes of it is known and counted; set before loading. */
-volatile const __u32 COUNT_LAST = 0;
-
 /* A frame at hand. */
 struct packet {
 	struct __sk_buff *skb;
@@ -51,7 +48,6 @@ struct packet {
 	__u32 accepted;      /* whether a relay wants it */
 	__u32 stripped;      /* whether tag and padding are off */
 	__u32 output;        /* record of the output that is looked at next */
-	__u32 pending;       /* record of the output that gets the next copy */
 };
 
 /* ---- checksums ---- */
@@ -385,16 +381,11 @@ static __always_inline __u32 reason_of(long result)
 	}
 }
 
-/* Sends a copy to the pending output. */
-static __noinline long send_copy(struct packet *packet)
+/* Sends a copy. It is a clone, the last one too: so the kernel answers for each, and what became of it is counted. */
+static __noinline long send_copy(struct packet *packet, const struct mcr_output *output)
 {
-	__u32 record = packet->pending;
-	struct mcr_output *output = bpf_map_lookup_elem(&outputs, &record);
-	long result;
+	long result = dress(packet, output);
 
-	if (!output)
-		return 0;
-	result = dress(packet, output);
 	if (result) {
 		count_dropped(&dropped, output->slot, MCR_DROP_SEND_FAILED, packet->packets);
 		return 0;
@@ -409,7 +400,6 @@ static __noinline long send_copy(struct packet *packet)
 	return 0;
 }
 
-/* Looks at one output. The one before it, if it is to get a copy, gets a clone now: only the last gets the frame itself. */
 static long each_output(__u32 index, struct packet *packet)
 {
 	__u32 record = packet->output, reason;
@@ -425,9 +415,7 @@ static long each_output(__u32 index, struct packet *packet)
 	} else if (packet->largest > output->mtu) {
 		reason = MCR_DROP_TOO_BIG;
 	} else {
-		if (packet->pending)
-			send_copy(packet);
-		packet->pending = record;
+		send_copy(packet, output);
 		return 0;
 	}
 	count_dropped(&dropped, output->slot, reason, packet->packets);
@@ -465,31 +453,6 @@ static long each_relay(__u32 index, struct walk *walk)
 	return 0;
 }
 
-/* The frame itself goes to the output that is still pending: a clone less, a quarter of the work of a relay with one output. */
-static __always_inline int send_last(struct packet *packet)
-{
-	__u32 record = packet->pending, ifindex;
-	struct mcr_output *output = bpf_map_lookup_elem(&outputs, &record);
-
-	if (record == 0 || !output)
-		return TCX_DROP;
-	if (COUNT_LAST) {
-		send_copy(packet);
-		return TCX_DROP;
-	}
-	if (dress(packet, output)) {
-		count_dropped(&dropped, output->slot, MCR_DROP_SEND_FAILED, packet->packets);
-		return TCX_DROP;
-	}
-	ifindex = interface_of(output);
-	if (ifindex == 0) {
-		count_dropped(&dropped, output->slot, MCR_DROP_OUTPUT_MISSING, packet->packets);
-		return TCX_DROP;
-	}
-	count_sent(output->slot, packet->packets, packet->ip_bytes);
-	return bpf_redirect(ifindex, 0);
-}
-
 SEC("classifier")
 int mcr_tcx(struct __sk_buff *skb)
 {
@@ -519,7 +482,7 @@ int mcr_tcx(struct __sk_buff *skb)
 		count_on_input(&packet, packet.reason == GOOD ? MCR_DROP_SOURCE_NOT_LISTED : packet.reason);
 		return TCX_NEXT;
 	}
-	return send_last(&packet);
+	return TCX_DROP;
 }
 
 #endif

@@ -9,7 +9,7 @@ use std::io::Write;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::process::{Command, Stdio};
 
-use mcr_kernel_path::{Exit, InputTable, LastCopy, Loaded, Maps, OutputAction, OutputEntry, RelayEntry, Sizes};
+use mcr_kernel_path::{Exit, InputTable, Loaded, Maps, OutputAction, OutputEntry, RelayEntry, Sizes};
 use mcr_kernel_path::{TableWriter, load};
 use mcr_testbed::{Frame, Interface, Topology};
 use mcr_wire::{Destination, MacAddr, Rewrite};
@@ -26,19 +26,17 @@ enum Path {
         relays: u16,
     },
     Tcx {
-        last_copy: LastCopy,
         relays: u16,
     },
     Nftables,
 }
 
-const PATHS: [Path; 7] = [
+const PATHS: [Path; 6] = [
     Path::Redirect,
     Path::Xdp { relays: 1 },
     Path::Xdp { relays: 10_000 },
-    Path::Tcx { last_copy: LastCopy::Redirected, relays: 1 },
-    Path::Tcx { last_copy: LastCopy::Counted, relays: 1 },
-    Path::Tcx { last_copy: LastCopy::Counted, relays: 10_000 },
+    Path::Tcx { relays: 1 },
+    Path::Tcx { relays: 10_000 },
     Path::Nftables,
 ];
 
@@ -114,8 +112,8 @@ impl Bench {
     fn start(&self, path: Path) -> Held {
         match path {
             Path::Redirect => Held::Link(self.net.relay().run(|| attach_xdp(&self.redirect, self.net.relay_input()))),
-            Path::Xdp { relays } => self.relay(LastCopy::Counted, relays, true),
-            Path::Tcx { last_copy, relays } => self.relay(last_copy, relays, false),
+            Path::Xdp { relays } => self.relay(relays, true),
+            Path::Tcx { relays } => self.relay(relays, false),
             Path::Nftables => {
                 self.nftables(&self.rules());
                 Held::Rules
@@ -123,8 +121,8 @@ impl Bench {
         }
     }
 
-    fn relay(&self, last_copy: LastCopy, relays: u16, at_driver: bool) -> Held {
-        let loaded = load(&Sizes { relays: 16_384, ..Sizes::default() }, last_copy).expect("load");
+    fn relay(&self, relays: u16, at_driver: bool) -> Held {
+        let loaded = load(&Sizes { relays: 16_384, ..Sizes::default() }).expect("load");
         let fds = loaded.maps().fds().map(|fd| fd.try_clone_to_owned().expect("a descriptor"));
         let mut writer = TableWriter::adopt(Maps::from_fds(fds.into()).expect("our maps")).expect("adopt");
         let mut exit = Exit::Tcx;
@@ -210,7 +208,7 @@ impl Bench {
             .zip(self.net.lans())
             .map(|(number, lan)| {
                 format!(
-                    " ip saddr set {} ip daddr set 239.2.2.{number} ether saddr set {} ether daddr set 01:00:5e:02:02:{number:02x} {} to \"{}\"",
+                    "ip saddr set {} ip daddr set 239.2.2.{number} ether saddr set {} ether daddr set 01:00:5e:02:02:{number:02x} {} to \"{}\"; ",
                     lan.relay_address(),
                     lan.relay_side().mac(),
                     if number < outputs { "dup" } else { "fwd" },
@@ -220,8 +218,9 @@ impl Bench {
             .collect();
         let device = self.net.relay_input().name();
         format!(
-            "table netdev rate {{ chain input {{ type filter hook ingress device \"{device}\" priority 0; \
-             ip daddr 239.1.1.1 udp dport 5001 ip ttl set 16 udp dport set 6001{copies}; }}\n}}\n"
+            "table netdev rate {{ chain copies {{ {copies}}}
+             chain input {{ type filter hook ingress device \"{device}\" priority 0; \
+             ip daddr 239.1.1.1 udp dport 5001 ip ttl set 16 udp dport set 6001 goto copies; }}\n}}\n"
         )
     }
 

@@ -16,9 +16,7 @@
 //! - a super-frame whose segments are too big for an output is dropped whole, with a last segment that would have fitted;
 //! - at the driver a checksum counts as left to be completed when it is the sum of the pseudo header, which one wrong checksum
 //!   in 65,536 is, too;
-//! - at the driver a copy that the kernel had no memory for is counted as `send_failed` when the next one comes on the same CPU;
-//! - with [`LastCopy::Redirected`], the last copy of a frame counts as sent, and what the output interface then does with it
-//!   is for that interface's own statistics.
+//! - at the driver a copy that the kernel had no memory for is counted as `send_failed` when the next one comes on the same CPU.
 
 #![warn(unsafe_op_in_unsafe_fn)]
 
@@ -38,7 +36,7 @@ mod xdp;
 pub use counters::{
     DroppedSnapshot, InputCounters, InputSnapshot, OutputCounters, OutputSnapshot, RelayCounters, RelaySnapshot,
 };
-pub use load::{LastCopy, LoadError, Loaded, Sizes, load};
+pub use load::{LoadError, Loaded, Sizes, load};
 pub use maps::{Maps, NotOurMaps};
 pub use pinned::{NotReopened, interface_of, layout};
 pub use ports::Ports;

@@ -3,7 +3,7 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use crate::load::{LastCopy, LoadError, Loaded, OBJECT, Sizes};
+use crate::load::{LoadError, Loaded, OBJECT, Sizes};
 use crate::maps::{Maps, NotOurMaps};
 use crate::ports::Ports;
 use crate::sys;
@@ -30,8 +30,8 @@ pub enum NotReopened {
 
 /// Tells builds apart whose objects can not take each other's place: the programs, or the sizes of the tables, differ.
 #[must_use]
-pub fn layout(sizes: &Sizes, last_copy: LastCopy) -> u64 {
-    let settings = format!("{sizes:?} {last_copy:?}");
+pub fn layout(sizes: &Sizes) -> u64 {
+    let settings = format!("{sizes:?}");
     // FNV-1a
     OBJECT
         .iter()

@@ -4,7 +4,6 @@ mod stand;
 
 use std::time::Duration;
 
-use mcr_kernel_path::LastCopy;
 use mcr_testbed::table::{destination, every_row_on_a_wire, rewrite};
 use mcr_testbed::{Frame, Mac, Offload, RawReceiver, RawSender, Receiver, Sender, Switch, Tag};
 use mcr_wire::{DropReason, FrameMeta, MacAddr, Rewrite, VlanId};
@@ -15,11 +14,7 @@ const DATAGRAMS: u64 = 6_400;
 
 /// One relay to three lans, attached; the lans' own interfaces as source addresses.
 fn three_lans() -> Stand {
-    three_lans_with(LastCopy::Redirected)
-}
-
-fn three_lans_with(last_copy: LastCopy) -> Stand {
-    let mut stand = Stand::with(3, last_copy);
+    let mut stand = Stand::new(3);
     let outputs = (1..=3).map(|lan| {
         let rewrite = Rewrite {
             source_mac: MacAddr::new(stand.net.lan(lan).relay_side().mac().0),
@@ -71,13 +66,6 @@ fn an_unroutable_sender_with_finished_checksums() {
     let stand = three_lans();
     stand.net.input().offload_sending(Switch::Off);
     relays_all_of(&stand, Sender::new(stand.net.device(), "239.1.1.1:5001").payload_sizes(&[100, 1400, 33]));
-}
-
-#[test]
-fn every_copy_a_clone() {
-    let stand = three_lans_with(LastCopy::Counted);
-    relays_all_of(&stand, Sender::new(stand.net.device(), "239.1.1.1:5001").payload_sizes(&[100, 1400, 33]));
-    relays_all_of(&stand, Sender::new(stand.net.device(), "239.1.1.1:5001").payload_bytes(1200).segmented(32));
 }
 
 #[test]
@@ -207,7 +195,7 @@ fn what_is_not_ours_reaches_the_host() {
 
 #[test]
 fn an_output_that_is_gone_costs_the_others_nothing() {
-    let stand = three_lans_with(LastCopy::Counted);
+    let stand = three_lans();
     let _link = stand.attach();
     stand.net.lan(1).cable().clone().delete();
     stand.net.lan(3).cable().clone().delete();

@@ -5,7 +5,7 @@ mod stand;
 use std::time::{Duration, Instant};
 
 use mcr_kernel_path::{
-    Exit, InputTable, LastCopy, Maps, OutputAction, OutputEntry, RelayEntry, Sizes, TableWriter, WriteError, load,
+    Exit, InputTable, Maps, OutputAction, OutputEntry, RelayEntry, Sizes, TableWriter, WriteError, load,
 };
 use mcr_testbed::table::{destination, rewrite};
 use mcr_testbed::{Receiver, Sender};
@@ -127,7 +127,7 @@ fn another_writer_takes_over_what_is_in_force() {
 #[test]
 fn a_full_table_says_so_and_leaves_what_was_there() {
     let sizes = Sizes { relays: 4, outputs: 4, sources: 2, inputs: 1, own_macs: 1, ports: 1, fan_outs: 1 };
-    let loaded = load(&sizes, LastCopy::Redirected).unwrap();
+    let loaded = load(&sizes).unwrap();
     let mut writer = TableWriter::adopt(maps_again(loaded.maps())).unwrap();
     let entries: Vec<RelayEntry> =
         (0..4).map(|n| entry(&mut writer, 0, group(n), OutputAction::Drop(DropReason::OutputDown))).collect();
@@ -149,7 +149,7 @@ fn a_full_table_says_so_and_leaves_what_was_there() {
 #[test]
 fn ten_thousand_relays_are_installed_in_a_moment() {
     let sizes = Sizes { relays: 16_384, outputs: 16_384, ..Sizes::default() };
-    let loaded = load(&sizes, LastCopy::Redirected).unwrap();
+    let loaded = load(&sizes).unwrap();
     let mut writer = TableWriter::adopt(maps_again(loaded.maps())).unwrap();
     let relays: Vec<RelayEntry> =
         (0..10_000).map(|n| entry(&mut writer, 0, group(n), OutputAction::Drop(DropReason::OutputDown))).collect();
@@ -166,22 +166,20 @@ fn ten_thousand_relays_are_installed_in_a_moment() {
 
 #[test]
 fn a_port_that_the_keeper_closed_is_not_sent_to() {
-    for last_copy in [LastCopy::Redirected, LastCopy::Counted] {
-        let mut stand = Stand::with(2, last_copy);
-        let to = |lan| Output::Send { lan, rewrite: rewrite("239.2.2.2:6001"), mtu: 1500 };
-        let outputs = vec![to(1), to(2), to(1)];
-        stand.install(vec![Relay { destination: destination("239.1.1.1:5001", 0), sources: vec![], outputs }]);
-        let _link = stand.attach();
-        stand.loaded.ports().clear(1).unwrap();
-        let sent = Sender::new(stand.net.device(), "239.1.1.1:5001").send(10).datagrams;
-        let outputs = |stand: &Stand| {
-            let outputs = stand.totals().outputs[0].clone();
-            outputs.iter().map(|o| (o.sent_packets, o.dropped.get(DropReason::OutputMissing))).collect::<Vec<_>>()
-        };
-        (0..sent).for_each(|_| assert!(stand.heard(2, Duration::from_secs(1)).is_some()));
-        stand.assert_silence();
-        assert_eq!(outputs(&stand), [(0, sent), (sent, 0), (0, sent)], "{last_copy:?}");
-    }
+    let mut stand = Stand::new(2);
+    let to = |lan| Output::Send { lan, rewrite: rewrite("239.2.2.2:6001"), mtu: 1500 };
+    let outputs = vec![to(1), to(2), to(1)];
+    stand.install(vec![Relay { destination: destination("239.1.1.1:5001", 0), sources: vec![], outputs }]);
+    let _link = stand.attach();
+    stand.loaded.ports().clear(1).unwrap();
+    let sent = Sender::new(stand.net.device(), "239.1.1.1:5001").send(10).datagrams;
+    let outputs = |stand: &Stand| {
+        let outputs = stand.totals().outputs[0].clone();
+        outputs.iter().map(|o| (o.sent_packets, o.dropped.get(DropReason::OutputMissing))).collect::<Vec<_>>()
+    };
+    (0..sent).for_each(|_| assert!(stand.heard(2, Duration::from_secs(1)).is_some()));
+    stand.assert_silence();
+    assert_eq!(outputs(&stand), [(0, sent), (sent, 0), (0, sent)]);
 }
 
 #[test]

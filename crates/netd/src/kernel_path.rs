@@ -7,15 +7,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 
-use mcr_kernel_path::{LastCopy, Loaded, Sizes, Unproven, Xdp, load};
+use mcr_kernel_path::{Loaded, Sizes, Unproven, Xdp, load};
 
 use crate::interface;
 use crate::pins::{Links, Pins};
 use crate::privileges;
 use crate::protocol::{Failure, FailureKind, Hook};
-
-/// Every copy is counted as what the output made of it, the last one too: the ledger is exact.
-const LAST_COPY: LastCopy = LastCopy::Counted;
 
 /// Whether the in-kernel datapath outlives this process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,7 +46,7 @@ impl KernelPath {
         let path = Self { sizes, ..Self::default() };
         match pinning {
             Pinning::Off => (path, Ok(())),
-            Pinning::On => match Pins::open(mcr_kernel_path::layout(&sizes, LAST_COPY)) {
+            Pinning::On => match Pins::open(mcr_kernel_path::layout(&sizes)) {
                 Ok(pins) => (path.with(pins), Ok(())),
                 Err(error) => (path, Err(error)),
             },
@@ -71,7 +68,7 @@ impl KernelPath {
     /// Loads the program unless it is loaded.
     pub(crate) fn load(&mut self) -> Result<&Loaded, Failure> {
         if self.loaded.is_none() {
-            let loaded = load(&self.sizes, LAST_COPY).map_err(|error| not_loaded(&error))?;
+            let loaded = load(&self.sizes).map_err(|error| not_loaded(&error))?;
             for (interface, port) in &self.ports {
                 loaded.ports().set(*port, *interface).map_err(|error| port_refused(*interface, &error))?;
             }
