@@ -8,23 +8,50 @@
 #include "headers.h"
 #include "tables.h"
 
+/* The relay that was found last: packets of a flow come in runs. */
+struct recent {
+	__u64 generation;
+	__u32 record;
+};
+MAP(recents, BPF_MAP_TYPE_PERCPU_ARRAY, __u32, struct recent, 0);
+
+static __always_inline int listens_to(const struct mcr_relay *relay, const struct mcr_destination *destination)
+{
+	return relay->destination.ifindex == destination->ifindex &&
+	       relay->destination.address == destination->address && relay->destination.port == destination->port &&
+	       relay->destination.vlan == destination->vlan;
+}
+
 /* The first relay of a destination, or none. */
 static __always_inline struct mcr_relay *find(const struct mcr_destination *destination)
 {
+	__u32 zero = 0, record;
+	struct mcr_state *now = bpf_map_lookup_elem(&state, &zero);
+	struct recent *recent = bpf_map_lookup_elem(&recents, &zero);
+	struct mcr_relay *relay;
+	__u64 generation;
+
+	if (!now || !recent)
+		return 0;
+	/* Before the tables are looked at: a change meanwhile makes what is found one of the generation before. */
+	generation = *(volatile __u64 *)&now->generation;
+	record = recent->record;
+	relay = bpf_map_lookup_elem(&relays, &record);
+	if (relay && recent->generation == generation && listens_to(relay, destination))
+		return relay;
 	/* An element that is given away while it is read leads to another destination's record: look again. */
 	for (int attempt = 0; attempt < 4; attempt++) {
 		__u32 *element = bpf_map_lookup_elem(&destinations, destination);
-		struct mcr_relay *relay;
-		__u32 record;
 
 		if (!element)
 			return 0;
 		record = *(volatile __u32 *)element;
 		relay = bpf_map_lookup_elem(&relays, &record);
-		if (relay && relay->destination.ifindex == destination->ifindex &&
-		    relay->destination.address == destination->address &&
-		    relay->destination.port == destination->port && relay->destination.vlan == destination->vlan)
+		if (relay && listens_to(relay, destination)) {
+			recent->generation = generation;
+			recent->record = record;
 			return relay;
+		}
 	}
 	return 0;
 }
@@ -41,9 +68,9 @@ static __always_inline int came_back_to_us(__u32 ifindex, const __u8 *source_mac
 {
 	struct mcr_own_mac key = { .ifindex = ifindex };
 	__u32 zero = 0;
-	__u64 *bits = bpf_map_lookup_elem(&own_mac_bits, &zero);
+	struct mcr_state *now = bpf_map_lookup_elem(&state, &zero);
 
-	if (!bits || !(*bits >> (source_mac[5] & 63) & 1))
+	if (!now || !(now->own_mac_bits >> (source_mac[5] & 63) & 1))
 		return 0;
 	__builtin_memcpy(key.mac, source_mac, sizeof(key.mac));
 	return bpf_map_lookup_elem(&own_macs, &key) != 0;

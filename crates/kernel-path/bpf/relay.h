@@ -90,6 +90,14 @@ struct mcr_own_mac {
 	__u16 unused;
 };
 
+/* What a program looks at first. */
+struct mcr_state {
+	/* A bit for the lower six bits of each address in `own_macs`: most frames are told by it not to be ours. */
+	__u64 own_mac_bits;
+	/* Another one after each change of `destinations`: what was found before it is not to be relied on. */
+	__u64 generation;
+};
+
 /* The key of an address whose unreadable frames are counted on the input. */
 struct mcr_watched {
 	__u32 ifindex;
@@ -131,6 +139,7 @@ MCR_SAME_OFFSET(mcr_output, drop, 45);
 MCR_SAME_OFFSET(mcr_output, identity, 48);
 MCR_SAME_LAYOUT(mcr_source, 8);
 MCR_SAME_LAYOUT(mcr_own_mac, 12);
+MCR_SAME_LAYOUT(mcr_state, 16);
 MCR_SAME_LAYOUT(mcr_watched, 8);
 MCR_SAME_LAYOUT(mcr_received, 32);
 MCR_SAME_LAYOUT(mcr_sent, 24);

@@ -22,8 +22,6 @@ MAP(relays, BPF_MAP_TYPE_ARRAY, __u32, struct mcr_relay, 0);
 MAP(outputs, BPF_MAP_TYPE_ARRAY, __u32, struct mcr_output, 0);
 MAP(sources, BPF_MAP_TYPE_HASH, struct mcr_source, __u32, 0);
 MAP(own_macs, BPF_MAP_TYPE_HASH, struct mcr_own_mac, __u32, 0);
-/* A bit for the lower six bits of each address in `own_macs`: most frames are told by it not to be ours. */
-MAP(own_mac_bits, BPF_MAP_TYPE_ARRAY, __u32, __u64, 0);
 MAP(watched, BPF_MAP_TYPE_HASH, struct mcr_watched, __u32, 0);
 /* Interfaces that may be sent to (0: none), by the numbers that outputs name them by. Written by the keeper alone: whoever
  * writes the other tables can send to these and to no other. */
@@ -34,6 +32,8 @@ MAP(received, BPF_MAP_TYPE_ARRAY, __u32, struct mcr_received, BPF_F_MMAPABLE);
 MAP(sent, BPF_MAP_TYPE_ARRAY, __u32, struct mcr_sent, BPF_F_MMAPABLE);
 MAP(dropped, BPF_MAP_TYPE_ARRAY, __u32, struct mcr_dropped, BPF_F_MMAPABLE);
 MAP(input_dropped, BPF_MAP_TYPE_ARRAY, __u32, struct mcr_dropped, BPF_F_MMAPABLE);
+/* Mapped into the writer's memory. */
+MAP(state, BPF_MAP_TYPE_ARRAY, __u32, struct mcr_state, BPF_F_MMAPABLE);
 
 /* Slots of counters for each CPU; set before loading. */
 volatile const __u32 RELAY_SLOTS = 1;

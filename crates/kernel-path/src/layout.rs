@@ -150,6 +150,11 @@ pub(crate) const SENT_BYTES: usize = 24;
 /// Bytes of `struct mcr_dropped`: packets by reason.
 pub(crate) const DROPPED_BYTES: usize = 8 * DropReason::COUNT;
 
+/// Bytes of `struct mcr_state`, and its words.
+pub(crate) const STATE_BYTES: usize = 16;
+pub(crate) const STATE_OWN_MAC_BITS: usize = 0;
+pub(crate) const STATE_GENERATION: usize = 1;
+
 impl DestinationKey {
     pub(crate) fn new(ifindex: u32, destination: &Destination) -> Self {
         let Destination { vlan, address, port } = *destination;

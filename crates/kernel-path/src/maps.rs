@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::layout::{
-    DROPPED_BYTES, DestinationKey, OutputRecord, OwnMacKey, RECEIVED_BYTES, RelayRecord, SENT_BYTES, SourceKey,
-    WatchedKey,
+    DROPPED_BYTES, DestinationKey, OutputRecord, OwnMacKey, RECEIVED_BYTES, RelayRecord, SENT_BYTES, STATE_BYTES,
+    SourceKey, WatchedKey,
 };
 use crate::sys::{self, MapInfo};
 
@@ -44,7 +44,7 @@ pub struct Maps(Arc<Inner>);
 struct Inner {
     fds: [OwnedFd; Maps::COUNT],
     infos: [MapInfo; Maps::COUNT],
-    mapped: [Mapped; 4],
+    mapped: [Mapped; 5],
     cpus: u32,
 }
 
@@ -57,20 +57,20 @@ pub(crate) enum Table {
     Sources,
     OwnMacs,
     Watched,
-    OwnMacBits,
 }
 
-/// Counters that are mapped into memory; their places in [`Maps::NAMES`] follow those of the tables.
+/// Counters and the state, which are mapped into memory; their places in [`Maps::NAMES`] follow those of the tables.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Totals {
     Received,
     Sent,
     Dropped,
     InputDropped,
+    State,
 }
 
 /// Where the counters begin in [`Maps::NAMES`].
-const FIRST_TOTALS: usize = 7;
+const FIRST_TOTALS: usize = 6;
 
 impl Maps {
     /// How many there are.
@@ -83,11 +83,11 @@ impl Maps {
         "sources",
         "own_macs",
         "watched",
-        "own_mac_bits",
         "received",
         "sent",
         "dropped",
         "input_dropped",
+        "state",
     ];
     /// Bytes of key and value of each.
     const LAYOUT: [(usize, usize); Self::COUNT] = [
@@ -97,11 +97,11 @@ impl Maps {
         (size_of::<SourceKey>(), 4),
         (size_of::<OwnMacKey>(), 4),
         (size_of::<WatchedKey>(), 4),
-        (4, 8),
         (4, RECEIVED_BYTES),
         (4, SENT_BYTES),
         (4, DROPPED_BYTES),
         (4, DROPPED_BYTES),
+        (4, STATE_BYTES),
     ];
 
     /// The tables that these descriptors are of, in the order of [`Maps::NAMES`]. Needs no privilege.
@@ -125,7 +125,13 @@ impl Maps {
             Mapped::new(fds[index].as_fd(), words)
                 .map_err(|error| NotOurMaps::Unusable { name: Self::NAMES[index], error })
         };
-        let mapped = [map(Totals::Received)?, map(Totals::Sent)?, map(Totals::Dropped)?, map(Totals::InputDropped)?];
+        let mapped = [
+            map(Totals::Received)?,
+            map(Totals::Sent)?,
+            map(Totals::Dropped)?,
+            map(Totals::InputDropped)?,
+            map(Totals::State)?,
+        ];
         let of = |totals: Totals| infos[FIRST_TOTALS + totals as usize].max_entries;
         let cpus = of(Totals::Sent) / of(Totals::Dropped).max(1);
         if cpus == 0 || of(Totals::Received) % cpus != 0 || of(Totals::Sent) % cpus != 0 {
@@ -163,7 +169,7 @@ impl Maps {
         let entries = self.0.infos[FIRST_TOTALS + totals as usize].max_entries;
         match totals {
             Totals::Received | Totals::Sent => entries / self.0.cpus,
-            Totals::Dropped | Totals::InputDropped => entries,
+            Totals::Dropped | Totals::InputDropped | Totals::State => entries,
         }
     }
 

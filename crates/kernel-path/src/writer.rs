@@ -9,13 +9,15 @@ use std::io;
 use std::net::Ipv4Addr;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use mcr_wire::{Destination, MacAddr};
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::counters::{InputCounters, OutputCounters, Pool, RelayCounters};
 use crate::layout::{
-    DestinationKey, MOST_OUTPUTS, MOST_SHARING, OutputRecord, OwnMacKey, Plain, RelayRecord, SourceKey, WatchedKey,
+    DestinationKey, MOST_OUTPUTS, MOST_SHARING, OutputRecord, OwnMacKey, Plain, RelayRecord, STATE_GENERATION,
+    STATE_OWN_MAC_BITS, SourceKey, WatchedKey,
 };
 use crate::maps::{Maps, Table, Totals};
 use crate::slots::Slots;
@@ -173,6 +175,9 @@ impl TableWriter {
         };
         writer.read_back()?;
         writer.number();
+        // A writer before this one may have been stopped between two writes.
+        writer.begin_generation();
+        writer.set_own_mac_bits(None);
         Ok(writer)
     }
 
@@ -308,12 +313,12 @@ impl TableWriter {
         for key in gone {
             self.delete(Table::OwnMacs, &key)?;
             self.own_macs.remove(&key);
-            self.write_own_mac_bits(None)?;
+            self.set_own_mac_bits(None);
         }
         for key in wanted {
             if !self.own_macs.contains(&key) {
                 // The bit before the address, and after it is gone: a frame that came back is never missed.
-                self.write_own_mac_bits(Some(&key))?;
+                self.set_own_mac_bits(Some(&key));
                 self.update(Table::OwnMacs, &key, &1_u32)?;
                 self.own_macs.insert(key);
             }
@@ -322,15 +327,21 @@ impl TableWriter {
     }
 
     /// Makes the bits those of the addresses that are in force, and of one that is to be.
-    fn write_own_mac_bits(&self, next: Option<&OwnMacKey>) -> Result<(), WriteError> {
+    fn set_own_mac_bits(&self, next: Option<&OwnMacKey>) {
         let bits = self.own_macs.iter().chain(next).fold(0_u64, |bits, key| bits | 1 << (key.mac[5] & 63));
-        self.update(Table::OwnMacBits, &0_u32, &bits)
+        self.maps.totals(Totals::State).word(STATE_OWN_MAC_BITS).store(bits, Ordering::Release);
+    }
+
+    /// After each change of `destinations`, and before what it led to before is laid to rest.
+    fn begin_generation(&self) {
+        self.maps.totals(Totals::State).word(STATE_GENERATION).fetch_add(1, Ordering::AcqRel);
     }
 
     fn remove(&mut self, key: DestinationKey) -> Result<(), WriteError> {
         let Some(relays) = self.installed.get(&key) else { return Ok(()) };
         debug_assert!(!relays.is_empty());
         self.delete(Table::Destinations, &key)?;
+        self.begin_generation();
         let relays = self.installed.remove(&key).unwrap_or_default();
         self.unwatch(key)?;
         for relay in relays {
@@ -413,7 +424,10 @@ impl TableWriter {
         }
         new.reverse();
         match self.update(Table::Destinations, &key, &next) {
-            Ok(()) => Ok(new),
+            Ok(()) => {
+                self.begin_generation();
+                Ok(new)
+            }
             Err(error) => Err(self.abandon(new, old, error)),
         }
     }
