@@ -135,8 +135,6 @@ impl Path {
 #[derive(Default)]
 pub(crate) struct Running {
     children: Children,
-    /// Processes of it that are not our children.
-    others: Vec<u32>,
     folder: Option<TempDir>,
     /// What it has in the kernel.
     _rules: Option<nftables::Rules>,
@@ -156,7 +154,7 @@ impl Running {
     }
 
     pub(crate) fn processes(&self) -> impl Iterator<Item = u32> {
-        self.children.0.iter().map(Child::id).chain(self.others.iter().copied())
+        self.children.0.iter().map(Child::id)
     }
 
     /// A file of its own, if it has any.

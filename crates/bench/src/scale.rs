@@ -30,7 +30,7 @@ pub(crate) struct Scale {
 pub(crate) fn scale(net: &Topology) -> Option<Scale> {
     let config: String = (0..RELAYS).map(|i| relay(&format!("r{i}"), i)).collect();
     let start = Instant::now();
-    let running = daemon(net, &config).map_err(|why| eprintln!("1,000 relays: {why}")).ok()?;
+    let running = daemon(net, &config, RELAYS).map_err(|why| eprintln!("1,000 relays: {why}")).ok()?;
     while ready(&running) < RELAYS as u64 {
         assert!(start.elapsed() < Duration::from_secs(30), "1,000 relays are not ready after 30 s");
         std::thread::sleep(Duration::from_millis(2));

@@ -7,7 +7,7 @@ fn every_path_carries_what_it_should() {
     let output = Command::new(env!("CARGO_BIN_EXE_mcr-bench")).arg("check").output().expect("start the bench");
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
-    for path in ["tcx", "packet", "auto", "nftables", "smcroute", "sockets", "socat", "redirect"] {
+    for path in ["xdp", "tcx", "packet", "auto", "nftables", "smcroute", "sockets", "socat", "redirect"] {
         assert!(said.contains(&format!("{path}: carries")), "{path} is not measured here:\n{said}");
     }
 }

@@ -23,7 +23,7 @@ pub(super) fn start(net: &Topology, datapath: &str, outputs: usize, relays: usiz
         list.join(", ")
     );
     config.extend((1..relays).map(|i| relay(&format!("other-{i}"), i)));
-    let mut running = daemon(net, &config)?;
+    let mut running = daemon(net, &config, relays)?;
     let deadline = Instant::now() + PATIENCE;
     while ready(&running) < relays as u64 {
         let bench = bench(&running);
@@ -61,30 +61,49 @@ pub(crate) fn relay(name: &str, number: usize) -> String {
     )
 }
 
-/// `mcr run` with this configuration in the relay's namespace.
+/// `mcr-netd` and `mcr run`, as their services start them, with this configuration in the relay's namespace.
 ///
 /// # Errors
-/// What it said before it ended, or that it does not answer.
-pub(crate) fn daemon(net: &Topology, config: &str) -> Result<Running, String> {
+/// What they said before they ended, or that they do not answer.
+pub(crate) fn daemon(net: &Topology, config: &str, relays: usize) -> Result<Running, String> {
     let folder = tempfile::tempdir().expect("a temporary folder");
-    std::fs::write(folder.path().join("mcr.toml"), config).expect("write the configuration");
     let at = |name: &str| folder.path().join(name);
+    let (keeper_socket, errors) = (at("netd.sock"), at("errors"));
+    std::fs::write(at("mcr.toml"), config).expect("write the configuration");
+    std::fs::write(at("policy.toml"), policy(relays)).expect("write the policy");
+    let mut command = net.relay().command(program("mcr-netd"));
+    command.arg("--end-on-release").arg("--policy").arg(at("policy.toml")).arg("--socket").arg(&keeper_socket);
+    let keeper = spawn(&mut command, Some(&errors))?;
     let mut command = net.relay().command(program("mcr"));
-    command.arg("run").arg("--config").arg(at("mcr.toml")).arg("--keeper").arg(program("mcr-netd"));
-    command.env("MCR_SOCKET", at("mcr.sock")).env("MCR_KEEPER_SOCKET", at("netd.sock"));
-    let child = spawn(&mut command, Some(&at("errors")))?;
-    let mut running = Running { folder: Some(folder), ..Running::of(vec![child]) };
+    command.arg("run").arg("--config").arg(at("mcr.toml"));
+    command.env("MCR_SOCKET", at("mcr.sock")).env("MCR_KEEPER_SOCKET", &keeper_socket);
+    let mut running = Running { folder: Some(folder), ..Running::of(vec![keeper]) };
+    wait_for(&mut running, &errors, |_| keeper_socket.exists())?;
+    let errors = running.file("daemon-errors");
+    // It is told to end first: it gives back what it has from the keeper.
+    running.children.0.insert(0, spawn(&mut command, Some(&errors))?);
+    wait_for(&mut running, &errors, |running| !get(&running.socket(), "/readyz").is_empty())?;
+    Ok(running)
+}
+
+fn wait_for(running: &mut Running, errors: &FilePath, reached: impl Fn(&Running) -> bool) -> Result<(), String> {
     let deadline = Instant::now() + PATIENCE;
-    while get(&running.socket(), "/readyz").is_empty() {
+    while !reached(running) {
         if running.has_ended() || Instant::now() > deadline {
-            return Err(said(&running.file("errors")));
+            return Err(said(errors));
         }
         std::thread::sleep(Duration::from_millis(2));
     }
-    let status: serde_json::Value =
-        serde_json::from_str(&get(&running.socket(), "/api/v1/status")).expect("the daemon's status");
-    running.others.extend(status["keeper_pid"].as_u64().map(|pid| pid as u32));
-    Ok(running)
+    Ok(())
+}
+
+/// Tables as large as usual, unless there are more relays.
+fn policy(relays: usize) -> String {
+    const USUAL: usize = 4096;
+    if relays <= USUAL {
+        return String::new();
+    }
+    format!("[tables]\nrelays = {relays}\noutputs = {}\n", relays * 4)
 }
 
 /// The first lines of what a program said.
