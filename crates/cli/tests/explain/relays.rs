@@ -2,11 +2,12 @@
 
 use std::net::Ipv4Addr;
 
+use mcr_model::Datapath;
 use mcr_testbed::{Checksum, DEVICE, Frame, OffloadingSender, Topology};
 use serde_json::Value;
 
 use crate::service::Service;
-use crate::stand::{Listener, Pump, TARGET, expect, expect_nothing, explain, good, hosts, join, socket};
+use crate::stand::{GROUP, Listener, Pump, TARGET, expect, expect_nothing, explain, good, hosts, join, socket};
 
 /// The relay's host with one relay, the device sending these frames, and what `explain` says there.
 struct Relayed {
@@ -26,6 +27,14 @@ impl Relayed {
         let relayed = Relayed::new(from, to);
         relayed.service.ok(&["wait", "camera", "--for", "ready"]);
         relayed
+    }
+
+    /// One that leaves the frames where they are.
+    fn by_packet_sockets() -> Relayed {
+        let net = hosts();
+        let service = Service::start_on(Datapath::Packet, net.relay(), "");
+        service.add("camera", TARGET, &[OUT]);
+        Relayed { net, service }
     }
 
     fn explain(&self, frames: Vec<Vec<u8>>, arguments: &[&str]) -> Value {
@@ -154,9 +163,10 @@ fn the_queue_of_the_output_is_full() {
     expect(&relayed.explain(vec![good().bytes()], &[TARGET]), "output", "output_queue");
 }
 
+/// What the kernel redirects does not meet the firewall at egress; what a packet socket sends does.
 #[test]
 fn a_firewall_drops_at_egress() {
-    let relayed = Relayed::ready(TARGET, OUT);
+    let relayed = Relayed::by_packet_sockets();
     let rules = "add table netdev t; add chain netdev t c { type filter hook egress device lan1 priority 0; }; \
                  add rule netdev t c udp dport 6001 drop";
     relayed.net.relay().output("nft", &[rules]);
@@ -178,10 +188,25 @@ fn a_socket_of_the_same_port_for_another_group_does_not_matter() {
 
 #[test]
 fn a_socket_of_the_same_group_is_another_question_than_the_relay() {
-    let relayed = Relayed::ready(TARGET, OUT);
+    let relayed = Relayed::by_packet_sockets();
     let _listener = Listener::of_group(relayed.net.relay_input());
     expect_nothing(&relayed.explain(unroutable(), &["camera"]));
     expect(&relayed.explain(unroutable(), &[TARGET]), "reverse_path", "rp_filter_strict");
+}
+
+#[test]
+fn a_relay_in_the_kernel_takes_the_frames_from_a_socket() {
+    let net = hosts();
+    let service = Service::start_on(Datapath::Tcx, net.relay(), "");
+    service.add("camera", TARGET, &[OUT]);
+    let relayed = Relayed { net, service };
+    let listener = socket(relayed.net.relay(), Ipv4Addr::UNSPECIFIED);
+    join(&listener, relayed.net.relay_input(), GROUP);
+    listener.set_nonblocking(true).expect("not to wait");
+    expect(&relayed.explain(vec![good().bytes()], &[TARGET]), "taken", "taken_by_relay");
+    expect_nothing(&relayed.explain(vec![good().bytes()], &["camera"]));
+    let listener = std::net::UdpSocket::from(listener);
+    assert!(listener.recv(&mut [0; 2048]).is_err(), "the socket hears none of what a route back would let it hear");
 }
 
 /// The daemon has no privilege: it says what it can not see, and knows its own relay.

@@ -4,7 +4,9 @@
 
 use std::net::Ipv4Addr;
 
-use super::{Case, counted, firewall, kernel, listed, owned, told};
+use mcr_model::status::RelayStatus;
+
+use super::{Case, counted, firewall, kernel, listed, owned, relay, told};
 use crate::facts::{Hold, Route, Socket};
 use crate::report::Step;
 
@@ -18,6 +20,9 @@ pub(super) fn steps(case: &Case<'_>) -> Vec<Step> {
     if !case.is_for_sockets() {
         return nobody(case).into_iter().collect();
     }
+    if let Some(step) = taken(case) {
+        return vec![step];
+    }
     let mut steps = Vec::new();
     steps.extend(source(case));
     steps.extend(reverse_path(case));
@@ -28,6 +33,25 @@ pub(super) fn steps(case: &Case<'_>) -> Vec<Step> {
         steps.extend(kernel::drops(case));
     }
     steps
+}
+
+/// A relay in the kernel takes the frames themselves, not copies: the IP stack never gets them.
+fn taken(case: &Case<'_>) -> Option<Step> {
+    let takes = |relay: &&&RelayStatus| {
+        matches!(relay.datapath.as_str(), "tcx" | "xdp") && relay::received_meanwhile(case, relay) > 0
+    };
+    let relay = case.relays.iter().find(takes)?;
+    let who = listed(case.sockets.iter().map(|socket| owned(socket)), 3);
+    let fact = format!(
+        "relay {} ({}) takes the frames before any socket of this host: {who} hears none of them",
+        relay.name, relay.datapath
+    );
+    let remedy = format!(
+        "set datapath = \"packet\" for {}, which leaves the frames where they are, or have the application listen to an \
+         output of the relay",
+        relay.name
+    );
+    Some(Step::fault("taken", "taken_by_relay", fact, remedy).of(relay.name.clone()))
 }
 
 /// No socket is bound to the port. Where a relay takes the packets, none is needed; where a daemon runs, [`super::relay`] says
