@@ -5,6 +5,7 @@ mod ethtool;
 mod host;
 mod judge;
 
+pub(crate) use ethtool::link_speed;
 use std::time::Duration;
 
 use serde::Serialize;

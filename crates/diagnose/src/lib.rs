@@ -6,6 +6,7 @@
 //! What could not be seen (no privilege, no eBPF, no `nft`) is said to be unknown; a fault is named only where it is proven.
 
 mod doctor;
+mod egress;
 mod facts;
 mod judge;
 mod observe;
@@ -16,6 +17,7 @@ use std::time::Duration;
 use mcr_model::Input;
 
 pub use doctor::{Checkup, Finding, checkup};
+pub use egress::{Egress, egress};
 pub use facts::*;
 pub use judge::judge;
 pub use observe::observe;

@@ -17,7 +17,8 @@ use std::net::{Ipv4Addr, UdpSocket};
 use std::time::Duration;
 
 use crate::facts::{
-    Blind, Facts, Forwarded, Hold, Link, Membership, Observed, Owner, PacketSocket, Relays, Route, Settings, Socket,
+    Blind, BridgeGroup, Facts, Forwarded, Hold, Link, Membership, Observed, Owner, PacketSocket, Relays, Route,
+    Settings, Socket,
 };
 use crate::judge::takes;
 use crate::{Join, Question};
@@ -37,6 +38,12 @@ const COUNTERS: [&str; 6] = [
 
 /// The groups whose membership is asked of a socket: enough to see that it has all that it may have.
 const MOST_GROUPS_ASKED: usize = 512;
+
+/// Every interface, and the groups that bridges forward.
+pub(crate) fn bridges() -> io::Result<(Vec<Link>, Vec<BridgeGroup>)> {
+    let mut netlink = link::open()?;
+    Ok((link::links(&mut netlink)?, link::bridge_groups(&mut netlink)?))
+}
 
 /// Collects every fact that the question needs. `relays` is asked for the outputs, and then right before and after the look.
 pub fn observe(question: &Question, mut relays: impl FnMut() -> Relays) -> Facts {

@@ -147,6 +147,32 @@ fn plans_and_ways_back_lose_no_packet_of_others() {
     assert!(service.ok(&["plan", &other]).starts_with("nothing would change: 2 relays stay"));
 }
 
+/// Of a bridge that listens to memberships it is known who receives, of a cable it is not.
+#[test]
+fn a_plan_says_where_nobody_receives() {
+    let net = Topology::device_relay_lan(1);
+    net.relay().ip("link add br0 type bridge mcast_snooping 1 mcast_querier 1");
+    net.relay().ip("link add port0 type veth peer name far0");
+    ["set port0 master br0", "set br0 up", "set port0 up", "set far0 up"].iter().for_each(|it| {
+        net.relay().ip(&format!("link {it}"));
+    });
+    net.relay().output("bridge", &["mdb", "add", "dev", "br0", "port", "port0", "grp", "239.2.2.1", "permanent"]);
+    let service = Service::start(net.relay(), "");
+    let outputs = "[{interface = \"br0\", group = \"239.2.2.1\", port = 1}, \
+                   {interface = \"br0\", group = \"239.2.2.7\", port = 1}, \
+                   {interface = \"lan1\", group = \"239.2.2.1\", port = 1, ttl = 1}]";
+    let relay = format!(
+        "[[relay]]\nname = \"a\"\ninput = {{interface = \"dev0\", group = \"239.1.1.1\", port = 1}}\noutput = {outputs}\n"
+    );
+    let file = written(&service, "bridge.toml", &relay);
+    let plan: Value = serde_json::from_str(&service.ok(&["plan", &file, "-o", "json"])).expect("JSON");
+    let kinds: Vec<_> = plan["warnings"].as_array().unwrap().iter().map(|warning| &warning["kind"]).collect();
+    assert_eq!(kinds, ["no-receiver", "short-ttl"], "{plan:#}");
+    assert!(plan["warnings"][0]["message"].as_str().unwrap().contains("239.2.2.7"), "{plan:#}");
+    assert_eq!(plan["outputs_with_unknown_receivers"], 1);
+    assert_eq!(names(&service), [""; 0], "a plan changes nothing");
+}
+
 /// A trial that nobody confirms ends by itself, also when the daemon was killed meanwhile.
 #[test]
 fn a_trial_that_nobody_confirms_ends() {

@@ -1,16 +1,18 @@
 //! One turn of the control thread after the other.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant};
 
 use mcr_datapath::clock;
-use mcr_engine::{Counted, Effect, EffectError, Engine, Flow, Outcome, Refusal, RelayTotals};
+use mcr_diagnose::Egress;
+use mcr_engine::{Counted, Effect, EffectError, Engine, Flow, Link, Outcome, Receivers, Refusal, RelayTotals};
 use mcr_model::plan::Plan;
 use mcr_model::relay::Relay;
 use mcr_model::status::{DaemonStatus, RelayStatus};
-use mcr_model::{EventKind, Lease, RelayName, RelayState, WaitFor};
+use mcr_model::{EventKind, InterfaceName, Lease, RelayName, RelayState, WaitFor};
 use mcr_netd::{Keeper, KeeperError};
 
 use super::hands::Hands;
@@ -254,7 +256,7 @@ impl Turn {
 
     fn plan(&mut self, relays: &[Relay]) -> Result<Plan, Vec<Refusal>> {
         self.count();
-        self.engine.preview(relays, &Default::default())
+        self.engine.preview(relays, &links())
     }
 
     fn lend(&mut self, name: &RelayName, lease: Option<Lease>) {
@@ -524,4 +526,17 @@ fn log(event: &EventKind) {
         // Told where they happen, or by the state that follows.
         other => tracing::debug!(event = other.name(), "{other:?}"),
     }
+}
+
+/// What is known of the links that packets leave on; a plan without it warns of less.
+fn links() -> BTreeMap<InterfaceName, Link> {
+    let found = mcr_diagnose::egress().unwrap_or_else(|error| {
+        tracing::warn!(%error, "the speeds of links and the groups of bridges are not known");
+        Vec::new()
+    });
+    let link = |Egress { name, bits_per_second, joined }: Egress| {
+        let receivers = joined.map_or(Receivers::Unknown, Receivers::Joined);
+        Some((name.parse().ok()?, Link { bits_per_second, receivers }))
+    };
+    found.into_iter().filter_map(link).collect()
 }

@@ -2,8 +2,11 @@
 
 use std::net::UdpSocket;
 use std::os::fd::AsRawFd;
+use std::os::unix::net::UnixDatagram;
 
 const SIOCETHTOOL: libc::Ioctl = 0x8946;
+const ETHTOOL_GSET: u32 = 0x1;
+const SPEED_UNKNOWN: u32 = u32::MAX;
 const ETHTOOL_GRINGPARAM: u32 = 0x10;
 const ETHTOOL_GFLAGS: u32 = 0x25;
 const ETHTOOL_GGRO: u32 = 0x2b;
@@ -31,6 +34,21 @@ struct Rings {
     receive: u32,
     others: [u32; 3],
 }
+
+/// `struct ethtool_cmd`; the speed is in two halves.
+#[repr(C)]
+#[derive(Default)]
+struct Settings {
+    command: u32,
+    modes: [u32; 2],
+    speed: u16,
+    ports: [u8; 6],
+    limits: [u32; 2],
+    speed_high: u16,
+    crossing: [u8; 2],
+    rest: [u32; 3],
+}
+const _: () = assert!(size_of::<Settings>() == 44);
 
 /// `struct ethtool_value`.
 #[repr(C)]
@@ -62,8 +80,19 @@ pub(super) fn card(interface: &str) -> Card {
     Card { ring: ring.filter(|(_, most)| *most > 0), merges, gathers }
 }
 
+/// What the link of an interface carries, in bits per second; `None`: its driver does not say, or it has no link.
+pub(crate) fn link_speed(interface: &str) -> Option<u64> {
+    let mut settings = Settings { command: ETHTOOL_GSET, ..Settings::default() };
+    // A socket of any family will do (`net/socket.c: sock_do_ioctl`).
+    let socket = UnixDatagram::unbound().ok()?;
+    let [low, high] =
+        if ask(&socket, interface, &mut settings) { [settings.speed, settings.speed_high] } else { [0; 2] };
+    let megabits = u32::from(high) << 16 | u32::from(low);
+    (megabits != 0 && megabits != SPEED_UNKNOWN).then(|| u64::from(megabits) * 1_000_000)
+}
+
 /// Carries out a reading command. `T` begins with its number and is what the kernel fills for it.
-fn ask<T>(socket: &UdpSocket, interface: &str, command: &mut T) -> bool {
+fn ask<T>(socket: &impl AsRawFd, interface: &str, command: &mut T) -> bool {
     let mut name = [0; libc::IFNAMSIZ];
     if interface.len() >= name.len() {
         return false;
@@ -82,5 +111,7 @@ mod tests {
     fn an_interface_that_is_not_there_has_nothing() {
         assert_eq!(card("no-such-if0"), Card::default());
         assert_eq!(card("a-name-that-is-much-too-long"), Card::default());
+        assert_eq!(link_speed("no-such-if0"), None);
+        assert_eq!(link_speed("lo"), None);
     }
 }
