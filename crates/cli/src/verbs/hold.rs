@@ -21,12 +21,14 @@ pub(crate) fn hold(client: &Client, name: &RelayName, lease: Lease, interrupt: &
             return client.delete(&format!("relays/{name}")).map(drop);
         }
         next = Instant::now() + pause;
-        match client.put(&format!("relays/{name}/lease"), format!("{{\"lease\": \"{lease}\"}}")) {
-            Ok(_) => end = Instant::now() + lease.length(),
+        match client.try_put(&format!("relays/{name}/lease"), format!("{{\"lease\": \"{lease}\"}}")) {
+            Ok(Ok(_)) => end = Instant::now() + lease.length(),
+            // Somebody removed it, or the daemon was started again without it.
+            Ok(Err(refusal)) => return Err(refusal),
             Err(failure) if Instant::now() >= end => {
                 return Err(Failure::failed(format!("relay {name} could not be renewed in time: {failure}")));
             }
-            // The daemon may be starting again. A relay that is gone is told of when its lease would be over, too.
+            // The daemon may be starting again.
             Err(_) => {}
         }
     }

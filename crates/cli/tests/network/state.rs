@@ -68,21 +68,33 @@ fn a_client_that_is_killed_leaves_nothing_behind_after_its_lease() {
 }
 
 #[test]
-fn a_holder_that_is_told_to_end_takes_its_relay_with_it() {
+fn a_holder_that_is_told_to_end_takes_its_relay_with_it_and_one_that_lost_it_says_so() {
     let net = Topology::device_relay_lan(1);
     let service = Service::start(net.relay(), "");
-    let mut client = Command::new(MCR)
-        .args(["add", "held", "--from", "dev0:239.1.0.1:5001", "--to", "lan1:239.2.0.1:6001"])
-        .args(["--lease", "1h", "--hold"])
-        .env("MCR_SOCKET", service.socket())
-        .stdout(Stdio::null())
-        .spawn()
-        .expect("run mcr add");
-    wait_until(SOON, "the relay is there", || service.http("GET", "/api/v1/relays/held", "").0 == 200);
+    let hold = |lease: &str| {
+        let client = Command::new(MCR)
+            .args(["add", "held", "--from", "dev0:239.1.0.1:5001", "--to", "lan1:239.2.0.1:6001"])
+            .args(["--lease", lease, "--hold"])
+            .env("MCR_SOCKET", service.socket())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("run mcr add");
+        wait_until(SOON, "the relay is there", || service.http("GET", "/api/v1/relays/held", "").0 == 200);
+        client
+    };
+    let mut client = hold("1h");
     // SAFETY: a plain system call on the id of our own child, which is not waited for yet.
     assert_eq!(unsafe { libc::kill(client.id() as i32, libc::SIGTERM) }, 0);
     assert!(client.wait().expect("wait for the client").success());
     assert_eq!(service.http("GET", "/api/v1/relays/held", "").0, 404);
+
+    let client = hold("3s");
+    service.ok(&["rm", "held"]);
+    let ended = client.wait_with_output().expect("wait for the client");
+    assert_eq!(ended.status.code(), Some(1));
+    let said = String::from_utf8_lossy(&ended.stderr);
+    assert!(said.contains("there is no relay held"), "{said}");
 }
 
 #[test]
