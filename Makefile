@@ -39,7 +39,7 @@ schemathesis: ## ten thousand made-up requests against the API, over its socket 
 	@scripts/install-packages.sh test
 	@scripts/schemathesis.sh
 	$(CARGO) build --locked --bin mcr --bin mcr-netd
-	SCHEMATHESIS_PHASES=examples,coverage,fuzzing SCHEMATHESIS_EXAMPLES=400 SCHEMATHESIS_CASES=5000 \
+	SCHEMATHESIS_PHASES=examples,coverage,fuzzing SCHEMATHESIS_EXAMPLES=600 SCHEMATHESIS_CASES=5000 \
 		$(CARGO) test --locked -p mcr-cli --test network schemathesis -- --nocapture --test-threads 1
 
 fuzz: ## fuzz the frame parser (FUZZ_SECONDS, default 60)

@@ -131,6 +131,11 @@ pub fn openapi() -> OpenApi {
     document::complete(endpoints::<crate::Control>().into_openapi())
 }
 
+/// The problem document for a client whom there is no room for, as JSON.
+pub(crate) fn busy() -> String {
+    Rejection::busy().to_json()
+}
+
 /// Every endpoint with its description; a file of endpoints is merged in here by its own `routes`.
 fn endpoints<B: Backend>() -> OpenApiRouter<Shared<B>> {
     OpenApiRouter::with_openapi(document::frame())

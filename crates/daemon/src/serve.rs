@@ -25,6 +25,7 @@ use tokio::task::JoinSet;
 use self::connection::talk;
 use self::seats::{Occupant, Seats};
 use crate::access::Peer;
+use crate::api;
 
 pub use self::tls::TlsError;
 
@@ -182,8 +183,7 @@ fn who_is(stream: &UnixStream) -> Option<(u32, Arc<[u32]>)> {
 
 /// Says that there is no room; a client that does not read it sees its connection end.
 fn turn_away(stream: &UnixStream) {
-    let problem = "{\"type\":\"/problems/busy\",\"title\":\"Too many requests at once\",\"status\":503,\"detail\":\"this \
-                   user has as many requests in work as the daemon takes; try again when one is answered\"}";
+    let problem = api::busy();
     let answer = format!(
         "HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/problem+json\r\nContent-Length: {}\r\n\
          Retry-After: 1\r\nConnection: close\r\n\r\n{problem}",

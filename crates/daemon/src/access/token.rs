@@ -44,9 +44,14 @@ pub enum TokenError {
 }
 
 impl Tokens {
-    /// Those of the store.
+    /// Those of the store; what has expired is removed from it.
     pub(super) fn of(store: Store) -> Result<Self, StoreError> {
         let records: Vec<Record> = store.tokens()?;
+        let now = Timestamp::now();
+        let (ended, records): (Vec<_>, Vec<_>) = records.into_iter().partition(|record| record.token.expires <= now);
+        for record in ended {
+            store.remove_token(&record.token.id)?;
+        }
         let by_id = records.into_iter().map(|record| (record.token.id.clone(), record)).collect();
         Ok(Self { store, by_id })
     }
@@ -136,9 +141,10 @@ mod tests {
         }
         let ended = create(&mut tokens, Duration::ZERO).secret;
         assert_eq!(tokens.find(&ended), None);
-        let again = Tokens::of(store).unwrap();
+        let again = Tokens::of(store.clone()).unwrap();
         assert_eq!(again.find(&secret), Some(&token));
         assert_eq!(again.list().len(), 2);
+        assert_eq!(store.tokens::<Record>().unwrap().len(), 2);
     }
 
     #[test]

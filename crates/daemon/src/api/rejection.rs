@@ -245,6 +245,14 @@ impl Rejection {
         Self::new(Kind::WrongOrigin, detail)
     }
 
+    pub(super) fn busy() -> Self {
+        Self::new(Kind::Busy, Kind::Busy.meaning())
+    }
+
+    pub(super) fn to_json(&self) -> String {
+        serde_json::to_string(&self.0).unwrap_or_default()
+    }
+
     /// A bug of the daemon, which the log has, too.
     pub(super) fn internal(error: &dyn std::error::Error) -> Self {
         tracing::error!(%error, "a request could not be answered");
