@@ -6,12 +6,13 @@
 use std::collections::{BTreeMap, HashMap};
 use std::net::Ipv4Addr;
 
-use mcr_model::{Datapath, DatapathChoice, RelayName};
+use mcr_model::{Datapath, DatapathChoice, DropReason, InterfaceName, RelayName};
 
 use crate::effect::{Failure, InputKey, Subject};
-use crate::engine::Entry;
+use crate::engine::{Engine, Entry};
 use crate::fact::Ifindex;
 use crate::plan::View;
+use crate::traffic::{OutputTotals, RelayTotals};
 
 /// The datapath of a relay.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,6 +35,39 @@ enum AtDriver {
 pub(crate) struct Hindrance {
     pub(crate) reason: String,
     pub(crate) remedy: String,
+}
+
+impl Entry {
+    /// The outputs whose driver seems to take nothing any more: what it was handed did not leave, or is not accounted for.
+    pub(crate) fn stuck_at_driver(&self, now: &RelayTotals) -> Vec<InterfaceName> {
+        let before = &self.meter.totals;
+        if self.serving.datapath != Datapath::Xdp || now.received.packets <= before.received.packets {
+            return Vec::new();
+        }
+        let outputs = self.relay.outputs().iter().zip(before.outputs.iter().zip(&now.outputs));
+        let stuck = outputs.filter(|(_, (before, now))| now.is_stuck_since(before));
+        stuck.map(|(output, _)| output.interface.clone()).collect()
+    }
+}
+
+impl OutputTotals {
+    fn is_stuck_since(&self, before: &Self) -> bool {
+        let accounted = |totals: &Self| totals.sent.packets + totals.dropped_packets();
+        let rose = |reason: DropReason| self.dropped[reason.index()] > before.dropped[reason.index()];
+        accounted(self) == accounted(before) || rose(DropReason::SendFailed) || rose(DropReason::OutputDown)
+    }
+}
+
+impl Engine {
+    /// What was proven of these outputs is to be proven again; until then relays are served elsewhere.
+    pub(crate) fn doubt(&mut self, outputs: &[InterfaceName]) {
+        for name in outputs {
+            let index = self.facts.get(name).map(|facts| facts.index);
+            if index.is_some_and(|index| self.actual.proven.remove(&index)) {
+                self.wish_changed();
+            }
+        }
+    }
 }
 
 impl Serving {

@@ -441,13 +441,13 @@ impl Engine {
 
     /// What the datapath counted for a relay. Of another incarnation than the present one it says nothing.
     pub fn counted(&mut self, now: Duration, name: &RelayName, incarnation: u64, totals: RelayTotals) -> Counted {
-        match self.relays.get_mut(name).filter(|entry| entry.incarnation == incarnation) {
-            Some(entry) => {
-                entry.meter.observe(now, totals);
-                Counted::Noted
-            }
-            None => Counted::Obsolete,
-        }
+        let Some(entry) = self.relays.get_mut(name).filter(|entry| entry.incarnation == incarnation) else {
+            return Counted::Obsolete;
+        };
+        let stuck = entry.stuck_at_driver(&totals);
+        entry.meter.observe(now, totals);
+        self.doubt(&stuck);
+        Counted::Noted
     }
 
     /// What the datapath counted on an interface without being able to charge a relay.
@@ -505,7 +505,7 @@ impl Engine {
     }
 
     /// Somebody wants something else: what is wanted has to be worked out again.
-    fn wish_changed(&mut self) {
+    pub(crate) fn wish_changed(&mut self) {
         self.desired = None;
         self.unsettle();
     }

@@ -672,6 +672,43 @@ fn the_driver_is_taken_once_it_is_proven_for_every_output() {
 }
 
 #[test]
+fn a_driver_that_takes_nothing_any_more_is_proven_again() {
+    let (mut engine, mut machine) = (Engine::new("mcr.toml"), Machine::default());
+    engine.interfaces_are(two());
+    machine.good_drivers.insert(Ifindex(3));
+    engine.create(camera()).unwrap();
+    machine.settle(&mut engine, 0);
+    assert_eq!(datapath(&engine, "camera").0, "xdp");
+    let wanted = engine.wanted().next().unwrap();
+    let count = |engine: &mut Engine, now: u64, received: u64, sent: u64, failed: u64| {
+        let totals = |packets| Totals { packets, bytes: packets * 128 };
+        let mut output = OutputTotals { sent: totals(sent), ..OutputTotals::default() };
+        output.dropped[DropReason::SendFailed.index()] = failed;
+        let totals = RelayTotals { received: totals(received), outputs: vec![output], last_packet: None };
+        engine.counted(Duration::from_millis(now), &wanted.name, wanted.incarnation, totals);
+    };
+    count(&mut engine, 100, 10, 10, 0);
+    machine.settle(&mut engine, 100);
+    assert_eq!(datapath(&engine, "camera").0, "xdp");
+
+    // The kernel leaves the output out, and says so to nobody.
+    machine.good_drivers.clear();
+    count(&mut engine, 200, 20, 10, 0);
+    machine.settle(&mut engine, 200);
+    assert_eq!(datapath(&engine, "camera"), ("tcx".into(), "not xdp: its driver is deaf".into()));
+    machine.good_drivers.insert(Ifindex(3));
+    let retry = engine.next_retry().unwrap().as_millis() as u64;
+    machine.settle(&mut engine, retry);
+    assert_eq!(datapath(&engine, "camera").0, "xdp");
+
+    // The driver says so itself.
+    machine.good_drivers.clear();
+    count(&mut engine, retry + 100, 30, 19, 11);
+    machine.settle(&mut engine, retry + 100);
+    assert_eq!(datapath(&engine, "camera").0, "tcx");
+}
+
+#[test]
 fn a_driver_that_was_asked_for_and_does_not_work_is_told() {
     let (mut engine, mut machine) = (Engine::new("mcr.toml"), Machine::default());
     engine.interfaces_are(two());
