@@ -43,14 +43,14 @@ pub struct Facts {
     pub counters: BTreeMap<String, u64>,
     /// Groups joined, by interface (`/proc/net/igmp`).
     pub memberships: Vec<Membership>,
-    /// Source filters in force, by interface and group (`/proc/net/mcfilter`).
-    pub source_filters: Vec<SourceFilter>,
     /// Link-layer addresses that an interface lets through, by interface name (`/proc/net/dev_mcast`).
     pub link_filters: BTreeSet<(String, [u8; 6])>,
     /// The sockets of the port, and those that hold memberships of the group.
     pub sockets: Observed<Vec<Socket>>,
     /// Packet sockets of other processes, which see frames before the kernel judges them.
     pub packet_sockets: Vec<PacketSocket>,
+    /// Relays that run in the foreground.
+    pub foreground: Vec<Foreground>,
     /// `rp_filter` and its like.
     pub settings: Settings,
     /// The way back to each source that was seen or asked for.
@@ -235,21 +235,6 @@ pub struct Membership {
     pub version: u8,
 }
 
-/// Sources that memberships of a group include or exclude.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SourceFilter {
-    /// The interface.
-    pub interface: u32,
-    /// The group.
-    pub group: Ipv4Addr,
-    /// The source.
-    pub source: Ipv4Addr,
-    /// How many sockets include it.
-    pub included: u32,
-    /// How many sockets exclude it.
-    pub excluded: u32,
-}
-
 /// A UDP socket.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Socket {
@@ -306,6 +291,15 @@ pub struct PacketSocket {
     pub interface: Option<u32>,
     /// Who has it open.
     pub owners: Vec<Owner>,
+}
+
+/// A relay in the foreground, which has no API.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Foreground {
+    /// The process.
+    pub owner: Owner,
+    /// What it was started with, after `mcr relay`.
+    pub arguments: Vec<String>,
 }
 
 /// Values of `/proc/sys/net`.

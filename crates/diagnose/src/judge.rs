@@ -19,9 +19,10 @@ use std::net::Ipv4Addr;
 
 pub(crate) use relay::takes;
 
+use mcr_model::spec::InputSpec;
 use mcr_model::status::RelayStatus;
 
-use crate::facts::{Direction, Facts, Flow, Forwarded, Hold, KernelDrop, Link, PacketSocket, Relays, Socket};
+use crate::facts::{Direction, Facts, Flow, Foreground, Forwarded, Hold, KernelDrop, Link, Relays, Socket};
 use crate::report::{Report, Step};
 use crate::{Mark, Question, Subject};
 
@@ -164,15 +165,15 @@ impl<'a> Case<'a> {
         self.facts.memberships.iter().any(|m| Some(m.interface) == index && m.group == self.group())
     }
 
-    /// A foreground relay of ours, whose rules nobody can be asked for.
-    fn foreground_relay(&self) -> Option<&'a PacketSocket> {
-        let index = self.link.map(|link| link.index);
-        let is_ours = |socket: &&PacketSocket| {
-            (socket.interface == index || socket.interface.is_none())
-                && socket.owners.iter().any(|owner| matches!(owner.name.as_str(), "mcr" | "mcr-netd"))
+    /// A relay in the foreground that takes what is asked for.
+    fn foreground_relay(&self) -> Option<&'a Foreground> {
+        let is_input = |argument: &String| {
+            let spec = InputSpec::from_endpoint(argument).ok();
+            spec.and_then(|spec| spec.check("").ok()).is_some_and(|input| input.place() == self.question.input.place())
         };
-        let has_daemon = !matches!(self.facts.relays, Relays::NoDaemon);
-        self.facts.packet_sockets.iter().find(is_ours).filter(|_| !has_daemon)
+        // The outputs that follow it are endpoints, too.
+        let input = |relay: &Foreground| relay.arguments.iter().find(|argument| argument.contains(':')).cloned();
+        self.facts.foreground.iter().find(|relay| input(relay).as_ref().is_some_and(is_input))
     }
 
     /// Whether somebody on this host is there to take the packets.

@@ -3,6 +3,7 @@
 mod btf;
 mod drops;
 mod firewall;
+mod foreground;
 mod kallsyms;
 mod link;
 mod look;
@@ -90,10 +91,10 @@ pub fn observe(question: &Question, mut relays: impl FnMut() -> Relays) -> Facts
         wire,
         drops,
         counters: moved,
-        source_filters: proc_net::source_filters(&proc_net::read("mcfilter")),
         link_filters: proc_net::link_filters(&proc_net::read("dev_mcast")),
         sockets,
         packet_sockets: packet_sockets(),
+        foreground: foreground::look(),
         settings: proc_net::settings(&links),
         routes_back,
         firewall: firewall::look(),

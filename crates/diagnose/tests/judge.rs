@@ -5,8 +5,8 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use mcr_diagnose::{
-    Blind, Bridge, BridgeGroup, Direction, Facts, Firewall, Flow, Hold, Join, KernelDrop, Link, Mark, Membership,
-    Owner, PacketSocket, Port, Question, Relays, Report, Route, Settings, Socket, Subject, Verdict, Wire, judge,
+    Blind, Bridge, BridgeGroup, Direction, Facts, Firewall, Flow, Foreground, Hold, Join, KernelDrop, Link, Mark,
+    Membership, Owner, Port, Question, Relays, Report, Route, Settings, Socket, Subject, Verdict, Wire, judge,
 };
 use mcr_model::spec::InputSpec;
 
@@ -65,10 +65,10 @@ fn facts() -> Facts {
         drops: Ok(Vec::new()),
         counters: BTreeMap::new(),
         memberships: vec![Membership { interface: 2, group: GROUP, version: 3 }],
-        source_filters: Vec::new(),
         link_filters: BTreeSet::from([("eth0".to_owned(), [1, 0, 0x5e, 1, 1, 1])]),
         sockets: Ok(vec![socket()]),
         packet_sockets: Vec::new(),
+        foreground: Vec::new(),
         settings: Settings { most_memberships: 20, ..Settings::default() },
         routes_back: BTreeMap::from([(DEVICE, Route::Out { interfaces: vec![2], gateway: None })]),
         firewall: Ok(Firewall::default()),
@@ -260,12 +260,16 @@ fn another_vlan_is_seen_below_a_vlan_interface() {
 
 #[test]
 fn a_relay_in_the_foreground_is_no_absence_of_one() {
-    let report = told(|facts| {
-        facts.sockets = Ok(Vec::new());
-        let owners = vec![Owner { pid: 9, name: "mcr".into() }];
-        facts.packet_sockets = vec![PacketSocket { interface: Some(2), owners }];
-    });
+    let with = |from: &str| {
+        let arguments = vec![from.to_owned(), "eth1:239.2.2.2:6001".to_owned()];
+        told(move |facts| {
+            facts.sockets = Ok(Vec::new());
+            facts.foreground = vec![Foreground { owner: Owner { pid: 9, name: "mcr".into() }, arguments }];
+        })
+    };
+    let report = with("eth0:239.1.1.1:5001");
     assert_eq!((report.verdict, mark(&report, "relay")), (Verdict::Passes, Some((Mark::Unknown, "foreground"))));
+    assert_eq!(culprit(&with("eth0:239.1.1.2:5001")), Some("nobody_listens"));
     let nobody = told(|facts| facts.sockets = Ok(Vec::new()));
     assert_eq!(culprit(&nobody), Some("nobody_listens"));
 }

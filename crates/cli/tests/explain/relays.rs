@@ -3,11 +3,13 @@
 use std::net::Ipv4Addr;
 
 use mcr_model::Datapath;
-use mcr_testbed::{Checksum, DEVICE, Frame, OffloadingSender, Topology};
+use mcr_testbed::{Checksum, DEVICE, Frame, OffloadingSender, Process, Topology};
 use serde_json::Value;
 
-use crate::service::Service;
-use crate::stand::{GROUP, Listener, Pump, TARGET, expect, expect_nothing, explain, good, hosts, join, socket};
+use crate::service::{MCR, Service};
+use crate::stand::{
+    GROUP, Listener, Pump, TARGET, expect, expect_nothing, explain, good, hosts, join, nowhere, socket,
+};
 
 /// The relay's host with one relay, the device sending these frames, and what `explain` says there.
 struct Relayed {
@@ -18,7 +20,7 @@ struct Relayed {
 impl Relayed {
     fn new(from: &str, to: &str) -> Relayed {
         let net = hosts();
-        let service = Service::start(net.relay(), "");
+        let service = Service::start_on(Datapath::Tcx, net.relay(), "");
         service.ok(&["add", "camera", "--from", from, "--to", to]);
         Relayed { net, service }
     }
@@ -117,7 +119,7 @@ fn the_output_is_down() {
 fn the_output_has_no_address() {
     let net = hosts();
     net.lan(1).relay_side().remove_address("10.0.1.1/24");
-    let service = Service::start(net.relay(), "");
+    let service = Service::start_on(Datapath::Tcx, net.relay(), "");
     service.ok(&["add", "camera", "--from", TARGET, "--to", OUT]);
     let relayed = Relayed { net, service };
     expect(&relayed.explain(vec![good().bytes()], &[TARGET]), "output", "output_no_address");
@@ -127,7 +129,7 @@ fn the_output_has_no_address() {
 fn the_output_has_a_small_mtu() {
     let net = hosts();
     net.lan(1).cable().set_mtu(600);
-    let service = Service::start(net.relay(), "");
+    let service = Service::start_on(Datapath::Tcx, net.relay(), "");
     service.add("camera", TARGET, &[OUT]);
     let relayed = Relayed { net, service };
     let large = Frame::udp("10.0.0.55:5000", "239.1.1.1:5001", vec![1; 1000]).bytes();
@@ -157,7 +159,7 @@ fn the_queue_of_the_output_is_full() {
     let net = hosts();
     let slow = ["qdisc", "add", "dev", "lan1", "root", "tbf", "rate", "100kbit", "burst", "2kb", "limit", "3kb"];
     net.relay().output("tc", &slow);
-    let service = Service::start(net.relay(), "");
+    let service = Service::start_on(Datapath::Tcx, net.relay(), "");
     service.add("camera", TARGET, &[OUT]);
     let relayed = Relayed { net, service };
     expect(&relayed.explain(vec![good().bytes()], &[TARGET]), "output", "output_queue");
@@ -207,6 +209,19 @@ fn a_relay_in_the_kernel_takes_the_frames_from_a_socket() {
     expect_nothing(&relayed.explain(vec![good().bytes()], &["camera"]));
     let listener = std::net::UdpSocket::from(listener);
     assert!(listener.recv(&mut [0; 2048]).is_err(), "the socket hears none of what a route back would let it hear");
+}
+
+#[test]
+fn a_relay_in_the_foreground_is_found() {
+    let net = hosts();
+    let mut command = net.relay().command(MCR);
+    let mut relay = Process::start(command.args(["relay", TARGET, OUT]));
+    relay.wait_for_line("ready", std::time::Duration::from_secs(5));
+    let _pump = Pump::start(net.device_interface(), unroutable());
+    let report = explain(net.relay(), nowhere(), &[TARGET]);
+    expect_nothing(&report);
+    let step = report["steps"].as_array().and_then(|steps| steps.iter().find(|step| step["step"] == "relay"));
+    assert!(step.is_some_and(|step| step["code"] == "foreground"), "{report:#}");
 }
 
 /// The daemon has no privilege: it says what it can not see, and knows its own relay.

@@ -9,7 +9,6 @@ const ETHTOOL_GSET: u32 = 0x1;
 const SPEED_UNKNOWN: u32 = u32::MAX;
 const ETHTOOL_GRINGPARAM: u32 = 0x10;
 const ETHTOOL_GFLAGS: u32 = 0x25;
-const ETHTOOL_GGRO: u32 = 0x2b;
 /// `ETH_FLAG_LRO`.
 const LARGE_RECEIVE: u32 = 1 << 15;
 
@@ -20,8 +19,6 @@ pub(super) struct Card {
     pub(super) ring: Option<(u32, u32)>,
     /// Merges packets by itself (LRO), which can not be taken apart again.
     pub(super) merges: bool,
-    /// The kernel gathers packets (GRO).
-    pub(super) gathers: bool,
 }
 
 /// `struct ethtool_ringparam`.
@@ -71,13 +68,9 @@ pub(super) fn card(interface: &str) -> Card {
     let Ok(socket) = UdpSocket::bind("127.0.0.1:0") else { return Card::default() };
     let mut rings = Rings { command: ETHTOOL_GRINGPARAM, ..Rings::default() };
     let ring = ask(&socket, interface, &mut rings).then_some((rings.receive, rings.receive_most));
-    let value = |command| {
-        let mut value = Value { command, data: 0 };
-        if ask(&socket, interface, &mut value) { value.data } else { 0 }
-    };
-    let merges = value(ETHTOOL_GFLAGS) & LARGE_RECEIVE != 0;
-    let gathers = value(ETHTOOL_GGRO) != 0;
-    Card { ring: ring.filter(|(_, most)| *most > 0), merges, gathers }
+    let mut flags = Value { command: ETHTOOL_GFLAGS, data: 0 };
+    let merges = ask(&socket, interface, &mut flags) && flags.data & LARGE_RECEIVE != 0;
+    Card { ring: ring.filter(|(_, most)| *most > 0), merges }
 }
 
 /// What the link of an interface carries, in bits per second; `None`: its driver does not say, or it has no link.

@@ -347,7 +347,7 @@ mod tests {
             backlog: 1000,
             backlog_drops: 0,
             cpus: 4,
-            cards: BTreeMap::from([("eth0".into(), Card { ring: Some((512, 512)), merges: false, gathers: true })]),
+            cards: BTreeMap::from([("eth0".into(), Card { ring: Some((512, 512)), merges: false })]),
             queues: BTreeMap::from([("eth0".into(), Queues { number: 4, ..Queues::default() })]),
             losses: BTreeMap::new(),
             settings: Settings { most_memberships: 20, most_receive_bytes: 32 << 20, ..Settings::default() },

@@ -32,7 +32,9 @@ pub(super) fn steps(case: &Case<'_>) -> Vec<Step> {
     match &case.facts.relays {
         Relays::Unknown(blind) => vec![Step::blind(STEP, blind)],
         Relays::NoDaemon => foreground(case).into_iter().collect(),
-        Relays::Known(relays) if case.relays.is_empty() => none(case, relays).into_iter().collect(),
+        Relays::Known(relays) if case.relays.is_empty() => {
+            foreground(case).or_else(|| none(case, relays)).into_iter().collect()
+        }
         Relays::Known(_) => case.relays.iter().map(|relay| state(case, relay)).collect(),
     }
 }
@@ -48,13 +50,10 @@ pub(super) fn yield_to_causes(steps: &mut [Step]) {
 }
 
 fn foreground(case: &Case<'_>) -> Option<Step> {
-    let socket = case.foreground_relay()?;
-    let fact = format!(
-        "{} reads {}: a relay in the foreground, which can not be asked for its rules",
-        listed(socket.owners.iter().map(|owner| format!("{} (pid {})", owner.name, owner.pid)), 2),
-        case.interface(),
-    );
-    Some(Step::unknown(STEP, "foreground", fact))
+    let relay = case.foreground_relay()?;
+    let line = relay.arguments.join(" ");
+    let fact = format!("a relay in the foreground takes them (pid {}): mcr relay {line}", relay.owner.pid);
+    Some(Step::unknown(STEP, "foreground", fact).advise("it has no API: look at what it prints"))
 }
 
 /// No relay takes them. That is a fault only where nobody else does.

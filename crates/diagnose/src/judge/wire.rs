@@ -59,6 +59,10 @@ fn absent(case: &Case<'_>) -> Step {
         let fact = format!("{what} was seen {look}, yet a relay received some: an XDP program takes them first");
         return Step::ok(STEP, "taken_early", fact);
     }
+    if case.link.is_some_and(|link| link.xdp) && case.relays.is_empty() {
+        let fact = format!("{what} was seen {look}; the XDP program on {} may take them first", case.interface());
+        return Step::unknown(STEP, "hidden_by_xdp", fact).advise("ask its owner, or look without it: ip link show");
+    }
     if !is_asked_for {
         let fact = format!(
             "{what} came {look}, and nobody on this host has joined the group: a switch would not send it here"

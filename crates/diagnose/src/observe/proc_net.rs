@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::net::Ipv4Addr;
 
-use crate::facts::{Forwarded, Link, Membership, Settings, SourceFilter};
+use crate::facts::{Forwarded, Link, Membership, Settings};
 
 /// A file of the calling thread's network namespace; empty where the kernel has none.
 pub(super) fn read(name: &str) -> String {
@@ -48,23 +48,6 @@ pub(super) fn memberships(text: &str) -> Vec<Membership> {
         }
     }
     found
-}
-
-/// `Idx Device MCA SRC INC EXC`, addresses as `0xe8010101` (`net/ipv4/igmp.c`, `igmp_mcf_seq_show`).
-pub(super) fn source_filters(text: &str) -> Vec<SourceFilter> {
-    let address = |word: &str| u32::from_str_radix(word.strip_prefix("0x")?, 16).ok().map(Ipv4Addr::from);
-    let line = |line: &str| {
-        let words: Vec<&str> = line.split_ascii_whitespace().collect();
-        let [index, _, group, source, included, excluded] = words[..] else { return None };
-        Some(SourceFilter {
-            interface: index.parse().ok()?,
-            group: address(group)?,
-            source: address(source)?,
-            included: included.parse().ok()?,
-            excluded: excluded.parse().ok()?,
-        })
-    };
-    text.lines().skip(1).filter_map(line).collect()
 }
 
 /// `Idx Device Users GlobalUse Address` (`net/core/dev_addr_lists.c` and `net-procfs.c`).
@@ -169,13 +152,6 @@ mod tests {
         let found = memberships(&text);
         assert_eq!(found[1], Membership { interface: 2, group: ip("239.1.1.1"), version: 2 });
         assert_eq!(found.len(), 2);
-    }
-
-    #[test]
-    fn source_filters_are_read() {
-        let text = "Idx Device        MCA        SRC    INC    EXC\n  2   eth0 0xef010101 0xc0a8a837      1      0\n";
-        let found = source_filters(text);
-        assert_eq!((found[0].group, found[0].source, found[0].included), (ip("239.1.1.1"), ip("192.168.168.55"), 1));
     }
 
     #[test]
