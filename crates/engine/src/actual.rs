@@ -30,6 +30,8 @@ pub(crate) struct Actual {
     pub(crate) outputs: BTreeSet<Ifindex>,
     /// Outputs whose driver was seen to take redirected frames.
     pub(crate) proven: BTreeSet<Ifindex>,
+    /// Those of them that seem to take nothing any more, and are to be tried again.
+    pub(crate) doubted: BTreeSet<Ifindex>,
     pub(crate) groups: BTreeMap<(Ifindex, Ipv4Addr), Vec<Ipv4Addr>>,
     pub(crate) next_hops: BTreeMap<(Ifindex, Ipv4Addr), Ipv4Addr>,
     pub(crate) kept: BTreeSet<(Ifindex, Ipv4Addr)>,
@@ -61,7 +63,10 @@ impl Actual {
                 self.inputs.remove(input);
                 self.leftover_inputs.insert(*input);
             }
-            Effect::Prove { interface, .. } => drop(self.proven.remove(interface)),
+            Effect::Prove { interface, .. } => {
+                self.proven.remove(interface);
+                self.doubted.remove(interface);
+            }
             Effect::CloseOutput { interface } => {
                 self.outputs.remove(interface);
                 self.proven.remove(interface);
@@ -99,6 +104,7 @@ impl Actual {
                 self.proven.remove(&interface);
             }
             Effect::Prove { interface, .. } => {
+                self.doubted.remove(&interface);
                 self.proven.insert(interface);
             }
             Effect::FindNextHop { interface, destination } => {

@@ -59,12 +59,14 @@ impl OutputTotals {
 }
 
 impl Engine {
-    /// What was proven of these outputs is to be proven again; until then relays are served elsewhere.
+    /// What was proven of these outputs is to be proven again. Relays stay where they are until that fails: counters that
+    /// are read while they change may look stuck.
     pub(crate) fn doubt(&mut self, outputs: &[InterfaceName]) {
         for name in outputs {
             let index = self.facts.get(name).map(|facts| facts.index);
-            if index.is_some_and(|index| self.actual.proven.remove(&index)) {
-                self.wish_changed();
+            if let Some(index) = index.filter(|index| self.actual.proven.contains(index)) {
+                self.actual.doubted.insert(index);
+                self.unsettle();
             }
         }
     }

@@ -505,13 +505,13 @@ impl Engine {
     }
 
     /// Somebody wants something else: what is wanted has to be worked out again.
-    pub(crate) fn wish_changed(&mut self) {
+    fn wish_changed(&mut self) {
         self.desired = None;
         self.unsettle();
     }
 
     /// Something that is in force may not be what is wanted.
-    fn unsettle(&mut self) {
+    pub(crate) fn unsettle(&mut self) {
         self.settled = false;
         self.generation += 1;
     }
@@ -599,7 +599,8 @@ impl Engine {
         let outputs = desired.outputs.iter().filter(|(index, _)| !self.actual.outputs.contains(index));
         let outputs = outputs.map(|(&interface, name)| Effect::OpenOutput { interface, name: name.clone() });
         let proofs = desired.proofs.iter().filter(|(interface, _)| {
-            self.actual.outputs.contains(interface) && !self.actual.proven.contains(interface)
+            let is_proven = self.actual.proven.contains(interface) && !self.actual.doubted.contains(interface);
+            self.actual.outputs.contains(interface) && !is_proven
         });
         let proofs = proofs.map(|(&interface, &mac)| Effect::Prove { interface, mac });
         let routes = desired.routed.iter().filter(|key| !self.actual.next_hops.contains_key(key));
