@@ -226,12 +226,13 @@ fn change(message: &NetlinkMessage<RouteNetlinkMessage>) -> Option<Change> {
 fn interface(link: &LinkMessage) -> Option<InterfaceFacts> {
     let mut name = None;
     let mut mac = [0; 6];
-    let mut mtu = 0;
+    let (mut mtu, mut queueing) = (0, String::new());
     for attribute in &link.attributes {
         match attribute {
             LinkAttribute::IfName(text) => name = text.parse().ok(),
             LinkAttribute::Address(bytes) => mac = <[u8; 6]>::try_from(&bytes[..]).unwrap_or_default(),
             LinkAttribute::Mtu(bytes) => mtu = *bytes,
+            LinkAttribute::Qdisc(text) => queueing.clone_from(text),
             _ => {}
         }
     }
@@ -244,6 +245,7 @@ fn interface(link: &LinkMessage) -> Option<InterfaceFacts> {
         up: flags.contains(LinkFlags::Up),
         carrier: flags.contains(LinkFlags::LowerUp),
         multicast: flags.contains(LinkFlags::Multicast),
+        queueing,
         addresses: Vec::new(),
     })
 }

@@ -182,7 +182,16 @@ impl View<'_> {
             let remedy = "make them one relay with several outputs, or use datapath = \"tcx\"";
             return Some(hindrance("another relay takes the same packets", remedy));
         }
-        None
+        self.shaped_output(entry).filter(|_| self.choice(entry) == DatapathChoice::Auto)
+    }
+
+    /// An output that somebody has shaped: what is sent at the driver passes that by, so nobody should get it unasked.
+    fn shaped_output(&self, entry: &Entry) -> Option<Hindrance> {
+        let mut outputs = entry.relay.outputs().iter().filter_map(|output| self.facts.get(&output.interface));
+        outputs.find(|facts| facts.is_shaped()).map(|facts| Hindrance {
+            reason: format!("packets that leave {} are queued by {}, which XDP passes by", facts.name, facts.queueing),
+            remedy: "use datapath = \"xdp\" if that does not matter".to_owned(),
+        })
     }
 
     fn unproven_output(&self, entry: &Entry) -> Option<Hindrance> {

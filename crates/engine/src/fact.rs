@@ -29,6 +29,8 @@ pub struct InterfaceFacts {
     pub carrier: bool,
     /// `IFF_MULTICAST`.
     pub multicast: bool,
+    /// The kernel's name of what queues the packets that leave.
+    pub queueing: String,
     /// Its IPv4 addresses with prefix length, primary ones first, in the kernel's order.
     pub addresses: Vec<(Ipv4Addr, u8)>,
 }
@@ -42,6 +44,13 @@ impl InterfaceFacts {
     /// Whether frames can leave.
     pub fn can_send(&self) -> bool {
         self.up && self.carrier
+    }
+
+    /// Whether somebody had it queue packets in a way of its own: to shape or to police them. These do not, and are there
+    /// by themselves.
+    pub fn is_shaped(&self) -> bool {
+        !["", "noqueue", "noop", "mq", "fq", "fq_codel", "pfifo_fast", "pfifo", "bfifo"]
+            .contains(&self.queueing.as_str())
     }
 
     /// Whether `destination` is on this link, so that it needs no router.
@@ -114,6 +123,7 @@ mod tests {
             up: true,
             carrier: true,
             multicast: true,
+            queueing: "noqueue".to_owned(),
             addresses: vec![([10, 0, 0, 1].into(), 24)],
         };
         assert!(eth0.is_on_link([10, 0, 0, 200].into()));

@@ -39,6 +39,7 @@ fn interface(index: u32, name: &str) -> InterfaceFacts {
         up: true,
         carrier: true,
         multicast: true,
+        queueing: "noqueue".to_owned(),
         addresses: vec![([10, 0, index as u8, 1].into(), 24)],
     }
 }

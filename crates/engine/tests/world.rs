@@ -125,6 +125,7 @@ fn interface(index: u32, name: &str) -> InterfaceFacts {
         up: true,
         carrier: true,
         multicast: true,
+        queueing: "noqueue".to_owned(),
         addresses: vec![([10, 0, index as u8, 1].into(), 24)],
     }
 }
@@ -737,4 +738,20 @@ fn what_an_application_of_this_host_listens_to_is_left_to_it() {
     engine.listeners_are([(Ipv4Addr::from([239, 9, 9, 9]), 5001)].into());
     machine.settle(&mut engine, 2);
     assert_eq!(datapath(&engine, "camera").0, "tcx");
+}
+
+#[test]
+fn an_output_that_somebody_shaped_is_not_passed_by_unasked() {
+    let (mut engine, mut machine) = (Engine::new("mcr.toml"), Machine::default());
+    let mut shaped = two();
+    shaped[1].queueing = "tbf".to_owned();
+    engine.interfaces_are(shaped);
+    machine.good_drivers.insert(Ifindex(3));
+    engine.create(camera()).unwrap();
+    machine.settle(&mut engine, 0);
+    let why = "not xdp: packets that leave eth1 are queued by tbf, which XDP passes by";
+    assert_eq!(datapath(&engine, "camera"), ("tcx".into(), why.into()));
+    engine.replace(camera_by(DatapathChoice::Only(Datapath::Xdp))).unwrap();
+    machine.settle(&mut engine, 1);
+    assert_eq!(state(&engine, "camera", 1).0, RelayState::Ready);
 }

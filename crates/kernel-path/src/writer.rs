@@ -8,8 +8,8 @@
 use std::io;
 use std::net::Ipv4Addr;
 use std::os::fd::BorrowedFd;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
 
 use mcr_wire::{Destination, MacAddr};
 use rustc_hash::{FxHashMap, FxHashSet};
@@ -92,6 +92,9 @@ pub struct TableWriter {
     inputs: FxHashMap<u32, Arc<InputCounters>>,
     watched: FxHashMap<WatchedKey, u32>,
     own_macs: FxHashSet<OwnMacKey>,
+    /// Counters by identity, as long as somebody uses them.
+    known_relays: FxHashMap<u64, Weak<RelayCounters>>,
+    known_outputs: FxHashMap<u64, Weak<OutputCounters>>,
 }
 
 #[derive(Debug)]
@@ -171,24 +174,26 @@ impl TableWriter {
             inputs: FxHashMap::default(),
             watched: FxHashMap::default(),
             own_macs: FxHashSet::default(),
+            known_relays: FxHashMap::default(),
+            known_outputs: FxHashMap::default(),
             maps,
         };
         writer.read_back()?;
         writer.number();
+        writer.know();
         // A writer before this one may have been stopped between two writes.
         writer.begin_generation();
         writer.set_own_mac_bits(None);
         Ok(writer)
     }
 
-    /// Counters for a relay: those in force under this `identity`, if it is not 0, or new ones.
+    /// Counters for a relay: those that are in use under this `identity`, if it is not 0, or new ones.
     ///
     /// # Errors
     /// When there are as many relays as the maps can hold.
     pub fn relay_counters(&mut self, identity: u64) -> Result<Arc<RelayCounters>, WriteError> {
-        let mut installed = self.installed.values().flatten();
-        if let Some(relay) = installed.find(|relay| identity != 0 && relay.counters.identity() == identity) {
-            return Ok(Arc::clone(&relay.counters));
+        if let Some(counters) = self.known_relays.get(&identity).and_then(Weak::upgrade) {
+            return Ok(counters);
         }
         if self.relay_counters.free() == 0 {
             self.wait_for_grace_period()?;
@@ -197,17 +202,20 @@ impl TableWriter {
             .relay_counters
             .take()
             .ok_or(WriteError::Full { what: "relays", limit: self.maps.slots(Totals::Received) })?;
-        Ok(RelayCounters::new(&self.counters.relays, slot, identity))
+        let counters = RelayCounters::new(&self.counters.relays, slot, identity);
+        if identity != 0 {
+            self.known_relays.insert(identity, Arc::downgrade(&counters));
+        }
+        Ok(counters)
     }
 
-    /// Counters for an output: those in force under this `identity`, if it is not 0, or new ones.
+    /// Counters for an output: those that are in use under this `identity`, if it is not 0, or new ones.
     ///
     /// # Errors
     /// When there are as many outputs as the maps can hold.
     pub fn output_counters(&mut self, identity: u64) -> Result<Arc<OutputCounters>, WriteError> {
-        let mut installed = self.installed.values().flatten().flat_map(|relay| &relay.outputs);
-        if let Some(output) = installed.find(|output| identity != 0 && output.counters.identity() == identity) {
-            return Ok(Arc::clone(&output.counters));
+        if let Some(counters) = self.known_outputs.get(&identity).and_then(Weak::upgrade) {
+            return Ok(counters);
         }
         if self.output_counters.free() == 0 {
             self.wait_for_grace_period()?;
@@ -216,7 +224,11 @@ impl TableWriter {
             .output_counters
             .take()
             .ok_or(WriteError::Full { what: "outputs", limit: self.maps.slots(Totals::Sent) })?;
-        Ok(OutputCounters::new(&self.counters.outputs, slot, identity))
+        let counters = OutputCounters::new(&self.counters.outputs, slot, identity);
+        if identity != 0 {
+            self.known_outputs.insert(identity, Arc::downgrade(&counters));
+        }
+        Ok(counters)
     }
 
     /// The counters of an input.
@@ -550,6 +562,8 @@ impl TableWriter {
         self.counters.relays.take_left().into_iter().for_each(|slot| self.relay_counters.rest(slot));
         self.counters.outputs.take_left().into_iter().for_each(|slot| self.output_counters.rest(slot));
         self.counters.inputs.take_left().into_iter().for_each(|slot| self.input_counters.rest(slot));
+        self.known_relays.retain(|_, counters| counters.strong_count() > 0);
+        self.known_outputs.retain(|_, counters| counters.strong_count() > 0);
         sys::wait_for_grace_period();
         self.relay_records.wake();
         self.output_records.wake();
@@ -699,6 +713,18 @@ impl TableWriter {
             number = record.next;
         }
         Ok(outputs)
+    }
+
+    /// Counters in force can be found by their identity.
+    fn know(&mut self) {
+        for relay in self.installed.values().flatten().filter(|relay| relay.counters.identity() != 0) {
+            self.known_relays.insert(relay.counters.identity(), Arc::downgrade(&relay.counters));
+        }
+        for output in self.installed.values().flatten().flat_map(|relay| &relay.outputs) {
+            if output.counters.identity() != 0 {
+                self.known_outputs.insert(output.counters.identity(), Arc::downgrade(&output.counters));
+            }
+        }
     }
 
     /// Numbers that are not in use can be taken.

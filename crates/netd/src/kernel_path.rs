@@ -127,8 +127,7 @@ impl KernelPath {
     /// Lets them no longer: what they still send there is dropped as `output_missing`.
     pub(crate) fn close_port(&mut self, interface: u32) {
         let Some(port) = self.ports.remove(&interface) else { return };
-        let gone: Vec<u32> = self.fan_outs.iter().filter(|(to, _)| to.contains(&interface)).map(|(_, n)| *n).collect();
-        gone.into_iter().for_each(|number| self.forget_fan_out(number));
+        self.forget_fan_outs_to(interface);
         self.proven.remove(&interface);
         if let Some(loaded) = &self.loaded {
             // The numbers are of the tables: nothing can fail.
@@ -142,9 +141,17 @@ impl KernelPath {
         let port = *self.ports.get(&interface).ok_or_else(|| not_open(interface))?;
         self.proven.remove(&interface);
         let xdp = at_driver(self.load()?)?;
-        xdp.open_port(port, interface, own_address).map_err(|error| unproven(interface, &error))?;
-        self.proven.insert(interface);
-        Ok(())
+        match xdp.open_port(port, interface, own_address) {
+            Ok(()) => {
+                self.proven.insert(interface);
+                Ok(())
+            }
+            Err(error) => {
+                // It may have worked before.
+                self.forget_fan_outs_to(interface);
+                Err(unproven(interface, &error))
+            }
+        }
     }
 
     /// The number of the fan-out to these interfaces; all relays with the same outputs share one.
@@ -165,6 +172,11 @@ impl KernelPath {
         self.fan_outs.insert(interfaces, number);
         self.last_fan_out = number;
         Ok(number)
+    }
+
+    fn forget_fan_outs_to(&mut self, interface: u32) {
+        let gone: Vec<u32> = self.fan_outs.iter().filter(|(to, _)| to.contains(&interface)).map(|(_, n)| *n).collect();
+        gone.into_iter().for_each(|number| self.forget_fan_out(number));
     }
 
     /// Gives up a fan-out: relays that name it are served at tcx ingress.

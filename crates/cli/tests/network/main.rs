@@ -15,6 +15,7 @@ macro_rules! for_each_datapath {
 mod api;
 mod bad_input;
 mod captures;
+mod churn;
 mod foreground;
 mod frames;
 mod interfaces;

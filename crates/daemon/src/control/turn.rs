@@ -29,6 +29,8 @@ const LONGEST_TICK: Duration = Duration::from_millis(90);
 const SOONEST_TICK: Duration = Duration::from_millis(10);
 /// So many commands are taken together.
 const MOST_COMMANDS: usize = 1024;
+/// How often it is looked at how interfaces queue packets.
+const QUEUES_PAUSE: Duration = Duration::from_secs(5);
 /// How often the sockets of this host are looked at.
 const LISTENERS_PAUSE: Duration = Duration::from_secs(1);
 /// How long a keeper that is there but can not be used is left alone: each look may take seconds.
@@ -51,6 +53,7 @@ pub(super) struct Turn {
     phase: Phase,
     next_seek: Instant,
     next_listeners: Instant,
+    next_queues: Instant,
     /// Clients of what was changed in this turn.
     unanswered: Vec<Unanswered>,
     /// The leases among it.
@@ -102,6 +105,7 @@ impl Turn {
             phase: Phase::Starting,
             next_seek: Instant::now(),
             next_listeners: Instant::now(),
+            next_queues: Instant::now() + QUEUES_PAUSE,
             unanswered: Vec::new(),
             lent: Vec::new(),
             waiters: Waiters::new(),
@@ -133,6 +137,7 @@ impl Turn {
             if Instant::now() >= self.next_look {
                 self.seek_keeper();
                 self.look_for_listeners();
+                self.look_at_queues();
                 self.look();
             }
             self.answer_waiters();
@@ -320,6 +325,17 @@ impl Turn {
         if Instant::now() >= self.next_listeners {
             self.engine.listeners_are(crate::listeners::udp());
             self.next_listeners = Instant::now() + LISTENERS_PAUSE;
+        }
+    }
+
+    /// Looks at how interfaces queue packets, which is not among what the kernel tells of by itself.
+    fn look_at_queues(&mut self) {
+        if Instant::now() < self.next_queues {
+            return;
+        }
+        self.next_queues = Instant::now() + QUEUES_PAUSE;
+        if let Err(error) = self.look_again() {
+            tracing::warn!(%error, "can't look at the interfaces");
         }
     }
 
