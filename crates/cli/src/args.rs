@@ -4,7 +4,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
-use mcr_model::{DatapathChoice, Lease, RelayName, WaitFor};
+use mcr_model::grant::Prefix;
+use mcr_model::{DatapathChoice, InterfaceName, Lease, RelayName, WaitFor};
 
 const EXAMPLES: &str = "\
 Endpoints are INTERFACE:[SOURCE@]ADDRESS:PORT, with options after commas:
@@ -75,6 +76,8 @@ pub(crate) enum Verb {
     Explain(Explain),
     /// Look at this host as a whole: what it lacks, and what is set so that multicast gets lost
     Doctor(Doctor),
+    /// Show what multicast is on the wire, joined or not, and what it is
+    Discover(Discover),
     /// Send test traffic from an ordinary socket
     Send(Send),
     /// Receive with an ordinary socket and count what is lost, duplicate, reordered or corrupt
@@ -671,6 +674,29 @@ pub(crate) struct Import {
     /// Where it sends
     #[arg(long, value_name = "INTERFACE", requires = "socat")]
     pub(crate) output: Option<String>,
+}
+
+/// `mcr discover`
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Discover {
+    /// The interfaces to look at [default: all that are up]
+    #[arg(value_name = "INTERFACE")]
+    pub(crate) interfaces: Vec<String>,
+    /// How long to look [default: on a terminal until Ctrl-C, else 10s]
+    #[arg(long, value_name = "TIME", value_parser = crate::duration::parse)]
+    pub(crate) duration: Option<Duration>,
+    /// Show only flows to these groups, for example 239.1.0.0/16
+    #[arg(long, value_name = "PREFIXES", value_delimiter = ',')]
+    pub(crate) groups: Vec<Prefix>,
+    /// Join these groups while looking, 1024 at most, so that a switch sends them here
+    #[arg(long, value_name = "PREFIXES", value_delimiter = ',')]
+    pub(crate) probe_groups: Vec<Prefix>,
+    /// Print a configuration that relays what was seen to this interface
+    #[arg(long, value_name = "INTERFACE", conflicts_with = "format")]
+    pub(crate) to: Option<InterfaceName>,
+    /// How the result is written.
+    #[command(flatten)]
+    pub(crate) output: Output,
 }
 
 /// `mcr send`

@@ -5,6 +5,7 @@
 
 mod args;
 mod client;
+mod discover;
 mod duration;
 mod failure;
 mod import;

@@ -5,6 +5,7 @@ mod carried;
 mod check;
 mod completions;
 mod context;
+mod discover;
 mod doctor;
 mod events;
 mod explain;
@@ -49,6 +50,7 @@ pub(crate) fn run(verb: Verb) -> Result<(), Failure> {
         Verb::Import(args) => import::import(args),
         Verb::Explain(args) => explain::explain(args),
         Verb::Doctor(args) => doctor::doctor(args),
+        Verb::Discover(args) => discover::discover(args),
         Verb::Send(args) => send::send(args),
         Verb::Listen(args) => listen::listen(args),
         Verb::Completions(args) => completions::completions(args),

@@ -8,6 +8,7 @@
 mod doctor;
 mod egress;
 mod facts;
+mod gaze;
 mod judge;
 mod observe;
 mod report;
@@ -19,6 +20,7 @@ use mcr_model::Input;
 pub use doctor::{Checkup, Finding, checkup};
 pub use egress::{Egress, egress};
 pub use facts::*;
+pub use gaze::{Gaze, links};
 pub use judge::judge;
 pub use observe::observe;
 pub use report::{Mark, Report, Step, Verdict};

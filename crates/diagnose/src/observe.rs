@@ -2,6 +2,7 @@
 
 mod btf;
 mod drops;
+pub(crate) mod eye;
 mod firewall;
 mod foreground;
 mod kallsyms;
@@ -152,6 +153,11 @@ fn routing_owners() -> Vec<Owner> {
 }
 
 /// What one netlink question answers; nothing where the kernel does not answer.
+/// The interfaces of this host.
+pub(crate) fn links() -> io::Result<Vec<Link>> {
+    link::links(&mut link::open()?)
+}
+
 fn ask<T: Default>(
     netlink: &mut io::Result<netlink::Netlink>,
     question: impl FnOnce(&mut netlink::Netlink) -> io::Result<T>,

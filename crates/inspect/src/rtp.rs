@@ -135,8 +135,9 @@ pub(crate) struct Evidence {
     timestamp: u32,
     followers: u64,
     strangers: u64,
+    /// Between the first and the latest change of the time stamp, which are those of the same place in a burst.
     ticks: u64,
-    began: Duration,
+    began: Option<Duration>,
     latest: Duration,
     raw_video: u64,
     ancillary: u64,
@@ -164,18 +165,17 @@ impl Evidence {
         let step = packet.sequence.wrapping_sub(self.sequence);
         let is_next = self.source == Some((packet.ssrc, packet.payload_type)) && (1..=LARGEST_GAP).contains(&step);
         if !is_next {
-            self.restart(&packet, at);
+            self.restart(&packet);
             return;
         }
         self.followers += 1;
         let ticks = packet.timestamp.wrapping_sub(self.timestamp);
-        // Late packets and clocks that are set back tell nothing of the rate.
-        self.ticks += if ticks < 1 << 31 { u64::from(ticks) } else { 0 };
+        self.see_clock(ticks, at);
         self.see_media(&packet, step, ticks);
-        (self.sequence, self.timestamp, self.latest) = (packet.sequence, packet.timestamp, at);
+        (self.sequence, self.timestamp) = (packet.sequence, packet.timestamp);
     }
 
-    fn restart(&mut self, packet: &Packet<'_>, at: Duration) {
+    fn restart(&mut self, packet: &Packet<'_>) {
         let is_late = self.source == Some((packet.ssrc, packet.payload_type))
             && (1..=LARGEST_GAP).contains(&self.sequence.wrapping_sub(packet.sequence).wrapping_add(1));
         if is_late {
@@ -191,11 +191,18 @@ impl Evidence {
             timestamp: packet.timestamp,
             strangers,
             followers,
-            began: at,
-            latest: at,
             programs: std::mem::take(&mut self.programs),
             ..Self::default()
         };
+    }
+
+    fn see_clock(&mut self, ticks: u32, at: Duration) {
+        // Clocks that are set back tell nothing of the rate.
+        if (1..1 << 31).contains(&ticks) {
+            self.ticks += self.began.map_or(0, |_| ticks.into());
+            self.began.get_or_insert(at);
+            self.latest = at;
+        }
     }
 
     fn see_media(&mut self, packet: &Packet<'_>, step: u16, ticks: u32) {
@@ -244,7 +251,7 @@ impl Evidence {
 
     /// The usual clock that is within 3 % of what was seen.
     fn clock_hz(&self) -> Option<u32> {
-        let span = self.latest.saturating_sub(self.began);
+        let span = self.latest.saturating_sub(self.began?);
         let seen = self.ticks as f64 / span.as_secs_f64();
         let off = |clock: u32| (seen / f64::from(clock) - 1.0).abs();
         let nearest = CLOCKS_HZ.into_iter().min_by(|a, b| off(*a).total_cmp(&off(*b)))?;

@@ -7,6 +7,7 @@ use std::time::Duration;
 use mcr_inspect::rtp::{Media, Rtp};
 use mcr_inspect::{Flows, Kind};
 use mcr_testbed::Capture;
+use mcr_wire::checksum::Sum;
 use mcr_wire::{ChecksumState, FrameMeta};
 
 /// Flows of a capture; `None` where it is not.
@@ -24,10 +25,19 @@ fn flows(name: &str) -> Option<Flows> {
     for packet in capture.packets {
         let mut frame = packet.bytes;
         frame.resize(packet.wire_bytes as usize, 0);
+        complete(&mut frame);
         flows.see(1, &frame, &meta, packet.time.saturating_sub(start));
     }
     assert!(flows.refused().is_empty(), "{:?}", flows.refused());
     Some(flows)
+}
+
+/// The checksum of the IP header, which some captures were taken without.
+fn complete(frame: &mut [u8]) {
+    let header = &mut frame[14..34];
+    header[10..12].fill(0);
+    let checksum = Sum::default().add_bytes(header).checksum();
+    header[10..12].copy_from_slice(&checksum.to_be_bytes());
 }
 
 /// Group, port and kind of each flow.

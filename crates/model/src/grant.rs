@@ -1,7 +1,7 @@
 //! What somebody may do with which relays: a role, limited to interfaces and groups where it says so.
 
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
@@ -189,6 +189,13 @@ impl Prefix {
     /// Whether `address` is one of them.
     pub fn contains(&self, address: IpAddr) -> bool {
         self.address.is_ipv4() == address.is_ipv4() && first(address, self.length) == self.address
+    }
+
+    /// The first and the last address, when they are of IPv4.
+    pub fn ipv4_range(&self) -> Option<(Ipv4Addr, Ipv4Addr)> {
+        let IpAddr::V4(first) = self.address else { return None };
+        let after = u32::MAX.checked_shr(self.length.into()).unwrap_or(0);
+        Some((first, Ipv4Addr::from_bits(first.to_bits() | after)))
     }
 
     fn covers(&self, inner: &Prefix) -> bool {

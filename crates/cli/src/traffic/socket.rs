@@ -6,6 +6,7 @@ use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, UdpSocket};
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::fs::MetadataExt;
 
+use mcr_model::grant::Prefix;
 use mcr_model::{Input, InterfaceName, Output};
 use socket2::{Domain, InterfaceIndexOrAddress, Protocol, Socket, Type};
 
@@ -69,6 +70,45 @@ pub(crate) fn listening(input: &Input) -> Result<UdpSocket, Failure> {
         joined.map_err(|error| join_failure(input, &error))?;
     }
     Ok(socket.into())
+}
+
+/// Sockets that join all groups of these ranges on these interfaces and receive nothing; the groups are left with them.
+pub(crate) fn probing(interfaces: &[&str], ranges: &[Prefix]) -> Result<Vec<Socket>, Failure> {
+    const MOST_GROUPS: u64 = 1024;
+    /// What a socket may join where nobody changed `net.ipv4.igmp_max_memberships`.
+    const SOCKET_GROUPS: usize = 20;
+    let mut groups = Vec::new();
+    for range in ranges {
+        let (first, last) =
+            range.ipv4_range().filter(|(first, last)| first.is_multicast() && last.is_multicast()).ok_or_else(
+                || Failure::usage(format!("--probe-groups {range}: these are no IPv4 groups; they begin at 224.0.0.0")),
+            )?;
+        if u64::from(last.to_bits() - first.to_bits()) + groups.len() as u64 >= MOST_GROUPS {
+            return Err(Failure::usage(format!(
+                "--probe-groups {range}: more than {MOST_GROUPS} groups; probe in parts"
+            )));
+        }
+        groups.extend((first.to_bits()..=last.to_bits()).map(Ipv4Addr::from_bits));
+    }
+    let mut sockets = Vec::new();
+    for interface in interfaces {
+        let name: InterfaceName =
+            interface.parse().map_err(|error| Failure::failed(format!("{interface}: {error}")))?;
+        for some in groups.chunks(SOCKET_GROUPS) {
+            let socket = open(&name)?;
+            let join = |group: &Ipv4Addr| {
+                let index = InterfaceIndexOrAddress::Index(index(&name)?);
+                socket.join_multicast_v4_n(group, &index)
+            };
+            some.iter().try_for_each(join).map_err(|error| {
+                Failure::failed(format!(
+                    "cannot join on {name}: {error}; probe fewer groups or raise net.ipv4.igmp_max_memberships"
+                ))
+            })?;
+            sockets.push(socket);
+        }
+    }
+    Ok(sockets)
 }
 
 /// Packets that arrived for `socket` while its buffer was full: lost by the listener, not on the way.

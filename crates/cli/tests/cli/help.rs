@@ -20,6 +20,7 @@ fn help() {
         "check",
         "explain",
         "doctor",
+        "discover",
         "send",
         "listen",
         "completions",

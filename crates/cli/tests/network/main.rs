@@ -16,6 +16,7 @@ mod api;
 mod bad_input;
 mod captures;
 mod churn;
+mod discover;
 mod foreground;
 mod frames;
 mod interfaces;

@@ -2,28 +2,12 @@
 
 use std::collections::BTreeSet;
 use std::io;
-use std::mem::size_of;
 use std::net::Ipv4Addr;
-use std::num::NonZeroU16;
-use std::os::fd::AsRawFd;
 use std::time::{Duration, Instant};
 
-use mcr_wire::{ChecksumState, FrameMeta, VlanTag};
-use socket2::{Domain, Protocol, SockAddr, SockAddrStorage, Socket, Type};
-
+use super::eye::{self, Eye, FRAME_BYTES};
 use super::sight::Sight;
-use crate::facts::{Blind, Direction, Wire};
-
-/// Enough of a frame for its headers, and for the checksum of all that an Ethernet carries.
-const FRAME_BYTES: usize = OFFLOAD_BYTES + 65_536;
-/// What the kernel may hold for us while we count.
-const BUFFER_BYTES: usize = 16 << 20;
-/// Flags of `struct tpacket_auxdata` (`include/uapi/linux/if_packet.h`).
-const TP_STATUS_CSUMNOTREADY: u32 = 1 << 3;
-const TP_STATUS_VLAN_VALID: u32 = 1 << 4;
-const TP_STATUS_CSUM_VALID: u32 = 1 << 7;
-/// Bytes of `struct virtio_net_hdr` (`include/uapi/linux/virtio_net.h`), which comes before each frame.
-const OFFLOAD_BYTES: usize = 10;
+use crate::facts::{Blind, Wire};
 
 /// What the look is for.
 #[derive(Debug, Clone, Default)]
@@ -38,13 +22,14 @@ pub(super) struct Interest {
 
 /// Packet sockets that collect from the moment of their making.
 pub(super) struct Look {
-    eyes: Vec<(u32, Socket)>,
+    eyes: Vec<(u32, Eye)>,
     interest: Interest,
 }
 
 impl Look {
     pub(super) fn open(interest: &Interest) -> Result<Self, Blind> {
-        let open = |&index: &u32| Ok((index, eye(index, interest)?));
+        let filter = filter(interest);
+        let open = |&index: &u32| Ok((index, Eye::open(index, &filter)?));
         let eyes: io::Result<Vec<_>> = interest.interfaces.iter().map(open).collect();
         let eyes = eyes.map_err(|error| {
             Blind::new(format!("the wire can not be looked at: {error}"), "run as root (CAP_NET_RAW)")
@@ -58,53 +43,18 @@ impl Look {
         let mut sight = Sight::new(&self.interest.addresses);
         let mut buffer = vec![0; FRAME_BYTES];
         while let Some(left) = end.checked_duration_since(Instant::now()) {
-            for ready in self.wait(left) {
+            for ready in eye::wait(self.eyes.iter().map(|(_, eye)| eye), left) {
                 let (index, eye) = &self.eyes[ready];
                 // One batch from each in turn, so that a busy interface does not hide a quiet one.
                 for _ in 0..64 {
-                    let Some(frame) = receive(eye, &mut buffer) else { break };
-                    let bytes = buffer.get(OFFLOAD_BYTES..frame.length).unwrap_or_default();
-                    sight.see(*index, frame.direction, bytes, frame.beside);
+                    let Some(frame) = eye.receive(&mut buffer) else { break };
+                    sight.see(*index, frame.direction, frame.bytes, frame.beside);
                 }
             }
         }
-        let missed = self.eyes.iter().map(|(_, eye)| missed(eye)).sum();
+        let missed = self.eyes.iter().map(|(_, eye)| eye.missed()).sum();
         sight.finish(missed)
     }
-
-    fn wait(&self, at_most: Duration) -> Vec<usize> {
-        let poll = |eye: &Socket| libc::pollfd { fd: eye.as_raw_fd(), events: libc::POLLIN, revents: 0 };
-        let mut polls: Vec<libc::pollfd> = self.eyes.iter().map(|(_, eye)| poll(eye)).collect();
-        let milliseconds = i32::try_from(at_most.as_millis()).unwrap_or(i32::MAX).max(1);
-        // SAFETY: the array has as many entries as are told, and lives through the call.
-        unsafe { libc::poll(polls.as_mut_ptr(), polls.len() as libc::nfds_t, milliseconds) };
-        polls.iter().enumerate().filter(|(_, poll)| poll.revents != 0).map(|(i, _)| i).collect()
-    }
-}
-
-/// A packet socket on one interface. It is made with protocol 0, which hears nothing, so that no frame of another interface is
-/// in it; binding switches it on.
-fn eye(index: u32, interest: &Interest) -> io::Result<Socket> {
-    let socket = Socket::new(Domain::PACKET, Type::RAW.nonblocking(), Some(Protocol::from(0)))?;
-    // Without the privilege to exceed the limit the kernel gives what it may.
-    let _ = set(&socket, libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, &(BUFFER_BYTES as libc::c_int))
-        .or_else(|_| socket.set_recv_buffer_size(BUFFER_BYTES));
-    set(&socket, libc::SOL_PACKET, libc::PACKET_AUXDATA, &1_i32)?;
-    // Says how many datagrams a super-frame is.
-    set(&socket, libc::SOL_PACKET, libc::PACKET_VNET_HDR, &1_i32)?;
-    let filter = filter(interest);
-    let program = libc::sock_fprog { len: filter.len() as u16, filter: filter.as_ptr().cast_mut() };
-    set(&socket, libc::SOL_SOCKET, libc::SO_ATTACH_FILTER, &program)?;
-    let mut storage = SockAddrStorage::zeroed();
-    // SAFETY: a sockaddr_ll of integers fits in the storage, which is zeroed and aligned for every address.
-    let address = unsafe { storage.view_as::<libc::sockaddr_ll>() };
-    address.sll_family = libc::AF_PACKET as u16;
-    address.sll_protocol = (libc::ETH_P_ALL as u16).to_be();
-    address.sll_ifindex = index.cast_signed();
-    // SAFETY: the storage holds a sockaddr_ll of that length.
-    let address = unsafe { SockAddr::new(storage, size_of::<libc::sockaddr_ll>() as libc::socklen_t) };
-    socket.bind(&address)?;
-    Ok(socket)
 }
 
 /// Lets through what is of interest: IPv4 packets to the addresses, IGMP, and UDP to the port of any group; of frames with a
@@ -146,84 +96,4 @@ fn filter(interest: &Interest) -> Vec<libc::sock_filter> {
         step(RETURN, 0, 0, 0),
     ]);
     program
-}
-
-fn set<T>(socket: &Socket, level: libc::c_int, option: libc::c_int, value: &T) -> io::Result<()> {
-    let length = size_of::<T>() as libc::socklen_t;
-    // SAFETY: the value is an initialised option value of the length that is told.
-    let done = unsafe { libc::setsockopt(socket.as_raw_fd(), level, option, std::ptr::from_ref(value).cast(), length) };
-    if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
-}
-
-/// A frame in the buffer.
-struct Received {
-    length: usize,
-    direction: Direction,
-    beside: FrameMeta,
-}
-
-fn receive(socket: &Socket, buffer: &mut [u8]) -> Option<Received> {
-    // SAFETY: all zeros is a valid sockaddr_ll and a valid msghdr.
-    let (mut address, mut message): (libc::sockaddr_ll, libc::msghdr) = unsafe { std::mem::zeroed() };
-    let mut control = [0_u64; 16];
-    let mut vector = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
-    message.msg_name = std::ptr::from_mut(&mut address).cast();
-    message.msg_namelen = size_of::<libc::sockaddr_ll>() as libc::socklen_t;
-    message.msg_iov = &mut vector;
-    message.msg_iovlen = 1;
-    message.msg_control = control.as_mut_ptr().cast();
-    message.msg_controllen = size_of_val(&control);
-    // SAFETY: the header points at buffers with their true lengths, which live through the call.
-    let length = unsafe { libc::recvmsg(socket.as_raw_fd(), &mut message, libc::MSG_DONTWAIT) };
-    let length = usize::try_from(length).ok()?;
-    let auxiliary = auxiliary(&message);
-    let status = auxiliary.map_or(0, |auxiliary| auxiliary.tp_status);
-    let vlan = auxiliary.filter(|_| status & TP_STATUS_VLAN_VALID != 0);
-    Some(Received {
-        length: length.min(buffer.len()),
-        direction: if address.sll_pkttype == libc::PACKET_OUTGOING { Direction::Out } else { Direction::In },
-        beside: FrameMeta {
-            vlan: vlan.map(|auxiliary| VlanTag { tpid: auxiliary.tp_vlan_tpid, tci: auxiliary.tp_vlan_tci }),
-            checksum: match status {
-                status if status & TP_STATUS_CSUMNOTREADY != 0 => ChecksumState::Partial,
-                status if status & TP_STATUS_CSUM_VALID != 0 => ChecksumState::Valid,
-                _ => ChecksumState::Unknown,
-            },
-            segment_bytes: segment_bytes(buffer),
-        },
-    })
-}
-
-/// The payload of each datagram of a super-frame: flags, kind, header length, then this, in host order.
-fn segment_bytes(offload: &[u8]) -> Option<NonZeroU16> {
-    const NO_SEGMENTS: u8 = 0;
-    let is_one = *offload.get(1)? == NO_SEGMENTS;
-    let bytes = u16::from_ne_bytes(*offload.get(4..)?.first_chunk()?);
-    NonZeroU16::new(bytes).filter(|_| !is_one)
-}
-
-fn auxiliary(message: &libc::msghdr) -> Option<libc::tpacket_auxdata> {
-    // SAFETY: the kernel filled the control buffer of this header and told its length; the macros stay within it, and the data of
-    // PACKET_AUXDATA is a tpacket_auxdata, read without assuming alignment.
-    unsafe {
-        let mut header = libc::CMSG_FIRSTHDR(message);
-        while !header.is_null() {
-            if (*header).cmsg_level == libc::SOL_PACKET && (*header).cmsg_type == libc::PACKET_AUXDATA {
-                return Some(libc::CMSG_DATA(header).cast::<libc::tpacket_auxdata>().read_unaligned());
-            }
-            header = libc::CMSG_NXTHDR(message, header);
-        }
-    }
-    None
-}
-
-/// Frames that found no room in the socket since it was asked last.
-fn missed(socket: &Socket) -> u64 {
-    // SAFETY: all zeros is a valid tpacket_stats.
-    let mut stats: libc::tpacket_stats = unsafe { std::mem::zeroed() };
-    let mut length = size_of::<libc::tpacket_stats>() as libc::socklen_t;
-    let (fd, value) = (socket.as_raw_fd(), std::ptr::from_mut(&mut stats).cast());
-    // SAFETY: the kernel writes at most `length` bytes of integers.
-    let done = unsafe { libc::getsockopt(fd, libc::SOL_PACKET, libc::PACKET_STATISTICS, value, &mut length) };
-    if done == 0 { stats.tp_drops.into() } else { 0 }
 }

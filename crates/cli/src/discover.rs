@@ -1,0 +1,4 @@
+//! What [`discover`](crate::verbs) saw, shown and made into relays.
+
+pub(crate) mod draft;
+pub(crate) mod scene;
