@@ -1,10 +1,12 @@
 //! Test traffic over ordinary sockets: what [`send`](crate::verbs) writes and what `listen` makes of it.
 
+pub(crate) mod foreign;
 pub(crate) mod pace;
 pub(crate) mod payload;
 pub(crate) mod reverse_path;
 pub(crate) mod sequence;
 pub(crate) mod socket;
+pub(crate) mod spread;
 pub(crate) mod tally;
 
 /// Bytes of the IPv4 and UDP headers before each payload: totals are those of IP packets, as everywhere in MCR.

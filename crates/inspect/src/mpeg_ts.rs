@@ -103,3 +103,31 @@ fn service_name(descriptors: &[u8]) -> Option<String> {
     }
     None
 }
+
+/// The counters of a stream's parts (ISO/IEC 13818-1 section 2.4.3.3).
+#[derive(Debug, Clone, Default)]
+pub struct Continuity {
+    counters: BTreeMap<u16, u8>,
+    errors: u64,
+}
+
+impl Continuity {
+    /// Follows the counters of a payload of whole packets.
+    pub fn see(&mut self, payload: &[u8]) {
+        const NULL_PID: u16 = 0x1fff;
+        for (pid, packet) in packets(payload).filter(|(pid, _)| *pid != NULL_PID) {
+            let (counter, has_payload, has_adaptation) =
+                (packet[3] & 0x0f, packet[3] & 0x10 != 0, packet[3] & 0x20 != 0);
+            let is_announced = has_adaptation && packet[4] > 0 && packet[5] & 0x80 != 0;
+            let Some(before) = self.counters.insert(pid, counter) else { continue };
+            // A packet may be sent twice; one without payload does not count.
+            let is_next = counter == (before + u8::from(has_payload)) & 0x0f || counter == before;
+            self.errors += u64::from(!is_next && !is_announced);
+        }
+    }
+
+    /// Places where a counter jumped: one for each gap, however long.
+    pub fn errors(&self) -> u64 {
+        self.errors
+    }
+}

@@ -5,8 +5,10 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use crate::traffic::HEADER_BYTES;
+use crate::traffic::foreign::{Account, Foreign};
 use crate::traffic::payload::{Content, Stamp, parse};
 use crate::traffic::sequence::{Arrival, Sequence};
+use crate::traffic::spread::{Spread, SpreadSeconds};
 
 /// More streams or sources than this are counted together, so that a flood of them takes no memory.
 const MOST_KEPT: usize = 1024;
@@ -16,38 +18,28 @@ const MOST_KEPT: usize = 1024;
 pub(crate) struct Tally {
     packets: u64,
     bytes: u64,
-    foreign: u64,
+    foreign_packets: u64,
+    foreign: Foreign,
     corrupt: u64,
     duplicates_beyond: u64,
-    streams: HashMap<u32, Sequence>,
+    streams: HashMap<u32, TestStream>,
     sources: BTreeMap<SocketAddr, u64>,
-    latency: Latency,
+    latency: Spread,
+    jitter: Spread,
     between: Option<(Instant, Instant)>,
 }
 
-/// How long test packets were on their way, by the clocks of both hosts.
-#[derive(Debug, Default, Clone, Copy)]
-struct Latency {
-    packets: u64,
-    sum_nanoseconds: u128,
-    least_nanoseconds: u64,
-    most_nanoseconds: u64,
-}
-
-/// Latencies in seconds.
-#[derive(Debug, Clone, Copy, PartialEq, serde::Serialize)]
-pub(crate) struct LatencySeconds {
-    /// The shortest.
-    pub(crate) least: f64,
-    /// The average.
-    pub(crate) mean: f64,
-    /// The longest.
-    pub(crate) most: f64,
+/// A run of a sender.
+#[derive(Debug)]
+struct TestStream {
+    sequence: Sequence,
+    /// Between the clocks of both hosts, by the last packet that was not a duplicate.
+    transit_nanoseconds: i128,
 }
 
 impl Tally {
-    /// Counts a payload from `source` that arrived at `now`, which is `now_nanoseconds` since 1970.
-    pub(crate) fn count(&mut self, payload: &[u8], source: SocketAddr, now: Instant, now_nanoseconds: u64) {
+    /// Counts a payload from `source` to `port` that arrived at `now`, which is `now_nanoseconds` since 1970.
+    pub(crate) fn count(&mut self, payload: &[u8], source: SocketAddr, port: u16, now: Instant, now_nanoseconds: u64) {
         self.packets += 1;
         self.bytes += payload.len() as u64 + HEADER_BYTES;
         self.between = Some((self.between.map_or(now, |(first, _)| first), now));
@@ -55,7 +47,11 @@ impl Tally {
             *self.sources.entry(source).or_default() += 1;
         }
         match parse(payload) {
-            Content::Foreign => self.foreign += 1,
+            Content::Foreign => {
+                self.foreign_packets += 1;
+                let at = self.between.map_or(Duration::ZERO, |(first, _)| now.duration_since(first));
+                self.foreign.count(payload, source, port, at);
+            }
             Content::Corrupt => self.corrupt += 1,
             Content::Test(stamp) => self.count_test(stamp, now_nanoseconds),
         }
@@ -63,23 +59,31 @@ impl Tally {
 
     fn count_test(&mut self, stamp: Stamp, now_nanoseconds: u64) {
         let Stamp { stream, sequence, sent_nanoseconds } = stamp;
+        let transit_nanoseconds = i128::from(now_nanoseconds) - i128::from(sent_nanoseconds);
         // A stream is one sender's run, whatever address a relay gave it: the same packet through two relays is a duplicate.
         let is_full = self.streams.len() >= MOST_KEPT;
-        let arrival = match self.streams.get_mut(&stream) {
-            Some(account) => account.arrived(sequence),
+        match self.streams.get_mut(&stream) {
+            Some(account) => {
+                if account.sequence.arrived(sequence) == Arrival::Duplicate {
+                    return;
+                }
+                // RFC 3550 section 6.4.1, without its smoothing; a difference of clocks does not matter.
+                let change = (transit_nanoseconds - account.transit_nanoseconds).unsigned_abs();
+                self.jitter.count(u64::try_from(change).unwrap_or(u64::MAX));
+                account.transit_nanoseconds = transit_nanoseconds;
+            }
             None if !is_full => {
-                self.streams.insert(stream, Sequence::starting_at(sequence));
-                Arrival::New
+                let sequence = Sequence::starting_at(sequence);
+                self.streams.insert(stream, TestStream { sequence, transit_nanoseconds });
             }
             None => {
                 self.duplicates_beyond += 1;
-                Arrival::Duplicate
+                return;
             }
-        };
-        match (arrival, now_nanoseconds.checked_sub(sent_nanoseconds)) {
-            (Arrival::New, Some(latency)) => self.latency.count(latency),
-            // A negative latency is a difference of clocks and no latency.
-            (Arrival::New, None) | (Arrival::Duplicate, _) => {}
+        }
+        // A negative latency is a difference of clocks and no latency.
+        if let Ok(latency) = u64::try_from(transit_nanoseconds) {
+            self.latency.count(latency);
         }
     }
 
@@ -95,7 +99,7 @@ impl Tally {
 
     /// Packets that are no test packets.
     pub(crate) fn foreign(&self) -> u64 {
-        self.foreign
+        self.foreign_packets
     }
 
     /// Test packets with wrong bytes.
@@ -103,19 +107,35 @@ impl Tally {
         self.corrupt
     }
 
-    /// Test packets missing between the first and last of their streams.
+    /// What the headers of packets that are no test packets say.
+    pub(crate) fn foreign_accounts(&self) -> impl Iterator<Item = Account> {
+        self.foreign.accounts()
+    }
+
+    /// Places where the counters of transport streams jump.
+    pub(crate) fn continuity_errors(&self) -> u64 {
+        self.foreign.total().continuity_errors.unwrap_or(0)
+    }
+
+    /// Test packets, and packets of RTP, missing between the first and last of their streams.
     pub(crate) fn lost(&self) -> u64 {
-        self.streams.values().map(Sequence::lost).fold(0, u64::saturating_add)
+        self.sequences().map(Sequence::lost).fold(self.foreign.total().lost_packets.unwrap_or(0), u64::saturating_add)
     }
 
-    /// Test packets that came once more.
+    /// Those that came once more.
     pub(crate) fn duplicates(&self) -> u64 {
-        self.streams.values().map(Sequence::duplicates).sum::<u64>() + self.duplicates_beyond
+        let foreign = self.foreign.total().duplicate_packets.unwrap_or(0);
+        self.sequences().map(Sequence::duplicates).sum::<u64>() + self.duplicates_beyond + foreign
     }
 
-    /// Test packets that came after a later one.
+    /// Those that came after a later one.
     pub(crate) fn reordered(&self) -> u64 {
-        self.streams.values().map(Sequence::reordered).sum()
+        let foreign = self.foreign.total().reordered_packets.unwrap_or(0);
+        self.sequences().map(Sequence::reordered).sum::<u64>() + foreign
+    }
+
+    fn sequences(&self) -> impl Iterator<Item = &Sequence> {
+        self.streams.values().map(|stream| &stream.sequence)
     }
 
     /// Packets that count: neither duplicate nor corrupt.
@@ -146,23 +166,14 @@ impl Tally {
         (seconds > 0.0).then(|| (self.packets as f64 * share / seconds, self.bytes as f64 * 8.0 * share / seconds))
     }
 
-    /// Latencies; unknown without test packets or when the sender's clock is ahead.
-    pub(crate) fn latency(&self) -> Option<LatencySeconds> {
-        let Latency { packets, sum_nanoseconds, least_nanoseconds, most_nanoseconds } = self.latency;
-        (packets > 0).then(|| LatencySeconds {
-            least: least_nanoseconds as f64 / 1e9,
-            mean: sum_nanoseconds as f64 / packets as f64 / 1e9,
-            most: most_nanoseconds as f64 / 1e9,
-        })
+    /// How long test packets were on their way; unknown without them or when the sender's clock is ahead.
+    pub(crate) fn latency(&self) -> Option<SpreadSeconds> {
+        self.latency.seconds()
     }
-}
 
-impl Latency {
-    fn count(&mut self, nanoseconds: u64) {
-        self.least_nanoseconds = if self.packets == 0 { nanoseconds } else { self.least_nanoseconds.min(nanoseconds) };
-        self.most_nanoseconds = self.most_nanoseconds.max(nanoseconds);
-        self.sum_nanoseconds += u128::from(nanoseconds);
-        self.packets += 1;
+    /// How much longer or shorter than the one before it; unknown of fewer than two.
+    pub(crate) fn jitter(&self) -> Option<SpreadSeconds> {
+        self.jitter.seconds()
     }
 }
 
@@ -187,13 +198,15 @@ mod tests {
         let packets =
             [packet(1, 0), packet(1, 2), packet(2, 7), packet(1, 2), corrupt, b"hello".to_vec(), packet(1, 1)];
         for (i, payload) in packets.iter().enumerate() {
-            tally.count(payload, source, start + Duration::from_millis(i as u64), 3_000);
+            tally.count(payload, source, 5000, start + Duration::from_millis(i as u64), 3_000);
         }
         assert_eq!((tally.packets(), tally.foreign(), tally.corrupt(), tally.good()), (7, 1, 1, 5));
         assert_eq!((tally.lost(), tally.duplicates(), tally.reordered()), (0, 1, 1));
         assert_eq!(tally.bytes(), 6 * 128 + 33);
         assert_eq!(tally.rates().unwrap().0.round(), 1000.0);
-        assert_eq!(tally.latency().unwrap(), LatencySeconds { least: 2e-6, mean: 2e-6, most: 2e-6 });
+        let latency = tally.latency().unwrap();
+        assert_eq!([latency.least, latency.mean, latency.p50, latency.p999, latency.most], [2e-6; 5]);
+        assert_eq!(tally.jitter().unwrap().most, 0.0);
         assert_eq!(tally.sources()[&source], 7);
     }
 }

@@ -12,7 +12,9 @@ use serde::Serialize;
 use crate::args::{Format, Listen};
 use crate::failure::Failure;
 use crate::interrupt::Interrupt;
-use crate::traffic::tally::{LatencySeconds, Tally};
+use crate::traffic::foreign::{Account, Told};
+use crate::traffic::spread::SpreadSeconds;
+use crate::traffic::tally::Tally;
 use crate::traffic::{MAX_PAYLOAD_BYTES, reverse_path, socket};
 use crate::view::quantity::{bit_rate, bytes, count, packet_rate, packets, seconds};
 use crate::view::screen::Screen;
@@ -61,7 +63,12 @@ struct Summary {
     #[serde(skip_serializing_if = "Option::is_none")]
     bits_per_second: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    latency_seconds: Option<LatencySeconds>,
+    latency_seconds: Option<SpreadSeconds>,
+    /// The change of latency from packet to packet.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    jitter_seconds: Option<SpreadSeconds>,
+    /// Senders of packets that are no test packets, and what their headers say.
+    foreign: Vec<Account>,
 }
 
 /// Listens, counts, and fails unless everything came.
@@ -79,7 +86,7 @@ pub(crate) fn listen(args: Listen) -> Result<(), Failure> {
     // For whoever starts a sender next. Whether anybody reads it makes no difference to the count.
     let _ = writeln!(io::stderr(), "listening on {input}{joined}");
     let screen = Screen::stdout();
-    let tally = receive(&socket, Ends { count, duration, silence: timeout }, &interrupt, screen)?;
+    let tally = receive(&socket, input.port.get(), Ends { count, duration, silence: timeout }, &interrupt, screen)?;
     screen.end_live_line()?;
     let host = HostDrops {
         own_buffer: socket::own_drops(&socket),
@@ -93,7 +100,7 @@ pub(crate) fn listen(args: Listen) -> Result<(), Failure> {
     if summary.complete { Ok(()) } else { Err(Failure::Silent) }
 }
 
-fn receive(socket: &UdpSocket, ends: Ends, interrupt: &Interrupt, screen: Screen) -> Result<Tally, Failure> {
+fn receive(socket: &UdpSocket, port: u16, ends: Ends, interrupt: &Interrupt, screen: Screen) -> Result<Tally, Failure> {
     // How long Ctrl-C and the ends may go unnoticed on a silent wire.
     const GLANCE: Duration = Duration::from_millis(100);
     let failed = |error: io::Error| Failure::failed(format!("cannot receive: {error}"));
@@ -109,7 +116,7 @@ fn receive(socket: &UdpSocket, ends: Ends, interrupt: &Interrupt, screen: Screen
         match arrival {
             Ok((payload_bytes, source)) => {
                 let clock = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_nanos() as u64);
-                tally.count(&buffer[..payload_bytes], source, now, clock);
+                tally.count(&buffer[..payload_bytes], source, port, now, clock);
                 last_arrival = now;
             }
             Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {}
@@ -160,6 +167,7 @@ fn summary(input: &Input, tally: &Tally, expected: Option<u64>, host: HostDrops)
         complete: tally.good() > 0
             && tally.lost() == 0
             && tally.corrupt() == 0
+            && tally.continuity_errors() == 0
             && expected.is_none_or(|expected| tally.good() >= expected),
         received_packets: tally.packets(),
         received_bytes: tally.bytes(),
@@ -177,6 +185,8 @@ fn summary(input: &Input, tally: &Tally, expected: Option<u64>, host: HostDrops)
         packets_per_second: rates.map(|(packets, _)| packets),
         bits_per_second: rates.map(|(_, bits)| bits),
         latency_seconds: tally.latency(),
+        jitter_seconds: tally.jitter(),
+        foreign: tally.foreign_accounts().collect(),
     }
 }
 
@@ -186,7 +196,9 @@ fn text(summary: &Summary) -> String {
         return nothing_came(summary);
     }
     let verdict = match (complete, expected_packets) {
-        (true, None) if summary.foreign_packets == *received_packets => "not test packets, so only counted".to_owned(),
+        (true, None) if summary.foreign.iter().any(|account| account.told == Told::default()) => {
+            "not only test packets; those without numbers are only counted".to_owned()
+        }
         (true, _) => "all came".to_owned(),
         (false, Some(expected)) => format!("not all of {} came", packets(*expected)),
         (false, None) => "not all came".to_owned(),
@@ -198,11 +210,31 @@ fn text(summary: &Summary) -> String {
             packets(drops)
         )
     }));
-    lines.extend(summary.latency_seconds.map(|LatencySeconds { least, mean, most }| {
-        format!("  latency  {} least, {} mean, {} most", seconds(least), seconds(mean), seconds(most))
-    }));
+    lines.extend(summary.latency_seconds.map(|latency| format!("  latency  {}", spread(latency))));
+    lines.extend(summary.jitter_seconds.map(|jitter| format!("  jitter   {}", spread(jitter))));
     lines.extend(summary.sources.iter().map(|(source, number)| format!("  source   {source}: {}", packets(*number))));
+    lines.extend(summary.foreign.iter().map(foreign_line));
     lines.join("\n") + "\n"
+}
+
+fn spread(SpreadSeconds { least, mean, p50, p99, p999, most }: SpreadSeconds) -> String {
+    let [least, mean, p50, p99, p999, most] = [least, mean, p50, p99, p999, most].map(seconds);
+    format!("{least} least, {mean} mean, {p50} half, {p99} 99 %, {p999} 99.9 %, {most} most")
+}
+
+fn foreign_line(account: &Account) -> String {
+    let Account { source, kind, detail, packets: number, told } = account;
+    let mut line = format!("  foreign  {source}: {}, {kind}", packets(*number));
+    if !detail.is_empty() {
+        line.push_str(&format!(" ({detail})"));
+    }
+    let numbers =
+        [("lost", told.lost_packets), ("duplicate", told.duplicate_packets), ("reordered", told.reordered_packets)];
+    let numbers = numbers.into_iter().chain([("continuity errors", told.continuity_errors)]);
+    numbers.filter_map(|(what, number)| Some((what, number?))).for_each(|(what, number)| {
+        line.push_str(&format!(", {what} {}", count(number)));
+    });
+    line
 }
 
 fn nothing_came(summary: &Summary) -> String {

@@ -12,7 +12,10 @@ use crate::mcr::command;
 /// A listener that listens.
 fn listening(port: u16, arguments: &[&str]) -> Child {
     let endpoint = format!("lo:127.0.0.1:{port}");
-    let mut command = command(&["listen", &endpoint, "-o", "json", "--timeout", "3s"]);
+    let mut command = command(&["listen", &endpoint, "-o", "json"]);
+    if !arguments.contains(&"--timeout") {
+        command.args(["--timeout", "3s"]);
+    }
     let mut child = command.args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let mut line = String::new();
     BufReader::new(child.stderr.as_mut().unwrap()).read_line(&mut line).unwrap();
@@ -81,4 +84,87 @@ fn foreign_traffic_is_counted() {
     assert!(heard.status.success(), "{heard:?}");
     let heard = summary(&heard);
     assert_eq!((&heard["foreign_packets"], &heard["received_bytes"]), (&3.into(), &(3 * 28 + 4).into()));
+}
+
+/// What `mcr send` sends, taken by a socket of ours.
+fn recorded(count: usize) -> Vec<Vec<u8>> {
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    socket.set_read_timeout(Some(std::time::Duration::from_secs(5))).unwrap();
+    let port = socket.local_addr().unwrap().port();
+    let receive = || {
+        let mut buffer = [0; 2000];
+        let bytes = socket.recv(&mut buffer).unwrap();
+        buffer[..bytes].to_vec()
+    };
+    std::thread::scope(|scope| {
+        let sent = scope.spawn(|| send(port, &["--count", &count.to_string(), "--rate", "5k", "--size", "100"]));
+        let payloads = (0..count).map(|_| receive()).collect();
+        assert!(sent.join().unwrap().status.success());
+        payloads
+    })
+}
+
+/// What the listener says of these payloads.
+fn heard(payloads: &[Vec<u8>]) -> Value {
+    let port = free_port();
+    let listener = listening(port, &["--timeout", "300ms"]);
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    for (number, payload) in payloads.iter().enumerate() {
+        socket.send_to(payload, ("127.0.0.1", port)).unwrap();
+        if number % 16 == 0 {
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
+    }
+    summary(&listener.wait_with_output().unwrap())
+}
+
+fn counts(heard: &Value) -> [u64; 5] {
+    ["received", "lost", "duplicate", "reordered", "corrupt"]
+        .map(|what| heard[format!("{what}_packets")].as_u64().unwrap_or_else(|| panic!("{what}: {heard}")))
+}
+
+/// Loses 20, sends 30 twice, moves 15 back, and damages 5; the same for any payloads.
+fn injured(payloads: &[Vec<u8>]) -> Vec<Vec<u8>> {
+    let mut sent = Vec::new();
+    for (number, payload) in payloads.iter().enumerate() {
+        match number % 100 {
+            10 | 55 if number < 1000 => {}
+            20 | 21 | 60 if number < 1000 => sent.extend([payload.clone(), payload.clone()]),
+            // It comes after three that follow it.
+            30 if number < 1500 => {}
+            33 if number < 1500 => sent.extend([payload.clone(), payloads[number - 3].clone()]),
+            _ => sent.push(payload.clone()),
+        }
+    }
+    sent
+}
+
+#[test]
+fn what_was_injected_is_counted_exactly() {
+    let mut payloads = recorded(2000);
+    let heard_all = heard(&injured(&payloads));
+    assert_eq!(counts(&heard_all), [2010, 20, 30, 15, 0], "{heard_all}");
+    assert_eq!(heard_all["complete"], false);
+    // A damaged packet is corrupt, and missing.
+    [5, 305, 805, 1205, 1905].into_iter().for_each(|number: usize| payloads[number][60] ^= 1);
+    assert_eq!(counts(&heard(&injured(&payloads))), [2010, 25, 30, 15, 5]);
+    for spread in ["latency_seconds", "jitter_seconds"] {
+        let spread = ["least", "p50", "p99", "p999", "most"].map(|key| heard_all[spread][key].as_f64().unwrap());
+        assert!(spread.is_sorted() && spread[4] > 0.0, "{spread:?}");
+    }
+}
+
+#[test]
+fn what_was_injected_into_rtp_of_others_is_counted_exactly() {
+    let rtp = |number: u16| {
+        [&[0x80, 97][..], &number.wrapping_add(64_500).to_be_bytes(), &[0; 4], b"SSRC", &[0; 88]].concat()
+    };
+    let payloads: Vec<Vec<u8>> = (0..2000).map(rtp).collect();
+    let heard = heard(&injured(&payloads));
+    assert_eq!(counts(&heard), [2010, 20, 30, 15, 0], "{heard}");
+    assert_eq!(
+        (&heard["foreign"][0]["kind"], &heard["foreign"][0]["lost_packets"]),
+        (&"RTP".into(), &20.into()),
+        "{heard}"
+    );
 }
