@@ -717,7 +717,7 @@ pub(crate) struct Send {
     /// Time to live [default: 16]
     #[arg(long, value_parser = clap::value_parser!(i64))]
     pub(crate) ttl: Option<i64>,
-    /// The source address; it must be one of this host
+    /// The source address; as root also one that this host does not have, to play a device
     #[arg(long, value_name = "ADDRESS")]
     pub(crate) source: Option<String>,
     /// How the result is written.

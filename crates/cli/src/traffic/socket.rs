@@ -22,7 +22,13 @@ pub(crate) fn sending(output: &Output) -> Result<UdpSocket, Failure> {
     let socket = open(interface)?;
     let failed = |what: &str, error: &io::Error| Failure::failed(format!("cannot {what}: {error}"));
     let local = SocketAddrV4::new(source.unwrap_or(Ipv4Addr::UNSPECIFIED), source_port.map_or(0, |port| port.get()));
-    socket.bind(&local.into()).map_err(|error| bind_failure(local, interface, &error))?;
+    bind_source(&socket, local).map_err(|error| match error.kind() {
+        io::ErrorKind::AddrNotAvailable => Failure::failed(format!(
+            "{} is no address of this host; to send as if it were, run as root (CAP_NET_RAW), or leave it out",
+            local.ip()
+        )),
+        _ => bind_failure(local, interface, &error),
+    })?;
     socket
         .set_ttl_v4(ttl.get().into())
         .and_then(|()| socket.set_multicast_ttl_v4(ttl.get().into()))
@@ -48,6 +54,19 @@ pub(crate) fn sending(output: &Output) -> Result<UdpSocket, Failure> {
         )));
     }
     Ok(socket.into())
+}
+
+/// An address that this host does not have is taken as if it were one (IP_TRANSPARENT), which needs CAP_NET_RAW or CAP_NET_ADMIN:
+/// so a host plays a device whose address nobody has a route to.
+fn bind_source(socket: &Socket, local: SocketAddrV4) -> io::Result<()> {
+    match socket.bind(&local.into()) {
+        Err(error) if error.kind() == io::ErrorKind::AddrNotAvailable => {
+            // What is refused is the address; that it could be allowed is said with it.
+            socket.set_ip_transparent_v4(true).map_err(|_| error)?;
+            socket.bind(&local.into())
+        }
+        done => done,
+    }
 }
 
 /// A socket that receives what `input` says; the group is joined when it returns.
@@ -187,7 +206,9 @@ fn bind_failure(local: SocketAddrV4, interface: &InterfaceName, error: &io::Erro
     let ip = local.ip();
     Failure::failed(match error.kind() {
         io::ErrorKind::AddrNotAvailable => {
-            format!("{ip} is no address of this host; leave it out or add it: `ip address add {ip}/32 dev {interface}`")
+            format!(
+                "{ip} is no address of this host; to send as if it were, run as root (CAP_NET_RAW), or leave it out"
+            )
         }
         io::ErrorKind::AddrInUse => {
             format!("port {} is used by a program that does not share it; `ss -ulnp` shows which", local.port())

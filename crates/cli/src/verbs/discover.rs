@@ -29,7 +29,7 @@ pub(crate) fn discover(args: Discover) -> Result<(), Failure> {
     let names: Vec<&str> = links.iter().map(|link| link.name.as_str()).collect();
     // Held until the end of the look.
     let _joined = socket::probing(&names, &probe_groups)?;
-    let _ = writeln!(io::stderr(), "{}", notice(&names, probe_groups.is_empty()));
+    let _ = writeln!(io::stderr(), "{}", notice(&links, probe_groups.is_empty()));
     let interrupt = Interrupt::watch()?;
     let mut scene = Scene::new(&links, groups);
     let end = duration.or((!is_live).then_some(UNWATCHED)).map(|length| scene.started() + length);
@@ -102,10 +102,18 @@ fn chosen(named: &[String]) -> Result<Vec<Link>, Failure> {
     Ok(found)
 }
 
-fn notice(names: &[&str], nothing_joined: bool) -> String {
+fn notice(links: &[Link], nothing_joined: bool) -> String {
+    let names = |is_named: fn(&&Link) -> bool| {
+        links.iter().filter(is_named).map(|link| link.name.as_str()).collect::<Vec<_>>().join(", ")
+    };
     let switch = match nothing_joined {
         true => "a switch that snoops sends here only what somebody here has joined, or floods",
         false => "the groups to probe are joined",
     };
-    format!("looking at {} (promiscuous meanwhile); {switch}", names.join(", "))
+    let mut notice = format!("looking at {} (promiscuous meanwhile); {switch}", names(|_| true));
+    let taken = names(|link| link.xdp);
+    if !taken.is_empty() {
+        notice.push_str(&format!("\nnot seen is what an XDP program takes before anybody sees it, on {taken}"));
+    }
+    notice
 }

@@ -80,7 +80,6 @@ fn sockets() {
         ("no_interface", &["send", "none0:239.1.1.1:5001"][..]),
         ("listen_no_interface", &["listen", "none0:239.1.1.1:5001"]),
         ("send_vlan", &["send", "lo:239.1.1.1:5001,vlan=7"]),
-        ("foreign_source", &["send", "lo:239.1.1.1:5001", "--source", "203.0.113.77"]),
     ] {
         assert_snapshot!(name, run(directory.path(), arguments));
     }

@@ -168,3 +168,13 @@ fn what_was_injected_into_rtp_of_others_is_counted_exactly() {
         "{heard}"
     );
 }
+
+#[test]
+fn a_source_of_others_needs_a_privilege() {
+    let mut unprivileged = std::process::Command::new("setpriv");
+    unprivileged.args(["--bounding-set", "-all", "--inh-caps", "-all", env!("CARGO_BIN_EXE_mcr"), "send"]);
+    let output = unprivileged.args(["lo:127.0.0.1:9", "--source", "203.0.113.77", "--count", "1"]).output().unwrap();
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(told.contains("203.0.113.77 is no address of this host; to send as if it were, run as root"), "{told}");
+}

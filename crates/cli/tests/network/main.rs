@@ -24,6 +24,7 @@ mod killed;
 mod main_job;
 mod membership;
 mod moves;
+mod player;
 mod players;
 mod queues;
 mod readme;
