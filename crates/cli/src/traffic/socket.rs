@@ -206,9 +206,7 @@ fn bind_failure(local: SocketAddrV4, interface: &InterfaceName, error: &io::Erro
     let ip = local.ip();
     Failure::failed(match error.kind() {
         io::ErrorKind::AddrNotAvailable => {
-            format!(
-                "{ip} is no address of this host; to send as if it were, run as root (CAP_NET_RAW), or leave it out"
-            )
+            format!("{ip} is no address of this host; leave it out or add it: `ip address add {ip}/32 dev {interface}`")
         }
         io::ErrorKind::AddrInUse => {
             format!("port {} is used by a program that does not share it; `ss -ulnp` shows which", local.port())
