@@ -93,8 +93,13 @@ pub(crate) struct Daemon {
     /// The daemon's socket on this host [env: MCR_SOCKET] [default: /run/mcr/mcr.sock]
     #[arg(long, value_name = "PATH", conflicts_with_all = ["server", "context"])]
     pub(crate) socket: Option<PathBuf>,
-    /// A daemon on the network, as https://relay.example.net:7443 [env: MCR_SERVER]
-    #[arg(long, value_name = "URL", conflicts_with = "context")]
+    /// A daemon on the network
+    #[arg(
+        long,
+        value_name = "URL",
+        conflicts_with = "context",
+        help = "A daemon on the network, as https://relay.example.net:7443 [env: MCR_SERVER]"
+    )]
     pub(crate) server: Option<String>,
     /// A daemon of `mcr context list` [env: MCR_CONTEXT]
     #[arg(long, value_name = "NAME")]
@@ -479,8 +484,8 @@ pub(crate) enum ContextVerb {
 pub(crate) struct ContextSet {
     /// Its name
     pub(crate) name: String,
-    /// The daemon, as https://relay.example.net:7443
-    #[arg(long, value_name = "URL")]
+    /// The daemon
+    #[arg(long, value_name = "URL", help = "The daemon, as https://relay.example.net:7443")]
     pub(crate) server: String,
     /// The authorities that its certificate may be signed by [default: those of the system]
     #[arg(long, value_name = "FILE")]

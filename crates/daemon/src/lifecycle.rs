@@ -38,7 +38,7 @@ pub struct RunOptions {
     pub socket: PathBuf,
     /// Who may use the API and where the network is served; `None`: no file, the Unix socket only.
     pub access: Option<PathBuf>,
-    /// Where what outlives the daemon is kept; `None`: where [`state`] says.
+    /// Where what outlives the daemon is kept; `None`: the usual folder (`StateDirectory`, `/var/lib/mcr`).
     pub state: Option<PathBuf>,
     /// The keeper.
     pub keeper: KeeperChoice,
