@@ -42,7 +42,7 @@ schemathesis: ## ten thousand made-up requests against the API, over its socket 
 	SCHEMATHESIS_PHASES=examples,coverage,fuzzing SCHEMATHESIS_EXAMPLES=600 SCHEMATHESIS_CASES=5000 \
 		$(CARGO) test --locked -p mcr-cli --test network schemathesis -- --nocapture --test-threads 1
 
-fuzz: ## fuzz the frame parser (FUZZ_SECONDS, default 60)
+fuzz: ## fuzz the frame parser and the recognisers of flows (FUZZ_SECONDS, default 60)
 	@scripts/fuzz.sh $${FUZZ_SECONDS:-60}
 
 differential: ## a million random frames and relays through the in-kernel programs and mcr-wire (root; MCR_FRAMES, MCR_SEED)
