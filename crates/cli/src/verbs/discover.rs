@@ -29,7 +29,10 @@ pub(crate) fn discover(args: Discover) -> Result<(), Failure> {
     let names: Vec<&str> = links.iter().map(|link| link.name.as_str()).collect();
     // Held until the end of the look.
     let _joined = socket::probing(&names, &probe_groups)?;
-    let _ = writeln!(io::stderr(), "{}", notice(&links, probe_groups.is_empty()));
+    let notice = notice(&links, probe_groups.is_empty());
+    if !is_live {
+        let _ = writeln!(io::stderr(), "{notice}");
+    }
     let interrupt = Interrupt::watch()?;
     let mut scene = Scene::new(&links, groups);
     let end = duration.or((!is_live).then_some(UNWATCHED)).map(|length| scene.started() + length);
@@ -37,7 +40,7 @@ pub(crate) fn discover(args: Discover) -> Result<(), Failure> {
         screen.print("\x1b[2J")?;
     }
     look(&mut gaze, &mut scene, end, &interrupt, |scene| match is_live {
-        true => screen.redraw(&scene.table(screen.ink())),
+        true => screen.redraw(&cut(&format!("{notice}\n\n{}", scene.table(screen.ink())), rows())),
         false => Ok(()),
     })?;
     screen.print(&match (to, output.format) {
@@ -46,6 +49,23 @@ pub(crate) fn discover(args: Discover) -> Result<(), Failure> {
         (None, Format::Text) if is_live => String::new(),
         (None, Format::Text) => scene.table(screen.ink()),
     })
+}
+
+/// Lines of the terminal; some do not say.
+fn rows() -> usize {
+    let said = ratatui::crossterm::terminal::size().ok().map(|(_, rows)| usize::from(rows));
+    said.filter(|rows| *rows > 0).unwrap_or(24)
+}
+
+/// What of `text` fits so many rows, and how much does not: what scrolls could not be replaced.
+fn cut(text: &str, rows: usize) -> String {
+    let lines: Vec<&str> = text.lines().collect();
+    let room = rows.saturating_sub(2).max(1);
+    if lines.len() <= room {
+        return text.to_owned();
+    }
+    let more = lines.len() - room;
+    format!("{}\n… {more} more lines; --groups PREFIX shows fewer flows\n", lines[..room].join("\n"))
 }
 
 /// Looks until `end` or until somebody asks; `show` is called each second.
@@ -116,4 +136,15 @@ fn notice(links: &[Link], nothing_joined: bool) -> String {
         notice.push_str(&format!("\nnot seen is what an XDP program takes before anybody sees it, on {taken}"));
     }
     notice
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_does_not_fit_is_told() {
+        assert_eq!(cut("a\nb\nc\n", 5), "a\nb\nc\n");
+        assert_eq!(cut("a\nb\nc\n", 4), "a\nb\n… 1 more lines; --groups PREFIX shows fewer flows\n");
+    }
 }
