@@ -20,7 +20,7 @@ struct Place {
 
 /// A `[[relay]]` for each group and port that was seen, from its sources to the same group on `to`; `mcr check` accepts the text.
 /// What should not be relayed is a comment.
-pub(crate) fn draft(scene: &Scene, to: &str) -> String {
+pub(crate) fn draft(scene: &Scene, to: &str) -> Draft {
     let mut places = BTreeMap::<Place, Vec<(&Key, &Flow)>>::new();
     for (key, flow) in scene.shown() {
         let Key { interface, vlan, group, port, .. } = *key;
@@ -43,7 +43,7 @@ pub(crate) fn draft(scene: &Scene, to: &str) -> String {
             }
         }
     }
-    draft.text()
+    draft
 }
 
 fn why_not(place: Place, kind: &Kind, is_at_output: bool, is_first: bool) -> Option<&'static str> {

@@ -10,6 +10,7 @@ use crate::args::{Discover, Format};
 use crate::discover::draft::draft;
 use crate::discover::scene::Scene;
 use crate::failure::Failure;
+use crate::import::Draft;
 use crate::interrupt::Interrupt;
 use crate::traffic::socket;
 use crate::view::screen::Screen;
@@ -43,12 +44,13 @@ pub(crate) fn discover(args: Discover) -> Result<(), Failure> {
         true => screen.redraw(&cut(&format!("{notice}\n\n{}", scene.table(screen.ink())), rows())),
         false => Ok(()),
     })?;
-    screen.print(&match (to, output.format) {
-        (Some(to), _) => draft(&scene, to.as_str()),
-        (None, Format::Json) => scene.json(),
-        (None, Format::Text) if is_live => String::new(),
-        (None, Format::Text) => scene.table(screen.ink()),
-    })
+    match (to, output.format) {
+        (Some(to), _) => print_draft(&draft(&scene, to.as_str()), screen),
+        (None, Format::Json) => screen.print(&scene.json()),
+        // It stands there already.
+        (None, Format::Text) if is_live => Ok(()),
+        (None, Format::Text) => screen.print(&scene.table(screen.ink())),
+    }
 }
 
 /// Lines of the terminal; some do not say.
@@ -66,6 +68,16 @@ fn cut(text: &str, rows: usize) -> String {
     }
     let more = lines.len() - room;
     format!("{}\n… {more} more lines; --groups PREFIX shows fewer flows\n", lines[..room].join("\n"))
+}
+
+fn print_draft(draft: &Draft, screen: Screen) -> Result<(), Failure> {
+    screen.print(&draft.text())?;
+    if draft.relays() == 0 {
+        return Err(Failure::failed(
+            "nothing came that could be relayed; look longer with --duration, or join with --probe-groups",
+        ));
+    }
+    Ok(())
 }
 
 /// Looks until `end` or until somebody asks; `show` is called each second.

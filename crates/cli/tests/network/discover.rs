@@ -163,6 +163,7 @@ fn what_is_wrong_is_said() {
         (&["discover", "dev0", "--probe-groups", "239.0.0.0/8"], 2, "more than 1024 groups"),
         (&["discover", "dev0", "--probe-groups", "10.0.0.0/24"], 2, "these are no IPv4 groups"),
         (&["discover", "dev0", "--groups", "239.1.1.1/8"], 2, "begins at 239.0.0.0"),
+        (&["discover", "dev0", "--duration", "50ms", "--to", "lan1"], 1, "nothing came that could be relayed"),
     ];
     for (arguments, code, text) in table {
         let output = net.relay().command(MCR).args(arguments).output().expect("run mcr");
