@@ -120,7 +120,8 @@ impl Actual {
             }
             Effect::Install { input, mut plan } => {
                 if let Outcome::Refused(refused) = outcome {
-                    plan.relays.retain(|relay| refused.iter().all(|(name, _)| *name != relay.relay));
+                    let refused: BTreeSet<&RelayName> = refused.iter().map(|(name, _)| name).collect();
+                    plan.relays.retain(|relay| !refused.contains(&relay.relay));
                 }
                 self.inputs.insert(input, Some(plan));
             }

@@ -631,7 +631,7 @@ impl Engine {
     /// arrived there, so that what is not taken there is still taken here.
     fn with_leaving(&self, input: InputKey, in_force: Option<&InputPlan>, plan: &InputPlan) -> InputPlan {
         let mut plan = plan.clone();
-        let gone = in_force.into_iter().flat_map(|table| &table.relays).filter(|relay| !plan.names(&relay.relay));
+        let gone = in_force.into_iter().flat_map(|table| table.names_beyond(&plan));
         let leaving: Vec<_> = gone.filter(|relay| self.is_on_its_way(input, relay)).cloned().collect();
         if let (false, Some(table)) = (leaving.is_empty(), in_force) {
             if plan.relays.is_empty() {

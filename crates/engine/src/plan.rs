@@ -23,9 +23,16 @@ pub struct InputPlan {
 }
 
 impl InputPlan {
-    /// Whether a relay of that name is in it.
-    pub(crate) fn names(&self, name: &RelayName) -> bool {
-        self.relays.binary_search_by(|plan| plan.relay.cmp(name)).is_ok()
+    /// The relays of names that `other` does not have. Both are in order of names: this is one walk along them.
+    pub(crate) fn names_beyond<'a>(&'a self, other: &'a Self) -> impl Iterator<Item = &'a Arc<RelayPlan>> {
+        let mut others = other.relays.iter().peekable();
+        self.relays.iter().filter(move |relay| {
+            if others.next_if(|other| Arc::ptr_eq(other, relay)).is_some() {
+                return false;
+            }
+            while others.next_if(|other| other.relay < relay.relay).is_some() {}
+            others.next_if(|other| other.relay == relay.relay).is_none()
+        })
     }
 
     /// Whether that definition of the relay of that name is in it.

@@ -34,7 +34,15 @@ pub struct Sizes {
 
 impl Default for Sizes {
     fn default() -> Self {
-        Self { relays: 4096, outputs: 16_384, sources: 16_384, inputs: 64, own_macs: 4096, ports: 256, fan_outs: 1024 }
+        Self {
+            relays: 16_384,
+            outputs: 32_768,
+            sources: 16_384,
+            inputs: 64,
+            own_macs: 4096,
+            ports: 256,
+            fan_outs: 1024,
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! `tcx` and `xdp`: the tables of the programs in the kernel, written from here without a privilege.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
 use mcr_engine::{Action, EffectError, Ifindex, InputPlan, InterfaceLedger, Outcome, OutputPlan, RelayPlan};
@@ -44,7 +44,7 @@ struct Input {
 #[derive(Clone, Default)]
 struct Table {
     plan: InputPlan,
-    at_driver: BTreeSet<RelayName>,
+    at_driver: HashSet<RelayName>,
 }
 
 /// What is to be written of one table, and what came of it.
@@ -203,11 +203,29 @@ impl Table {
 
     /// Whether the other table has exactly this plan of the relay, at the same hook.
     fn has(&self, relay: &Arc<RelayPlan>, of: &Table) -> bool {
-        has(&self.plan, relay) && self.at_driver.contains(&relay.relay) == of.at_driver.contains(&relay.relay)
+        has(&self.plan, relay) && self.same_hook(of, relay)
+    }
+
+    fn same_hook(&self, other: &Table, relay: &RelayPlan) -> bool {
+        self.at_driver.contains(&relay.relay) == other.at_driver.contains(&relay.relay)
+    }
+
+    /// The relays that `other` does not have exactly so, at the same hook. Both are in order of names, and what did not
+    /// change is the same allocation: beside ten thousand relays one new one costs a walk without a comparison of names.
+    fn beyond<'a>(&'a self, other: &'a Table) -> impl Iterator<Item = &'a Arc<RelayPlan>> {
+        let mut others = other.plan.relays.iter().peekable();
+        self.plan.relays.iter().filter(move |relay| {
+            if others.next_if(|other| Arc::ptr_eq(other, relay)).is_some() {
+                return !self.same_hook(other, relay);
+            }
+            while others.next_if(|other| other.relay < relay.relay).is_some() {}
+            let there = others.next_if(|other| other.relay == relay.relay);
+            there.is_none_or(|there| there != *relay || !self.same_hook(other, relay))
+        })
     }
 }
 
-fn names(plan: &InputPlan) -> BTreeSet<RelayName> {
+fn names(plan: &InputPlan) -> HashSet<RelayName> {
     plan.relays.iter().map(|relay| relay.relay.clone()).collect()
 }
 
@@ -243,9 +261,8 @@ impl Change<'_> {
             let wanted = relays.iter().map(|relay| destination(relay));
             return self.tables.writer.destinations(self.interface.0).into_iter().chain(wanted).collect();
         };
-        let gone = before.plan.relays.iter().filter(|relay| !self.table.has(relay, before));
-        let new = relays.iter().filter(|relay| !before.has(relay, self.table));
-        gone.chain(new).map(|relay| destination(relay)).collect()
+        let gone = before.beyond(self.table);
+        gone.chain(self.table.beyond(before)).map(|relay| destination(relay)).collect()
     }
 
     /// Makes these all the relays of a destination; those for which there is no room are refused, and only those.
