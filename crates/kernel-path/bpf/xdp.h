@@ -76,7 +76,7 @@ struct turn {
 	__u32 number;
 	__u32 next; /* record */
 };
-MAP(turns, BPF_MAP_TYPE_PERCPU_HASH, __u32, struct turn, 0);
+MAP(turns, BPF_MAP_TYPE_LRU_PERCPU_HASH, __u32, struct turn, 0);
 
 /* Probes that a driver took. */
 MAP(probes, BPF_MAP_TYPE_ARRAY, __u32, __u64, 0);
@@ -103,6 +103,8 @@ static __always_inline __u32 sum_of_bytes(void *at, void *end, __u32 bytes, __u3
 		at += CHUNK_BYTES;
 		bytes -= CHUNK_BYTES;
 	}
+	if (bytes >= CHUNK_BYTES)
+		return 0;
 	SUM_PIECE(256)
 	SUM_PIECE(128)
 	SUM_PIECE(64)
@@ -381,14 +383,16 @@ static __always_inline void count_copy(__u32 slot, __u32 bytes, __u32 number, in
 {
 	__u32 index = bpf_get_smp_processor_id() * OUTPUT_SLOTS + slot;
 	struct mcr_sent *total = bpf_map_lookup_elem(&sent, &index);
-	__u32 last;
+	__u32 last, gap;
 
 	if (!total)
 		return;
 	last = total->crossing;
 	total->crossing = number;
-	if (number > last + 1)
-		count_dropped(&dropped, slot, MCR_DROP_SEND_FAILED, number - last - 1);
+	/* Numbers wrap, and none is 0. */
+	gap = number - last - 1 - (number < last);
+	if (gap != 0 && gap < 1U << 31)
+		count_dropped(&dropped, slot, MCR_DROP_SEND_FAILED, gap);
 	if (!is_taken) {
 		count_dropped(&dropped, slot, reason, 1);
 		return;

@@ -5,7 +5,9 @@
 
 use std::fs;
 use std::io;
+use std::io::Read as _;
 use std::net::SocketAddr;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use mcr_model::grant::GrantSpec;
@@ -77,6 +79,16 @@ pub enum AccessError {
         #[source]
         error: io::Error,
     },
+    /// Somebody else than root and the daemon's user may write it, and so give the daemon away.
+    #[error(
+        "the access file {path} can be written by others than root and the daemon's user; \
+         `chown root {path}` and `chmod go-w {path}`",
+        path = path.display()
+    )]
+    Untrusted {
+        /// The file.
+        path: PathBuf,
+    },
     /// It is not of the form.
     #[error("the access file {path} is wrong; correct it: {error}", path = path.display())]
     Shape {
@@ -96,6 +108,12 @@ pub enum AccessError {
     },
 }
 
+/// Whether only root and our own user may write a file.
+fn is_trusted(file: &fs::Metadata) -> io::Result<bool> {
+    let own = fs::metadata("/proc/self")?.uid();
+    Ok((file.uid() == 0 || file.uid() == own) && file.mode() & 0o022 == 0)
+}
+
 impl Rules {
     /// What the file at `path` says.
     ///
@@ -103,7 +121,13 @@ impl Rules {
     /// [`AccessError`].
     pub fn load(path: &Path) -> Result<Self, AccessError> {
         let unreadable = |error| AccessError::Unreadable { path: path.to_owned(), error };
-        let text = fs::read_to_string(path).map_err(unreadable)?;
+        let mut file = fs::File::open(path).map_err(unreadable)?;
+        // Of the file that is open, so that no other can take its place in between.
+        if !is_trusted(&file.metadata().map_err(unreadable)?).map_err(unreadable)? {
+            return Err(AccessError::Untrusted { path: path.to_owned() });
+        }
+        let mut text = String::new();
+        file.read_to_string(&mut text).map_err(unreadable)?;
         let file: AccessFile = toml::from_str(&text)
             .map_err(|error| AccessError::Shape { path: path.to_owned(), error: Box::new(error) })?;
         Self::check(file).map_err(|mistakes| AccessError::Meaning { path: path.to_owned(), mistakes })
@@ -162,6 +186,19 @@ fn unknown(what: &str, name: &str) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_file_that_others_may_write_gives_nothing_away() {
+        use std::os::unix::fs::PermissionsExt;
+
+        let file = tempfile::NamedTempFile::new().unwrap();
+        for (mode, is_taken) in [(0o600, true), (0o644, true), (0o664, false), (0o646, false)] {
+            fs::set_permissions(file.path(), fs::Permissions::from_mode(mode)).unwrap();
+            let loaded = Rules::load(file.path());
+            assert_eq!(loaded.is_ok(), is_taken, "{mode:o}: {loaded:?}");
+            assert!(is_taken || matches!(loaded, Err(AccessError::Untrusted { .. })), "{mode:o}");
+        }
+    }
 
     fn check(text: &str) -> Result<Rules, Vec<String>> {
         Rules::check(toml::from_str(text).unwrap())
