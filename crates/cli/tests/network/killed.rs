@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use mcr_model::Datapath;
-use mcr_testbed::{DEVICE, Namespace, Process, Topology, kernel, wait_until};
+use mcr_testbed::{DEVICE, Namespace, Offload, Process, Switch, Topology, kernel, wait_until};
 
 use crate::service::{MCR, SOON, Service, run_command};
 use crate::traffic::{Payloads, Receiver, Series, send_while};
@@ -59,8 +59,13 @@ fn start_keeper(net: &Topology, service: &Service) -> Process {
 
 /// Runs `faults` beside a flow: every packet of it arrives once, in order, and the relay has counted every one.
 fn not_one_is_lost(faults: impl FnOnce(&Topology, &mut Service)) {
+    not_one_is_lost_on(Datapath::Tcx, faults);
+}
+
+fn not_one_is_lost_on(datapath: Datapath, faults: impl FnOnce(&Topology, &mut Service)) {
     let net = Topology::device_relay_lan(1);
-    let mut service = Service::start_on(Datapath::Tcx, net.relay(), CAMERA);
+    net.lan(1).host_side().offload(Offload::Gather, Switch::On);
+    let mut service = Service::start_on(datapath, net.relay(), CAMERA);
     service.ok(&["wait", "camera"]);
     let lan = net.lan(1);
     let on = "239.2.2.1:6001".parse().unwrap();
@@ -113,6 +118,17 @@ fn the_keeper_twenty_times() {
 fn both_twenty_times() {
     not_one_is_lost(|net, service| {
         for _ in 0..20 {
+            kill(service.keeper_pid());
+            service.restart_after_kill(net.relay());
+            service.wait_for_state("camera", "flowing", SOON);
+        }
+    });
+}
+
+#[test]
+fn both_while_the_driver_serves() {
+    not_one_is_lost_on(Datapath::Xdp, |net, service| {
+        for _ in 0..5 {
             kill(service.keeper_pid());
             service.restart_after_kill(net.relay());
             service.wait_for_state("camera", "flowing", SOON);

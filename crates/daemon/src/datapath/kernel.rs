@@ -33,11 +33,14 @@ struct Tables {
 
 /// One interface, with the programs that are attached there and what each is to serve.
 struct Input {
-    hooks: BTreeMap<Hook, InputPlan>,
-    /// What was installed; `None`: what is in force was written by a daemon before this one.
+    hooks: Hooks,
+    /// What was installed; `None`: what is in force was written by a daemon before this one, at least in part.
     installed: Option<Table>,
     counters: Arc<InputCounters>,
 }
+
+/// What each program is to serve; `None`: nobody has said yet.
+type Hooks = BTreeMap<Hook, Option<InputPlan>>;
 
 /// The relays of all hooks of an interface. While one moves from one hook to the other it is in the tables of both, and
 /// the driver's counts.
@@ -53,6 +56,8 @@ struct Change<'a> {
     interface: Ifindex,
     before: Option<&'a Table>,
     table: &'a Table,
+    /// Whether the table has all that is to be in force on the interface.
+    is_whole: bool,
     books: &'a mut Books,
     outputs: &'a Outputs,
     fan_outs: &'a BTreeMap<Vec<Ifindex>, u32>,
@@ -67,7 +72,7 @@ impl KernelPath {
         keeper.attach(interface.0, hook)?;
         let input =
             self.inputs.entry(interface).or_insert_with(|| Input { hooks: BTreeMap::new(), installed: None, counters });
-        input.hooks.insert(hook, InputPlan::default());
+        input.hooks.insert(hook, None);
         Ok(())
     }
 
@@ -124,9 +129,12 @@ impl KernelPath {
         }
         let input = self.inputs.get_mut(&interface).ok_or_else(closed_meanwhile)?;
         let tables = self.tables.as_mut().ok_or_else(closed_meanwhile)?;
-        input.hooks.insert(hook, plan.clone());
+        input.hooks.insert(hook, Some(plan.clone()));
+        // What another hook serves since before this daemon is left alone until it is known what it is to serve.
+        let is_whole = input.hooks.values().all(Option::is_some);
         let mut table = Table::of(&input.hooks);
-        if input.installed.as_ref().is_none_or(|before| before.plan.our_macs != table.plan.our_macs) {
+        let says_macs = is_whole || !table.plan.relays.is_empty();
+        if says_macs && input.installed.as_ref().is_none_or(|before| before.plan.our_macs != table.plan.our_macs) {
             let macs: Vec<MacAddr> = table.plan.our_macs.iter().map(|mac| MacAddr::new(*mac)).collect();
             tables.writer.set_own_macs(interface.0, &macs).map_err(|error| told(&error))?;
         }
@@ -135,6 +143,7 @@ impl KernelPath {
             interface,
             before: input.installed.as_ref(),
             table: &table,
+            is_whole,
             books,
             outputs,
             fan_outs: &self.fan_outs,
@@ -147,7 +156,9 @@ impl KernelPath {
             let names: BTreeSet<&RelayName> = refused.iter().map(|(name, _)| name).collect();
             table.plan.relays.retain(|relay| !names.contains(&relay.relay));
         }
-        input.installed = Some(table);
+        if is_whole || input.installed.is_some() {
+            input.installed = Some(table);
+        }
         if hook == Hook::Xdp {
             self.forget_fan_outs();
         }
@@ -170,7 +181,7 @@ impl KernelPath {
 
     /// Notes the lists that no relay needs any more.
     fn forget_fan_outs(&mut self) {
-        let at_driver = self.inputs.values().filter_map(|input| input.hooks.get(&Hook::Xdp));
+        let at_driver = self.inputs.values().filter_map(|input| input.hooks.get(&Hook::Xdp)?.as_ref());
         let used: BTreeSet<Vec<Ifindex>> =
             at_driver.flat_map(|plan| &plan.relays).filter_map(|relay| fan_out(relay)).collect();
         let unused = self.fan_outs.iter().filter(|(list, _)| !used.contains(*list));
@@ -188,9 +199,9 @@ impl KernelPath {
 }
 
 impl Table {
-    fn of(hooks: &BTreeMap<Hook, InputPlan>) -> Self {
-        let driver = hooks.get(&Hook::Xdp).filter(|plan| !plan.relays.is_empty());
-        let ingress = hooks.get(&Hook::Tcx).filter(|plan| !plan.relays.is_empty());
+    fn of(hooks: &Hooks) -> Self {
+        let of_hook = |hook| hooks.get(&hook).and_then(Option::as_ref).filter(|plan| !plan.relays.is_empty());
+        let (driver, ingress) = (of_hook(Hook::Xdp), of_hook(Hook::Tcx));
         let (Some(driver), Some(ingress)) = (driver, ingress) else {
             let plan = driver.or(ingress).cloned().unwrap_or_default();
             return Self { at_driver: driver.map(names).unwrap_or_default(), plan };
@@ -259,7 +270,8 @@ impl Change<'_> {
         let relays = &self.table.plan.relays;
         let Some(before) = self.before else {
             let wanted = relays.iter().map(|relay| destination(relay));
-            return self.tables.writer.destinations(self.interface.0).into_iter().chain(wanted).collect();
+            let found = self.is_whole.then(|| self.tables.writer.destinations(self.interface.0));
+            return found.into_iter().flatten().chain(wanted).collect();
         };
         let gone = before.beyond(self.table);
         gone.chain(self.table.beyond(before)).map(|relay| destination(relay)).collect()
