@@ -2,7 +2,7 @@
 //! the highest rate without loss, what is left of it at four times that rate, and the time that a packet spends between
 //! input and output.
 //!
-//! `cargo run --release -p mcr-datapath --example rate -- [outputs…]`, as root; `PAYLOAD`, `RINGS` and `ROUNDS` change
+//! `cargo run --release -p mcr-datapath --example worker_rate -- [outputs…]`, as root; `PAYLOAD`, `RINGS` and `ROUNDS` change
 //! what they say, `ONLY=cost` leaves out what other work on the machine disturbs, and `nice -n -10` in front puts it where the daemon runs. Frames come from a raw generator in bursts of 16; at the far ends an XDP program drops them, so that
 //! the outputs are without segmentation offload, and the interface counts.
 
