@@ -100,3 +100,22 @@ fn a_ring_that_filled_up_meanwhile_is_read_from_its_oldest_frame() {
     assert_eq!(input.dropped(mcr_wire::DropReason::RingFull), warm_up.count - slots);
     relay.assert_balanced();
 }
+
+#[test]
+fn what_waits_in_the_ring_when_a_relay_leaves_is_relayed() {
+    let topology = Topology::device_relay_lan(1);
+    let relay = Relay::new(GROUP_IN, vec![Output::open(topology.lan(1))]);
+    let mut input = Input::open(topology.relay_input(), RingGeometry::for_mtu(1500));
+    input.install(&[&relay]);
+    let listener = Listener::join(topology.lan(1));
+    // A ring that fills while nobody reads it.
+    input.worker = None;
+    let backlog = Traffic { count: 5_000, ..STEADY };
+    send(&topology, backlog);
+    input.start();
+    input.install(&[&relay]);
+    input.install(&[]);
+    assert_eq!(relay.received(), backlog.count);
+    listener.expect_all(backlog.count);
+    relay.assert_balanced();
+}

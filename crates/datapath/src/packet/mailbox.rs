@@ -119,11 +119,17 @@ impl Mailbox {
         self.stopped.load(Ordering::Acquire)
     }
 
+    /// The worker's side: whether a table waits.
+    #[inline]
+    pub(super) fn has_table(&self) -> bool {
+        self.pending.load(Ordering::Acquire)
+    }
+
     /// The worker's side: takes a table that waits, after `prepare` has seen it; whether there was
     /// one.
     #[inline]
     pub(super) fn collect(&self, table: &mut Box<CompiledTable>, prepare: impl FnOnce(&CompiledTable)) -> bool {
-        self.pending.load(Ordering::Acquire) && self.collect_pending(table, prepare)
+        self.has_table() && self.collect_pending(table, prepare)
     }
 
     #[cold]

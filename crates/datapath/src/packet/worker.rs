@@ -53,7 +53,7 @@ impl InputWorkers {
     }
 
     /// Replaces the table. On return every later frame is looked up in the new one, and no
-    /// send by the old one is under way.
+    /// send by the old one is under way; what was in the ring before the call was looked up in the old one.
     ///
     /// # Errors
     ///
@@ -174,7 +174,10 @@ impl Worker {
             wait::until_called(mailbox.wake_up());
         }
         while !mailbox.is_stopped() {
-            self.collect_table();
+            if mailbox.has_table() {
+                self.finish_table();
+                self.collect_table();
+            }
             let suspected = mailbox.take_suspicion();
             if self.round() > 0 {
                 self.waiter.progressed();
@@ -198,6 +201,19 @@ impl Worker {
     #[inline]
     fn collect_table(&mut self) -> bool {
         self.mailbox.collect(&mut self.table, |table| self.forwarder.prepare(table))
+    }
+
+    /// Moves by the present table what came while it was in force, before another is taken: a relay that leaves, since
+    /// another datapath has it now, would lose what waits in the ring. At most a ring full: more may come all the time.
+    #[cold]
+    fn finish_table(&mut self) {
+        let mut left = self.ring.slots();
+        while left > 0 && !self.mailbox.is_stopped() {
+            match self.round() {
+                0 => return,
+                moved => left = left.saturating_sub(moved),
+            }
+        }
     }
 
     /// Moves what is ready, up to a round's worth; how many slots that were.
