@@ -233,6 +233,9 @@ pub(crate) struct Run {
 
 /// `mcr add`
 #[derive(Debug, ClapArgs)]
+#[command(
+    after_help = "Exit code: 0 also when the relay is pending (it starts by itself), 1 when it is refused or has failed."
+)]
 pub(crate) struct Add {
     /// The new relay's name
     pub(crate) name: RelayName,

@@ -124,7 +124,7 @@ fn read(path: &Path) -> io::Result<Vec<u8>> {
 fn unreadable(name: &str, error: &io::Error) -> ConfigError {
     ConfigError::sentence(match error.kind() {
         io::ErrorKind::NotFound => {
-            format!("there is no configuration file {name}; create it, or name another with --config")
+            format!("there is no configuration file {name}; create it, or name another file")
         }
         io::ErrorKind::PermissionDenied => {
             format!("no permission to read the configuration {name}; make it readable for this user (`ls -l {name}`)")

@@ -74,21 +74,27 @@ pub fn run(options: RunOptions) -> anyhow::Result<()> {
     let file = options.config.as_deref().map(config::read_checked).transpose()?;
     // The listener comes first: when another daemon has the socket, nothing of it may be disturbed.
     let listener = serve::listen(&options.socket)?;
+    // While the listener is there, so that the socket is surely ours.
+    let (doors, control) = prepare(&options).inspect_err(|_| serve::remove(&options.socket))?;
+    runtime.block_on(serve_until_told(options, signals, listener, doors, control, file))
+}
+
+/// What is behind the listener: who may use it, and what does the work.
+fn prepare(options: &RunOptions) -> anyhow::Result<(doors::Prepared, Control)> {
     let doors = doors::prepare(options.access.as_deref(), &options.socket)?;
     let store = state::open(options.state.as_deref(), &options.socket)?;
     let keeper = keeper(&options.keeper)?;
     put_packets_first();
     privileges::drop_all_capabilities(options.user.as_deref()).context("can not give up privileges")?;
-    let (keeper_socket, config) = (Some(options.keeper.socket.clone()), options.config.clone());
     let control = Control::start(Start {
         keeper,
-        keeper_socket,
-        config,
+        keeper_socket: Some(options.keeper.socket.clone()),
+        config: options.config.clone(),
         datapath: options.datapath,
         store,
         workers: options.workers,
     })?;
-    runtime.block_on(serve_until_told(options, signals, listener, doors, control, file))
+    Ok((doors, control))
 }
 
 /// Removes what a daemon or a keeper that was killed left in the kernel: programs, tables, groups. A daemon that runs
@@ -127,6 +133,7 @@ async fn serve_until_told(
 ) -> anyhow::Result<()> {
     if let Err(refusals) = control.begin(file).await {
         control.shutdown().await;
+        serve::remove(&options.socket);
         bail!(refused(&refusals));
     }
     let (stop, stopped) = oneshot::channel::<()>();

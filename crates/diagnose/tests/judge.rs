@@ -212,6 +212,8 @@ fn a_querier_that_is_heard_is_told() {
     });
     assert_eq!(mark(&report, "querier"), Some((Mark::Ok, "heard")));
     assert_eq!(mark(&told(|_| {}), "querier"), Some((Mark::Unknown, "not_heard")));
+    let deaf = told(|facts| facts.wire = Err(blind()));
+    assert_eq!(mark(&deaf, "querier"), Some((Mark::Unknown, "not_visible")));
 }
 
 /// Frames enter br0 by eth1, and the receiver is behind eth0.

@@ -177,7 +177,8 @@ impl Engine {
     /// # Errors
     /// The [`Refusal`]; nothing is changed then.
     pub fn create(&mut self, relay: Relay) -> Result<(), Refusal> {
-        if self.relays.contains_key(relay.name()) {
+        if let Some(entry) = self.relays.get(relay.name()) {
+            self.check_owner(entry)?;
             return Err(Refusal::Exists { name: relay.name().clone() });
         }
         self.rulebook.admit(&relay)?;

@@ -47,7 +47,8 @@ impl Engine {
     fn rehearse_one(&mut self, wish: &Wish, tried: &mut Tried, undo: &mut Vec<Undo>) -> Result<Origin, Refusal> {
         match wish {
             Wish::Create(relay) => {
-                if self.present(relay.name(), tried).is_some() {
+                if let Some((_, origin)) = self.present(relay.name(), tried) {
+                    self.check_owned(relay.name(), origin)?;
                     return Err(Refusal::Exists { name: relay.name().clone() });
                 }
                 self.try_relay(relay, tried, undo)

@@ -17,6 +17,8 @@ use crate::view::table::{Align, Table};
 /// What was seen so far.
 pub(crate) struct Scene {
     names: BTreeMap<u32, String>,
+    /// The interfaces with an XDP program, which takes packets before they can be seen.
+    hidden: Vec<String>,
     groups: Vec<Prefix>,
     started: Instant,
     began: Timestamp,
@@ -30,8 +32,9 @@ impl Scene {
     /// Nothing yet, from now on. Only flows to `groups` are shown, or all when there are none.
     pub(crate) fn new(links: &[Link], groups: Vec<Prefix>) -> Self {
         let names = links.iter().map(|link| (link.index, link.name.clone())).collect();
+        let hidden = links.iter().filter(|link| link.xdp).map(|link| link.name.clone()).collect();
         let (started, began) = (Instant::now(), Timestamp::now());
-        Self { names, groups, started, began, flows: Flows::default(), missed: 0 }
+        Self { names, hidden, groups, started, began, flows: Flows::default(), missed: 0 }
     }
 
     /// When it began.
@@ -84,10 +87,20 @@ impl Scene {
                 self.detail(key, &kind).into(),
             ]);
         }
-        let nothing =
-            "nothing was sent to a group; `--probe-groups PREFIX` joins, which a snooping switch wants to see\n";
-        let flows = if self.shown().next().is_none() { nothing.to_owned() } else { table.render(ink) };
+        let flows = if self.shown().next().is_none() { self.nothing() } else { table.render(ink) };
         flows + &self.notes().concat()
+    }
+
+    fn nothing(&self) -> String {
+        let joins = "`--probe-groups PREFIX` joins, which a snooping switch wants to see\n";
+        if self.hidden.is_empty() {
+            return format!("nothing was sent to a group; {joins}");
+        }
+        format!(
+            "nothing was seen to be sent to a group; packets that XDP takes on {} (relays with the xdp datapath do) are \
+             not seen here, `mcr list` counts those of relays; {joins}",
+            self.hidden.join(", ")
+        )
     }
 
     /// As `mcr relay` takes it.

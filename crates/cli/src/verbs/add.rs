@@ -1,6 +1,7 @@
 //! `mcr add`: a relay from endpoint text.
 
 use mcr_model::DatapathChoice;
+use mcr_model::RelayState;
 use mcr_model::spec::{InputSpec, OutputSpec, RelaySpec};
 use mcr_model::status::RelayStatus;
 use mcr_model::watch::ExpectSpec;
@@ -12,7 +13,7 @@ use crate::failure::Failure;
 use crate::interrupt::Interrupt;
 use crate::verbs::hold;
 use crate::view::relay::trouble;
-use crate::view::screen::{Screen, state_style};
+use crate::view::screen::{Ink, Screen, state_style};
 
 /// Adds the relay and says how it does.
 pub(crate) fn add(args: Add) -> Result<(), Failure> {
@@ -25,20 +26,36 @@ pub(crate) fn add(args: Add) -> Result<(), Failure> {
     let held =
         lease.filter(|_| hold).map(|lease| Interrupt::watch().map(|interrupt| (lease, interrupt))).transpose()?;
     let answer = if replace { client.put(&format!("relays/{name}"), json)? } else { client.post("relays", json)? };
+    let json = answer.json();
+    let relay: RelayStatus = answer.read()?;
+    let has_failed = relay.state == RelayState::Failed;
     let screen = Screen::stdout();
     match output.format {
-        Format::Json => screen.print(&answer.json())?,
-        Format::Text => {
-            let relay: RelayStatus = answer.read()?;
-            let state = screen.ink().paint(state_style(relay.state), relay.state.name());
-            let line = match trouble(&relay) {
-                none if none.is_empty() => format!("{name} is {state}: {}\n", relay.reason),
-                trouble => trouble,
-            };
-            screen.print(&line)?;
-        }
+        Format::Json => screen.print(&json)?,
+        Format::Text if has_failed => {}
+        Format::Text => screen.print(&told(&relay, screen.ink()))?,
     }
-    held.map_or(Ok(()), |(lease, interrupt)| hold::hold(&client, &name, lease, &interrupt))
+    let failed = has_failed.then(|| Failure::failed(trouble(&relay)));
+    match (held, failed) {
+        // It is renewed all the same: what it lacks may come.
+        (Some((lease, interrupt)), failed) => {
+            if let Some(failure) = failed {
+                failure.report();
+            }
+            hold::hold(&client, &name, lease, &interrupt)
+        }
+        (None, Some(failure)) => Err(failure),
+        (None, None) => Ok(()),
+    }
+}
+
+/// How a relay that was added does.
+fn told(relay: &RelayStatus, ink: Ink) -> String {
+    let state = ink.paint(state_style(relay.state), relay.state.name());
+    match trouble(relay) {
+        none if none.is_empty() => format!("{} is {state}: {}\n", relay.name, relay.reason),
+        trouble => trouble,
+    }
 }
 
 /// What is sent: the relay and its lease.

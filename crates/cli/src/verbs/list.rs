@@ -34,7 +34,7 @@ pub(crate) fn list(args: List) -> Result<(), Failure> {
 
 fn text(relays: &[RelayStatus], ink: Ink) -> String {
     if relays.is_empty() {
-        return "There are no relays. Add one: mcr add NAME --from eth0:239.1.1.1:5001 --to eth1:239.2.2.2:6001\n"
+        return "There are no relays that you may see. Add one: mcr add NAME --from eth0:239.1.1.1:5001 --to eth1:239.2.2.2:6001\n"
             .into();
     }
     let mut table = Table::new([

@@ -1,5 +1,6 @@
 //! `mcr relay`: one relay in the foreground, and what it does once a second.
 
+use std::io::{self, Write};
 use std::time::{Duration, Instant};
 
 use mcr_daemon::{Foreground, ForegroundOptions};
@@ -24,8 +25,9 @@ pub(crate) fn relay(args: Relay) -> Result<(), Failure> {
     let Relay { from, to, datapath, scope, keeper, output } = args;
     let relay = spec(NAME, &from, &to, datapath, &scope)?.check().map_err(|errors| {
         let errors: Vec<String> = errors.iter().map(ToString::to_string).collect();
-        Failure::failed(errors.join("\nmcr: "))
+        Failure::usage(errors.join("\nmcr: "))
     })?;
+    warn_of_xdp(relay.input().interface.as_str());
     let screen = Screen::stdout();
     let options = ForegroundOptions { relay, keeper_program: keeper };
     let foreground = mcr_daemon::foreground(options).map_err(|error| Failure::failed(format!("{error:#}")))?;
@@ -42,6 +44,19 @@ pub(crate) fn relay(args: Relay) -> Result<(), Failure> {
         Format::Json => json(&last),
         Format::Text => ledger(&last, screen.ink()),
     })
+}
+
+/// What an XDP program takes never comes up to a second relay; that of this relay is not there yet.
+fn warn_of_xdp(interface: &str) {
+    let links = mcr_diagnose::links().unwrap_or_default();
+    if links.iter().any(|link| link.xdp && link.name == interface) {
+        // Nobody is left to tell when stderr is closed.
+        let _ = writeln!(
+            io::stderr(),
+            "mcr: an XDP program is on {interface} already: frames that it takes are not seen here; if it is that of a \
+             daemon (`mcr list`, `mcr doctor`), add the relay there"
+        );
+    }
 }
 
 /// Until somebody ends it: one line that is renewed on a terminal, else a line each second.

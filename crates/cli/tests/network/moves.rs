@@ -56,6 +56,27 @@ fn the_driver_is_taken_where_it_is_proven_and_tcx_where_not() {
     assert!(why.starts_with("not xdp: lan2 can not be served at the driver: a frame redirected into it"), "{why}");
 }
 
+/// What the driver's program takes is seen by nobody else, who is told so.
+#[test]
+fn others_are_told_what_they_do_not_see_beside_the_driver() {
+    let net = with_a_driver(1);
+    let service = Service::start(net.relay(), "");
+    service.add("camera", "dev0:239.1.1.1:5001", &["lan1:239.2.2.1:6001"]);
+    assert_eq!(datapath(&service).0, "xdp");
+    let told = |command: &[&str]| {
+        let mut limited = net.relay().command("timeout");
+        let limited = limited.args(["--signal=INT", "2s", MCR]).args(command);
+        let output = limited.env("MCR_SOCKET", service.socket()).output().expect("run mcr");
+        text(&output.stdout) + &text(&output.stderr)
+    };
+    let discovered = told(&["discover", "dev0", "--duration", "100ms"]);
+    assert!(discovered.contains("packets that XDP takes on dev0"), "{discovered}");
+    let checked = told(&["doctor"]);
+    assert!(checked.contains("the XDP program on dev0 is MCR's own"), "{checked}");
+    let relayed = told(&["relay", "dev0:239.1.1.1:5001", "lan1:239.2.2.2:6001"]);
+    assert!(relayed.contains("an XDP program is on dev0 already"), "{relayed}");
+}
+
 #[test]
 fn between_tcx_and_the_driver_nothing_is_lost_or_doubled() {
     let net = with_a_driver(1);
@@ -142,7 +163,11 @@ fn without_the_right_to_load_programs_packet_serves_and_tcx_says_why_not() {
 
     let to = ["--from", "dev0:239.1.1.2:5001", "--to", "lan1:239.2.2.2:6001"];
     let added = service.mcr(&[&["add", "strict", "--datapath", "tcx"][..], &to].concat());
-    assert!(text(&added.stdout).contains("strict is failed: the keeper may not load eBPF programs"), "{added:?}");
+    assert!(
+        !added.status.success()
+            && text(&added.stderr).contains("strict is failed: the keeper may not load eBPF programs"),
+        "{added:?}"
+    );
     let relay: Value = service.relay("strict");
     assert!(relay["remedy"].as_str().unwrap().contains("datapath = \"packet\""), "{relay:#}");
     assert_eq!(DatapathChoice::Only(Datapath::Tcx).name(), relay["datapath"]);

@@ -9,7 +9,7 @@ use std::time::Duration;
 use mcr_testbed::{DEVICE, Topology, wait_until};
 use serde_json::{Value, json};
 
-use crate::service::{SOON, Service};
+use crate::service::{SOON, Service, run_command, text};
 use crate::traffic::{Payloads, Receiver, Series, send};
 
 fn file(relays: &[(&str, u8)]) -> String {
@@ -238,6 +238,20 @@ fn the_file_starts_whatever_the_store_says() {
     assert_eq!(names(&service), ["twice file"]);
     assert!(service.log().contains("the store was damaged and is set aside as"), "{}", service.log());
     assert_eq!(service.http("POST", "/api/v1/relays", &body("new", 5)).0, 201);
+}
+
+/// A daemon that finds its state in use ends as if it had never been there.
+#[test]
+fn a_state_in_use_is_left_alone_and_no_socket_stays_behind() {
+    let net = Topology::device_relay_lan(1);
+    let service = Service::start(net.relay(), "");
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("mcr.toml"), "").unwrap();
+    let mut second = run_command(net.relay(), folder.path());
+    let second = second.arg("--state-dir").arg(service.folder().join("mcr.state")).output().expect("run mcr");
+    let told = text(&second.stderr);
+    assert!(second.status.code() == Some(1) && told.contains("another daemon keeps its state in"), "{told}");
+    assert!(!folder.path().join("mcr.sock").exists());
 }
 
 /// On a full disk a change is refused with 507 and has changed nothing; reading and relaying go on.

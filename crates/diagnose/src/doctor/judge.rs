@@ -1,5 +1,7 @@
 //! What follows from the facts about a host. Pure.
 
+use mcr_model::RelayState;
+
 use super::Finding;
 use super::host::Host;
 use crate::facts::{Link, Relays};
@@ -292,6 +294,12 @@ fn others(host: &Host) -> Vec<Finding> {
         found.push(Finding::advice(TOPIC, "multicast_routing", fact, remedy).by("ip mroute show"));
     }
     for link in host.links.iter().filter(|link| link.xdp) {
+        if is_ours(host, link) {
+            let fact =
+                format!("the XDP program on {} is MCR's own: relays with the xdp datapath take from there", link.name);
+            found.push(Finding::ok(TOPIC, "own_xdp", fact));
+            continue;
+        }
         let fact = format!("an XDP program is on {}", link.name);
         let remedy = "unless it is MCR's own: the xdp datapath can not be used there, and frames that it takes are seen by nobody";
         found.push(Finding::advice(TOPIC, "xdp", fact, remedy).by(format!("ip link show dev {}", link.name)));
@@ -300,6 +308,12 @@ fn others(host: &Host) -> Vec<Finding> {
         found.push(Finding::ok(TOPIC, "alone", "no multicast routing daemon and no XDP program is here"));
     }
     found
+}
+
+/// An interface has room for one XDP program: where a relay is served by it, it is the relay's.
+fn is_ours(host: &Host, link: &Link) -> bool {
+    let Relays::Known(relays) = &host.relays else { return false };
+    relays.iter().any(|relay| relay.datapath == "xdp" && relay.relay.input.interface == link.name)
 }
 
 fn relays(host: &Host) -> Vec<Finding> {
@@ -311,7 +325,8 @@ fn relays(host: &Host) -> Vec<Finding> {
             return vec![Finding::advice(TOPIC, "not_visible", blind.reason.clone(), blind.remedy.clone())];
         }
     };
-    let ill = relays.iter().filter_map(|relay| {
+    // Nobody has to send all the time: a relay that waits for packets is no fault of this host.
+    let ill = relays.iter().filter(|relay| relay.state != RelayState::Silent).filter_map(|relay| {
         let remedy = relay.remedy.clone()?;
         let fact = format!("{} is {}: {}", relay.name, relay.state, relay.reason);
         Some(Finding::fault(TOPIC, "relay", fact, remedy).by(format!("mcr explain {}", relay.name)))
@@ -365,6 +380,29 @@ mod tests {
     fn a_healthy_host_has_nothing_to_mend() {
         let findings = findings(&healthy());
         assert!(findings.iter().all(|finding| finding.mark == Mark::Ok), "{findings:#?}");
+    }
+
+    fn relay(state: RelayState, datapath: &str) -> mcr_model::status::RelayStatus {
+        let traffic = serde_json::json!({ "packets": 5, "bytes": 500 });
+        serde_json::from_value(serde_json::json!({
+            "name": "camera", "origin": "file", "state": state, "reason": "said so", "remedy": "look at its sender",
+            "datapath": datapath, "from": "eth0:239.1.1.1:5001", "received": traffic, "outputs": [],
+            "relay": {"name": "camera", "input": {"interface": "eth0", "group": "239.1.1.1", "port": 5001}, "output": []},
+        }))
+        .expect("a relay")
+    }
+
+    #[test]
+    fn relays_that_wait_and_their_own_program_are_no_illness() {
+        let ill = |state, datapath| {
+            let mut host = healthy();
+            host.links[0].xdp = true;
+            host.relays = Relays::Known(vec![relay(state, datapath)]);
+            findings(&host).into_iter().filter(|f| f.mark != Mark::Ok).map(|f| f.code).collect::<Vec<_>>()
+        };
+        assert_eq!(ill(RelayState::Silent, "xdp"), [""; 0]);
+        assert_eq!(ill(RelayState::Silent, "packet"), ["xdp"]);
+        assert_eq!(ill(RelayState::Failed, "xdp"), ["relay"]);
     }
 
     /// What makes a healthy host ill.

@@ -248,6 +248,9 @@ impl Exit<'_> {
         if !ports.is_empty() {
             return Some(Step::ok(STEP, "asked_for", format!("{} sends {group} to {}", link.name, listed(ports, 4))));
         }
+        if let Err(blind) = &self.case.facts.wire {
+            return Some(Step::blind(STEP, blind));
+        }
         let fact = format!(
             "nobody was heard to ask for {group} on {} in {:.1} s",
             link.name,
