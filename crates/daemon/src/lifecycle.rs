@@ -8,7 +8,7 @@ use anyhow::{Context, bail};
 use mcr_engine::Refusal;
 use mcr_model::relay::Relay;
 use mcr_model::status::RelayStatus;
-use mcr_model::{DatapathChoice, WaitFor};
+use mcr_model::{Datapath, DatapathChoice, WaitFor};
 use mcr_netd::{Keeper, KeeperError, SpawnMode, privileges};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
@@ -84,6 +84,7 @@ fn prepare(options: &RunOptions) -> anyhow::Result<(doors::Prepared, Control)> {
     let doors = doors::prepare(options.access.as_deref(), &options.socket)?;
     let store = state::open(options.state.as_deref(), &options.socket)?;
     let keeper = keeper(&options.keeper)?;
+    warn_of_no_pins(options.datapath);
     put_packets_first();
     privileges::drop_all_capabilities(options.user.as_deref()).context("can not give up privileges")?;
     let control = Control::start(Start {
@@ -219,6 +220,16 @@ fn keeper(choice: &KeeperChoice) -> anyhow::Result<Keeper> {
             Ok(Keeper::spawn(&mode, choice.program.as_deref())?)
         }
         Err(error) => Err(error.into()),
+    }
+}
+
+/// A keeper mounts what is missing where it may, so this is asked once there is one.
+fn warn_of_no_pins(datapath: DatapathChoice) {
+    if datapath != DatapathChoice::Only(Datapath::Packet) && !mcr_netd::is_bpffs() {
+        tracing::warn!(
+            remedy = "mount -t bpf bpf /sys/fs/bpf, and restart mcr-netd and the daemon",
+            "no bpffs is mounted at /sys/fs/bpf: relays in the kernel end with the keeper when it is killed"
+        );
     }
 }
 

@@ -30,6 +30,7 @@ mod socket_path;
 
 pub use client::{Held, HeldInput, HeldMembership, Keeper, KeeperError, KeeperErrorKind, KeeperWatch, SpawnMode};
 pub use listener::ListenError;
+pub use pins::is_bpffs;
 pub use policy::{DEFAULT_POLICY_PATH, Policy, PolicyChoice, PolicyError, Use};
 pub use protocol::{FailureKind, Hook};
 pub use service::{Door, ServeError, ServeOptions, WhenReleased, serve};

@@ -33,6 +33,7 @@ pub(crate) enum Log {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Severity {
     Error = 3,
+    Warning = 4,
     Notice = 5,
 }
 

@@ -52,7 +52,9 @@ pub(crate) fn mount_bpffs() -> io::Result<()> {
     })
 }
 
-fn is_bpffs() -> bool {
+/// Whether there is a place where the in-kernel datapath outlives its keeper: a bpffs at `/sys/fs/bpf`.
+#[must_use]
+pub fn is_bpffs() -> bool {
     // SAFETY: all-zero bytes are a valid statfs.
     let mut found: libc::statfs = unsafe { std::mem::zeroed() };
     // SAFETY: the text ends in NUL; both outlive the call.

@@ -188,7 +188,7 @@ impl Service {
         privileges::keep_what_is_needed()?;
         let (kernel_path, pinned) = KernelPath::new(in_force.table_sizes(), pinning);
         if let Err(error) = pinned {
-            log.say(Severity::Notice, format_args!("the in-kernel datapath will end with this keeper: {error}"));
+            log.say(Severity::Warning, format_args!("the in-kernel datapath will end with this keeper: {error}"));
         }
         let holdings = Holdings::new(in_force, kernel_path).map_err(failed("opening rtnetlink"))?;
         if matches!(log, Log::System(_)) {

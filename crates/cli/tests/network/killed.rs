@@ -137,6 +137,38 @@ fn both_while_the_driver_serves() {
 }
 
 #[test]
+fn what_the_remedy_says_brings_another_keeper() {
+    let net = Topology::device_relay_lan(1);
+    let service = Service::start_on(Datapath::Tcx, net.relay(), CAMERA);
+    service.ok(&["wait", "camera"]);
+    kill(service.keeper_pid());
+    service.wait_for_state("camera", "failed", SOON);
+    let relay = service.relay("camera");
+    let remedy = relay["remedy"].as_str().expect("a remedy");
+    let said = format!("`mcr-netd --socket {}`", service.socket().with_file_name("netd.sock").display());
+    assert!(remedy.contains(&said), "{remedy}");
+    assert!(service.log().contains(&said), "{}", service.log());
+    let program = std::path::Path::new(MCR).with_file_name("mcr-netd");
+    let mut words = said.trim_matches('`').split(' ').skip(1);
+    let keeper = Process::start(net.relay().command(program).args(&mut words));
+    service.ok(&["wait", "camera", "--for", "ready"]);
+    wait_until(SOON, "the daemon has the new keeper", || {
+        service.http("GET", "/api/v1/status", "").1["keeper_pid"] == keeper.pid()
+    });
+}
+
+#[test]
+fn without_a_bpffs_the_daemon_warns() {
+    let net = Topology::device_relay_lan(1);
+    let warning = "no bpffs is mounted at /sys/fs/bpf";
+    let service = Service::start_on(Datapath::Tcx, net.relay(), CAMERA);
+    assert!(!service.log().contains(warning), "{}", service.log());
+    drop(service);
+    let service = Service::start_without_bpffs(net.relay(), CAMERA);
+    assert_eq!(service.log().matches(warning).count(), 1, "{}", service.log());
+}
+
+#[test]
 fn what_changed_meanwhile_is_put_right() {
     let net = Topology::device_relay_lan(1);
     let mut service = Service::start_on(Datapath::Tcx, net.relay(), CAMERA);

@@ -58,14 +58,27 @@ impl Service {
     /// which goes with it.
     #[track_caller]
     pub(crate) fn start_with_small_state(namespace: &Namespace, config: &str, kib: u32) -> Service {
-        const MOUNT: &str = "mount -t tmpfs -o size=\"$1\"k none \"$2\" && shift 2 && exec \"$@\"";
+        const MOUNT: &str =
+            "mkdir \"$1.state\" && mount -t tmpfs -o size=KIBk none \"$1.state\" && shift && exec \"$@\"";
+        Service::start_with_mounts(namespace, config, &MOUNT.replace("KIB", &kib.to_string()))
+    }
+
+    /// Starts the daemon where there is no bpffs and nobody may mount one.
+    #[track_caller]
+    pub(crate) fn start_without_bpffs(namespace: &Namespace, config: &str) -> Service {
+        const HIDE: &str = "mount -t tmpfs none /sys/fs/bpf && shift && exec setpriv --bounding-set=-sys_admin \"$@\"";
+        Service::start_with_mounts(namespace, config, HIDE)
+    }
+
+    /// Starts the daemon by a script that changes mounts, which only it sees. The first argument of the script is the
+    /// path of the daemon's files without their endings, the others are the command.
+    #[track_caller]
+    fn start_with_mounts(namespace: &Namespace, config: &str, script: &str) -> Service {
         let folder = tempfile::tempdir().expect("a temporary folder");
         std::fs::write(folder.path().join("mcr.toml"), config).expect("write the configuration");
-        let state = folder.path().join("mcr.state");
-        std::fs::create_dir(&state).expect("make the state folder");
         let inner = run_command(namespace, folder.path());
         let mut command = namespace.command("unshare");
-        command.args(["--mount", "sh", "-c", MOUNT, "sh", &kib.to_string()]).arg(&state);
+        command.args(["--mount", "sh", "-c", script, "sh"]).arg(folder.path().join("mcr"));
         command.arg(inner.get_program()).args(inner.get_args());
         command.envs(inner.get_envs().filter_map(|(key, value)| Some((key, value?)))).stdin(Stdio::null());
         let child = command.stderr(log_file(folder.path())).spawn().expect("start mcr run");

@@ -313,6 +313,7 @@ impl Turn {
             return;
         }
         tracing::error!(
+            remedy = self.other_keeper(),
             "the keeper has ended: groups are left until another one is there; packets that still come are relayed"
         );
         self.keeper = KeeperLink::Down;
@@ -416,7 +417,16 @@ impl Turn {
                 remedy: format!("add one, or correct the address (`ip route get {destination}`)"),
             });
         }
-        self.hands.carry_out(effect)
+        self.hands.carry_out(effect).map_err(|error| match self.other_keeper() {
+            Some(remedy) if self.hands.has_lost_keeper() => EffectError { remedy, ..error },
+            _ => error,
+        })
+    }
+
+    /// What brings another keeper, which this process has no privilege to start.
+    fn other_keeper(&self) -> Option<String> {
+        let path = self.keeper_socket.as_ref()?.display();
+        Some(format!("start another: `systemctl restart mcr-netd`, or as root `mcr-netd --socket {path}`"))
     }
 
     fn count(&mut self) {
