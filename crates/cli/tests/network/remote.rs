@@ -30,7 +30,7 @@ struct Served {
 impl Served {
     fn start(name: &str) -> Self {
         let namespace = Namespace::new(name);
-        namespace.ip("link set lo up");
+        namespace.ip("link set lo up multicast on");
         let folder = tempfile::tempdir().unwrap();
         let authority = Authority::new("mcr test authority");
         authority.write_to(&folder.path().join("ca.pem"));
