@@ -12,6 +12,16 @@ macro_rules! for_each_datapath {
     };
 }
 
+/// The same tests at the driver: `xdp::name`. Not for jumbo frames, unicast inputs and relays that share what they take,
+/// which are left to tcx there.
+macro_rules! at_the_driver {
+    ($($test:ident),+ $(,)?) => {
+        mod xdp {
+            $(#[test] fn $test() { super::$test(mcr_model::Datapath::Xdp); })+
+        }
+    };
+}
+
 mod api;
 mod bad_input;
 mod captures;
