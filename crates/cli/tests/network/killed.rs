@@ -126,9 +126,9 @@ fn both_twenty_times() {
 }
 
 #[test]
-fn both_while_the_driver_serves() {
+fn both_twenty_times_while_the_driver_serves() {
     not_one_is_lost_on(Datapath::Xdp, |net, service| {
-        for _ in 0..5 {
+        for _ in 0..20 {
             kill(service.keeper_pid());
             service.restart_after_kill(net.relay());
             service.wait_for_state("camera", "flowing", SOON);
