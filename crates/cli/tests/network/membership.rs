@@ -149,7 +149,8 @@ fn a_keeper_that_hangs_holds_up_one_request_and_is_used_again_when_it_answers() 
     // SAFETY: a plain system call; the process is the keeper that our own daemon started and just named.
     assert_eq!(unsafe { libc::kill(keeper, libc::SIGSTOP) }, 0);
     // Waits for its own effects only: five seconds.
-    service.ok(&["add", "second", "--from", "dev0:239.1.1.2:5001", "--to", "lan1:239.2.2.2:6001"]);
+    let told = service.refused(&["add", "second", "--from", "dev0:239.1.1.2:5001", "--to", "lan1:239.2.2.2:6001"]);
+    assert!(told.contains("second is failed: joining a group: the keeper does not answer"), "{told}");
     let asked = std::time::Instant::now();
     let relay = service.relay("second");
     assert_eq!(relay["state"], "failed", "{relay:#}");
