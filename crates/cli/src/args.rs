@@ -48,6 +48,8 @@ pub(crate) enum Verb {
     List(List),
     /// Show packets, rates and drops by reason
     Stats(Stats),
+    /// Show all relays live, in the whole terminal
+    Top(Top),
     /// Wait until a relay is ready, has seen packets, or is silent
     Wait(Wait),
     /// Make, list and revoke tokens for the API on the network
@@ -360,6 +362,17 @@ pub(crate) enum Step {
     /// By the minute
     #[value(name = "1m")]
     Minute,
+}
+
+/// `mcr top`
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Top {
+    /// How long between two looks; longer over a slow line
+    #[arg(long, value_name = "TIME", value_parser = crate::duration::parse, default_value = "1s")]
+    pub(crate) interval: Duration,
+    /// Which daemon.
+    #[command(flatten)]
+    pub(crate) daemon: Daemon,
 }
 
 /// `mcr wait`

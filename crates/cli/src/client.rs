@@ -59,6 +59,11 @@ impl Client {
         self.server.is_remote()
     }
 
+    /// Where it is, as a person names it.
+    pub(crate) fn server(&self) -> String {
+        self.server.to_string()
+    }
+
     /// Gets what is at `path`, below `/api/v1/`.
     pub(crate) fn get(&self, path: &str) -> Result<Answer, Failure> {
         self.request(Method::GET, path, None, PATIENCE)

@@ -11,6 +11,7 @@ mod failure;
 mod import;
 mod interrupt;
 mod rate;
+mod top;
 mod traffic;
 mod verbs;
 mod view;

@@ -7,12 +7,12 @@ mod completions;
 mod context;
 mod discover;
 mod doctor;
-mod events;
+pub(crate) mod events;
 mod explain;
 mod history;
 mod hold;
 mod import;
-mod list;
+pub(crate) mod list;
 mod listen;
 mod plan;
 mod relay;
@@ -22,6 +22,7 @@ mod send;
 mod show;
 mod stats;
 mod token;
+mod top;
 mod wait;
 
 use crate::args::Verb;
@@ -37,6 +38,7 @@ pub(crate) fn run(verb: Verb) -> Result<(), Failure> {
         Verb::Show(args) => show::show(args),
         Verb::List(args) => list::list(args),
         Verb::Stats(args) => stats::stats(args),
+        Verb::Top(args) => top::top(args),
         Verb::Wait(args) => wait::wait(args),
         Verb::Token(verb) => token::token(verb),
         Verb::Context(verb) => context::context(verb),

@@ -169,6 +169,31 @@ pub enum EventKind {
 }
 
 impl EventKind {
+    /// The relay that it is about, if it is about one.
+    pub fn relay(&self) -> Option<&str> {
+        match self {
+            Self::RelayCreated { relay, .. }
+            | Self::RelayChanged { relay, .. }
+            | Self::RelayRemoved { relay, .. }
+            | Self::RelayState { relay, .. }
+            | Self::FlowSilent { relay, .. }
+            | Self::FlowRecovered { relay, .. }
+            | Self::DropsStarted { relay, .. }
+            | Self::DropsEnded { relay, .. }
+            | Self::LeaseExpired { relay, .. } => Some(relay),
+            Self::InterfaceAppeared { .. }
+            | Self::InterfaceLeft { .. }
+            | Self::InterfaceUp { .. }
+            | Self::InterfaceDown { .. }
+            | Self::InterfaceAddresses { .. }
+            | Self::ConfigurationLoaded { .. }
+            | Self::ConfigurationRefused { .. }
+            | Self::KeeperLost { .. }
+            | Self::KeeperFound { .. }
+            | Self::Missed { .. } => None,
+        }
+    }
+
     /// The name of the variant as JSON has it.
     pub fn name(&self) -> &'static str {
         match self {

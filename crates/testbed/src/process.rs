@@ -30,6 +30,19 @@ pub enum Signal {
     Continue,
 }
 
+impl Signal {
+    pub(crate) fn number(self) -> libc::c_int {
+        match self {
+            Signal::Hangup => libc::SIGHUP,
+            Signal::Interrupt => libc::SIGINT,
+            Signal::Terminate => libc::SIGTERM,
+            Signal::Kill => libc::SIGKILL,
+            Signal::Stop => libc::SIGSTOP,
+            Signal::Continue => libc::SIGCONT,
+        }
+    }
+}
+
 /// A running program. Its standard output and error are read into one buffer, line by line as they come; dropping it tells it to
 /// end, kills it when it does not, and while a test fails prints that buffer.
 #[derive(Debug)]
@@ -126,16 +139,8 @@ impl Process {
 
     /// The child has not been waited for, so that its number cannot have gone to another process.
     fn kill_with(&self, signal: Signal) {
-        let number = match signal {
-            Signal::Hangup => libc::SIGHUP,
-            Signal::Interrupt => libc::SIGINT,
-            Signal::Terminate => libc::SIGTERM,
-            Signal::Kill => libc::SIGKILL,
-            Signal::Stop => libc::SIGSTOP,
-            Signal::Continue => libc::SIGCONT,
-        };
         // SAFETY: kill takes two integers; the process is our own child, still there as a zombie at least.
-        unsafe { libc::kill(self.pid().cast_signed(), number) };
+        unsafe { libc::kill(self.pid().cast_signed(), signal.number()) };
     }
 }
 

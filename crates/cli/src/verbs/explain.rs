@@ -11,6 +11,7 @@ use crate::client::Client;
 use crate::failure::Failure;
 use crate::verbs::list;
 use crate::view::screen::{GOOD, HEADING, Ink, Screen, TROUBLE};
+use crate::view::wrap::wrapped;
 
 /// Columns that text is kept within.
 const COLUMNS: usize = 100;
@@ -116,7 +117,7 @@ fn text(report: &Report, ink: Ink) -> String {
         Some(Step { step, code, remedy, .. }) => {
             let place = format!("lost at: {} ({code})", step.replace('_', " "));
             lines.push(ink.paint(TROUBLE, &place));
-            lines.extend(wrapped("to do:   ", remedy.as_deref().unwrap_or_default()));
+            lines.extend(wrapped("to do:   ", COLUMNS, remedy.as_deref().unwrap_or_default()));
         }
         None => lines.push("nothing is wrong on any step that could be seen".to_owned()),
     }
@@ -137,42 +138,12 @@ fn step_lines(step: &Step, ink: Ink) -> Vec<String> {
     let about = about.as_ref().map(|about| format!("{about}: ")).unwrap_or_default();
     let head = format!("    {:NAME_COLUMNS$} ", name.replace('_', " "));
     let indent = " ".repeat(head.chars().count());
-    let mut lines = wrapped(&head, &format!("{about}{fact}"));
+    let mut lines = wrapped(&head, COLUMNS, &format!("{about}{fact}"));
     // Of a step that is right, only the fact matters to a person; the rest is in the JSON.
     let is_told = *mark != Mark::Ok || step.step == "wire";
-    lines.extend(evidence.iter().filter(|_| is_told).flat_map(|evidence| wrapped(&indent, evidence)));
+    lines.extend(evidence.iter().filter(|_| is_told).flat_map(|evidence| wrapped(&indent, COLUMNS, evidence)));
     // What to do about a fault stands at the end.
-    lines.extend(remedy.iter().filter(|_| *mark == Mark::Unknown).flat_map(|remedy| wrapped(&indent, remedy)));
+    lines.extend(remedy.iter().filter(|_| *mark == Mark::Unknown).flat_map(|remedy| wrapped(&indent, COLUMNS, remedy)));
     lines[0] = format!("  {} {}", mark_shown(*mark, ink), lines[0].trim_start());
     lines
-}
-
-/// `text` in lines of at most [`COLUMNS`], the first after `head`, the others below its text.
-fn wrapped(head: &str, text: &str) -> Vec<String> {
-    let indent = " ".repeat(head.chars().count());
-    let (mut lines, mut line) = (Vec::new(), head.to_owned());
-    for word in text.split(' ') {
-        let is_fresh = line.len() == head.len();
-        if !is_fresh && line.chars().count() + 1 + word.chars().count() > COLUMNS {
-            lines.push(std::mem::replace(&mut line, format!("{indent}{word}")));
-        } else {
-            line.push_str(if is_fresh { "" } else { " " });
-            line.push_str(word);
-        }
-    }
-    lines.push(line);
-    lines
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn long_text_goes_on_below_itself() {
-        let lines = wrapped("to do:   ", &"word ".repeat(40));
-        assert!(lines.len() == 3 && lines.iter().all(|line| line.chars().count() <= COLUMNS), "{lines:#?}");
-        assert!(lines[0].starts_with("to do:   word") && lines[1].starts_with("         word"), "{lines:#?}");
-        assert_eq!(wrapped("    ", "a b"), ["    a b"]);
-    }
 }

@@ -42,4 +42,5 @@ mod remote;
 mod service;
 mod state;
 mod store;
+mod top;
 mod traffic;
