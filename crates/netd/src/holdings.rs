@@ -9,12 +9,15 @@ use mcr_datapath::{FilterInstruction, RingGeometry, filter, open_inputs, open_ou
 
 use crate::channel::MOST_DESCRIPTORS;
 use crate::departure::{Departed, Departures};
+use crate::guard::Guard;
 use crate::interface::{self, label};
 use crate::kernel_path::KernelPath;
+use crate::links;
 use crate::membership::{Joined, Memberships};
 use crate::neighbour::Neighbours;
 use crate::packet_socket;
-use crate::policy::{Policy, Use};
+use crate::passive::Passive;
+use crate::policy::{Objection, Policy, Use};
 use crate::protocol::{Failure, FailureKind, Hook, Item, Reply, Request};
 
 /// Most memory of one ring, in bytes: it is locked into memory and charged to nobody.
@@ -41,6 +44,8 @@ pub(crate) struct Holdings {
     inputs: BTreeMap<u32, Input>,
     outputs: BTreeMap<u32, OwnedFd>,
     memberships: Memberships,
+    passive: Passive,
+    guard: Guard,
     neighbours: BTreeSet<(u32, IpAddr)>,
     departures: Departures,
     kernel_neighbours: Neighbours,
@@ -77,12 +82,14 @@ pub(crate) struct Answer<'a> {
 
 impl Holdings {
     /// Nothing but what a keeper before this one left pinned, as far as the policy allows it.
-    pub(crate) fn new(policy: Policy, kernel_path: KernelPath) -> io::Result<Self> {
+    pub(crate) fn new(policy: Policy, kernel_path: KernelPath, guard: Guard) -> io::Result<Self> {
         let mut holdings = Self {
             policy,
             inputs: BTreeMap::new(),
             outputs: BTreeMap::new(),
             memberships: Memberships::default(),
+            passive: Passive::default(),
+            guard,
             neighbours: BTreeSet::new(),
             departures: Departures::watch()?,
             kernel_neighbours: Neighbours::open()?,
@@ -96,7 +103,7 @@ impl Holdings {
         self.inputs.is_empty()
             && self.outputs.is_empty()
             && self.neighbours.is_empty()
-            && self.memberships.iter().next().is_none()
+            && self.memberships().next().is_none()
             && self.kernel_path.attached().next().is_none()
     }
 
@@ -120,7 +127,7 @@ impl Holdings {
             Request::CloseInput { interface } => drop(self.inputs.remove(&interface)),
             Request::CloseOutput { interface } => self.close_output(interface),
             Request::Join { interface, group, sources } => self.join(interface, group, &sources)?,
-            Request::Leave { interface, group } => self.memberships.leave(Joined { interface, group }),
+            Request::Leave { interface, group } => self.leave(Joined { interface, group }),
             Request::Resolve { interface, address } => self.resolve(interface, address)?,
             Request::Forget { interface, address } => self.forget(interface, address)?,
             Request::Attach { interface, hook } => self.attach(interface, hook)?,
@@ -149,6 +156,7 @@ impl Holdings {
     /// Gives up everything.
     pub(crate) fn release(&mut self) {
         self.memberships.clear();
+        self.passive.clear();
         self.kernel_path.release();
         self.inputs.clear();
         self.outputs.clear();
@@ -162,11 +170,14 @@ impl Holdings {
     pub(crate) fn submit_to(&mut self, policy: Policy) -> Vec<(Use, String)> {
         self.policy = policy;
         self.give_up_departed();
+        self.keep_one_way();
+        self.join_anew();
         let mut taken = Vec::new();
         for interface in self.interfaces() {
             // An interface without a name is one that nothing is known of: it is not allowed.
             let name = interface::name(interface).ok().flatten();
-            let is_allowed = |wanted| name.as_deref().is_some_and(|name| self.policy.allows(wanted, name));
+            let objects = |wanted, name: &str| !matches!(self.objection(wanted, interface, name), Ok(None));
+            let is_allowed = |wanted| name.as_deref().is_some_and(|name| !objects(wanted, name));
             for forbidden in Use::ALL.into_iter().filter(|wanted| !is_allowed(*wanted)).collect::<Vec<_>>() {
                 if self.withdraw(forbidden, interface) {
                     taken.push((forbidden, name.clone().unwrap_or_else(|| format!("interface {interface}"))));
@@ -176,12 +187,41 @@ impl Holdings {
         taken
     }
 
+    /// Why the one-way rules of the policy can not be kept, if that is so.
+    pub(crate) fn trouble(&self) -> Option<&Failure> {
+        self.guard.trouble()
+    }
+
+    /// Closes the ways that the policy closes now, to what was handed over before as well.
+    fn keep_one_way(&mut self) {
+        self.guard.renew(&self.policy);
+        let sockets = self.inputs.values().flat_map(|input| &input.rings).chain(self.outputs.values());
+        for socket in sockets {
+            // What goes wrong is told when a socket is asked for next.
+            let _ = self.guard.admit(std::slice::from_ref(socket));
+        }
+    }
+
+    /// Joins on interfaces that are not passive any more, and leaves the groups of those that have become so.
+    fn join_anew(&mut self) {
+        let is_passive = |joined: &Joined| {
+            interface::name(joined.interface).ok().flatten().is_some_and(|name| self.policy.is_passive(&name))
+        };
+        let joined = self.memberships.iter().filter(|(joined, _)| is_passive(joined));
+        let taken = self.passive.iter().filter(|(joined, _)| !is_passive(joined));
+        for (joined, sources) in joined.chain(taken).collect::<Vec<_>>() {
+            self.leave(joined);
+            // One that can not be joined is missed by the daemon, and joined when it asks again.
+            let _ = self.join(joined.interface, joined.group, &sources);
+        }
+    }
+
     /// Takes an interface away as an input or as an output, from a daemon that has descriptors of it as well; says
     /// whether it was one.
     fn withdraw(&mut self, used: Use, interface: u32) -> bool {
         match used {
             Use::Input => {
-                let has_joined = self.memberships.on(interface).next().is_some();
+                let has_joined = self.has_joined_on(interface);
                 self.leave_all(interface);
                 let input = self.inputs.remove(&interface);
                 for ring in input.iter().flat_map(|input| &input.rings) {
@@ -211,7 +251,7 @@ impl Holdings {
         let inputs = self.inputs.iter();
         let inputs = inputs.map(|(&interface, input)| Item::Input { interface, geometry: input.geometry });
         let outputs = self.outputs().into_iter().map(|interface| Item::Output { interface });
-        let memberships = self.memberships.iter().map(|(joined, sources)| {
+        let memberships = self.memberships().map(|(joined, sources)| {
             let Joined { interface, group } = joined;
             Item::Membership { interface, group, sources }
         });
@@ -236,6 +276,10 @@ impl Holdings {
                 self.interfaces().into_iter().filter(|interface| self.seems_gone(*interface)).collect()
             }
         };
+        if self.policy.has_one_way() {
+            // One that has just come, or has another name now, may be one that is closed.
+            self.guard.renew(&self.policy);
+        }
         for interface in departed {
             self.inputs.remove(&interface);
             self.close_output(interface);
@@ -259,17 +303,31 @@ impl Holdings {
 
     /// Every interface of which anything is held.
     fn interfaces(&self) -> BTreeSet<u32> {
-        let memberships = self.memberships.iter().map(|(joined, _)| joined.interface);
+        let memberships = self.memberships().map(|(joined, _)| joined.interface);
         let neighbours = self.neighbours.iter().map(|(interface, _)| *interface);
         let attached = self.kernel_path.attached().map(|(interface, _)| interface);
         let sockets = self.inputs.keys().copied().chain(self.outputs());
         sockets.chain(memberships).chain(neighbours).chain(attached).collect()
     }
 
+    /// Every group that is wanted, joined or taken in passively, with its sources.
+    fn memberships(&self) -> impl Iterator<Item = (Joined, Vec<IpAddr>)> {
+        self.memberships.iter().chain(self.passive.iter())
+    }
+
+    fn has_joined_on(&self, interface: u32) -> bool {
+        self.memberships.on(interface).next().is_some() || self.passive.on(interface).next().is_some()
+    }
+
+    fn leave(&mut self, joined: Joined) {
+        self.memberships.leave(joined);
+        self.passive.leave(joined);
+    }
+
     fn leave_all(&mut self, interface: u32) {
-        let joined: Vec<Joined> = self.memberships.on(interface).collect();
+        let joined: Vec<Joined> = self.memberships.on(interface).chain(self.passive.on(interface)).collect();
         for joined in joined {
-            self.memberships.leave(joined);
+            self.leave(joined);
         }
     }
 
@@ -281,7 +339,7 @@ impl Holdings {
     fn is_used(&self, interface: u32) -> bool {
         self.inputs.contains_key(&interface)
             || self.outputs.contains_key(&interface)
-            || self.memberships.on(interface).next().is_some()
+            || self.has_joined_on(interface)
             || self.neighbours_on(interface).next().is_some()
             || self.kernel_path.is_on(interface)
     }
@@ -302,6 +360,7 @@ impl Holdings {
                 let rings = open_inputs(interface, &geometry, rings).map_err(|error| {
                     system(format!("can not open {name} for receiving"), &error, open_remedy(&error))
                 })?;
+                self.guard.admit(&rings)?;
                 place.insert(Input { rings, geometry })
             }
         };
@@ -314,6 +373,7 @@ impl Holdings {
         if let Entry::Vacant(place) = self.outputs.entry(interface) {
             let socket = open_output(interface)
                 .map_err(|error| system(format!("can not open {name} for sending"), &error, open_remedy(&error)))?;
+            self.guard.admit(std::slice::from_ref(&socket))?;
             place.insert(socket);
         }
         let port = match self.kernel_path.open_port(interface) {
@@ -377,9 +437,12 @@ impl Holdings {
             let what = format!("can not join {group} on {name}: {MAX_MEMBERSHIPS} memberships are held at most");
             return Err(full(what, "relay fewer groups, or list fewer sources (each counts as one)"));
         }
-        self.memberships
-            .join(Joined { interface, group }, sources)
-            .map_err(|error| system(format!("can not join {group} on {name}"), &error, join_remedy(&error)))
+        let joined = Joined { interface, group };
+        let taken = match self.policy.is_passive(&name) {
+            true => self.passive.take(joined, sources),
+            false => self.memberships.join(joined, sources),
+        };
+        taken.map_err(|error| system(format!("can not join {group} on {name}"), &error, join_remedy(&error)))
     }
 
     fn resolve(&mut self, interface: u32, address: IpAddr) -> Result<(), Failure> {
@@ -431,22 +494,48 @@ impl Holdings {
                 remedy: "nothing: it is used again when it comes back".to_owned(),
             });
         };
-        if self.policy.allows(wanted, &name) {
-            return Ok(name);
+        match self.objection(wanted, index, &name)? {
+            None => Ok(name),
+            Some(objection) => Err(self.forbidden(wanted, &name, &objection)),
         }
+    }
+
+    fn objection(&self, wanted: Use, index: u32, name: &str) -> Result<Option<Objection>, Failure> {
+        let carriers = match self.policy.has_one_way() {
+            false => Vec::new(),
+            true => {
+                let links = links::all()
+                    .map_err(|error| system("can not look up the interfaces".to_owned(), &error, "try again"))?;
+                links::carriers(&links, index)
+            }
+        };
+        Ok(self.policy.objection(wanted, name, &carriers))
+    }
+
+    fn forbidden(&self, wanted: Use, name: &str, objection: &Objection) -> Failure {
         let (noun, key) = (wanted.noun(), wanted.key());
-        Err(Failure {
-            kind: FailureKind::Policy,
-            errno: None,
-            reason: format!(
-                "the keeper's policy does not allow {name} as {noun} (allowed: {})",
-                self.policy.allowed(wanted)
+        let (reason, what) = match objection {
+            Objection::NotListed => (
+                format!(
+                    "the keeper's policy does not allow {name} as {noun} (allowed: {})",
+                    self.policy.allowed(wanted)
+                ),
+                format!("add it to `{key}`"),
             ),
-            remedy: format!(
-                "add it to `{key}` in the keeper's policy (/etc/mcr/policy.toml) and have it read again (systemctl reload mcr-netd, or kill -HUP {})",
-                std::process::id()
+            Objection::OneWay { rule, end } if end == name => (
+                format!("the keeper's policy is one-way {rule}: {name} can not be {noun}"),
+                "turn the relay round, or change `one_way`".to_owned(),
             ),
-        })
+            Objection::OneWay { rule, end } => (
+                format!("the keeper's policy is one-way {rule}: {name}, whose frames pass {end}, can not be {noun}"),
+                "turn the relay round, or change `one_way`".to_owned(),
+            ),
+        };
+        let remedy = format!(
+            "{what} in the keeper's policy (/etc/mcr/policy.toml) and have it read again (systemctl reload mcr-netd, or kill -HUP {})",
+            std::process::id()
+        );
+        Failure { kind: FailureKind::Policy, errno: None, reason, remedy }
     }
 }
 

@@ -2,9 +2,9 @@
 
 use std::io;
 use std::mem::size_of;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 
-use crate::channel::check;
+use crate::channel::{check, set_option};
 
 const ADDRESS_BYTES: libc::socklen_t = size_of::<libc::sockaddr_ll>() as libc::socklen_t;
 
@@ -27,4 +27,21 @@ pub(crate) fn detach(sender: &OwnedFd) -> io::Result<()> {
     nowhere.sll_family = libc::AF_PACKET as libc::c_ushort;
     // SAFETY: pointer and length describe `nowhere`, which outlives the call.
     check(unsafe { libc::bind(sender.as_raw_fd(), (&raw const nowhere).cast(), ADDRESS_BYTES) })
+}
+
+/// A socket that hears nothing and makes its interface take every group, as long as it is open.
+pub(crate) fn all_groups(interface: u32) -> io::Result<OwnedFd> {
+    // SAFETY: no pointers are passed. Protocol 0: it never receives.
+    let fd = unsafe { libc::socket(libc::AF_PACKET, libc::SOCK_RAW | libc::SOCK_CLOEXEC, 0) };
+    check(fd)?;
+    // SAFETY: `fd` was just opened and nobody else has it.
+    let socket = unsafe { OwnedFd::from_raw_fd(fd) };
+    let request = libc::packet_mreq {
+        mr_ifindex: interface.cast_signed(),
+        mr_type: libc::PACKET_MR_ALLMULTI as libc::c_ushort,
+        mr_alen: 0,
+        mr_address: [0; 8],
+    };
+    set_option(socket.as_fd(), libc::SOL_PACKET, libc::PACKET_ADD_MEMBERSHIP, &request)?;
+    Ok(socket)
 }

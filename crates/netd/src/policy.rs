@@ -5,6 +5,11 @@
 //! inputs = ["eth0", "ot*"]
 //! outputs = ["eth1"]
 //!
+//! # Nothing that arrives on it0 can ever be sent on ot0, whatever the daemon is told.
+//! one_way = [{ from = "ot0", to = ["it0"] }]
+//! # Inputs on which no group is joined: the interface takes every group that the network floods there.
+//! passive = ["ot0"]
+//!
 //! # What the tables of the in-kernel datapath hold; their memory is taken when they are made, at the start.
 //! [tables]
 //! relays = 16384
@@ -20,11 +25,10 @@
 //! input that is open takes no frame any more, an output sends none, and neighbours are forgotten. The
 //! command line's `--allow-input` and `--allow-output` stay instead of the file's lists.
 //!
-//! The policy binds a daemon that works as it should, whoever configures it: no relay can be made on
-//! another interface. It does not confine a daemon that was taken over: whoever holds a packet
-//! socket may bind it to another interface, send through another and change its filter without a
-//! capability (`net/packet/af_packet.c: packet_bind`, `packet_snd`). Against that, give the daemon a
-//! network namespace that has only the interfaces it is for.
+//! The lists bind a daemon that works as it should, whoever configures it: no relay can be made on
+//! another interface. They do not confine a daemon that was taken over: whoever holds a packet
+//! socket may bind it to another interface and send through another without a capability
+//! (`net/packet/af_packet.c: packet_bind`, `packet_snd`). A one-way rule does confine it: see [`crate::guard`].
 
 use std::fmt;
 use std::fs;
@@ -34,6 +38,10 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use mcr_kernel_path::Sizes;
+
+mod one_way;
+
+use self::one_way::OneWay;
 
 /// Where the policy is read from when nothing else is said; it need not exist.
 pub const DEFAULT_POLICY_PATH: &str = "/etc/mcr/policy.toml";
@@ -54,7 +62,23 @@ pub struct PolicyChoice {
 pub struct Policy {
     inputs: Vec<String>,
     outputs: Vec<String>,
+    one_way: Vec<OneWay>,
+    passive: Vec<String>,
     tables: TablesFile,
+}
+
+/// Why the policy does not let an interface be used so.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Objection {
+    /// The list does not have it.
+    NotListed,
+    /// It is the other end of a one-way rule.
+    OneWay {
+        /// The direction of the rule.
+        rule: String,
+        /// The interface that the rule names: the one that is wanted, or one that carries its frames.
+        end: String,
+    },
 }
 
 /// What an interface is wanted for.
@@ -113,6 +137,10 @@ struct PolicyFile {
     inputs: Option<Vec<String>>,
     outputs: Option<Vec<String>>,
     #[serde(default)]
+    one_way: Vec<OneWay>,
+    #[serde(default)]
+    passive: Vec<String>,
+    #[serde(default)]
     tables: TablesFile,
 }
 
@@ -131,7 +159,8 @@ struct TablesFile {
 impl Default for Policy {
     /// Every interface for everything.
     fn default() -> Self {
-        Self { inputs: any(), outputs: any(), tables: TablesFile::default() }
+        let (one_way, passive) = (Vec::new(), Vec::new());
+        Self { inputs: any(), outputs: any(), one_way, passive, tables: TablesFile::default() }
     }
 }
 
@@ -170,8 +199,10 @@ impl Policy {
     }
 
     fn parse(text: &str) -> Result<Self, toml::de::Error> {
-        let PolicyFile { inputs, outputs, tables } = toml::from_str(text)?;
-        Ok(Self { inputs: inputs.unwrap_or_else(any), outputs: outputs.unwrap_or_else(any), tables })
+        let PolicyFile { inputs, outputs, one_way, passive, tables } = toml::from_str(text)?;
+        OneWay::check(&one_way).map_err(<toml::de::Error as serde::de::Error>::custom)?;
+        let (inputs, outputs) = (inputs.unwrap_or_else(any), outputs.unwrap_or_else(any));
+        Ok(Self { inputs, outputs, one_way, passive, tables })
     }
 
     /// The sizes of the in-kernel tables. They hold from the start of a keeper to its end.
@@ -187,9 +218,32 @@ impl Policy {
         }
     }
 
-    /// Whether the interface may be used so.
-    pub fn allows(&self, wanted: Use, interface: &str) -> bool {
-        self.patterns(wanted).iter().any(|pattern| matches(pattern.as_bytes(), interface.as_bytes()))
+    /// Why the interface may not be used so; `None`: it may. `carriers` are interfaces that its frames pass, as a
+    /// VLAN's do the one below it: one-way rules hold for them, too.
+    pub fn objection(&self, wanted: Use, interface: &str, carriers: &[String]) -> Option<Objection> {
+        if !any_matches(self.patterns(wanted), interface) {
+            return Some(Objection::NotListed);
+        }
+        let mut ends = std::iter::once(interface).chain(carriers.iter().map(String::as_str));
+        ends.find_map(|end| {
+            let rule = self.one_way.iter().find(|rule| rule.forbids(wanted, end))?;
+            Some(Objection::OneWay { rule: rule.to_string(), end: end.to_owned() })
+        })
+    }
+
+    /// Whether there are one-way rules.
+    pub(crate) fn has_one_way(&self) -> bool {
+        !self.one_way.is_empty()
+    }
+
+    /// Whether the interface is one that a one-way rule lets nothing out of.
+    pub(crate) fn is_closed_way(&self, interface: &str) -> bool {
+        self.one_way.iter().any(|rule| rule.forbids(Use::Output, interface))
+    }
+
+    /// Whether no group is joined on the interface.
+    pub(crate) fn is_passive(&self, interface: &str) -> bool {
+        any_matches(&self.passive, interface)
     }
 
     /// What is allowed, for a sentence.
@@ -211,7 +265,9 @@ impl Policy {
 /// What is allowed, for the log.
 impl fmt::Display for Policy {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(out, "inputs {}; outputs {}", self.allowed(Use::Input), self.allowed(Use::Output))
+        write!(out, "inputs {}; outputs {}", self.allowed(Use::Input), self.allowed(Use::Output))?;
+        self.one_way.iter().try_for_each(|rule| write!(out, "; one way {rule}"))?;
+        if self.passive.is_empty() { Ok(()) } else { write!(out, "; passive {}", self.passive.join(", ")) }
     }
 }
 
@@ -251,6 +307,10 @@ fn check_trusted(path: &Path, file: &fs::Metadata) -> Result<(), PolicyError> {
 
 fn any() -> Vec<String> {
     vec!["*".to_owned()]
+}
+
+fn any_matches(patterns: &[String], name: &str) -> bool {
+    patterns.iter().any(|pattern| matches(pattern.as_bytes(), name.as_bytes()))
 }
 
 /// Compares with backtracking to the last `*` only: time is bounded by the product of the lengths.
@@ -306,13 +366,32 @@ mod tests {
         }
     }
 
+    fn allows(policy: &Policy, wanted: Use, interface: &str) -> bool {
+        policy.objection(wanted, interface, &[]).is_none()
+    }
+
     #[test]
     fn absent_allows_all_and_empty_allows_none() {
         let policy = Policy::parse("inputs = []").unwrap();
-        assert!(!policy.allows(Use::Input, "eth0"));
+        assert!(!allows(&policy, Use::Input, "eth0"));
         assert_eq!(policy.allowed(Use::Input), "none");
-        assert!(policy.allows(Use::Output, "eth0"));
+        assert!(allows(&policy, Use::Output, "eth0"));
         assert_eq!(Policy::parse("").unwrap(), Policy::default());
+    }
+
+    #[test]
+    fn a_one_way_rule_holds_beside_the_lists_and_for_what_carries_the_frames() {
+        let policy = Policy::parse("outputs = ['it*', 'ot*']\none_way = [{ from = 'ot0', to = ['it0'] }]").unwrap();
+        let carriers = ["ot0".to_owned()];
+        let objection = Objection::OneWay { rule: "from ot0 to it0".to_owned(), end: "ot0".to_owned() };
+        assert_eq!(policy.objection(Use::Output, "ot0", &[]), Some(objection.clone()));
+        assert_eq!(policy.objection(Use::Output, "ot0.7", &carriers), Some(objection));
+        assert_eq!(policy.objection(Use::Input, "ot0.7", &carriers), None);
+        assert_eq!(policy.objection(Use::Output, "eth0", &[]), Some(Objection::NotListed));
+        assert!(!allows(&policy, Use::Input, "it0") && allows(&policy, Use::Output, "it0"));
+        let error = Policy::parse("one_way = [{ from = 'ot0', to = [] }]").unwrap_err().to_string();
+        assert!(error.contains("`one_way` from `ot0` has no interface in `to`; "), "{error}");
+        assert!(Policy::parse("one_way = [{ from = 'ot0', too = ['it0'] }]").is_err());
     }
 
     #[test]
@@ -327,10 +406,10 @@ mod tests {
         let choice = |file: &Path| PolicyChoice { file: Some(file.to_owned()), ..PolicyChoice::default() };
         fs::write(file.path(), "inputs = ['ot*']").unwrap();
         let policy = choice(file.path()).load().unwrap();
-        assert!(policy.allows(Use::Input, "ot1") && !policy.allows(Use::Input, "eth0"));
+        assert!(allows(&policy, Use::Input, "ot1") && !allows(&policy, Use::Input, "eth0"));
         let instead = PolicyChoice { inputs: vec!["eth?".to_owned()], ..choice(file.path()) };
         let policy = instead.load().unwrap();
-        assert!(!policy.allows(Use::Input, "ot1") && policy.allows(Use::Input, "eth0"));
+        assert!(!allows(&policy, Use::Input, "ot1") && allows(&policy, Use::Input, "eth0"));
         for writable in [0o620, 0o602] {
             fs::set_permissions(file.path(), fs::Permissions::from_mode(writable)).unwrap();
             assert!(matches!(choice(file.path()).load(), Err(PolicyError::Writable { .. })));

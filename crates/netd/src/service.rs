@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use sd_notify::NotifyState;
 
 use crate::channel::{Channel, Patience, Received, check};
+use crate::guard::Guard;
 use crate::holdings::{Answer, Holdings};
 use crate::kernel_path::{KernelPath, Pinning};
 use crate::listener::{ListenError, Listener};
@@ -177,6 +178,7 @@ impl Service {
                 (Some(path), Log::System(SystemLog::open().map_err(failed("opening the system's log"))?))
             }
         };
+        let guard = Guard::new(path.as_deref(), user);
         let listener = path.map(|path| Listener::bind(&path, user)).transpose()?;
         raise_file_limit();
         // A keeper that nobody can find again leaves nothing behind.
@@ -190,7 +192,10 @@ impl Service {
         if let Err(error) = pinned {
             log.say(Severity::Warning, format_args!("the in-kernel datapath will end with this keeper: {error}"));
         }
-        let holdings = Holdings::new(in_force, kernel_path).map_err(failed("opening rtnetlink"))?;
+        let holdings = Holdings::new(in_force, kernel_path, guard).map_err(failed("opening rtnetlink"))?;
+        if let Some(Failure { reason, remedy, .. }) = holdings.trouble() {
+            log.say(Severity::Error, format_args!("{reason}; {remedy}"));
+        }
         if matches!(log, Log::System(_)) {
             log::detach_standard_streams().map_err(failed("letting go of the standard streams"))?;
         }
@@ -246,6 +251,9 @@ impl Service {
                 self.say(format_args!("the policy is read again: {policy}"));
                 for (taken, interface) in self.holdings.submit_to(policy) {
                     self.say(format_args!("{interface} is taken away as {}: the policy forbids it", taken.noun()));
+                }
+                if let Some(Failure { reason, remedy, .. }) = self.holdings.trouble() {
+                    self.log.say(Severity::Error, format_args!("{reason}; {remedy}"));
                 }
             }
         }

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use mcr_model::relay::{Output, Relay};
-use mcr_netd::{PolicyChoice, PolicyError, Use};
+use mcr_netd::{Objection, PolicyChoice, PolicyError, Use};
 
 /// What the policy in the file at `policy` forbids of `relays`, a sentence for each use.
 ///
@@ -15,15 +15,21 @@ pub fn forbidden(relays: &[Relay], policy: &Path) -> Result<Vec<String>, PolicyE
         let outputs = relay.outputs().iter().map(|Output { interface, .. }| (Use::Output, interface));
         std::iter::once((Use::Input, &relay.input().interface)).chain(outputs).map(move |used| (relay.name(), used))
     });
-    let refused = uses.filter(|(_, (wanted, interface))| !allowed.allows(*wanted, interface.as_str()));
-    let sentence = |(name, (wanted, interface)): (&mcr_model::RelayName, (Use, &mcr_model::InterfaceName))| {
-        format!(
-            "relay {name}: the policy {} does not allow {interface} as {}, only {}; use one of these, or add it to {}",
-            policy.display(),
-            wanted.noun(),
-            allowed.allowed(wanted),
-            wanted.key()
-        )
-    };
-    Ok(refused.map(sentence).collect())
+    let refused = uses.filter_map(|(name, (wanted, interface))| {
+        let objection = allowed.objection(wanted, interface.as_str(), &[])?;
+        let (policy, noun) = (policy.display(), wanted.noun());
+        Some(match objection {
+            Objection::NotListed => format!(
+                "relay {name}: the policy {policy} does not allow {interface} as {noun}, only {}; use one of these, or \
+                 add it to {}",
+                allowed.allowed(wanted),
+                wanted.key()
+            ),
+            Objection::OneWay { rule, .. } => format!(
+                "relay {name}: the policy {policy} is one-way {rule}, so {interface} can not be {noun}; turn the relay \
+                 round, or change `one_way`"
+            ),
+        })
+    });
+    Ok(refused.collect())
 }

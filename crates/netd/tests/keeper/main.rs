@@ -4,6 +4,7 @@ mod descriptors;
 mod interfaces;
 mod lifetime;
 mod memberships;
+mod one_way;
 mod policy;
 mod strangers;
 

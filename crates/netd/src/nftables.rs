@@ -1,0 +1,212 @@
+//! The table of nftables that drops what leaves on an interface that is closed (`net/netfilter/nf_tables_api.c`).
+//!
+//! ```text
+//! table netdev mcr_one_way_… { chain 0 { type filter hook egress device ot0 priority -500; meta mark … drop; meta skuid … drop } }
+//! ```
+//!
+//! The egress hook is passed by all frames, also by those that are sent around the queueing discipline
+//! (`net/packet/af_packet.c: packet_direct_xmit`) or through an interface on top.
+
+use std::io;
+
+use crate::netlink::{Message, Socket, messages};
+
+/// `NFPROTO_NETDEV` (`include/uapi/linux/netfilter.h`).
+const NETDEV: u8 = 5;
+/// `NF_NETDEV_EGRESS`.
+const EGRESS: u32 = 1;
+/// Before whatever else filters there.
+const PRIORITY: i32 = -500;
+/// `NFNL_SUBSYS_NFTABLES` (`include/uapi/linux/netfilter/nfnetlink.h`).
+const NFTABLES: u16 = 10;
+const BATCH_BEGIN: u16 = 0x10;
+const BATCH_END: u16 = 0x11;
+
+/// The commands of `enum nf_tables_msg_types` (`include/uapi/linux/netfilter/nf_tables.h`) that are used here.
+#[derive(Debug, Clone, Copy)]
+enum Command {
+    NewTable = 0,
+    DeleteTable = 2,
+    NewChain = 3,
+    NewRule = 6,
+}
+
+/// What of a frame is looked at: `enum nft_meta_keys`.
+#[derive(Debug, Clone, Copy)]
+enum Meta {
+    Mark = 3,
+    SocketUser = 10,
+}
+
+const NFTA_TABLE_NAME: u16 = 1;
+const NFTA_CHAIN_TABLE: u16 = 1;
+const NFTA_CHAIN_NAME: u16 = 3;
+const NFTA_CHAIN_HOOK: u16 = 4;
+const NFTA_CHAIN_TYPE: u16 = 7;
+const NFTA_HOOK_HOOKNUM: u16 = 1;
+const NFTA_HOOK_PRIORITY: u16 = 2;
+const NFTA_HOOK_DEV: u16 = 3;
+const NFTA_RULE_TABLE: u16 = 1;
+const NFTA_RULE_CHAIN: u16 = 2;
+const NFTA_RULE_EXPRESSIONS: u16 = 4;
+const NFTA_LIST_ELEM: u16 = 1;
+const NFTA_EXPR_NAME: u16 = 1;
+const NFTA_EXPR_DATA: u16 = 2;
+const NFTA_META_DREG: u16 = 1;
+const NFTA_META_KEY: u16 = 2;
+const NFTA_CMP_SREG: u16 = 1;
+const NFTA_CMP_OP: u16 = 2;
+const NFTA_CMP_DATA: u16 = 3;
+const NFTA_DATA_VALUE: u16 = 1;
+const NFTA_DATA_VERDICT: u16 = 2;
+const NFTA_IMMEDIATE_DREG: u16 = 1;
+const NFTA_IMMEDIATE_DATA: u16 = 2;
+const NFTA_VERDICT_CODE: u16 = 1;
+/// `NFT_REG_VERDICT`, and the first that holds data.
+const VERDICT_REGISTER: u32 = 0;
+const REGISTER: u32 = 1;
+/// `NFT_CMP_EQ`.
+const EQUAL: u32 = 0;
+/// `NF_DROP`.
+const DROP: u32 = 0;
+
+/// Closes these interfaces to frames with that mark, and to those of that user's sockets, in place of the interfaces that were
+/// closed before: in one transaction.
+///
+/// # Errors
+/// When the kernel has no such filter; then nothing is changed.
+pub(crate) fn close<'a>(
+    table: &str,
+    interfaces: impl IntoIterator<Item = &'a str>,
+    mark: u32,
+    user: Option<libc::uid_t>,
+) -> io::Result<()> {
+    let mut batch = Batch::default();
+    // Made before it is deleted, so that it surely is there.
+    batch.push(whole(Command::NewTable, table));
+    batch.push(whole(Command::DeleteTable, table));
+    batch.push(whole(Command::NewTable, table));
+    for (number, interface) in interfaces.into_iter().enumerate() {
+        let chain = number.to_string();
+        batch.push(egress_chain(table, &chain, interface));
+        batch.push(drop_rule((table, &chain), Meta::Mark, mark));
+        if let Some(user) = user {
+            batch.push(drop_rule((table, &chain), Meta::SocketUser, user));
+        }
+    }
+    batch.commit()
+}
+
+/// Closes none any more.
+pub(crate) fn remove(table: &str) -> io::Result<()> {
+    let mut batch = Batch::default();
+    batch.push(whole(Command::NewTable, table));
+    batch.push(whole(Command::DeleteTable, table));
+    batch.commit()
+}
+
+/// Changes that the kernel makes together or not at all.
+#[derive(Debug, Default)]
+struct Batch {
+    bytes: Vec<u8>,
+    last: u32,
+}
+
+impl Batch {
+    fn push(&mut self, message: Message) {
+        if self.bytes.is_empty() {
+            self.append(Message::new(BATCH_BEGIN, 0, &family(0, NFTABLES)));
+        }
+        self.append(message);
+    }
+
+    fn append(&mut self, message: Message) {
+        self.last += 1;
+        self.bytes.extend(message.finish(self.last));
+    }
+
+    /// Every change but the first and the last message is answered; the first error tells why none was made.
+    fn commit(mut self) -> io::Result<()> {
+        let last = self.last;
+        self.append(Message::new(BATCH_END, 0, &family(0, NFTABLES)));
+        let socket = Socket::open(libc::NETLINK_NETFILTER)?;
+        socket.send(&self.bytes)?;
+        loop {
+            for read in messages(&socket.receive()?) {
+                match read.outcome() {
+                    Some(Err(error)) => return Err(error),
+                    Some(Ok(())) if read.sequence == last => return Ok(()),
+                    _ => {}
+                }
+            }
+        }
+    }
+}
+
+/// `struct nfgenmsg`; the resource is in network order.
+fn family(family: u8, resource: u16) -> [u8; 4] {
+    let [high, low] = resource.to_be_bytes();
+    [family, 0, high, low]
+}
+
+fn message(command: Command) -> Message {
+    let flags = match command {
+        Command::NewTable | Command::NewChain | Command::NewRule => libc::NLM_F_CREATE | libc::NLM_F_ACK,
+        Command::DeleteTable => libc::NLM_F_ACK,
+    };
+    Message::new(NFTABLES << 8 | command as u16, flags as u16, &family(NETDEV, 0))
+}
+
+fn whole(command: Command, table: &str) -> Message {
+    let mut message = message(command);
+    message.text(NFTA_TABLE_NAME, table);
+    message
+}
+
+fn egress_chain(table: &str, name: &str, interface: &str) -> Message {
+    let mut message = message(Command::NewChain);
+    message.text(NFTA_CHAIN_TABLE, table).text(NFTA_CHAIN_NAME, name).text(NFTA_CHAIN_TYPE, "filter");
+    message.nested(NFTA_CHAIN_HOOK, |hook| {
+        hook.attribute(NFTA_HOOK_HOOKNUM, &EGRESS.to_be_bytes());
+        hook.attribute(NFTA_HOOK_PRIORITY, &PRIORITY.to_be_bytes());
+        hook.text(NFTA_HOOK_DEV, interface);
+    });
+    message
+}
+
+/// Drops the frames of which that is the value.
+fn drop_rule((table, chain): (&str, &str), key: Meta, value: u32) -> Message {
+    let mut message = message(Command::NewRule);
+    message.text(NFTA_RULE_TABLE, table).text(NFTA_RULE_CHAIN, chain);
+    message.nested(NFTA_RULE_EXPRESSIONS, |rule| {
+        expression(rule, "meta", |data| {
+            data.attribute(NFTA_META_DREG, &REGISTER.to_be_bytes());
+            data.attribute(NFTA_META_KEY, &(key as u32).to_be_bytes());
+        });
+        expression(rule, "cmp", |data| {
+            data.attribute(NFTA_CMP_SREG, &REGISTER.to_be_bytes());
+            data.attribute(NFTA_CMP_OP, &EQUAL.to_be_bytes());
+            // As the kernel has them: in host order.
+            data.nested(NFTA_CMP_DATA, |to| {
+                to.attribute(NFTA_DATA_VALUE, &value.to_ne_bytes());
+            });
+        });
+        // Says how many, to whoever lists the rules.
+        expression(rule, "counter", |_| {});
+        expression(rule, "immediate", |data| {
+            data.attribute(NFTA_IMMEDIATE_DREG, &VERDICT_REGISTER.to_be_bytes());
+            data.nested(NFTA_IMMEDIATE_DATA, |to| {
+                to.nested(NFTA_DATA_VERDICT, |verdict| {
+                    verdict.attribute(NFTA_VERDICT_CODE, &DROP.to_be_bytes());
+                });
+            });
+        });
+    });
+    message
+}
+
+fn expression(rule: &mut Message, name: &str, fill: impl FnOnce(&mut Message)) {
+    rule.nested(NFTA_LIST_ELEM, |element| {
+        element.text(NFTA_EXPR_NAME, name).nested(NFTA_EXPR_DATA, fill);
+    });
+}

@@ -1,0 +1,265 @@
+//! One-way rules against a daemon that does whatever it can with what it is given.
+
+use std::net::SocketAddrV4;
+
+use mcr_kernel_path::{Exit, InputTable, Maps, OutputAction, OutputEntry, RelayEntry, TableWriter};
+use mcr_testbed::{Frame, RawReceiver, RawSender};
+use mcr_wire::{Destination, MacAddr, Rewrite};
+
+use super::*;
+
+const POLICY: &str = "one_way = [{ from = 'ot*', to = ['it0'] }]\n";
+/// How many frames the daemon tries to send in each way.
+const FLOOD: usize = 200;
+/// Ethertype for local experiments, by which its frames are told.
+const EXPERIMENT: [u8; 2] = [0x88, 0xb5];
+const GROUP: Ipv4Addr = Ipv4Addr::new(239, 7, 0, 1);
+
+/// A host between a plant network at `ot0` and an office network at `it0`.
+struct Border {
+    bed: Bed,
+    plant: Interface,
+    office: Interface,
+    ot0: Interface,
+    it0: Interface,
+}
+
+impl Border {
+    fn new(name: &str) -> Self {
+        let bed = Bed::new(name);
+        let (plant, office) = (Namespace::new(&format!("{name}-ot")), Namespace::new(&format!("{name}-it")));
+        let plant = Veth::between(&bed.namespace, "ot0", &plant, "dev0");
+        let office = Veth::between(&bed.namespace, "it0", &office, "host0");
+        let (ot0, it0) = (plant.near().clone(), office.near().clone());
+        let (plant, office) = (plant.far().clone(), office.far().clone());
+        Self { bed, plant, office, ot0, it0 }
+    }
+
+    fn start(&self, policy: &str) -> (Process, Keeper) {
+        let path = self.bed.folder.path().join("policy.toml");
+        fs::write(&path, policy).unwrap();
+        let process = self.bed.start(&["--policy", path.to_str().unwrap()]);
+        (process, self.bed.connect())
+    }
+}
+
+/// Whether a frame of [`flood`] arrives.
+fn hears_flood(wire: &RawReceiver) -> bool {
+    let begun = Instant::now();
+    while let Some(frame) = wire.next_frame(Duration::from_millis(300)) {
+        if frame.bytes[12..14] == EXPERIMENT {
+            return true;
+        }
+        assert!(begun.elapsed() < LIMIT, "the wire does not come to rest");
+    }
+    false
+}
+
+/// Sends frames on `interface` in every way that a packet socket has, without any capability; how many the kernel took.
+fn flood(socket: &OwnedFd, interface: u32) -> usize {
+    const VIRTIO_HEADER_BYTES: usize = 10;
+    let mut bytes = [0_u8; VIRTIO_HEADER_BYTES + 60];
+    bytes[VIRTIO_HEADER_BYTES + 12..][..2].copy_from_slice(&EXPERIMENT);
+    // SAFETY: all-zero bytes are a valid sockaddr_ll.
+    let mut there: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
+    there.sll_family = libc::AF_PACKET as u16;
+    there.sll_ifindex = interface.cast_signed();
+    let (address, length) = ((&raw const there).cast::<libc::sockaddr>(), size_of_val(&there) as libc::socklen_t);
+    let (fd, one): (_, libc::c_int) = (socket.as_raw_fd(), 1);
+    let send = |to: *const libc::sockaddr, length| {
+        // SAFETY: both pointers describe values that outlive the call.
+        unsafe { libc::sendto(fd, bytes.as_ptr().cast(), bytes.len(), libc::MSG_DONTWAIT, to, length) }
+    };
+    let mut taken = 0;
+    for bypass in [0, one] {
+        // SAFETY: the pointer describes `bypass`.
+        let set =
+            unsafe { libc::setsockopt(fd, libc::SOL_PACKET, libc::PACKET_QDISC_BYPASS, (&raw const bypass).cast(), 4) };
+        assert_eq!(set, 0);
+        // Naming the interface with each frame, then bound to it.
+        taken += (0..FLOOD).filter(|_| send(address, length) > 0).count();
+        // SAFETY: pointer and length describe `there`. One of several rings can not be bound anew, but its own is ot0.
+        unsafe { libc::bind(fd, address, length) };
+        taken += (0..FLOOD).filter(|_| send(std::ptr::null(), 0) > 0).count();
+    }
+    taken
+}
+
+/// Runs `body` on a thread that has no capability, as the daemon has none.
+fn without_capabilities<T: Send>(body: impl FnOnce() -> T + Send) -> T {
+    std::thread::scope(|scope| {
+        let thread = scope.spawn(|| {
+            let header = [0x2008_0522_u32, 0];
+            let none = [0_u32; 6];
+            // SAFETY: version 3 reads one header and two data structures, which outlive the call.
+            assert_eq!(unsafe { libc::syscall(libc::SYS_capset, header.as_ptr(), none.as_ptr()) }, 0);
+            body()
+        });
+        thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
+}
+
+/// Takes everything that a keeper gives, and floods `ot0` through each descriptor; how many frames the kernel took.
+fn misuse(border: &Border, keeper: &mut Keeper) -> usize {
+    let geometry = RingGeometry::for_mtu(1_500);
+    let (rings, _) = keeper.open_input(border.ot0.index(), &geometry, 2).unwrap();
+    let (sender, _) = keeper.open_output(border.it0.index()).unwrap();
+    without_capabilities(|| {
+        for socket in rings.iter().chain([&sender]) {
+            let mark: libc::c_int = 0;
+            // SAFETY: the pointer describes `mark`.
+            let unmarked = unsafe {
+                libc::setsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, libc::SO_MARK, (&raw const mark).cast(), 4)
+            };
+            assert_eq!(unmarked, -1, "a mark is the keeper's to change");
+        }
+        rings.iter().chain([&sender]).map(|socket| flood(socket, border.ot0.index())).sum()
+    })
+}
+
+#[test]
+fn sockets_that_were_handed_over_send_nothing_the_other_way() {
+    let border = Border::new("oneway");
+    let wire = RawReceiver::new(&border.plant);
+    let (process, mut keeper) = border.start("");
+    assert_eq!(misuse(&border, &mut keeper), 3 * 4 * FLOOD, "the ways that are tried are ways");
+    assert!(hears_flood(&wire), "without a rule they lead out");
+    drop((keeper, process));
+
+    let wire = RawReceiver::new(&border.plant);
+    let (mut process, mut keeper) = border.start(POLICY);
+    misuse(&border, &mut keeper);
+    assert!(!hears_flood(&wire));
+    let chain = border.bed.namespace.output("nft", &["list", "ruleset"]);
+    assert!(chain.contains("hook egress device \"ot0\""), "{chain}");
+
+    // One that comes later, under a name of the rule, and one of the keeper that is gone.
+    let (ring, _) = keeper.open_input(border.ot0.index(), &RingGeometry::for_mtu(1_500), 1).unwrap();
+    let late = Veth::between(&border.bed.namespace, "late", border.plant.namespace(), "dev1");
+    late.near().rename("ot1");
+    wait_until(LIMIT, "the interface that came is closed", || {
+        border.bed.namespace.output("nft", &["list", "ruleset"]).contains("\"ot1\"")
+    });
+    process.signal(Signal::Kill);
+    process.wait(LIMIT);
+    let wires = [RawReceiver::new(&border.plant), RawReceiver::new(late.far())];
+    for (wire, interface) in wires.iter().zip([border.ot0.index(), late.near().index()]) {
+        without_capabilities(|| flood(&ring[0], interface));
+        assert!(!hears_flood(wire));
+    }
+}
+
+#[test]
+fn each_end_is_used_for_one_thing() {
+    let border = Border::new("ends");
+    let (mut process, mut keeper) = border.start(POLICY);
+    let (ot0, it0) = (border.ot0.index(), border.it0.index());
+    let text = refused(&keeper.open_output(ot0).unwrap_err(), FailureKind::Policy);
+    let wanted = "the keeper's policy is one-way from ot* to it0: ot0 can not be an output; \
+                  turn the relay round, or change `one_way` in the keeper's policy";
+    assert!(text.starts_with(wanted), "{text}");
+    for error in [
+        keeper.resolve(ot0, source(0)).unwrap_err(),
+        keeper.prove(ot0, [2, 0, 0, 0, 0, 1]).unwrap_err(),
+        keeper.open_input(it0, &RingGeometry::for_mtu(1_500), 1).unwrap_err(),
+        keeper.attach(it0, mcr_netd::Hook::Tcx).unwrap_err(),
+        keeper.attach(it0, mcr_netd::Hook::Xdp).unwrap_err(),
+        keeper.join(it0, group(0), &[]).unwrap_err(),
+    ] {
+        refused(&error, FailureKind::Policy);
+    }
+    assert!(keeper.fan_out(&[ot0]).is_err());
+    // What lies on it sends through it.
+    border.bed.namespace.ip("link add link ot0 name upper type macvlan");
+    border.bed.namespace.ip("link set upper up");
+    let upper = Interface::of(&border.bed.namespace, "upper").index();
+    let text = refused(&keeper.open_output(upper).unwrap_err(), FailureKind::Policy);
+    assert!(text.contains("upper, whose frames pass ot0, can not be an output; "), "{text}");
+    keeper.open_input(upper, &RingGeometry::for_mtu(1_500), 1).unwrap();
+
+    // What a policy that is read again turns round is taken away.
+    keeper.attach(ot0, mcr_netd::Hook::Tcx).unwrap();
+    keeper.join(ot0, group(0), &[]).unwrap();
+    keeper.open_output(it0).unwrap();
+    fs::write(border.bed.folder.path().join("policy.toml"), "one_way = [{ from = 'it0', to = ['ot0'] }]\n").unwrap();
+    process.signal(Signal::Hangup);
+    process.wait_for_line("ot0 is taken away as an input: the policy forbids it", LIMIT);
+    process.wait_for_line("it0 is taken away as an output: the policy forbids it", LIMIT);
+    wait_until(LIMIT, "nothing is held", || keeper.inventory().unwrap() == Held::default());
+}
+
+#[test]
+fn tables_that_were_handed_over_send_nothing_the_other_way() {
+    let border = Border::new("tables");
+    let (_process, mut keeper) = border.start(POLICY);
+    let (ot0, it0) = (border.ot0.index(), border.it0.index());
+    let maps = Maps::from_fds(keeper.tables().unwrap()).unwrap();
+    let (_, port) = keeper.open_output(it0).unwrap();
+    keeper.attach(ot0, mcr_netd::Hook::Tcx).unwrap();
+    let mut writer = TableWriter::adopt(maps).unwrap();
+    // A relay to every port there is, of what comes in at either side.
+    let rewrite = Rewrite {
+        source_mac: MacAddr::new([2, 0, 0, 0, 0, 9]),
+        destination_mac: MacAddr::for_group(GROUP),
+        vlan: None,
+        source: [10, 0, 0, 1].into(),
+        destination: SocketAddrV4::new(GROUP, 6001),
+        source_port: None,
+        ttl: 8,
+        dscp: None,
+    };
+    for (input, base) in [(ot0, 5_000), (it0, 6_000)] {
+        let relays = (0..4).map(|chunk| RelayEntry {
+            destination: Destination { vlan: None, address: GROUP, port: base + chunk },
+            sources: Vec::new(),
+            counters: writer.relay_counters(u64::from(base + chunk)).unwrap(),
+            exit: Exit::Tcx,
+            outputs: (u32::from(chunk) * 64..u32::from(chunk + 1) * 64)
+                .map(|port| OutputEntry {
+                    counters: writer.output_counters(u64::from(base) << 32 | u64::from(port)).unwrap(),
+                    action: OutputAction::Send { port, rewrite, mtu: 1500 },
+                })
+                .collect(),
+        });
+        let relays = relays.collect();
+        writer.install(input, InputTable { relays, our_macs: Vec::new() }).unwrap();
+    }
+    let (plant, office) = (RawReceiver::new(&border.plant), RawReceiver::new(&border.office));
+    let (from_plant, from_office) = (RawSender::new(&border.plant), RawSender::new(&border.office));
+    for port in [5_000, 5_001, 5_002, 5_003, 6_000, 6_001, 6_002, 6_003] {
+        let frame = Frame::udp("192.168.168.55:4000", &format!("{GROUP}:{port}"), b"one way");
+        from_plant.send(&frame);
+        from_office.send(&frame);
+    }
+    let arrived = office.next_udp(LIMIT);
+    assert_eq!(arrived.destination.port(), 6001, "port {port} leads to it0");
+    assert!(office.try_next_udp(Duration::from_millis(300)).is_none(), "once, of all that were named");
+    assert!(plant.try_next_udp(Duration::from_millis(300)).is_none());
+}
+
+#[test]
+fn a_passive_input_joins_nothing() {
+    let border = Border::new("passive");
+    let (mut process, mut keeper) = border.start("passive = ['ot0']\n");
+    let wire = RawReceiver::new(&border.plant);
+    let ot0 = border.ot0.index();
+    keeper.open_input(ot0, &RingGeometry::for_mtu(1_500), 1).unwrap();
+    keeper.join(ot0, group(0), &[source(0)]).unwrap();
+    let is_open = || border.bed.namespace.output("ip", &["-d", "link", "show", "ot0"]).contains("allmulti 1");
+    assert!(is_open());
+    assert_eq!(keeper.inventory().unwrap().memberships.len(), 1);
+    assert!(!kernel::joined_groups(&border.bed.namespace, "ot0").contains(&Ipv4Addr::new(239, 7, 0, 0)));
+    // The policy makes it an ordinary one, and passive again.
+    let policy = border.bed.folder.path().join("policy.toml");
+    assert!(wire.next_frame(Duration::from_millis(300)).is_none(), "a passive input sends nothing");
+    fs::write(&policy, "").unwrap();
+    process.signal(Signal::Hangup);
+    wait_until(LIMIT, "it is joined", || !kernel::joined_sources(&border.bed.namespace).is_empty());
+    assert!(!is_open());
+    fs::write(&policy, "passive = ['ot0']\n").unwrap();
+    process.signal(Signal::Hangup);
+    wait_until(LIMIT, "it is left", is_open);
+    assert_eq!(kernel::joined_sources(&border.bed.namespace), []);
+    keeper.leave(ot0, group(0)).unwrap();
+    assert!(!is_open());
+}
