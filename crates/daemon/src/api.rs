@@ -32,7 +32,7 @@ use mcr_model::plan::Plan;
 use mcr_model::relay::Relay;
 use mcr_model::revision::{Applied, History, Revision, RevisionText};
 use mcr_model::status::{DaemonStatus, InterfaceStatus, RelayHistory, RelayStatus};
-use mcr_model::{Lease, RelayName, WaitFor};
+use mcr_model::{Grant, Lease, RelayName, WaitFor};
 use serde::Serialize;
 use utoipa::ToSchema;
 use utoipa::openapi::OpenApi;
@@ -65,17 +65,22 @@ pub trait Backend: Clone + Send + Sync + 'static {
         relay: Relay,
         lease: Option<Lease>,
     ) -> impl Future<Output = Result<RelayStatus, ChangeError>> + Send;
-    /// Makes the relay of that name be exactly this one.
+    /// Makes the relay of that name be exactly this one; the one that was there has to be within `grant`.
     fn replace(
         &self,
         relay: Relay,
         lease: Option<Lease>,
+        grant: Grant,
     ) -> impl Future<Output = Result<(Replaced, RelayStatus), ChangeError>> + Send;
-    /// Begins the lease of a relay anew, with another length if one is given.
-    fn renew(&self, name: RelayName, lease: Option<Lease>)
-    -> impl Future<Output = Result<RelayStatus, Refusal>> + Send;
-    /// Removes a relay.
-    fn remove(&self, name: RelayName) -> impl Future<Output = Result<(), ChangeError>> + Send;
+    /// Begins the lease of a relay within `grant` anew, with another length if one is given.
+    fn renew(
+        &self,
+        name: RelayName,
+        lease: Option<Lease>,
+        grant: Grant,
+    ) -> impl Future<Output = Result<RelayStatus, Refusal>> + Send;
+    /// Removes a relay within `grant`.
+    fn remove(&self, name: RelayName, grant: Grant) -> impl Future<Output = Result<(), ChangeError>> + Send;
     /// What a configuration would change.
     fn plan(&self, relays: Vec<Relay>) -> impl Future<Output = Result<Plan, Vec<Refusal>>> + Send;
     /// Puts a configuration in force instead of the file's.
@@ -92,17 +97,24 @@ pub trait Backend: Clone + Send + Sync + 'static {
     fn interfaces(&self) -> impl Future<Output = Vec<InterfaceStatus>> + Send;
     /// The daemon as a whole.
     fn status(&self) -> impl Future<Output = DaemonStatus> + Send;
-    /// What a relay carried, step by step, of the time `last` or as far back as it is remembered.
+    /// What a relay within `grant` carried, step by step, of the time `last` or as far back as it is remembered.
     fn relay_history(
         &self,
         name: RelayName,
         step: Step,
         last: Option<Duration>,
+        grant: Grant,
     ) -> impl Future<Output = Option<RelayHistory>> + Send;
     /// What happens.
     fn events(&self) -> &EventLog;
-    /// Waits for a condition of a relay, at most `timeout`.
-    fn wait(&self, name: RelayName, condition: WaitFor, timeout: Duration) -> impl Future<Output = Waited> + Send;
+    /// Waits for a condition of a relay within `grant`, at most `timeout`.
+    fn wait(
+        &self,
+        name: RelayName,
+        condition: WaitFor,
+        timeout: Duration,
+        grant: Grant,
+    ) -> impl Future<Output = Waited> + Send;
 }
 
 /// What handlers share. They reach the backend through [`Scoped`].
@@ -271,7 +283,7 @@ async fn wait<B: Backend>(
 ) -> Result<Response, Rejection> {
     let name = request::existing(&name)?;
     let (condition, timeout) = request::wait(query.as_deref().unwrap_or_default())?;
-    match backend.wait(name.clone(), condition, timeout).await? {
+    match backend.wait(name.clone(), condition, timeout).await {
         Waited::Reached(status) => Ok(Json(status).into_response()),
         Waited::TimedOut(status) => Err(Rejection::timed_out(condition, timeout, status)),
         Waited::NotFound => Err(Refusal::NotFound { name }.into()),
@@ -371,16 +383,21 @@ impl Backend for Control {
         Control::create(self, relay, lease).await
     }
 
-    async fn replace(&self, relay: Relay, lease: Option<Lease>) -> Result<(Replaced, RelayStatus), ChangeError> {
-        Control::replace(self, relay, lease).await
+    async fn replace(
+        &self,
+        relay: Relay,
+        lease: Option<Lease>,
+        grant: Grant,
+    ) -> Result<(Replaced, RelayStatus), ChangeError> {
+        Control::replace(self, relay, lease, grant).await
     }
 
-    async fn renew(&self, name: RelayName, lease: Option<Lease>) -> Result<RelayStatus, Refusal> {
-        Control::renew(self, name, lease).await
+    async fn renew(&self, name: RelayName, lease: Option<Lease>, grant: Grant) -> Result<RelayStatus, Refusal> {
+        Control::renew(self, name, lease, grant).await
     }
 
-    async fn remove(&self, name: RelayName) -> Result<(), ChangeError> {
-        Control::remove(self, name).await
+    async fn remove(&self, name: RelayName, grant: Grant) -> Result<(), ChangeError> {
+        Control::remove(self, name, grant).await
     }
 
     async fn plan(&self, relays: Vec<Relay>) -> Result<Plan, Vec<Refusal>> {
@@ -415,15 +432,21 @@ impl Backend for Control {
         Control::status(self).await
     }
 
-    async fn relay_history(&self, name: RelayName, step: Step, last: Option<Duration>) -> Option<RelayHistory> {
-        Control::relay_history(self, name, step, last).await
+    async fn relay_history(
+        &self,
+        name: RelayName,
+        step: Step,
+        last: Option<Duration>,
+        grant: Grant,
+    ) -> Option<RelayHistory> {
+        Control::relay_history(self, name, step, last, grant).await
     }
 
     fn events(&self) -> &EventLog {
         Control::events(self)
     }
 
-    async fn wait(&self, name: RelayName, condition: WaitFor, timeout: Duration) -> Waited {
-        Control::wait(self, name, condition, timeout).await
+    async fn wait(&self, name: RelayName, condition: WaitFor, timeout: Duration, grant: Grant) -> Waited {
+        Control::wait(self, name, condition, timeout, grant).await
     }
 }

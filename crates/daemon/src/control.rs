@@ -24,7 +24,7 @@ use mcr_model::relay::Relay;
 use mcr_model::revision::{Applied, History, Revision, RevisionText};
 use mcr_model::status::{DaemonStatus, InterfaceStatus, Origin, RelayHistory, RelayStatus};
 use mcr_model::time::to_the_millisecond;
-use mcr_model::{DatapathChoice, EventKind, Lease, RelayName, WaitFor};
+use mcr_model::{DatapathChoice, EventKind, Grant, Lease, RelayName, WaitFor};
 use mcr_netd::Keeper;
 use tokio::sync::oneshot;
 
@@ -62,10 +62,10 @@ pub struct Control {
 enum Command {
     Relays(oneshot::Sender<Vec<RelayStatus>>),
     Relay(RelayName, oneshot::Sender<Option<RelayStatus>>),
-    Rehearse(Vec<Wish>, oneshot::Sender<Vec<Result<Origin, Refusal>>>),
+    Rehearse(Vec<(Wish, Grant)>, oneshot::Sender<Vec<Result<Origin, Refusal>>>),
     Create(Relay, Option<Lease>, Reply<RelayStatus>),
     Replace(Relay, Option<Lease>, Reply<(Replaced, RelayStatus)>),
-    Renew(RelayName, Option<Lease>, oneshot::Sender<Result<RelayStatus, Refusal>>),
+    Renew(RelayName, Option<Lease>, Grant, oneshot::Sender<Result<RelayStatus, Refusal>>),
     Remove(RelayName, Reply<()>),
     /// The relays of the file and of the API that there are from the start.
     Begin(Vec<Relay>, Vec<Relay>, oneshot::Sender<Result<Vec<Refusal>, Vec<Refusal>>>),
@@ -74,8 +74,8 @@ enum Command {
     Interfaces(oneshot::Sender<Vec<InterfaceStatus>>),
     Status(oneshot::Sender<DaemonStatus>),
     /// The answer has the age of the engine's clock, too.
-    History(RelayName, Step, oneshot::Sender<Option<(Track, Duration)>>),
-    Wait(RelayName, WaitFor, Duration, oneshot::Sender<Waited>),
+    History(RelayName, Step, Grant, oneshot::Sender<Option<(Track, Duration)>>),
+    Wait(RelayName, WaitFor, Duration, Grant, oneshot::Sender<Waited>),
     Changed(Vec<Change>),
     /// The keeper of that process id has ended.
     KeeperGone(Option<u32>),
@@ -139,28 +139,34 @@ impl Control {
         self.change(|reply| Request::Relay(RelayRequest::Create(relay, lease, reply))).await
     }
 
-    /// Makes the relay of that name be exactly this one.
+    /// Makes the relay of that name be exactly this one, for somebody with that grant.
     ///
     /// # Errors
     /// The [`ChangeError`]; nothing is changed then.
-    pub async fn replace(&self, relay: Relay, lease: Option<Lease>) -> Result<(Replaced, RelayStatus), ChangeError> {
-        self.change(|reply| Request::Relay(RelayRequest::Replace(relay, lease, reply))).await
+    pub async fn replace(
+        &self,
+        relay: Relay,
+        lease: Option<Lease>,
+        grant: Grant,
+    ) -> Result<(Replaced, RelayStatus), ChangeError> {
+        self.change(|reply| Request::Relay(RelayRequest::Replace(relay, lease, grant, reply))).await
     }
 
-    /// Begins the lease of a relay anew, with another length if one is given. Leases are not stored.
+    /// Begins the lease of a relay anew, with another length if one is given, for somebody with that grant. Leases are
+    /// not stored.
     ///
     /// # Errors
     /// The [`Refusal`]; nothing is changed then.
-    pub async fn renew(&self, name: RelayName, lease: Option<Lease>) -> Result<RelayStatus, Refusal> {
-        self.ask(|reply| Command::Renew(name, lease, reply)).await
+    pub async fn renew(&self, name: RelayName, lease: Option<Lease>, grant: Grant) -> Result<RelayStatus, Refusal> {
+        self.ask(|reply| Command::Renew(name, lease, grant, reply)).await
     }
 
-    /// Removes a relay; when this returns its group is left unless another relay wants it.
+    /// Removes a relay, for somebody with that grant; when this returns its group is left unless another relay wants it.
     ///
     /// # Errors
     /// The [`ChangeError`]; nothing is changed then.
-    pub async fn remove(&self, name: RelayName) -> Result<(), ChangeError> {
-        self.change(|reply| Request::Relay(RelayRequest::Remove(name, reply))).await
+    pub async fn remove(&self, name: RelayName, grant: Grant) -> Result<(), ChangeError> {
+        self.change(|reply| Request::Relay(RelayRequest::Remove(name, grant, reply))).await
     }
 
     /// Starts with the configuration file, or what was applied since it was written, and with the stored relays.
@@ -256,10 +262,17 @@ impl Control {
         self.ask(Command::Status).await
     }
 
-    /// What a relay carried, step by step, of the time `last` or as far back as it is remembered.
-    pub async fn relay_history(&self, name: RelayName, step: Step, last: Option<Duration>) -> Option<RelayHistory> {
+    /// What a relay carried, step by step, of the time `last` or as far back as it is remembered; `None`: there is none
+    /// of that name, or it is no business of who has that grant.
+    pub async fn relay_history(
+        &self,
+        name: RelayName,
+        step: Step,
+        last: Option<Duration>,
+        grant: Grant,
+    ) -> Option<RelayHistory> {
         let relay = name.to_string();
-        let (Track { first, samples }, age) = self.ask(|reply| Command::History(name, step, reply)).await?;
+        let (Track { first, samples }, age) = self.ask(|reply| Command::History(name, step, grant, reply)).await?;
         let step_seconds = step.length().as_secs();
         let wanted = last.map_or(usize::MAX, |last| last.as_secs().div_ceil(step_seconds) as usize);
         let left_out = samples.len().saturating_sub(wanted);
@@ -285,9 +298,9 @@ impl Control {
         self.events.publish([EventKind::ConfigurationRefused { reason }]);
     }
 
-    /// Waits for a condition of a relay, at most `timeout`.
-    pub async fn wait(&self, name: RelayName, condition: WaitFor, timeout: Duration) -> Waited {
-        self.ask(|reply| Command::Wait(name, condition, timeout, reply)).await
+    /// Waits for a condition of a relay, at most `timeout`, for somebody with that grant.
+    pub async fn wait(&self, name: RelayName, condition: WaitFor, timeout: Duration, grant: Grant) -> Waited {
+        self.ask(|reply| Command::Wait(name, condition, timeout, grant, reply)).await
     }
 
     /// Stops every worker, gives everything back and ends the control thread. All relays with their final counters.

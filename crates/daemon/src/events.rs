@@ -2,14 +2,15 @@
 //!
 //! The log is a ring; readers come and take from it at their own pace. Nobody who writes ever waits for a reader, and a
 //! reader costs no memory while it waits: one that is too slow finds that what it would have read next is gone, and is
-//! told how much that was.
+//! told how much that was. A reader is told only what is any business of its grant.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
+use mcr_engine::Happening;
 use mcr_model::time::to_the_millisecond;
-use mcr_model::{Event, EventKind};
+use mcr_model::{Event, EventKind, Grant};
 use tokio::sync::watch;
 
 /// So many events are kept; each takes a few hundred bytes.
@@ -33,7 +34,14 @@ struct Shared {
 struct Ring {
     /// The number of the oldest event that is kept, or of the next one when there is none.
     first: u64,
-    events: VecDeque<Event>,
+    events: VecDeque<Kept>,
+}
+
+/// An event that is kept: the number in its id is that of its place.
+#[derive(Debug)]
+struct Kept {
+    time: String,
+    happening: Happening,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,6 +66,7 @@ pub enum From<'a> {
 #[derive(Debug)]
 pub struct Reader {
     log: EventLog,
+    grant: Grant,
     next: u64,
     /// It read in another run of the daemon, and nobody knows how much it missed.
     stranger: bool,
@@ -73,12 +82,11 @@ impl EventLog {
     }
 
     /// Adds what happened just now.
-    pub fn publish(&self, kinds: impl IntoIterator<Item = EventKind>) {
+    pub fn publish(&self, happenings: impl IntoIterator<Item = impl Into<Happening>>) {
         let time = to_the_millisecond(since_1970());
         let mut ring = self.ring();
-        for kind in kinds {
-            let id = format!("{}-{}", self.0.run, ring.next());
-            ring.push(Event { id: Some(id), time: time.clone(), kind });
+        for happening in happenings {
+            ring.push(Kept { time: time.clone(), happening: happening.into() });
         }
         let next = ring.next();
         drop(ring);
@@ -96,8 +104,8 @@ impl EventLog {
         self.0.stage.send_replace(Stage::Closed);
     }
 
-    /// A reader.
-    pub fn read(&self, from: From<'_>) -> Reader {
+    /// A reader for somebody with that grant.
+    pub fn read(&self, from: From<'_>, grant: Grant) -> Reader {
         let stage = self.0.stage.subscribe();
         let ring = self.ring();
         let (next, stranger) = match from {
@@ -109,7 +117,7 @@ impl EventLog {
             },
         };
         drop(ring);
-        Reader { log: self.clone(), next, stranger, stage }
+        Reader { log: self.clone(), grant, next, stranger, stage }
     }
 
     /// The number in an id of this run.
@@ -134,7 +142,7 @@ impl Ring {
         self.first + self.events.len() as u64
     }
 
-    fn push(&mut self, event: Event) {
+    fn push(&mut self, event: Kept) {
         if self.events.len() == KEPT {
             self.events.pop_front();
             self.first += 1;
@@ -144,7 +152,8 @@ impl Ring {
 }
 
 impl Reader {
-    /// What is there and was not read yet, some of it at a time, what was missed first; empty when all was read.
+    /// What is there and was not read yet, some of it at a time, what was missed first; empty when all was read. What is
+    /// no business of the reader's counts as read.
     pub fn take(&mut self) -> Vec<Event> {
         let ring = self.log.ring();
         let missed = match (std::mem::take(&mut self.stranger), ring.first.saturating_sub(self.next)) {
@@ -153,10 +162,17 @@ impl Reader {
             (false, events) => Some(Some(events)),
         };
         self.next = self.next.max(ring.first);
-        let unread = ring.events.iter().skip((self.next - ring.first) as usize).take(MOST_AT_ONCE);
-        let mut events: Vec<Event> = missed.map(missed_event).into_iter().chain(unread.cloned()).collect();
-        self.next += (events.len() - usize::from(missed.is_some())) as u64;
-        events.shrink_to_fit();
+        let mut events: Vec<Event> = missed.map(missed_event).into_iter().collect();
+        for Kept { time, happening } in ring.events.iter().skip((self.next - ring.first) as usize) {
+            if events.len() >= MOST_AT_ONCE {
+                break;
+            }
+            if happening.concerns(&self.grant) {
+                let id = format!("{}-{}", self.log.0.run, self.next);
+                events.push(Event { id: Some(id), time: time.clone(), kind: happening.kind.clone() });
+            }
+            self.next += 1;
+        }
         events
     }
 
@@ -186,10 +202,16 @@ pub(crate) fn since_1970() -> Duration {
 
 #[cfg(test)]
 mod tests {
+    use mcr_model::Role;
+
     use super::*;
 
     fn numbered(number: u32) -> EventKind {
         EventKind::KeeperFound { pid: Some(number) }
+    }
+
+    fn anything() -> Grant {
+        Grant::unlimited(Role::Viewer)
     }
 
     fn pids(events: &[Event]) -> Vec<u32> {
@@ -204,11 +226,11 @@ mod tests {
     fn a_reader_goes_on_after_the_last_that_it_had() {
         let log = EventLog::new();
         log.publish((0..5).map(numbered));
-        let events = log.read(From::Oldest).take();
+        let events = log.read(From::Oldest, anything()).take();
         assert_eq!(pids(&events), [0, 1, 2, 3, 4]);
         let id = events[2].id.as_deref().unwrap();
-        assert_eq!(pids(&log.read(From::After(id)).take()), [3, 4]);
-        let mut now = log.read(From::Now);
+        assert_eq!(pids(&log.read(From::After(id), anything()).take()), [3, 4]);
+        let mut now = log.read(From::Now, anything());
         assert!(now.take().is_empty());
         log.publish([numbered(5)]);
         assert_eq!(pids(&now.take()), [5]);
@@ -217,7 +239,7 @@ mod tests {
     #[test]
     fn one_that_is_too_slow_is_told_how_much_it_missed() {
         let log = EventLog::new();
-        let mut reader = log.read(From::Now);
+        let mut reader = log.read(From::Now, anything());
         log.publish((0..KEPT as u32 + 7).map(numbered));
         let events = reader.take();
         assert_eq!(events[0].kind, EventKind::Missed { events: Some(7) });
@@ -238,7 +260,7 @@ mod tests {
         let log = EventLog::new();
         log.publish([numbered(0)]);
         for id in ["18c-0", "nonsense", "", &format!("{}-99", log.0.run)] {
-            let events = log.read(From::After(id)).take();
+            let events = log.read(From::After(id), anything()).take();
             assert_eq!(events[0].kind, EventKind::Missed { events: None }, "{id}");
             assert_eq!(pids(&events), [0]);
         }
@@ -247,7 +269,7 @@ mod tests {
     #[tokio::test]
     async fn a_reader_wakes_for_news_and_ends_with_the_log() {
         let log = EventLog::new();
-        let mut reader = log.read(From::Now);
+        let mut reader = log.read(From::Now, anything());
         let (read, ()) = tokio::join!(reader.next(), async { log.publish([numbered(1)]) });
         assert_eq!(pids(&read.unwrap()), [1]);
         let (read, ()) = tokio::join!(reader.next(), async { log.close() });

@@ -8,7 +8,7 @@ use anyhow::{Context, bail};
 use mcr_engine::Refusal;
 use mcr_model::relay::Relay;
 use mcr_model::status::RelayStatus;
-use mcr_model::{Datapath, DatapathChoice, WaitFor};
+use mcr_model::{Datapath, DatapathChoice, Grant, Role, WaitFor};
 use mcr_netd::{Keeper, KeeperError, SpawnMode, privileges};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
@@ -285,7 +285,7 @@ impl Foreground {
 
     /// Waits at most `timeout` for the relay to listen.
     pub fn wait_ready(&self, timeout: Duration) -> RelayStatus {
-        let waited = self.control.wait(self.name.clone(), WaitFor::Ready, timeout);
+        let waited = self.control.wait(self.name.clone(), WaitFor::Ready, timeout, Grant::unlimited(Role::Viewer));
         match self.runtime.block_on(waited) {
             crate::Waited::Reached(status) | crate::Waited::TimedOut(status) => status,
             crate::Waited::NotFound => self.status(),

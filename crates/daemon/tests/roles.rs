@@ -264,9 +264,27 @@ async fn a_limited_caller_has_only_what_is_within() {
         for part in ["wait", "history"] {
             assert_eq!(client.ask(role, "GET", &format!("/api/v1/relays/theirs/{part}"), None).await.0, 404, "{role}");
         }
-        // Events are about everything.
-        assert_eq!(client.ask(role, "GET", "/api/v1/events?follow=false", None).await.0, 403, "{role}");
         assert_eq!(client.ask(role, "GET", "/api/v1/config/revisions", None).await.0, 403, "{role}");
+    }
+}
+
+/// Events of others are not told, and those of the own relays are.
+#[tokio::test]
+async fn a_limited_caller_hears_only_of_what_is_within() {
+    let client = Client::new();
+    for relay in [relay("new", "eth1", "239.2.2.3"), relay("others", "eth2", "239.2.2.3")] {
+        assert_eq!(client.ask("operator", "POST", "/api/v1/relays", Some(&relay)).await.0, 201);
+    }
+    let heard = async |role: &str| {
+        let (status, answer) = client.ask(role, "GET", "/api/v1/events?follow=false", None).await;
+        assert_eq!(status, 200, "{role}: {answer}");
+        let events: Value = serde_json::from_str(&answer).unwrap();
+        let name = |event: &Value| event["relay"].as_str().unwrap_or("(none)").to_owned();
+        events["events"].as_array().unwrap().iter().map(name).collect::<Vec<_>>()
+    };
+    assert_eq!(heard("viewer").await, ["mine", "theirs", "(none)", "new", "others"]);
+    for role in ["limited-viewer", "limited-operator", "limited-admin"] {
+        assert_eq!(heard(role).await, ["mine", "new"], "{role}");
     }
 }
 

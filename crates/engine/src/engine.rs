@@ -7,13 +7,16 @@ use std::time::Duration;
 
 use mcr_model::relay::Relay;
 use mcr_model::status::{InterfaceStatus, Origin, OutputStatus, RelayStatus};
-use mcr_model::{Condition, Datapath, DatapathChoice, DropReason, EventKind, InterfaceName, RelayName, RelayState};
+use mcr_model::{
+    Condition, Datapath, DatapathChoice, DropReason, EventKind, Grant, InterfaceName, RelayName, RelayState,
+};
 
 use crate::actual::{Actual, Inventory};
 use crate::condition::OutputHealth;
 use crate::datapath::Serving;
 use crate::effect::{Effect, EffectError, Failure, InputKey, Membership, Outcome, Subject};
 use crate::fact::{Ifindex, InterfaceFacts, Neighbour};
+use crate::happening::Happenings;
 use crate::history::{Recorder, Step, Track};
 use crate::lease::Leases;
 use crate::plan::{Action, Desired, InputPlan, RelayPlan, View};
@@ -24,7 +27,7 @@ use crate::watch::Told;
 /// A relay that somebody wants, and what was counted of it.
 #[derive(Debug, Clone)]
 pub(crate) struct Entry {
-    pub(crate) relay: Relay,
+    pub(crate) relay: Arc<Relay>,
     pub(crate) origin: Origin,
     pub(crate) incarnation: u64,
     pub(crate) meter: Meter,
@@ -114,8 +117,7 @@ pub struct Engine {
     /// What was wanted when it was last worked out; `None` when that may be out of date.
     desired: Option<Desired>,
     pub(crate) leases: Leases,
-    /// What happened and was not fetched yet.
-    events: Vec<EventKind>,
+    pub(crate) happenings: Happenings,
     /// Counts everything that can change the state of a relay, except what is counted of it.
     pub(crate) generation: u64,
     /// The second up to which history is written.
@@ -144,7 +146,7 @@ impl Engine {
             epoch: 0,
             desired: None,
             leases: Leases::default(),
-            events: Vec::new(),
+            happenings: Happenings::default(),
             generation: 0,
             recorded: 0,
         }
@@ -194,7 +196,7 @@ impl Engine {
         let Some(entry) = self.relays.get(relay.name()) else {
             return self.create(relay).map(|()| Replaced::Created);
         };
-        if entry.relay == relay {
+        if *entry.relay == relay {
             return Ok(Replaced::Unchanged);
         }
         self.check_owner(entry)?;
@@ -219,6 +221,7 @@ impl Engine {
         self.relays.remove(name);
         self.leases.stop(name);
         self.happened(EventKind::RelayRemoved { relay, origin });
+        self.happenings.forget(name);
         self.room_changed();
         Ok(())
     }
@@ -237,7 +240,7 @@ impl Engine {
             let name = relay.name().clone();
             gone.remove(&name);
             match self.relays.get(&name) {
-                Some(entry) if entry.relay == relay => difference.unchanged.push(name),
+                Some(entry) if *entry.relay == relay => difference.unchanged.push(name),
                 Some(_) => {
                     self.insert(relay, Origin::File);
                     difference.changed.push(name);
@@ -251,6 +254,7 @@ impl Engine {
         for name in gone.into_keys() {
             self.relays.remove(&name);
             self.happened(EventKind::RelayRemoved { relay: name.to_string(), origin: Origin::File });
+            self.happenings.forget(&name);
             difference.removed.push(name);
         }
         self.happened(EventKind::ConfigurationLoaded {
@@ -311,8 +315,10 @@ impl Engine {
     }
 
     fn insert(&mut self, relay: Relay, origin: Origin) {
+        let relay = Arc::new(relay);
         let name = relay.name().clone();
         let text = name.to_string();
+        self.happenings.learn(&relay);
         let entry = match self.relays.remove(&name) {
             None => {
                 self.happened(EventKind::RelayCreated { relay: text, origin });
@@ -356,7 +362,7 @@ impl Engine {
         self.wish_changed();
     }
 
-    fn new_entry(&mut self, relay: Relay, origin: Origin) -> Entry {
+    fn new_entry(&mut self, relay: Arc<Relay>, origin: Origin) -> Entry {
         self.incarnations += 1;
         let incarnation = self.incarnations;
         Entry {
@@ -454,17 +460,6 @@ impl Engine {
     /// What the datapath counted on an interface without being able to charge a relay.
     pub fn counted_on(&mut self, interface: Ifindex, ledger: InterfaceLedger) {
         self.ledgers.insert(interface, ledger);
-    }
-
-    // ---- what happened
-
-    /// What happened since this was asked last, in order.
-    pub fn take_events(&mut self) -> Vec<EventKind> {
-        std::mem::take(&mut self.events)
-    }
-
-    pub(crate) fn happened(&mut self, event: EventKind) {
-        self.events.push(event);
     }
 
     // ---- the difference
@@ -694,6 +689,11 @@ impl Engine {
         self.relays.len()
     }
 
+    /// Whether there is a relay of that name that a caller with `grant` may know of.
+    pub fn is_within(&self, name: &RelayName, grant: &Grant) -> bool {
+        self.relays.get(name).is_some_and(|entry| grant.has(&entry.relay))
+    }
+
     /// Whether there is a relay of that name.
     pub fn has_relay(&self, name: &RelayName) -> bool {
         self.relays.contains_key(name)
@@ -759,7 +759,7 @@ impl Engine {
             received: entry.meter.received(),
             last_packet_seconds: entry.meter.quiet_for(now).map(|quiet| quiet.as_secs_f64()),
             outputs: (0..entry.relay.outputs().len()).map(|i| self.output_status(entry, i)).collect(),
-            relay: (&entry.relay).into(),
+            relay: entry.relay.as_ref().into(),
         }
     }
 

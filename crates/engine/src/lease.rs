@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use mcr_model::status::LeaseStatus;
-use mcr_model::{EventKind, Lease, RelayName};
+use mcr_model::{EventKind, Grant, Lease, RelayName};
 
 use crate::engine::Engine;
 use crate::rulebook::Refusal;
@@ -58,16 +58,33 @@ impl Engine {
         }
     }
 
-    /// Begins the lease of a relay anew, with another length if one is given.
+    /// Begins the lease of a relay anew, with another length if one is given, for somebody with that grant.
     ///
     /// # Errors
     /// The [`Refusal`]; nothing is changed then.
-    pub fn renew(&mut self, now: Duration, name: &RelayName, lease: Option<Lease>) -> Result<(), Refusal> {
+    pub fn renew(
+        &mut self,
+        now: Duration,
+        name: &RelayName,
+        lease: Option<Lease>,
+        grant: &Grant,
+    ) -> Result<(), Refusal> {
+        if !self.is_within(name, grant) {
+            return Err(Refusal::NotFound { name: name.clone() });
+        }
         self.check_api_owns(name)?;
         let running = self.leases.running.get(name).ok_or_else(|| Refusal::NoLease { name: name.clone() })?;
         let lease = lease.unwrap_or(running.lease);
         self.leases.start(now, name, lease);
         Ok(())
+    }
+
+    /// Begins a lease anew when its client hears of the relay, however long that took.
+    pub fn begin_lease(&mut self, now: Duration, name: &RelayName, lease: Lease) {
+        // It may have been removed, or made to stay, meanwhile.
+        if self.leases.running.contains_key(name) {
+            self.leases.start(now, name, lease);
+        }
     }
 
     /// Removes the relays whose lease is over.

@@ -43,7 +43,7 @@ impl Engine {
         for relay in relays {
             match self.relays.get(relay.name()) {
                 None => plan.added.push(added(relay)),
-                Some(entry) if entry.relay == *relay => plan.unchanged += 1,
+                Some(entry) if *entry.relay == *relay => plan.unchanged += 1,
                 Some(entry) => plan.changed.push(self.changed(entry, relay)),
             }
         }
@@ -54,12 +54,12 @@ impl Engine {
     }
 
     fn changed(&self, entry: &Entry, relay: &Relay) -> ChangedRelay {
-        let fields = differences(&RelaySpec::from(&entry.relay), &RelaySpec::from(relay));
+        let fields = differences(&RelaySpec::from(entry.relay.as_ref()), &RelaySpec::from(relay));
         ChangedRelay { name: relay.name().to_string(), fields, flow: flow(entry) }
     }
 
     fn warn(&self, relays: &[Relay], links: &BTreeMap<InterfaceName, Link>, plan: &mut Plan) {
-        let api: Vec<&Relay> = self.of_origin(Origin::Api).map(|entry| &entry.relay).collect();
+        let api: Vec<&Relay> = self.of_origin(Origin::Api).map(|entry| entry.relay.as_ref()).collect();
         let all: Vec<&Relay> = relays.iter().chain(api).collect();
         plan.warnings.extend(shared_macs(relays, &all));
         plan.warnings.extend(self.oversubscribed(&all, links));

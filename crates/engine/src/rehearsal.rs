@@ -3,9 +3,9 @@
 
 use std::collections::BTreeMap;
 
-use mcr_model::RelayName;
 use mcr_model::relay::Relay;
 use mcr_model::status::Origin;
+use mcr_model::{Grant, RelayName};
 
 use crate::engine::Engine;
 use crate::rulebook::Refusal;
@@ -31,8 +31,12 @@ enum Undo {
 type Tried = BTreeMap<RelayName, Option<Relay>>;
 
 impl Engine {
-    /// What would become of `wishes`, one after the other: whose each relay is, or why not. Nothing is changed.
-    pub fn rehearse(&mut self, wishes: &[Wish]) -> Vec<Result<Origin, Refusal>> {
+    /// What would become of `wishes`, each of somebody with that grant, one after the other: whose each relay is, or why
+    /// not. Nothing is changed.
+    ///
+    /// Whether a relay is the caller's to change is decided here, of the relay as it is when its turn comes, and not
+    /// before: until then it may be another one.
+    pub fn rehearse(&mut self, wishes: &[(Wish, Grant)]) -> Vec<Result<Origin, Refusal>> {
         let (mut tried, mut undo) = (Tried::new(), Vec::new());
         let results = wishes.iter().map(|wish| self.rehearse_one(wish, &mut tried, &mut undo)).collect();
         for step in undo.into_iter().rev() {
@@ -44,7 +48,12 @@ impl Engine {
         results
     }
 
-    fn rehearse_one(&mut self, wish: &Wish, tried: &mut Tried, undo: &mut Vec<Undo>) -> Result<Origin, Refusal> {
+    fn rehearse_one(
+        &mut self,
+        (wish, grant): &(Wish, Grant),
+        tried: &mut Tried,
+        undo: &mut Vec<Undo>,
+    ) -> Result<Origin, Refusal> {
         match wish {
             Wish::Create(relay) => {
                 if let Some((_, origin)) = self.present(relay.name(), tried) {
@@ -57,6 +66,9 @@ impl Engine {
                 let Some((old, origin)) = self.present(relay.name(), tried) else {
                     return self.try_relay(relay, tried, undo);
                 };
+                if !grant.has(&old) {
+                    return Err(Refusal::Foreign { name: relay.name().clone() });
+                }
                 if old == *relay {
                     return Ok(origin);
                 }
@@ -75,9 +87,8 @@ impl Engine {
                 }
             }
             Wish::Remove(name) => {
-                let Some((old, origin)) = self.present(name, tried) else {
-                    return Err(Refusal::NotFound { name: name.clone() });
-                };
+                let present = self.present(name, tried).filter(|(relay, _)| grant.has(relay));
+                let (old, origin) = present.ok_or_else(|| Refusal::NotFound { name: name.clone() })?;
                 self.check_owned(name, origin)?;
                 self.rulebook.strike(&old);
                 undo.push(Undo::Restore(old));
@@ -97,7 +108,7 @@ impl Engine {
     fn present(&self, name: &RelayName, tried: &Tried) -> Option<(Relay, Origin)> {
         match tried.get(name) {
             Some(relay) => relay.clone().map(|relay| (relay, Origin::Api)),
-            None => self.relays.get(name).map(|entry| (entry.relay.clone(), entry.origin)),
+            None => self.relays.get(name).map(|entry| (entry.relay.as_ref().clone(), entry.origin)),
         }
     }
 }

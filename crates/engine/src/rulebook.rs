@@ -37,6 +37,12 @@ pub enum Refusal {
         /// The name.
         name: RelayName,
     },
+    /// The relay of that name is none of the caller's business.
+    #[error("the name {name} is that of a relay outside of what this access is limited to; choose another")]
+    Foreign {
+        /// The name.
+        name: RelayName,
+    },
     /// The relay has no lease to renew.
     #[error("relay {name} has no lease and lives for good; PUT it with a lease to give it one, or leave it alone")]
     NoLease {
@@ -78,6 +84,8 @@ pub enum RefusalKind {
     NotFound,
     /// Somebody else owns the relay.
     Owned,
+    /// The caller's access is not about the relay.
+    Foreign,
     /// There is no lease to renew.
     NoLease,
     /// The relay does not fit beside the others.
@@ -91,6 +99,7 @@ impl Refusal {
             Self::Exists { .. } => RefusalKind::Exists,
             Self::NotFound { .. } => RefusalKind::NotFound,
             Self::OwnedByFile { .. } | Self::OwnedByApi { .. } => RefusalKind::Owned,
+            Self::Foreign { .. } => RefusalKind::Foreign,
             Self::NoLease { .. } => RefusalKind::NoLease,
             Self::AlreadyFed { .. } | Self::Cycle { .. } => RefusalKind::Conflict,
         }
@@ -103,6 +112,7 @@ impl Refusal {
             | Self::NotFound { name }
             | Self::OwnedByFile { name, .. }
             | Self::OwnedByApi { name }
+            | Self::Foreign { name }
             | Self::NoLease { name }
             | Self::AlreadyFed { name, .. }
             | Self::Cycle { name, .. } => name,

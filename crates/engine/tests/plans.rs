@@ -3,11 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use mcr_engine::{Engine, Link, OutputTotals, Receivers, RelayTotals, Totals, Wish};
+use mcr_engine::{Engine, Link, OutputTotals, Receivers, Refusal, RelayTotals, Totals, Wish};
+use mcr_model::grant::GrantSpec;
 use mcr_model::plan::WarningKind;
 use mcr_model::relay::Relay;
 use mcr_model::spec::{InputSpec, OutputSpec, RelaySpec};
 use mcr_model::status::Origin;
+use mcr_model::{Grant, Role};
 
 fn relay(name: &str, from: &str, to: &[&str]) -> Relay {
     let spec = RelaySpec {
@@ -50,7 +52,7 @@ fn a_rehearsal_says_what_would_be_and_changes_nothing() {
         Wish::Remove(name("nobody")),
     ];
     let said: Vec<String> = engine
-        .rehearse(&wishes)
+        .rehearse(&wishes.map(|wish| (wish, Grant::unlimited(Role::Operator))))
         .into_iter()
         .map(|result| result.map_or_else(|refusal| format!("{refusal}"), |origin| format!("{origin:?}")))
         .map(|text| text.chars().take(44).collect())
@@ -77,6 +79,26 @@ fn a_rehearsal_says_what_would_be_and_changes_nothing() {
     engine.create(simple("z", 7)).unwrap();
     engine.remove(&name("a")).unwrap();
     engine.create(simple("b", 2)).unwrap();
+}
+
+/// Between the request and its turn a relay may become another one, under the same name: whose it is then counts.
+#[test]
+fn whose_a_relay_is_is_decided_when_its_turn_comes() {
+    let mut engine = engine();
+    let limited =
+        GrantSpec { role: Role::Operator, interfaces: vec!["eth0".into(), "eth1".into()], groups: Vec::new() };
+    let (limited, all) = (limited.check().unwrap(), Grant::unlimited(Role::Operator));
+    let elsewhere = relay("a", "eth0:239.1.1.2:5001", &["eth9:239.2.2.2:6001"]);
+    let said = engine.rehearse(&[
+        (Wish::Replace(elsewhere), all),
+        (Wish::Replace(simple("a", 5)), limited.clone()),
+        (Wish::Remove("a".parse().unwrap()), limited.clone()),
+    ]);
+    assert_eq!(said[0], Ok(Origin::Api));
+    assert!(matches!(said[1], Err(Refusal::Foreign { .. })), "{said:?}");
+    assert!(matches!(said[2], Err(Refusal::NotFound { .. })), "{said:?}");
+    let said = engine.rehearse(&[(Wish::Remove("a".parse().unwrap()), limited)]);
+    assert_eq!(said[0], Ok(Origin::Api), "a rehearsal changes nothing");
 }
 
 #[test]

@@ -4,10 +4,11 @@
 use std::time::Duration;
 
 use mcr_engine::{Engine, Ifindex, InterfaceFacts, Outcome, OutputTotals, Refusal, RelayTotals, Sample, Step, Totals};
+use mcr_model::grant::GrantSpec;
 use mcr_model::relay::Relay;
 use mcr_model::spec::{InputSpec, OutputSpec, RelaySpec};
 use mcr_model::watch::ExpectSpec;
-use mcr_model::{DropReason, EventKind, RelayName, RelayState};
+use mcr_model::{DropReason, EventKind, Grant, RelayName, RelayState, Role};
 
 fn spec(name: &str) -> RelaySpec {
     RelaySpec {
@@ -98,12 +99,20 @@ impl Bench {
             self.engine.counted(ms(now), &wanted.name, wanted.incarnation, all.clone());
         }
         self.engine.look(ms(now));
-        self.engine.take_events()
+        kinds(&mut self.engine)
     }
 
     fn state(&self, now: u64) -> RelayState {
         self.engine.statuses(ms(now))[0].state
     }
+}
+
+fn kinds(engine: &mut Engine) -> Vec<EventKind> {
+    engine.take_events().into_iter().map(|event| event.kind).collect()
+}
+
+fn anything() -> Grant {
+    Grant::unlimited(Role::Operator)
 }
 
 fn names(events: &[EventKind]) -> Vec<&'static str> {
@@ -118,15 +127,15 @@ fn a_lease_ends_at_its_time_and_not_before() {
     assert_eq!(bench.engine.next_lease_end(), Some(ms(2000)));
     bench.engine.end_leases(ms(1999));
     assert_eq!(bench.engine.status(&a, ms(1500)).unwrap().lease.unwrap().seconds_left, 0.5);
-    bench.engine.renew(ms(1999), &a, None).unwrap();
+    bench.engine.renew(ms(1999), &a, None, &anything()).unwrap();
     bench.engine.end_leases(ms(3998));
     assert!(bench.engine.has_relay(&a));
-    bench.engine.renew(ms(3998), &a, Some("1s".parse().unwrap())).unwrap();
+    bench.engine.renew(ms(3998), &a, Some("1s".parse().unwrap()), &anything()).unwrap();
     bench.engine.end_leases(ms(4998));
     assert!(!bench.engine.has_relay(&a));
-    assert_eq!(names(&bench.engine.take_events()), ["lease-expired", "relay-removed"]);
+    assert_eq!(names(&kinds(&mut bench.engine)), ["lease-expired", "relay-removed"]);
     assert_eq!(bench.engine.next_lease_end(), None);
-    assert!(matches!(bench.engine.renew(ms(4998), &a, None), Err(Refusal::NotFound { .. })));
+    assert!(matches!(bench.engine.renew(ms(4998), &a, None, &anything()), Err(Refusal::NotFound { .. })));
 }
 
 #[test]
@@ -138,13 +147,16 @@ fn a_lease_goes_with_its_relay_and_with_a_put_that_names_none() {
     bench.engine.remove(&a).unwrap();
     assert_eq!(bench.engine.next_lease_end(), None);
     bench.engine.create(relay("a")).unwrap();
-    assert!(matches!(bench.engine.renew(ms(0), &a, None), Err(Refusal::NoLease { .. })));
+    assert!(matches!(bench.engine.renew(ms(0), &a, None, &anything()), Err(Refusal::NoLease { .. })));
     bench.engine.lend(ms(0), &a, lease);
     bench.engine.lend(ms(0), &a, None);
     bench.engine.end_leases(ms(9999));
     assert!(bench.engine.has_relay(&a));
     bench.engine.load_file(vec![relay("of-file")]).unwrap();
-    assert!(matches!(bench.engine.renew(ms(0), &name("of-file"), lease), Err(Refusal::OwnedByFile { .. })));
+    assert!(matches!(
+        bench.engine.renew(ms(0), &name("of-file"), lease, &anything()),
+        Err(Refusal::OwnedByFile { .. })
+    ));
 }
 
 #[test]
@@ -268,7 +280,7 @@ fn interfaces_are_told_as_they_come_and_go() {
     assert!(bench.engine.take_events().is_empty(), "what is there at the start is no news");
     let mut told = |interfaces: Vec<InterfaceFacts>| {
         bench.engine.interfaces_are(interfaces);
-        names(&bench.engine.take_events())
+        names(&kinds(&mut bench.engine))
     };
     let (eth0, eth1) = (interface(2, "eth0"), interface(3, "eth1"));
     assert_eq!(told(vec![eth0.clone()]), ["interface-left"]);
@@ -287,7 +299,7 @@ fn what_is_done_to_relays_is_told() {
     bench.engine.remove(&name("a")).unwrap();
     bench.engine.load_file(vec![]).unwrap();
     assert_eq!(
-        names(&bench.engine.take_events()),
+        names(&kinds(&mut bench.engine)),
         [
             "relay-created",
             "relay-created",
@@ -297,6 +309,34 @@ fn what_is_done_to_relays_is_told() {
             "configuration-loaded"
         ]
     );
+}
+
+/// A caller whose access is limited hears of the relays within, as they were when it happened.
+#[test]
+fn an_event_is_the_business_of_who_may_see_its_relay() {
+    let limited = GrantSpec { role: Role::Viewer, interfaces: vec!["eth0".into(), "eth1".into()], groups: Vec::new() };
+    let limited = limited.check().unwrap();
+    let elsewhere = |name: &str| {
+        let to = format!("eth2:239.2.2.9:{}", 6000 + name.len());
+        RelaySpec { output: vec![OutputSpec::from_endpoint(&to).unwrap()], ..spec(name) }.check().unwrap()
+    };
+    let mut bench = Bench::new();
+    let mut heard = |act: &mut dyn FnMut(&mut Engine)| {
+        act(&mut bench.engine);
+        let events = bench.engine.take_events().into_iter();
+        events.filter(|event| event.concerns(&limited)).map(|event| event.kind.name()).collect::<Vec<_>>()
+    };
+    assert_eq!(heard(&mut |engine| engine.create(relay("mine")).unwrap()), ["relay-created"]);
+    assert!(heard(&mut |engine| engine.create(elsewhere("theirs")).unwrap()).is_empty());
+    // It leaves what they may see: they hear that, and of what comes after it nothing.
+    assert_eq!(heard(&mut |engine| drop(engine.replace(elsewhere("mine")).unwrap())), ["relay-changed"]);
+    assert!(heard(&mut |engine| engine.remove(&name("mine")).unwrap()).is_empty());
+    assert_eq!(heard(&mut |engine| engine.create(relay("mine")).unwrap()), ["relay-created"]);
+    assert_eq!(heard(&mut |engine| engine.remove(&name("mine")).unwrap()), ["relay-removed"]);
+    assert!(heard(&mut |engine| drop(engine.load_file(vec![elsewhere("f")]).unwrap())).is_empty());
+    let all = ["eth0", "eth1", "eth2"].iter().zip(2..).map(|(name, index)| interface(index, name)).collect::<Vec<_>>();
+    assert!(heard(&mut |engine| engine.interfaces_are(all.clone())).is_empty());
+    assert_eq!(heard(&mut |engine| engine.interfaces_are(Vec::new())), ["interface-left", "interface-left"]);
 }
 
 /// The look at ten thousand relays that flow, with their counters: the daemon takes it more than ten times a second.

@@ -168,9 +168,30 @@ pub enum EventKind {
     },
 }
 
+/// What an event is about: it is the business of those whose access has that.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum About<'a> {
+    /// The relay of that name.
+    Relay(&'a str),
+    /// The interface of that name.
+    Interface(&'a str),
+    /// All relays of the configuration.
+    Configuration,
+    /// The daemon, as everybody who may look at it sees it.
+    Daemon,
+}
+
 impl EventKind {
     /// The relay that it is about, if it is about one.
     pub fn relay(&self) -> Option<&str> {
+        match self.about() {
+            About::Relay(name) => Some(name),
+            About::Interface(_) | About::Configuration | About::Daemon => None,
+        }
+    }
+
+    /// What it is about.
+    pub fn about(&self) -> About<'_> {
         match self {
             Self::RelayCreated { relay, .. }
             | Self::RelayChanged { relay, .. }
@@ -180,17 +201,14 @@ impl EventKind {
             | Self::FlowRecovered { relay, .. }
             | Self::DropsStarted { relay, .. }
             | Self::DropsEnded { relay, .. }
-            | Self::LeaseExpired { relay, .. } => Some(relay),
-            Self::InterfaceAppeared { .. }
-            | Self::InterfaceLeft { .. }
-            | Self::InterfaceUp { .. }
-            | Self::InterfaceDown { .. }
-            | Self::InterfaceAddresses { .. }
-            | Self::ConfigurationLoaded { .. }
-            | Self::ConfigurationRefused { .. }
-            | Self::KeeperLost { .. }
-            | Self::KeeperFound { .. }
-            | Self::Missed { .. } => None,
+            | Self::LeaseExpired { relay, .. } => About::Relay(relay),
+            Self::InterfaceAppeared { interface }
+            | Self::InterfaceLeft { interface }
+            | Self::InterfaceUp { interface }
+            | Self::InterfaceDown { interface }
+            | Self::InterfaceAddresses { interface, .. } => About::Interface(interface),
+            Self::ConfigurationLoaded { .. } | Self::ConfigurationRefused { .. } => About::Configuration,
+            Self::KeeperLost { .. } | Self::KeeperFound { .. } | Self::Missed { .. } => About::Daemon,
         }
     }
 

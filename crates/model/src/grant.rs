@@ -109,6 +109,11 @@ impl Grant {
         Ok(())
     }
 
+    /// Whether it is about `relay`, without a word on why not.
+    pub fn has(&self, relay: &Relay) -> bool {
+        self.is_unlimited() || self.check(relay).is_ok()
+    }
+
     fn check_endpoint(&self, endpoint: &str, interface: &InterfaceName, address: IpAddr) -> Result<(), Outside> {
         if let Some(allowed) = &self.interfaces
             && !allowed.contains(interface)

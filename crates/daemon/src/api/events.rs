@@ -50,14 +50,13 @@ pub(super) async fn events<B: Backend>(
     headers: HeaderMap,
 ) -> Result<Response, Rejection> {
     let last = request::last_event_id(&headers);
-    let log = backend.whole()?.events();
     match request::events(query.as_deref().unwrap_or_default())? {
         Follow::Kept => {
-            let mut reader = log.read(last.map_or(From::Oldest, From::After));
+            let mut reader = backend.events(last.map_or(From::Oldest, From::After));
             let events = std::iter::from_fn(|| Some(reader.take()).filter(|some| !some.is_empty())).flatten();
             Ok(Json(Kept { events: events.collect() }).into_response())
         }
-        Follow::Stream => Ok(stream(log.read(last.map_or(From::Now, From::After)))),
+        Follow::Stream => Ok(stream(backend.events(last.map_or(From::Now, From::After)))),
     }
 }
 

@@ -9,7 +9,7 @@ use mcr_engine::{Refusal, RefusalKind};
 use mcr_model::grant::Outside;
 use mcr_model::name::NameError;
 use mcr_model::status::{Problem, ProblemField, RelayStatus};
-use mcr_model::{FieldError, RelayName, Role, WaitFor};
+use mcr_model::{FieldError, Role, WaitFor};
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -203,13 +203,6 @@ impl Rejection {
         rejection
     }
 
-    /// A name that a relay outside of the caller's limits has.
-    pub(super) fn foreign_name(name: &RelayName) -> Self {
-        let detail =
-            format!("the name {name} is that of a relay outside of what this access is limited to; choose another");
-        Self::new(Kind::OutOfScope, detail)
-    }
-
     /// A grant that its giver does not have.
     pub(super) fn more_than_own() -> Self {
         let detail = "the token would allow more than this access does; give it at most the same role, interfaces and \
@@ -304,6 +297,7 @@ impl From<Refusal> for Rejection {
             RefusalKind::NotFound => Kind::RelayNotFound,
             RefusalKind::Exists => Kind::RelayExists,
             RefusalKind::Owned => Kind::RelayOwned,
+            RefusalKind::Foreign => Kind::OutOfScope,
             RefusalKind::NoLease => Kind::NoLease,
             RefusalKind::Conflict => Kind::RelayConflict,
         };

@@ -2,6 +2,9 @@
 //!
 //! A caller whose access is limited to interfaces or groups sees the relays that are wholly within, and no trace of
 //! others. What has no narrower form is for callers without such a limit ([`Scoped::whole`]).
+//!
+//! Whether a relay that is there is within the limits is decided where it is looked at or changed: the grant goes with
+//! the call, so that no other relay can take its name in between.
 
 use std::time::Duration;
 
@@ -16,6 +19,7 @@ use super::rejection::Rejection;
 use super::{Backend, Shared};
 use crate::access::{Caller, Denied};
 use crate::control::Waited;
+use crate::events::{From, Reader};
 
 /// The backend for one caller.
 pub(super) struct Scoped<B> {
@@ -67,18 +71,11 @@ impl<B: Backend> Scoped<B> {
         lease: Option<Lease>,
     ) -> Result<(Replaced, RelayStatus), Rejection> {
         self.check(&relay)?;
-        if !self.grant.is_unlimited()
-            && let Some(before) = self.backend.relay(relay.name()).await
-            && !self.may_see(&before)
-        {
-            return Err(Rejection::foreign_name(relay.name()));
-        }
-        Ok(self.backend.replace(relay, lease).await?)
+        Ok(self.backend.replace(relay, lease, self.grant.clone()).await?)
     }
 
     pub(super) async fn renew(&self, name: RelayName, lease: Option<Lease>) -> Result<RelayStatus, Rejection> {
-        self.find(&name).await?;
-        Ok(self.backend.renew(name, lease).await?)
+        Ok(self.backend.renew(name, lease, self.grant.clone()).await?)
     }
 
     pub(super) async fn relay_history(
@@ -87,23 +84,21 @@ impl<B: Backend> Scoped<B> {
         step: Step,
         last: Option<Duration>,
     ) -> Result<RelayHistory, Rejection> {
-        self.find(&name).await?;
-        Ok(self.backend.relay_history(name.clone(), step, last).await.ok_or(Refusal::NotFound { name })?)
+        let found = self.backend.relay_history(name.clone(), step, last, self.grant.clone()).await;
+        Ok(found.ok_or(Refusal::NotFound { name })?)
     }
 
     pub(super) async fn remove(&self, name: RelayName) -> Result<(), Rejection> {
-        self.find(&name).await?;
-        Ok(self.backend.remove(name).await?)
+        Ok(self.backend.remove(name, self.grant.clone()).await?)
     }
 
-    pub(super) async fn wait(
-        &self,
-        name: RelayName,
-        condition: WaitFor,
-        timeout: Duration,
-    ) -> Result<Waited, Rejection> {
-        self.find(&name).await?;
-        Ok(self.backend.wait(name, condition, timeout).await)
+    pub(super) async fn wait(&self, name: RelayName, condition: WaitFor, timeout: Duration) -> Waited {
+        self.backend.wait(name, condition, timeout, self.grant.clone()).await
+    }
+
+    /// What happens, as far as it is any business of the caller.
+    pub(super) fn events(&self, from: From<'_>) -> Reader {
+        self.backend.events().read(from, self.grant.clone())
     }
 
     pub(super) async fn interfaces(&self) -> Vec<InterfaceStatus> {
@@ -114,11 +109,6 @@ impl<B: Backend> Scoped<B> {
 
     pub(super) async fn status(&self) -> DaemonStatus {
         self.backend.status().await
-    }
-
-    /// Refuses what the caller may not see; costs nothing for who may see all.
-    pub(super) async fn find(&self, name: &RelayName) -> Result<(), Rejection> {
-        if self.grant.is_unlimited() { Ok(()) } else { self.relay(name).await.map(drop) }
     }
 
     fn check(&self, relay: &Relay) -> Result<(), Rejection> {

@@ -17,7 +17,7 @@ use mcr_model::relay::Relay;
 use mcr_model::revision::{Applied, Revision};
 use mcr_model::spec::RelaySpec;
 use mcr_model::status::{Origin, RelayStatus};
-use mcr_model::{Lease, RelayName};
+use mcr_model::{Grant, Lease, RelayName, Role};
 use tokio::sync::oneshot;
 
 use super::{Application, ApplyError, ChangeError, Command, Terms};
@@ -52,12 +52,12 @@ pub(super) enum Request {
     Confirm(String, oneshot::Sender<Result<Revision, ApplyError>>),
 }
 
-/// A change of one relay.
+/// A change of one relay. What was there before has to be within the grant; whether the new relay is, is known already.
 #[derive(Debug)]
 pub(super) enum RelayRequest {
     Create(Relay, Option<Lease>, Reply<RelayStatus>),
-    Replace(Relay, Option<Lease>, Reply<(Replaced, RelayStatus)>),
-    Remove(RelayName, Reply<()>),
+    Replace(Relay, Option<Lease>, Grant, Reply<(Replaced, RelayStatus)>),
+    Remove(RelayName, Grant, Reply<()>),
 }
 
 pub(super) type Reply<T> = oneshot::Sender<Result<T, ChangeError>>;
@@ -146,16 +146,16 @@ impl Journal {
         match (request, owner) {
             (_, Origin::File) => None,
             // What goes by itself is not remembered over a restart, and no longer if it was.
-            (RelayRequest::Create(relay, Some(_), _) | RelayRequest::Replace(relay, Some(_), _), Origin::Api) => {
+            (RelayRequest::Create(relay, Some(_), _) | RelayRequest::Replace(relay, Some(_), ..), Origin::Api) => {
                 self.remembers(relay.name(), before).then(|| RelayChange::Remove(relay.name().clone()))
             }
-            (RelayRequest::Create(relay, None, _) | RelayRequest::Replace(relay, None, _), Origin::Api) => {
+            (RelayRequest::Create(relay, None, _) | RelayRequest::Replace(relay, None, ..), Origin::Api) => {
                 let spec = RelaySpec::from(relay);
                 let as_stored =
                     last_record(relay.name(), before).is_none() && self.stored.get(relay.name()) == Some(&spec);
                 (!as_stored).then_some(RelayChange::Put(spec))
             }
-            (RelayRequest::Remove(name, _), Origin::Api) => {
+            (RelayRequest::Remove(name, ..), Origin::Api) => {
                 self.remembers(name, before).then(|| RelayChange::Remove(name.clone()))
             }
         }
@@ -192,8 +192,8 @@ impl Journal {
     fn enforce(&self, request: RelayRequest) {
         let command = match request {
             RelayRequest::Create(relay, lease, reply) => Command::Create(relay, lease, reply),
-            RelayRequest::Replace(relay, lease, reply) => Command::Replace(relay, lease, reply),
-            RelayRequest::Remove(name, reply) => Command::Remove(name, reply),
+            RelayRequest::Replace(relay, lease, _, reply) => Command::Replace(relay, lease, reply),
+            RelayRequest::Remove(name, _, reply) => Command::Remove(name, reply),
         };
         // A control thread that has ended serves nobody any more.
         let _ = self.commands.send(command);
@@ -212,11 +212,12 @@ impl Journal {
 }
 
 impl RelayRequest {
-    fn wish(&self) -> Wish {
+    fn wish(&self) -> (Wish, Grant) {
         match self {
-            Self::Create(relay, ..) => Wish::Create(relay.clone()),
-            Self::Replace(relay, ..) => Wish::Replace(relay.clone()),
-            Self::Remove(name, _) => Wish::Remove(name.clone()),
+            // It touches nothing that is there.
+            Self::Create(relay, ..) => (Wish::Create(relay.clone()), Grant::unlimited(Role::Operator)),
+            Self::Replace(relay, _, grant, _) => (Wish::Replace(relay.clone()), grant.clone()),
+            Self::Remove(name, grant, _) => (Wish::Remove(name.clone()), grant.clone()),
         }
     }
 
@@ -224,7 +225,7 @@ impl RelayRequest {
         match self {
             Self::Create(.., reply) => drop(reply.send(Err(error))),
             Self::Replace(.., reply) => drop(reply.send(Err(error))),
-            Self::Remove(_, reply) => drop(reply.send(Err(error))),
+            Self::Remove(.., reply) => drop(reply.send(Err(error))),
         }
     }
 }

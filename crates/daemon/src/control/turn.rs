@@ -169,7 +169,7 @@ impl Turn {
         if events.is_empty() {
             return;
         }
-        events.iter().for_each(log);
+        events.iter().for_each(|event| log(&event.kind));
         self.events.publish(events);
     }
 
@@ -214,8 +214,8 @@ impl Turn {
                     Err(refusal) => drop(reply.send(Err(refusal.into()))),
                 }
             }
-            Command::Renew(name, lease, reply) => {
-                let renewed = self.engine.renew(self.now(), &name, lease);
+            Command::Renew(name, lease, grant, reply) => {
+                let renewed = self.engine.renew(self.now(), &name, lease, &grant);
                 let status = renewed.and_then(|()| self.status_of(&name).ok_or(Refusal::NotFound { name }));
                 drop(reply.send(status));
             }
@@ -235,12 +235,13 @@ impl Turn {
                 drop(reply.send(self.engine.interfaces()));
             }
             Command::Status(reply) => drop(reply.send(self.daemon_status())),
-            Command::History(name, step, reply) => {
-                drop(reply.send(self.engine.history(&name, step).map(|track| (track, self.now()))));
+            Command::History(name, step, grant, reply) => {
+                let track = self.engine.history(&name, step).filter(|_| self.engine.is_within(&name, &grant));
+                drop(reply.send(track.map(|track| (track, self.now()))));
             }
-            Command::Wait(name, condition, timeout, reply) => {
+            Command::Wait(name, condition, timeout, grant, reply) => {
                 let deadline = self.now() + timeout;
-                self.waiters.add(Waiter { name, condition, deadline, reply });
+                self.waiters.add(Waiter { name, condition, deadline, grant, reply });
             }
             Command::Changed(changes) => self.changed(&changes),
             // The end of one that was given up before is no news.
@@ -273,8 +274,7 @@ impl Turn {
     fn answer(&mut self) {
         // A lease begins when its client hears of it, however long it took to put the relay in force.
         for (name, lease) in std::mem::take(&mut self.lent) {
-            // It may have been removed, or made to stay, in the same turn.
-            let _ = self.engine.renew(self.now(), &name, Some(lease));
+            self.engine.begin_lease(self.now(), &name, lease);
         }
         for unanswered in std::mem::take(&mut self.unanswered) {
             unanswered.answer(|name| self.status_of(name));
@@ -463,9 +463,12 @@ impl Turn {
         }
     }
 
-    /// Whether it is so; `None` when there is no such relay.
+    /// Whether it is so; `None` when there is no such relay, or not any more for who waits.
     fn is_reached(&mut self, waiter: &Waiter) -> Option<bool> {
-        let Waiter { name, condition, .. } = waiter;
+        let Waiter { name, condition, grant, .. } = waiter;
+        if !self.engine.is_within(name, grant) {
+            return None;
+        }
         if *condition == WaitFor::Ready {
             return self.engine.is_listening(name);
         }

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use mcr_model::{RelayName, WaitFor};
+use mcr_model::{Grant, RelayName, WaitFor};
 use tokio::sync::oneshot;
 
 use super::Waited;
@@ -17,6 +17,8 @@ pub(super) struct Waiter {
     pub(super) condition: WaitFor,
     /// On the engine's clock.
     pub(super) deadline: Duration,
+    /// Of who waits: a relay that leaves it is gone for them.
+    pub(super) grant: Grant,
     pub(super) reply: oneshot::Sender<Waited>,
 }
 

@@ -11,13 +11,13 @@ use mcr_daemon::config::Configuration;
 use mcr_daemon::control::{Application, ApplyError, ChangeError, Terms};
 use mcr_daemon::events::EventLog;
 use mcr_daemon::store::{NewRevision, Store, StoreError};
-use mcr_engine::{Engine, Refusal, Replaced, Step};
+use mcr_engine::{Engine, Refusal, Replaced, Step, Wish};
 use mcr_model::plan::Plan;
 use mcr_model::relay::Relay;
 use mcr_model::revision::{Applied, Cause, History, Revision, RevisionText};
 use mcr_model::status::{DaemonStatus, InterfaceStatus, RelayHistory, RelayStatus};
 use mcr_model::time::Timestamp;
-use mcr_model::{Lease, RelayName, RelayState, WaitFor};
+use mcr_model::{Grant, Lease, RelayName, RelayState, WaitFor};
 
 #[derive(Clone)]
 pub(crate) struct Bench(Arc<Mutex<Engine>>, Store, EventLog);
@@ -42,6 +42,10 @@ impl Bench {
 
     fn engine(&self) -> std::sync::MutexGuard<'_, Engine> {
         self.0.lock().unwrap()
+    }
+
+    fn rehearse(&self, wish: Wish, grant: Grant) -> Result<(), Refusal> {
+        self.engine().rehearse(&[(wish, grant)]).remove(0).map(drop)
     }
 
     fn status_of(&self, name: &RelayName) -> Option<RelayStatus> {
@@ -71,20 +75,35 @@ impl Backend for Bench {
         Ok(self.status_of(&name).unwrap())
     }
 
-    async fn replace(&self, relay: Relay, lease: Option<Lease>) -> Result<(Replaced, RelayStatus), ChangeError> {
+    async fn replace(
+        &self,
+        relay: Relay,
+        lease: Option<Lease>,
+        grant: Grant,
+    ) -> Result<(Replaced, RelayStatus), ChangeError> {
         let name = relay.name().clone();
+        self.rehearse(Wish::Replace(relay.clone()), grant)?;
         let replaced = self.engine().replace(relay)?;
         self.engine().lend(Duration::ZERO, &name, lease);
         Ok((replaced, self.status_of(&name).unwrap()))
     }
 
-    async fn renew(&self, name: RelayName, lease: Option<Lease>) -> Result<RelayStatus, Refusal> {
-        self.engine().renew(Duration::ZERO, &name, lease)?;
+    async fn renew(&self, name: RelayName, lease: Option<Lease>, grant: Grant) -> Result<RelayStatus, Refusal> {
+        self.engine().renew(Duration::ZERO, &name, lease, &grant)?;
         Ok(self.status_of(&name).unwrap())
     }
 
     /// Nothing has been carried yet.
-    async fn relay_history(&self, name: RelayName, step: Step, _: Option<Duration>) -> Option<RelayHistory> {
+    async fn relay_history(
+        &self,
+        name: RelayName,
+        step: Step,
+        _: Option<Duration>,
+        grant: Grant,
+    ) -> Option<RelayHistory> {
+        if !self.engine().is_within(&name, &grant) {
+            return None;
+        }
         let track = self.engine().history(&name, step)?;
         assert!(track.samples.is_empty());
         Some(RelayHistory {
@@ -101,8 +120,11 @@ impl Backend for Bench {
         &self.2
     }
 
-    async fn remove(&self, name: RelayName) -> Result<(), ChangeError> {
-        Ok(self.engine().remove(&name)?)
+    async fn remove(&self, name: RelayName, grant: Grant) -> Result<(), ChangeError> {
+        self.rehearse(Wish::Remove(name.clone()), grant)?;
+        self.engine().remove(&name)?;
+        self.2.publish(self.engine().take_events());
+        Ok(())
     }
 
     async fn plan(&self, relays: Vec<Relay>) -> Result<Plan, Vec<Refusal>> {
@@ -160,7 +182,8 @@ impl Backend for Bench {
     }
 
     /// Nothing ever happens here; a wait is over at once.
-    async fn wait(&self, name: RelayName, _: WaitFor, _: Duration) -> Waited {
-        self.status_of(&name).map_or(Waited::NotFound, Waited::TimedOut)
+    async fn wait(&self, name: RelayName, _: WaitFor, _: Duration, grant: Grant) -> Waited {
+        let is_within = self.engine().is_within(&name, &grant);
+        self.status_of(&name).filter(|_| is_within).map_or(Waited::NotFound, Waited::TimedOut)
     }
 }
