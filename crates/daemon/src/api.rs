@@ -5,6 +5,7 @@
 //! attributes describe it in the OpenAPI document (`document`), which a test compares with `docs/openapi.json`.
 //! Who may use which endpoint is checked before it (`guard`), and handlers see what their caller may see (`scoped`).
 
+mod admission;
 mod body;
 mod configuration;
 mod document;

@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use axum::body::Body;
 use axum::http::{Request, header};
+use axum::response::Response;
 use backend::Bench;
 use http_body_util::BodyExt;
 use hyper::service::Service;
@@ -169,6 +170,27 @@ async fn a_token_is_its_grant_until_it_is_revoked() {
     }
 }
 
+/// A stream that was opened with a token ends with it, and one of another caller goes on.
+#[tokio::test]
+async fn a_stream_ends_with_the_right_to_it() {
+    let client = Client::new();
+    let (_, made) = client.ask("admin", "POST", "/api/v1/tokens", Some(&json!({ "role": "viewer" }))).await;
+    let made: Value = serde_json::from_str(&made).unwrap();
+    let bearer = format!("Bearer {}", made["secret"].as_str().unwrap());
+    let mut of_token = client.answer(&bearer, "GET", "/api/v1/events", None).await.into_body();
+    let mut of_viewer = client.answer("viewer", "GET", "/api/v1/events", None).await.into_body();
+    for stream in [&mut of_token, &mut of_viewer] {
+        assert!(stream.frame().await.is_some_and(|first| first.is_ok()));
+    }
+    let path = format!("/api/v1/tokens/{}", made["id"].as_str().unwrap());
+    assert_eq!(client.ask("admin", "DELETE", &path, None).await.0, 204);
+    let ended = tokio::time::timeout(Duration::from_secs(2), of_token.frame()).await;
+    assert!(matches!(ended, Ok(None)), "{ended:?}");
+    assert_eq!(client.ask("operator", "POST", "/api/v1/relays", Some(&relay("new", "eth1", "239.2.2.3"))).await.0, 201);
+    let goes_on = tokio::time::timeout(Duration::from_secs(2), of_viewer.frame()).await;
+    assert!(matches!(goes_on, Ok(Some(Ok(_)))), "{goes_on:?}");
+}
+
 #[tokio::test]
 async fn the_reference_page_needs_nothing_from_elsewhere() {
     let (_, page) = Client::new().ask("", "GET", "/api/v1/docs", None).await;
@@ -205,6 +227,12 @@ impl Client {
 
     /// Asks with a certificate of that name, with a token (`Bearer …`), or with nothing.
     async fn ask(&self, shown: &str, method: &str, path: &str, body: Option<&Value>) -> (u16, String) {
+        let (head, body) = self.answer(shown, method, path, body).await.into_parts();
+        let body = body.collect().await.unwrap().to_bytes();
+        (head.status.as_u16(), String::from_utf8(body.to_vec()).unwrap())
+    }
+
+    async fn answer(&self, shown: &str, method: &str, path: &str, body: Option<&Value>) -> Response {
         let expires = SystemTime::now() + Duration::from_secs(3600);
         let is_certificate = !shown.is_empty() && !shown.contains(['B', ' ']);
         let certificate = is_certificate.then(|| Arc::new(Certificate { names: vec![shown.to_owned()], expires }));
@@ -215,9 +243,7 @@ impl Client {
         let request =
             if is_certificate || shown.is_empty() { request } else { request.header(header::AUTHORIZATION, shown) };
         let body = body.map(Value::to_string).unwrap_or_default();
-        let (head, body) = self.0.call(request.body(Body::from(body)).unwrap()).await.unwrap().into_parts();
-        let body = body.collect().await.unwrap().to_bytes();
-        (head.status.as_u16(), String::from_utf8(body.to_vec()).unwrap())
+        self.0.call(request.body(Body::from(body)).unwrap()).await.unwrap()
     }
 }
 

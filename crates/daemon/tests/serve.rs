@@ -3,7 +3,7 @@
 mod backend;
 
 use std::fs;
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
@@ -183,6 +183,30 @@ fn noise_is_answered_and_costs_nobody_else_anything() {
     }
     let _silent: Vec<_> = (0..100).map(|_| server.connect()).collect();
     assert!(server.talk(GET).starts_with("HTTP/1.1 200 OK"));
+}
+
+/// More connections that ask for nothing than one user may have: the stream that somebody listens to is not among those
+/// that make room.
+#[test]
+fn a_stream_of_events_keeps_its_seat() {
+    let server = Server::start();
+    let mut stream = BufReader::new(server.connect());
+    stream.get_mut().write_all(b"GET /api/v1/events HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+    let mut wait_for = |beginning: &str| {
+        let mut line = String::new();
+        while !line.starts_with(beginning) {
+            line.clear();
+            assert!(stream.read_line(&mut line).unwrap() > 0, "the stream ended before {beginning}");
+        }
+    };
+    wait_for(": events of mcr");
+    let _silent: Vec<_> = (0..300).map(|_| server.connect()).collect();
+    let body = r#"{"name": "a", "input": {"interface": "eth0", "group": "239.1.1.1", "port": 5001},
+        "output": [{"interface": "eth1", "group": "239.2.2.2", "port": 6001}]}"#;
+    let head = "POST /api/v1/relays HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Type: application/json";
+    let made = server.talk(format!("{head}\r\nContent-Length: {}\r\n\r\n{body}", body.len()).as_bytes());
+    assert!(made.starts_with("HTTP/1.1 201 "), "{made}");
+    wait_for("event: relay-created");
 }
 
 #[test]

@@ -6,7 +6,7 @@ mod schemathesis;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use mcr_testbed::{Namespace, wait_until};
@@ -288,6 +288,57 @@ fn certificates_and_rules_are_read_again_without_a_restart() {
     std::fs::write(&file, "").unwrap();
     served.service.signal(libc::SIGHUP);
     wait_until(SOON, "the network is closed", || served.namespace.run(|| TcpStream::connect(ADDRESS)).is_err());
+}
+
+/// Whatever lasts ends with the right to it: a stream and a wait with their token, a connection with the authority of
+/// its certificate.
+#[test]
+fn what_lasts_ends_with_the_right_to_it() {
+    let served = Served::start("remote-lasting");
+    let token = served.service.ok(&["token", "create", "--role", "viewer"]).trim().to_owned();
+    assert!(served.mcr_as("noc", &ADD).status.success());
+    let lasting = |options: &[&str], page: &str| {
+        let mut curl = served.namespace.command("curl");
+        curl.args(["-s", "-N", "--max-time", "60", "--cacert"]).arg(served.path("ca.pem")).args(options);
+        curl.arg(format!("{URL}/api/v1/{page}")).stdout(Stdio::piped()).spawn().expect("run curl")
+    };
+    let (bearer, wait) = (format!("Authorization: Bearer {token}"), "relays/far/wait?for=first-packet&timeout=50s");
+    let mut of_token = [lasting(&["-H", &bearer], "events"), lasting(&["-H", &bearer], wait)];
+    let (cert, key) = (served.path("noc.pem"), served.path("noc.key"));
+    let mut of_certificate = lasting(&["--cert", cert.to_str().unwrap(), "--key", key.to_str().unwrap()], "events");
+    let begun = |stream: &mut Child| {
+        let mut first = [0; 16];
+        stream.stdout.as_mut().unwrap().read_exact(&mut first).expect("the stream begins");
+    };
+    begun(&mut of_token[0]);
+    begun(&mut of_certificate);
+    // The wait says nothing before its end; it is there when its connection is.
+    wait_until(SOON, "all three are connected", || connections(&served.namespace) == 3);
+
+    served.service.ok(&["token", "revoke", token.split('_').nth(1).unwrap()]);
+    for lasting in &mut of_token {
+        wait_until(SOON, "the token's answers end", || lasting.try_wait().unwrap().is_some());
+    }
+    let mut said = String::new();
+    of_token[1].stdout.take().unwrap().read_to_string(&mut said).unwrap();
+    assert!(said.contains("/problems/not-admitted"), "{said}");
+    assert!(of_certificate.try_wait().unwrap().is_none(), "the certificate still counts");
+
+    Authority::new("another authority").write_to(&served.path("ca.pem"));
+    wait_until(SOON, "the certificate's connection ends", || of_certificate.try_wait().unwrap().is_some());
+    assert!(served.service.log().contains("its certificate does not count any more"), "{}", served.service.log());
+}
+
+/// How many connections there are to the daemon over the network.
+fn connections(namespace: &Namespace) -> usize {
+    let (_, port) = ADDRESS.rsplit_once(':').unwrap();
+    let local = format!("0100007F:{:04X}", port.parse::<u16>().unwrap());
+    let table = namespace.run(|| std::fs::read_to_string("/proc/thread-self/net/tcp")).expect("the connections");
+    let established = |line: &&str| {
+        let mut columns = line.split_whitespace().skip(1);
+        columns.next() == Some(&local) && columns.nth(1) == Some("01")
+    };
+    table.lines().filter(established).count()
 }
 
 /// A thousand connections that never finish what they began and a body of a gigabyte, on both doors, against one who

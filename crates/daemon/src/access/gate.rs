@@ -7,6 +7,7 @@ use axum::http::{HeaderMap, HeaderValue, header};
 use mcr_model::token::{NewToken, Token};
 use mcr_model::{Grant, Role};
 use mcr_netd::peer;
+use tokio::sync::watch;
 
 use super::token::{TokenError, Tokens};
 use super::{Caller, Certificate, Identity, Peer, Rules};
@@ -23,7 +24,9 @@ struct Shared {
     /// The user and the group that the daemon runs as.
     own: (u32, u32),
     rules: RwLock<Arc<Rules>>,
-    tokens: RwLock<Tokens>,
+    tokens: Tokens,
+    /// Counts the changes by which somebody may have lost a right.
+    changes: watch::Sender<u64>,
 }
 
 /// Why a caller is not let in.
@@ -83,13 +86,23 @@ impl Gate {
     }
 
     fn of(own: (u32, u32), rules: Rules, store: Store) -> Result<Self, StoreError> {
-        let (rules, tokens) = (RwLock::new(Arc::new(rules)), RwLock::new(Tokens::of(store)?));
-        Ok(Self { shared: Arc::new(Shared { own, rules, tokens }) })
+        let (rules, tokens) = (RwLock::new(Arc::new(rules)), Tokens::of(store)?);
+        Ok(Self { shared: Arc::new(Shared { own, rules, tokens, changes: watch::Sender::new(0) }) })
     }
 
     /// Puts other rules in force; the next request is the first that they decide about.
     pub fn replace_rules(&self, rules: Rules) {
         *self.shared.rules.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(rules);
+        self.changed();
+    }
+
+    fn changed(&self) {
+        self.shared.changes.send_modify(|changes| *changes += 1);
+    }
+
+    /// Hears of every change by which somebody may have lost a right.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.shared.changes.subscribe()
     }
 
     /// The rules in force.
@@ -117,15 +130,14 @@ impl Gate {
         if !scheme.eq_ignore_ascii_case("bearer") {
             return Err(Denied::Token);
         }
-        let tokens = self.shared.tokens.read().unwrap_or_else(PoisonError::into_inner);
-        let token = tokens.find(text.trim()).ok_or(Denied::Token)?;
+        let token = self.shared.tokens.find(text.trim()).ok_or(Denied::Token)?;
         let grant = token.grant.check().map_err(|_| Denied::Token)?;
-        Ok(Caller { identity: Identity::Token(token.id.clone()), grant })
+        Ok(Caller { identity: Identity::Token(token.id), grant })
     }
 
     /// The tokens that have not expired.
     pub fn tokens(&self) -> Vec<Token> {
-        self.shared.tokens.read().unwrap_or_else(PoisonError::into_inner).list()
+        self.shared.tokens.list()
     }
 
     /// Makes a token; waits for the disk.
@@ -139,8 +151,7 @@ impl Gate {
         lifetime: Duration,
         created_by: String,
     ) -> Result<NewToken, TokenError> {
-        let mut tokens = self.shared.tokens.write().unwrap_or_else(PoisonError::into_inner);
-        tokens.create(note, grant, lifetime, created_by)
+        self.shared.tokens.create(note, grant, lifetime, created_by)
     }
 
     /// Revokes a token; waits for the disk. Whether there was one.
@@ -148,7 +159,9 @@ impl Gate {
     /// # Errors
     /// [`TokenError`]; it is still in force then.
     pub fn revoke_token(&self, id: &str) -> Result<bool, TokenError> {
-        self.shared.tokens.write().unwrap_or_else(PoisonError::into_inner).revoke(id)
+        let revoked = self.shared.tokens.revoke(id)?;
+        self.changed();
+        Ok(revoked)
     }
 
     /// Root and the daemon's own user may do everything; a user's own rule goes before those of their groups, of

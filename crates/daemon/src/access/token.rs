@@ -4,6 +4,7 @@
 //! itself is told once, to who made it. A hash without salt or stretching is enough: nobody guesses 256 random bits.
 
 use std::collections::BTreeMap;
+use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
 use mcr_model::Grant;
@@ -17,11 +18,11 @@ use crate::store::{Store, StoreError};
 const SECRET_BYTES: usize = 32;
 const ID_BYTES: usize = 4;
 
-/// The tokens in force, with the store behind them.
+/// The tokens in force, with the store behind them. Whoever looks for one never waits for the disk.
 #[derive(Debug)]
 pub(super) struct Tokens {
     store: Store,
-    by_id: BTreeMap<String, Record>,
+    by_id: RwLock<BTreeMap<String, Record>>,
 }
 
 /// A token as it is stored.
@@ -53,12 +54,20 @@ impl Tokens {
             store.remove_token(&record.token.id)?;
         }
         let by_id = records.into_iter().map(|record| (record.token.id.clone(), record)).collect();
-        Ok(Self { store, by_id })
+        Ok(Self { store, by_id: RwLock::new(by_id) })
+    }
+
+    fn records(&self) -> RwLockReadGuard<'_, BTreeMap<String, Record>> {
+        self.by_id.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn records_to_change(&self) -> RwLockWriteGuard<'_, BTreeMap<String, Record>> {
+        self.by_id.write().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Makes one, which is stored when this returns.
     pub(super) fn create(
-        &mut self,
+        &self,
         note: String,
         grant: &Grant,
         lifetime: Duration,
@@ -70,28 +79,29 @@ impl Tokens {
         let token = Token { id: id.clone(), note, grant: grant.spec(), created, created_by, expires };
         let record = Record { token: token.clone(), hash: hash(&secret) };
         self.store.put_token(&id, &record)?;
-        self.by_id.insert(id.clone(), record);
+        self.records_to_change().insert(id.clone(), record);
         Ok(NewToken { secret: format!("mcr_{id}_{secret}"), token })
     }
 
     /// All that have not expired.
     pub(super) fn list(&self) -> Vec<Token> {
         let now = Timestamp::now();
-        self.by_id.values().map(|record| &record.token).filter(|token| token.expires > now).cloned().collect()
+        self.records().values().map(|record| &record.token).filter(|token| token.expires > now).cloned().collect()
     }
 
     /// Removes one, which is out of the store when this returns; whether there was one.
-    pub(super) fn revoke(&mut self, id: &str) -> Result<bool, TokenError> {
+    pub(super) fn revoke(&self, id: &str) -> Result<bool, TokenError> {
         let was_stored = self.store.remove_token(id)?;
-        Ok(self.by_id.remove(id).is_some() || was_stored)
+        Ok(self.records_to_change().remove(id).is_some() || was_stored)
     }
 
     /// The token whose text this is, if it has not expired.
-    pub(super) fn find(&self, text: &str) -> Option<&Token> {
+    pub(super) fn find(&self, text: &str) -> Option<Token> {
         let (id, secret) = text.strip_prefix("mcr_")?.split_once('_')?;
-        let Record { token, hash: expected } = self.by_id.get(id)?;
+        let records = self.records();
+        let Record { token, hash: expected } = records.get(id)?;
         let fits = is_same(hash(secret).as_bytes(), expected.as_bytes());
-        (fits && token.expires > Timestamp::now()).then_some(token)
+        (fits && token.expires > Timestamp::now()).then(|| token.clone())
     }
 }
 
@@ -122,7 +132,7 @@ mod tests {
 
     const HOUR: Duration = Duration::from_secs(3600);
 
-    fn create(tokens: &mut Tokens, lifetime: Duration) -> NewToken {
+    fn create(tokens: &Tokens, lifetime: Duration) -> NewToken {
         let grant = Grant::unlimited(Role::Operator);
         tokens.create("rack".to_owned(), &grant, lifetime, "uid:0".to_owned()).unwrap()
     }
@@ -130,19 +140,19 @@ mod tests {
     #[test]
     fn a_token_is_found_by_its_whole_text_until_it_ends() {
         let store = Store::in_memory();
-        let mut tokens = Tokens::of(store.clone()).unwrap();
-        let NewToken { secret, token } = create(&mut tokens, HOUR);
+        let tokens = Tokens::of(store.clone()).unwrap();
+        let NewToken { secret, token } = create(&tokens, HOUR);
         assert_eq!(secret.len(), "mcr_".len() + 2 * ID_BYTES + 1 + 2 * SECRET_BYTES);
-        assert_eq!(tokens.find(&secret), Some(&token));
-        let other = create(&mut tokens, HOUR).secret;
+        assert_eq!(tokens.find(&secret), Some(token.clone()));
+        let other = create(&tokens, HOUR).secret;
         let swapped = format!("mcr_{}_{}", token.id, other.rsplit_once('_').unwrap().1);
         for wrong in ["", "mcr_", &secret[..secret.len() - 1], &swapped, &format!("{secret}0"), &secret[4..]] {
             assert_eq!(tokens.find(wrong), None, "{wrong}");
         }
-        let ended = create(&mut tokens, Duration::ZERO).secret;
+        let ended = create(&tokens, Duration::ZERO).secret;
         assert_eq!(tokens.find(&ended), None);
         let again = Tokens::of(store.clone()).unwrap();
-        assert_eq!(again.find(&secret), Some(&token));
+        assert_eq!(again.find(&secret), Some(token));
         assert_eq!(again.list().len(), 2);
         assert_eq!(store.tokens::<Record>().unwrap().len(), 2);
     }
@@ -150,8 +160,8 @@ mod tests {
     #[test]
     fn a_revoked_token_is_gone_for_good() {
         let store = Store::in_memory();
-        let mut tokens = Tokens::of(store.clone()).unwrap();
-        let NewToken { secret, token } = create(&mut tokens, HOUR);
+        let tokens = Tokens::of(store.clone()).unwrap();
+        let NewToken { secret, token } = create(&tokens, HOUR);
         assert!(tokens.revoke(&token.id).unwrap() && !tokens.revoke(&token.id).unwrap());
         assert_eq!((tokens.find(&secret), Tokens::of(store).unwrap().find(&secret)), (None, None));
     }
@@ -159,7 +169,7 @@ mod tests {
     #[test]
     fn the_store_does_not_know_the_secret() {
         let store = Store::in_memory();
-        let secret = create(&mut Tokens::of(store.clone()).unwrap(), HOUR).secret;
+        let secret = create(&Tokens::of(store.clone()).unwrap(), HOUR).secret;
         let stored: Vec<serde_json::Value> = store.tokens().unwrap();
         let secret = secret.rsplit_once('_').unwrap().1;
         assert!(!stored.is_empty() && !serde_json::to_string(&stored).unwrap().contains(secret));

@@ -15,6 +15,7 @@ use axum::response::{IntoResponse, Response};
 use mcr_model::{Grant, Role};
 use utoipa::openapi::OpenApi;
 
+use super::admission::Admission;
 use super::document;
 use super::problem::Kind;
 use super::rejection::Rejection;
@@ -53,6 +54,7 @@ async fn check(State(guard): State<Guard>, mut request: Request, next: Next) -> 
     {
         return Entry::of(&request, &Identity::Unknown, &peer).written(rejection.into_response());
     }
+    let admission = Admission::of(&guard.gate, &peer, request.headers());
     let caller = match guard.gate.admit(&peer, request.headers()) {
         Ok(caller) => caller,
         Err(_) if needed == Role::Anybody => {
@@ -67,8 +69,15 @@ async fn check(State(guard): State<Guard>, mut request: Request, next: Next) -> 
     if caller.grant.role() < needed {
         return entry.written(Rejection::role_too_small(caller.grant.role(), needed).into_response());
     }
+    let admission = (needed > Role::Anybody).then(|| admission(needed, caller.grant.clone()));
     request.extensions_mut().insert(caller);
-    entry.written(next.run(request).await)
+    let is_safe = request.method().is_safe();
+    let answer = next.run(request);
+    entry.written(match admission {
+        None => answer.await,
+        Some(admission) if is_safe => admission.while_it_lasts(answer).await,
+        Some(admission) => admission.after(answer).await,
+    })
 }
 
 impl Guard {

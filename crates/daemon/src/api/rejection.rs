@@ -190,6 +190,11 @@ impl Rejection {
         Self::new(Kind::Forbidden, detail)
     }
 
+    /// An access that became another one while its answer lasted.
+    pub(super) fn grant_changed() -> Self {
+        Self::new(Kind::Forbidden, "what this access is limited to was changed meanwhile; ask again")
+    }
+
     /// Something that concerns all relays, asked by a caller whose access does not.
     pub(super) fn limited() -> Self {
         let detail = "this concerns all relays, and this access is limited to some interfaces or groups; use one \

@@ -43,8 +43,7 @@ where
             {
                 answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
             }
-            drop(work);
-            answer
+            answer.map(|answer| answer.map(|body| work.on(body)))
         }
     });
     let connection = http1::Builder::new()

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use rustls_pki_types::CertificateDer;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
@@ -107,8 +108,7 @@ impl Network {
             ended: watch::Sender::new(()),
             tasks: JoinSet::new(),
         };
-        let tls = network.tls.subscribe();
-        network.tasks.spawn(keep_fresh(tls, network.ended.subscribe()));
+        network.tasks.spawn(keep_fresh(network.tls.clone(), network.ended.subscribe()));
         if let Some(opened) = opened {
             network.add(opened);
         }
@@ -116,7 +116,7 @@ impl Network {
     }
 
     /// Serves what `remote` says from now on: new addresses are added, others end, and the certificates are those of
-    /// its files.
+    /// its files. Connections whose client certificate counts no more end.
     ///
     /// # Errors
     /// [`NetworkError`]; nothing is changed then.
@@ -161,8 +161,8 @@ impl Network {
     }
 }
 
-/// Reads certificates that have changed.
-async fn keep_fresh(tls: watch::Receiver<Option<Arc<Tls>>>, mut ended: watch::Receiver<()>) {
+/// Reads certificates that have changed, and says so to those who have an eye on them.
+async fn keep_fresh(tls: watch::Sender<Option<Arc<Tls>>>, mut ended: watch::Receiver<()>) {
     let mut ticks = tokio::time::interval(LOOK_AGAIN);
     loop {
         tokio::select! {
@@ -170,8 +170,8 @@ async fn keep_fresh(tls: watch::Receiver<Option<Arc<Tls>>>, mut ended: watch::Re
             _ = ticks.tick() => {}
         }
         let current = tls.borrow().clone();
-        if let Some(tls) = current {
-            tls.refresh();
+        if current.is_some_and(|current| current.refresh()) {
+            tls.send_modify(|_| {});
         }
     }
 }
@@ -211,9 +211,9 @@ impl Door {
     }
 
     fn connection(&self, stream: TcpStream, from: SocketAddr, seat: Seat) -> impl Future<Output = ()> + use<> {
-        let (router, ended, tls) = (self.router.clone(), self.ended.clone(), self.tls.borrow().clone());
+        let (router, ended, tls) = (self.router.clone(), self.ended.clone(), self.tls.clone());
         async move {
-            let Some(identity) = tls.map(|tls| tls.identity()) else { return };
+            let Some(identity) = tls.borrow().as_ref().map(|tls| tls.identity()) else { return };
             let (Ok(address), Ok(())) = (stream.local_addr(), stream.set_nodelay(true)) else { return };
             let handshake = TlsAcceptor::from(identity.config).accept(stream);
             let agreed = tokio::select! {
@@ -231,12 +231,29 @@ impl Door {
                     return;
                 }
             };
-            let shown = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
-            let certificate = shown.and_then(read_certificate).map(Arc::new);
+            let shown = stream.get_ref().1.peer_certificates().map(<[_]>::to_vec).unwrap_or_default();
+            let certificate = shown.first().and_then(read_certificate).map(Arc::new);
             let site = Arc::new(Site { address, names: identity.names });
-            talk(stream, router, Peer::Remote { from, site, certificate }, seat, ended).await;
+            let peer = Peer::Remote { from, site, certificate };
+            tokio::select! {
+                () = talk(stream, router, peer, seat, ended) => {}
+                () = distrusted(tls, shown) => {
+                    tracing::info!(target: "audit", %from, "a connection is ended: its certificate does not count any more");
+                }
+            }
         }
     }
+}
+
+/// Returns when the certificate that a connection began with counts no more, or the network is not served any more.
+async fn distrusted(mut tls: watch::Receiver<Option<Arc<Tls>>>, shown: Vec<CertificateDer<'static>>) {
+    while tls.changed().await.is_ok() {
+        if !tls.borrow_and_update().as_ref().is_some_and(|tls| tls.identity().trusts(&shown)) {
+            return;
+        }
+    }
+    // The daemon ends, and gives what is under way a moment.
+    std::future::pending().await
 }
 
 #[cfg(test)]

@@ -2,17 +2,20 @@
 //!
 //! A newcomer is never kept out by connections that ask for nothing: when the seats are taken, the one that has been
 //! there longest without a whole request in work goes. That a request has arrived to its last byte is what counts, so
-//! that neither a slow handshake, nor a slow head, nor a slow body holds a seat against others.
+//! that neither a slow handshake, nor a slow head, nor a slow body holds a seat against others. An answer is work until
+//! its end, however long it is, as long as its client takes it.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use hyper::body::{Body, Bytes, Frame, Incoming, SizeHint};
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 /// For whom a seat is counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -41,6 +44,7 @@ pub(super) struct Seats {
 
 #[derive(Debug)]
 struct Shared {
+    began: Instant,
     most: usize,
     most_of_one: usize,
     table: Mutex<Table>,
@@ -55,9 +59,23 @@ struct Table {
 /// One connection, as its seat knows it.
 #[derive(Debug, Default)]
 struct Sitter {
-    /// Whether a request has arrived whole and is not answered yet.
-    works: AtomicBool,
+    /// Until when it is at work, in milliseconds since the listener began: a request has arrived whole and is not
+    /// answered to its end.
+    works_until: AtomicU64,
     leave: Notify,
+}
+
+/// An answer of which the client has taken nothing for so long is no work any more. A stream of events says something
+/// at least twice as often.
+const STALLED: Duration = Duration::from_secs(40);
+/// A request that the daemon works on itself is work until it is answered.
+const UNTIL_ANSWERED: u64 = u64::MAX;
+const IDLE: u64 = 0;
+
+impl Sitter {
+    fn works(&self, now: u64) -> bool {
+        self.works_until.load(Ordering::Relaxed) > now
+    }
 }
 
 /// A place for one connection, until it is dropped.
@@ -71,7 +89,7 @@ pub(super) struct Seat {
 impl Seats {
     /// So many seats, of which one occupant gets at most `most_of_one`.
     pub(super) fn new(most: usize, most_of_one: usize) -> Self {
-        Self { shared: Arc::new(Shared { most, most_of_one, table: Mutex::default() }) }
+        Self { shared: Arc::new(Shared { began: Instant::now(), most, most_of_one, table: Mutex::default() }) }
     }
 
     /// A seat; `None`: all that could be taken from somebody are at work.
@@ -79,10 +97,11 @@ impl Seats {
         let Shared { most, most_of_one, .. } = &*self.shared;
         let mut table = self.shared.table();
         if table.of(occupant) >= *most_of_one {
-            table.free_one(occupant)?;
+            table.free_one(occupant, self.shared.now())?;
         } else if table.taken.len() >= *most {
-            let greediest = table.greediest()?;
-            table.free_one(greediest)?;
+            let now = self.shared.now();
+            let greediest = table.greediest(now)?;
+            table.free_one(greediest, now)?;
         }
         let (number, sitter) = (table.next, Arc::new(Sitter::default()));
         table.next += 1;
@@ -93,6 +112,11 @@ impl Seats {
 }
 
 impl Shared {
+    /// Milliseconds since the listener began, at least 1.
+    fn now(&self) -> u64 {
+        self.began.elapsed().as_millis() as u64 + 1
+    }
+
     fn table(&self) -> MutexGuard<'_, Table> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -104,18 +128,17 @@ impl Table {
     }
 
     /// Who has the most seats that are not at work.
-    fn greediest(&self) -> Option<Occupant> {
+    fn greediest(&self, now: u64) -> Option<Occupant> {
         let mut idle: HashMap<Occupant, usize> = HashMap::new();
         for (occupant, sitter) in self.taken.values() {
-            *idle.entry(*occupant).or_default() += usize::from(!sitter.works.load(Ordering::Relaxed));
+            *idle.entry(*occupant).or_default() += usize::from(!sitter.works(now));
         }
         idle.into_iter().filter(|(_, idle)| *idle > 0).max_by_key(|(_, idle)| *idle).map(|(occupant, _)| occupant)
     }
 
     /// Sends away the longest-sitting connection of `occupant` that does not work.
-    fn free_one(&mut self, occupant: Occupant) -> Option<()> {
-        let idle =
-            self.taken.iter().filter(|(_, (of, sitter))| *of == occupant && !sitter.works.load(Ordering::Relaxed));
+    fn free_one(&mut self, occupant: Occupant, now: u64) -> Option<()> {
+        let idle = self.taken.iter().filter(|(_, (of, sitter))| *of == occupant && !sitter.works(now));
         let number = idle.map(|(number, _)| *number).min()?;
         let (_, sitter) = self.taken.remove(&number)?;
         sitter.leave.notify_one();
@@ -129,12 +152,13 @@ impl Seat {
         self.sitter.leave.notified().await;
     }
 
-    /// The body of a request; when it has arrived to its end, the seat is at work until [`Work`] is dropped.
+    /// The body of a request; when it has arrived to its end, the seat is at work until [`Work`], or the answer that it
+    /// has become part of, is dropped.
     pub(super) fn watch(&self, body: Incoming) -> (Arriving, Work) {
         let left = Arc::new(AtomicBool::new(false));
         let arriving = Arriving { body, sitter: Arc::clone(&self.sitter), left: Arc::clone(&left) };
         arriving.note_end();
-        (arriving, Work { sitter: Arc::clone(&self.sitter), left })
+        (arriving, Work { sitter: Arc::clone(&self.sitter), shared: Arc::clone(&self.shared), left })
     }
 }
 
@@ -148,6 +172,7 @@ impl Drop for Seat {
 #[derive(Debug)]
 pub(super) struct Work {
     sitter: Arc<Sitter>,
+    shared: Arc<Shared>,
     left: Arc<AtomicBool>,
 }
 
@@ -156,11 +181,24 @@ impl Work {
     pub(super) fn left_body(&self) -> bool {
         self.left.load(Ordering::Relaxed)
     }
+
+    /// The body of the answer, which is work as long as its client takes it.
+    pub(super) fn on<B>(self, body: B) -> Answering<B> {
+        self.goes_on();
+        Answering { body, work: self }
+    }
+
+    fn goes_on(&self) {
+        // Only if it was at work at all: a body that was left behind is none.
+        let until = self.shared.now() + STALLED.as_millis() as u64;
+        let work = |before| (before != IDLE).then_some(until);
+        let _ = self.sitter.works_until.fetch_update(Ordering::Relaxed, Ordering::Relaxed, work);
+    }
 }
 
 impl Drop for Work {
     fn drop(&mut self) {
-        self.sitter.works.store(false, Ordering::Relaxed);
+        self.sitter.works_until.store(IDLE, Ordering::Relaxed);
     }
 }
 
@@ -181,7 +219,7 @@ impl Drop for Arriving {
 impl Arriving {
     fn note_end(&self) {
         if self.body.is_end_stream() {
-            self.sitter.works.store(true, Ordering::Relaxed);
+            self.sitter.works_until.store(UNTIL_ANSWERED, Ordering::Relaxed);
         }
     }
 }
@@ -193,6 +231,37 @@ impl Body for Arriving {
     fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<hyper::Result<Frame<Bytes>>>> {
         let frame = Pin::new(&mut self.body).poll_frame(context);
         self.note_end();
+        frame
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// A body of an answer, whose end is the end of the work.
+#[derive(Debug)]
+pub(super) struct Answering<B> {
+    body: B,
+    work: Work,
+}
+
+impl<B: Body + Unpin> Body for Answering<B> {
+    type Data = B::Data;
+    type Error = B::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
+        let frame = Pin::new(&mut self.body).poll_frame(context);
+        if frame.is_ready() {
+            self.work.goes_on();
+        }
         frame
     }
 
@@ -220,10 +289,10 @@ mod tests {
     fn the_idlest_goes_and_those_at_work_stay() {
         let seats = Seats::new(10, 2);
         let (first, second) = (seats.take(A).unwrap(), seats.take(A).unwrap());
-        first.sitter.works.store(true, Ordering::Relaxed);
+        first.sitter.works_until.store(UNTIL_ANSWERED, Ordering::Relaxed);
         let third = seats.take(A).unwrap();
         assert!(!is_sent_away(&first) && is_sent_away(&second) && !is_sent_away(&third));
-        third.sitter.works.store(true, Ordering::Relaxed);
+        third.sitter.works_until.store(UNTIL_ANSWERED, Ordering::Relaxed);
         assert!(seats.take(A).is_none());
         drop(first);
         assert!(seats.take(A).is_some());

@@ -9,10 +9,11 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustls::crypto::{CryptoProvider, ring};
 use rustls::server::WebPkiClientVerifier;
+use rustls::server::danger::ClientCertVerifier;
 use rustls::version::{TLS12, TLS13};
 use rustls::{RootCertStore, ServerConfig};
 use rustls_pki_types::pem::{self, PemObject};
-use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
 use crate::access::{Certificate, Remote};
@@ -23,6 +24,21 @@ pub(super) struct Identity {
     pub(super) config: Arc<ServerConfig>,
     /// The names that the server's certificate is for.
     pub(super) names: Arc<[String]>,
+    /// Who says whether a client's certificate counts; `None`: none does.
+    clients: Option<Arc<dyn ClientCertVerifier>>,
+}
+
+impl Identity {
+    /// Whether a certificate that was shown, with those between it and its authority, would still count.
+    pub(super) fn trusts(&self, chain: &[CertificateDer<'static>]) -> bool {
+        match (chain, &self.clients) {
+            ([], _) => true,
+            ([_, ..], None) => false,
+            ([shown, between @ ..], Some(clients)) => {
+                clients.verify_client_cert(shown, between, UnixTime::now()).is_ok()
+            }
+        }
+    }
 }
 
 /// The files, and what was last read from them.
@@ -96,13 +112,13 @@ impl Tls {
         self.current.read().unwrap_or_else(PoisonError::into_inner).1.clone()
     }
 
-    /// Reads files that have changed. Those that can't be used change nothing, and are not tried again until they
-    /// change once more.
-    pub(super) fn refresh(&self) {
+    /// Reads files that have changed; whether there was anything new. Those that can't be used change nothing, and are
+    /// not tried again until they change once more.
+    pub(super) fn refresh(&self) -> bool {
         let before = self.current.read().unwrap_or_else(PoisonError::into_inner).0.clone();
         let now = before.looked_at_again();
         if now == before {
-            return;
+            return false;
         }
         let read = now.read();
         let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
@@ -111,8 +127,12 @@ impl Tls {
             Ok(identity) => {
                 current.1 = identity;
                 tracing::info!("the certificates of the network API are read again");
+                true
             }
-            Err(error) => tracing::error!(%error, "changed certificates are not used; those before stay"),
+            Err(error) => {
+                tracing::error!(%error, "changed certificates are not used; those before stay");
+                false
+            }
         }
     }
 }
@@ -138,23 +158,25 @@ impl Files {
         let Self { certificate, key, client_ca, looks: _ } = self;
         let chain = certificates("certificate", certificate)?;
         let names = chain.first().and_then(|leaf| read_certificate(leaf)).map(|leaf| leaf.names).unwrap_or_default();
-        let config = self.config(chain, private_key(key)?, client_ca.as_deref())?;
-        Ok(Identity { config: Arc::new(config), names: names.into() })
+        let provider = Arc::new(ring::default_provider());
+        let clients = client_ca.as_deref().map(|path| self.verifier(path, Arc::clone(&provider))).transpose()?;
+        let config = self.config(provider, chain, private_key(key)?, clients.clone())?;
+        Ok(Identity { config: Arc::new(config), names: names.into(), clients })
     }
 
     fn config(
         &self,
+        provider: Arc<CryptoProvider>,
         chain: Vec<CertificateDer<'static>>,
         key: PrivateKeyDer<'static>,
-        client_ca: Option<&Path>,
+        clients: Option<Arc<dyn ClientCertVerifier>>,
     ) -> Result<ServerConfig, TlsError> {
-        let provider = Arc::new(ring::default_provider());
-        let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
+        let builder = ServerConfig::builder_with_provider(provider)
             .with_protocol_versions(&[&TLS13, &TLS12])
             .map_err(|error| self.unusable(&error))?;
-        let builder = match client_ca {
+        let builder = match clients {
             None => builder.with_no_client_auth(),
-            Some(path) => builder.with_client_cert_verifier(self.verifier(path, provider)?),
+            Some(clients) => builder.with_client_cert_verifier(clients),
         };
         let mut config = builder.with_single_cert(chain, key).map_err(|error| self.unusable(&error))?;
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
@@ -163,11 +185,7 @@ impl Files {
 
     /// A client may come without a certificate: it has a token then. One that comes with a certificate of another
     /// authority, or with one that has expired, is not let in at all.
-    fn verifier(
-        &self,
-        path: &Path,
-        provider: Arc<CryptoProvider>,
-    ) -> Result<Arc<dyn rustls::server::danger::ClientCertVerifier>, TlsError> {
+    fn verifier(&self, path: &Path, provider: Arc<CryptoProvider>) -> Result<Arc<dyn ClientCertVerifier>, TlsError> {
         let mut roots = RootCertStore::empty();
         for authority in certificates("client authorities file", path)? {
             roots.add(authority).map_err(|error| self.unusable(&error))?;
