@@ -80,6 +80,8 @@ enum Command {
     /// The keeper of that process id has ended.
     KeeperGone(Option<u32>),
     Shutdown(oneshot::Sender<Vec<RelayStatus>>),
+    /// End without giving anything back.
+    HandOver(oneshot::Sender<()>),
 }
 
 /// What the control thread starts with.
@@ -306,6 +308,11 @@ impl Control {
     /// Stops every worker, gives everything back and ends the control thread. All relays with their final counters.
     pub async fn shutdown(&self) -> Vec<RelayStatus> {
         self.ask(Command::Shutdown).await
+    }
+
+    /// Stops every worker and ends the control thread; the keeper goes on with what it holds, for the next daemon.
+    pub async fn hand_over(&self) {
+        self.ask(Command::HandOver).await;
     }
 
     async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> T {

@@ -61,7 +61,8 @@ pub struct ForegroundOptions {
     pub keeper_program: Option<PathBuf>,
 }
 
-/// The daemon, until SIGTERM or SIGINT; SIGHUP reads the configuration again.
+/// The daemon, until SIGTERM or SIGINT; SIGHUP reads the configuration again. SIGUSR1 ends it too, but leaves what it
+/// opened and joined to the next daemon: packets that the kernel relays flow on.
 ///
 /// # Errors
 /// A sentence that says what to do; nothing is left behind then.
@@ -112,6 +113,14 @@ struct Signals {
     terminate: Signal,
     interrupt: Signal,
     hangup: Signal,
+    hand_over: Signal,
+}
+
+/// What becomes of what the daemon holds when it ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ending {
+    Release,
+    HandOver,
 }
 
 impl Signals {
@@ -120,6 +129,7 @@ impl Signals {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
             hangup: signal(SignalKind::hangup())?,
+            hand_over: signal(SignalKind::user_defined1())?,
         })
     }
 }
@@ -149,23 +159,27 @@ async fn serve_until_told(
         tracing::info!("no configuration file: relays come from the API only");
     }
     tracing::info!(socket = %options.socket.display(), "serving");
-    loop {
+    let ending = loop {
         tokio::select! {
-            _ = signals.terminate.recv() => break,
-            _ = signals.interrupt.recv() => break,
+            _ = signals.terminate.recv() => break Ending::Release,
+            _ = signals.interrupt.recv() => break Ending::Release,
+            _ = signals.hand_over.recv() => break Ending::HandOver,
             _ = signals.hangup.recv() => {
                 reload(options.config.as_deref(), &control).await;
                 doors.reload();
             }
         }
-    }
+    };
     notify::stopping();
     drop(stop);
     // Who hears of events would hear of them for ever: such an answer has no end of its own.
     control.events().close();
     doors.end().await;
     server.await.context("the API ended by a panic")?;
-    control.shutdown().await;
+    match ending {
+        Ending::Release => drop(control.shutdown().await),
+        Ending::HandOver => control.hand_over().await,
+    }
     serve::remove(&options.socket);
     tracing::info!("stopped");
     Ok(())

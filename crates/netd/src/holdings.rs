@@ -9,6 +9,7 @@ use mcr_datapath::{FilterInstruction, RingGeometry, filter, open_inputs, open_ou
 
 use crate::channel::MOST_DESCRIPTORS;
 use crate::departure::{Departed, Departures};
+use crate::fd_store::{FdStore, Left};
 use crate::guard::Guard;
 use crate::interface::{self, label};
 use crate::kernel_path::KernelPath;
@@ -97,6 +98,50 @@ impl Holdings {
         };
         holdings.submit_to(holdings.policy.clone());
         Ok(holdings)
+    }
+
+    /// Goes on with what a keeper before this one left in the store, as far as it is there still and the policy allows
+    /// it: as many memberships and rings as that were.
+    pub(crate) fn restore(&mut self, left: Left) -> (usize, usize) {
+        let Left { items, rings, memberships } = left;
+        let mut restored = (0, 0);
+        let mut of: BTreeMap<u32, Vec<OwnedFd>> = BTreeMap::new();
+        for (interface, ring) in rings {
+            let is_bound = matches!(packet_socket::bound_interface(&ring), Ok(Some(index)) if index == interface);
+            if is_bound && self.permit(Use::Input, interface).is_ok() {
+                of.entry(interface).or_default().push(ring);
+            }
+        }
+        for item in items {
+            match item {
+                Item::Input { interface, geometry } => {
+                    if let Some(rings) = of.remove(&interface).filter(|rings| self.guard.admit(rings).is_ok()) {
+                        restored.1 += rings.len();
+                        self.inputs.insert(interface, Input { rings, geometry });
+                    }
+                }
+                Item::Membership { interface, group, sources } => {
+                    restored.0 += usize::from(self.join(interface, group, &sources).is_ok());
+                }
+                // These are opened again, and resolved again, by the daemon.
+                Item::Output { .. } | Item::Neighbour { .. } | Item::Attached { .. } => {}
+            }
+        }
+        // Now that the groups are joined anew.
+        drop(memberships);
+        restored
+    }
+
+    /// Has the service manager keep what is to outlive this process.
+    pub(crate) fn store_in(&self, store: &mut FdStore) -> io::Result<()> {
+        let sockets = self.memberships.sockets().map(|(number, socket)| (store.membership(number), socket));
+        let rings = self.inputs.iter().flat_map(|(&interface, input)| {
+            let rings = input.rings.iter().enumerate();
+            rings.map(move |(number, ring)| (FdStore::ring(interface, number), ring.as_fd()))
+        });
+        let descriptors: Vec<_> = sockets.chain(rings).collect();
+        let items: Vec<Item> = self.storable().collect();
+        store.hold(&items, &descriptors)
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -248,18 +293,23 @@ impl Holdings {
     }
 
     fn inventory(&self, start: u32) -> Reply {
+        let outputs = self.outputs().into_iter().map(|interface| Item::Output { interface });
+        let neighbours = self.neighbours.iter();
+        let neighbours = neighbours.map(|&(interface, address)| Item::Neighbour { interface, address });
+        let attached = self.kernel_path.attached().map(|(interface, hook)| Item::Attached { interface, hook });
+        let items: Vec<Item> = self.storable().chain(outputs).chain(neighbours).chain(attached).collect();
+        Reply::held_from(&items, start)
+    }
+
+    /// What lives in descriptors of this process.
+    fn storable(&self) -> impl Iterator<Item = Item> {
         let inputs = self.inputs.iter();
         let inputs = inputs.map(|(&interface, input)| Item::Input { interface, geometry: input.geometry });
-        let outputs = self.outputs().into_iter().map(|interface| Item::Output { interface });
         let memberships = self.memberships().map(|(joined, sources)| {
             let Joined { interface, group } = joined;
             Item::Membership { interface, group, sources }
         });
-        let neighbours = self.neighbours.iter();
-        let neighbours = neighbours.map(|&(interface, address)| Item::Neighbour { interface, address });
-        let attached = self.kernel_path.attached().map(|(interface, hook)| Item::Attached { interface, hook });
-        let items: Vec<Item> = inputs.chain(outputs).chain(memberships).chain(neighbours).chain(attached).collect();
-        Reply::held_from(&items, start)
+        inputs.chain(memberships)
     }
 
     /// Readable when interfaces may have left: [`Self::give_up_departed`] is for then.

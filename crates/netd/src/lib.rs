@@ -13,6 +13,7 @@ pub mod privileges;
 mod channel;
 mod client;
 mod departure;
+mod fd_store;
 mod guard;
 mod holdings;
 mod interface;

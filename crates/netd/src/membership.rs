@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::mem::size_of;
 use std::net::{IpAddr, Ipv4Addr};
-use std::os::fd::{AsFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use crate::channel::{check, set_option};
 
@@ -109,12 +109,17 @@ impl Memberships {
         }
     }
 
-    /// Leaves every group.
+    /// Leaves every group: closing a socket would, but another process may have a descriptor of it.
     pub(crate) fn clear(&mut self) {
-        // Closing a socket leaves its groups.
-        self.sockets.clear();
-        self.joined.clear();
+        for (joined, legs) in std::mem::take(&mut self.joined) {
+            self.drop_legs(joined, legs);
+        }
         self.legs = 0;
+    }
+
+    /// The sockets that keep the groups joined, each with a number of its own.
+    pub(crate) fn sockets(&self) -> impl Iterator<Item = (u32, BorrowedFd<'_>)> {
+        self.sockets.iter().map(|(id, socket)| (*id, socket.socket.as_fd()))
     }
 
     /// How many memberships there would be after such a join; each source counts as one.

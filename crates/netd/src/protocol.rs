@@ -466,6 +466,23 @@ fn put_item(out: &mut Writer, item: &Item) {
     }
 }
 
+/// Items as messages have them, one behind the other.
+pub(crate) fn items_to_bytes(items: &[Item]) -> Vec<u8> {
+    let mut out = Writer::default();
+    out.u32(items.len() as u32);
+    items.iter().for_each(|item| put_item(&mut out, item));
+    out.finish()
+}
+
+/// What [`items_to_bytes`] made.
+pub(crate) fn items_from_bytes(bytes: &[u8]) -> Result<Vec<Item>, Malformed> {
+    let mut input = Reader::new(bytes);
+    let count = input.u32()?;
+    let items = (0..count).map(|_| item(&mut input)).collect::<Result<_, _>>()?;
+    input.finish()?;
+    Ok(items)
+}
+
 fn item(input: &mut Reader<'_>) -> Result<Item, Malformed> {
     Ok(match input.u8()? {
         1 => Item::Input { interface: input.u32()?, geometry: geometry(input)? },

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use sd_notify::NotifyState;
 
 use crate::channel::{Channel, Patience, Received, check};
+use crate::fd_store::FdStore;
 use crate::guard::Guard;
 use crate::holdings::{Answer, Holdings};
 use crate::kernel_path::{KernelPath, Pinning};
@@ -26,6 +27,9 @@ const WANTED_FILES: libc::rlim_t = 65_536;
 
 /// How long a connection that could not be accepted waits, for descriptors to become free.
 const DEAF_AFTER_ERROR: Duration = Duration::from_millis(500);
+
+/// What changed is stored so much later, together with what else changes until then.
+const STORE_PAUSE: Duration = Duration::from_millis(20);
 
 /// How the keeper is started.
 #[derive(Debug)]
@@ -93,8 +97,9 @@ pub enum ServeError {
 }
 
 /// Runs the keeper until it is told to end: by SIGTERM or SIGINT, by the end of an inherited
-/// connection, or as [`WhenReleased`] says. Everything it holds is released then. SIGHUP makes a keeper
-/// that listens read its policy again; it ends one that does not.
+/// connection, or as [`WhenReleased`] says. Everything it holds is released then. SIGUSR1 ends it too, but leaves
+/// everything that can outlive it to the next keeper. SIGHUP makes a keeper that listens read its policy again; it ends
+/// one that does not.
 ///
 /// With [`Door::ListeningWithFirst`] the standard streams lead nowhere once the keeper has started, and
 /// messages go to the system's log.
@@ -111,8 +116,8 @@ pub fn serve(options: ServeOptions) -> Result<(), ServeError> {
             service.visitors.extend(first.map(Visitor::new));
             let _ = sd_notify::notify(false, &[NotifyState::Ready]);
             let result = service.run();
-            service.holdings.release();
-            result.map_err(failed("waiting for requests"))
+            service.part_with(result.as_ref().copied().unwrap_or(Parting::Release));
+            result.map(drop).map_err(failed("waiting for requests"))
         }
         Err(error) => {
             if let Some(first) = first {
@@ -135,6 +140,12 @@ struct Service {
     log: Log,
     /// No connection is accepted before then.
     deaf_until: Option<Instant>,
+    /// Where descriptors outlive this process, if somewhere.
+    store: Option<FdStore>,
+    /// When what changed is to be stored.
+    store_at: Option<Instant>,
+    /// Whether the last attempt failed, which was told.
+    store_fails: bool,
 }
 
 /// A connection. The first in the list that said hello is the daemon's.
@@ -158,6 +169,16 @@ enum Role {
 enum Course {
     Continue,
     End,
+    /// It ends for another keeper to go on.
+    HandOver,
+}
+
+/// What becomes of what is held when the keeper ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Parting {
+    Release,
+    /// What is pinned and stored is left to the next keeper.
+    HandOver,
 }
 
 impl Service {
@@ -200,15 +221,85 @@ impl Service {
             log::detach_standard_streams().map_err(failed("letting go of the standard streams"))?;
         }
         let visitors = Vec::new();
-        Ok(Self { signals, listener, visitors, policy, holdings, user, when_released, log, deaf_until: None })
+        let mut service = Self {
+            signals,
+            listener,
+            visitors,
+            policy,
+            holdings,
+            user,
+            when_released,
+            log,
+            deaf_until: None,
+            store: None,
+            store_at: None,
+            store_fails: false,
+        };
+        service.open_store();
+        Ok(service)
     }
 
-    fn run(&mut self) -> io::Result<()> {
+    /// Goes on with what the service manager kept of a keeper before this one.
+    fn open_store(&mut self) {
+        match FdStore::open() {
+            Ok(None) => {}
+            Ok(Some((store, left))) => {
+                let (memberships, rings) = self.holdings.restore(left);
+                if memberships + rings > 0 {
+                    self.say(format_args!("goes on with {memberships} groups and {rings} rings of the keeper before"));
+                }
+                self.store = Some(store);
+                self.store_now();
+            }
+            Err(error) => {
+                self.log.say(Severity::Warning, format_args!("groups are left when this keeper is killed: {error}"));
+            }
+        }
+    }
+
+    /// Has the service manager keep what outlives this process, as it is now.
+    fn store_now(&mut self) {
+        self.store_at = None;
+        let Some(store) = &mut self.store else { return };
+        let stored = self.holdings.store_in(store);
+        if let (Err(error), false) = (&stored, self.store_fails) {
+            self.log.say(Severity::Warning, format_args!("the service manager does not keep descriptors: {error}"));
+        }
+        self.store_fails = stored.is_err();
+    }
+
+    fn store_soon(&mut self) {
+        if self.store.is_some() {
+            self.store_at.get_or_insert_with(|| Instant::now() + STORE_PAUSE);
+        }
+    }
+
+    fn part_with(&mut self, parting: Parting) {
+        if parting == Parting::Release {
+            self.holdings.release();
+        }
+        self.store_now();
+    }
+
+    fn run(&mut self) -> io::Result<Parting> {
         loop {
             let ready = self.wait()?;
-            if ready.signal && self.listen_to_signals()? == Course::End {
-                self.say(format_args!("told to end; everything is released"));
-                return Ok(());
+            if self.store_at.is_some_and(|at| at <= Instant::now()) {
+                self.store_now();
+            }
+            match if ready.signal { self.listen_to_signals()? } else { Course::Continue } {
+                Course::End => {
+                    self.say(format_args!("told to end; everything is released"));
+                    return Ok(Parting::Release);
+                }
+                Course::HandOver => {
+                    self.say(format_args!("told to end; what can go on is left to the next keeper"));
+                    return Ok(Parting::HandOver);
+                }
+                Course::Continue => {}
+            }
+            if ready.is_news() {
+                self.store_soon();
             }
             // At once, before another interface may have its index: the kernel would take us out of the groups of that
             // one, and with us another program (`net/ipv4/igmp.c: ip_mc_leave_group`).
@@ -218,7 +309,7 @@ impl Service {
             // The daemon before the others: when it is gone, the next may have its place at once.
             for index in ready.visitors {
                 if self.attend(index) == Course::End {
-                    return Ok(());
+                    return Ok(Parting::Release);
                 }
             }
             self.visitors.retain(|visitor| visitor.role != Role::Leaving);
@@ -226,7 +317,7 @@ impl Service {
                 self.welcome();
             }
             if self.is_pointless() {
-                return Ok(());
+                return Ok(Parting::Release);
             }
         }
     }
@@ -235,6 +326,7 @@ impl Service {
         while let Some(told) = self.signals.next()? {
             match told {
                 Told::Reload if self.listener.is_some() => self.reload(),
+                Told::HandOver => return Ok(Course::HandOver),
                 Told::Reload | Told::End => return Ok(Course::End),
             }
         }
@@ -263,8 +355,9 @@ impl Service {
     fn wait(&mut self) -> io::Result<Ready> {
         let deaf = self.deaf_until.map(|until| until.saturating_duration_since(Instant::now()));
         let deaf = deaf.filter(|left| !left.is_zero());
+        let store = self.store_at.map(|at| at.saturating_duration_since(Instant::now()));
         // One more, so that the time is over when poll is.
-        let timeout = deaf.map_or(-1, |left| left.as_millis() as libc::c_int + 1);
+        let timeout = deaf.into_iter().chain(store).min().map_or(-1, |left| left.as_millis() as libc::c_int + 1);
         let listener = self.listener.as_ref().filter(|_| deaf.is_none());
         let hears = listener.is_some();
         let listener = listener.map(|listener| readable(listener.as_fd()));
@@ -412,6 +505,13 @@ struct Ready {
     departure: bool,
     visitors: Vec<usize>,
     listener: bool,
+}
+
+impl Ready {
+    /// Whether what is held may have changed.
+    fn is_news(&self) -> bool {
+        self.signal || self.departure || !self.visitors.is_empty()
+    }
 }
 
 impl Visitor {

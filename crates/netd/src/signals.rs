@@ -13,8 +13,10 @@ pub(crate) struct Signals(OwnedFd);
 /// What a signal means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Told {
-    /// SIGTERM or SIGINT.
+    /// SIGTERM or SIGINT: end, and give everything up.
     End,
+    /// SIGUSR1: end, and leave everything to the next keeper.
+    HandOver,
     /// SIGHUP.
     Reload,
 }
@@ -26,7 +28,7 @@ impl Signals {
         let set = unsafe {
             let mut set: libc::sigset_t = std::mem::zeroed();
             libc::sigemptyset(&raw mut set);
-            for signal in [libc::SIGTERM, libc::SIGINT, libc::SIGHUP] {
+            for signal in [libc::SIGTERM, libc::SIGINT, libc::SIGHUP, libc::SIGUSR1] {
                 libc::sigaddset(&raw mut set, signal);
             }
             set
@@ -48,6 +50,7 @@ impl Signals {
         // SAFETY: `signal` has the bytes that the call may write, and outlives it.
         match retry(|| unsafe { libc::read(self.0.as_raw_fd(), (&raw mut signal).cast(), bytes) }) {
             Ok(_) if signal.ssi_signo == libc::SIGHUP.cast_unsigned() => Ok(Some(Told::Reload)),
+            Ok(_) if signal.ssi_signo == libc::SIGUSR1.cast_unsigned() => Ok(Some(Told::HandOver)),
             Ok(_) => Ok(Some(Told::End)),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
             Err(error) => Err(error),

@@ -22,6 +22,8 @@ pub enum Signal {
     Interrupt,
     /// End in good order.
     Terminate,
+    /// End, and leave everything to the next one.
+    HandOver,
     /// End at once, without a chance to clean up.
     Kill,
     /// Stand still.
@@ -36,6 +38,7 @@ impl Signal {
             Signal::Hangup => libc::SIGHUP,
             Signal::Interrupt => libc::SIGINT,
             Signal::Terminate => libc::SIGTERM,
+            Signal::HandOver => libc::SIGUSR1,
             Signal::Kill => libc::SIGKILL,
             Signal::Stop => libc::SIGSTOP,
             Signal::Continue => libc::SIGCONT,

@@ -189,6 +189,33 @@ fn what_changed_meanwhile_is_put_right() {
     assert_eq!(service.assert_balance()["camera"], 1000, "another definition counts from zero");
 }
 
+/// As after an upgrade to a version whose tables are laid out in another way.
+#[test]
+fn what_another_layout_left_is_replaced() {
+    let net = Topology::device_relay_lan(1);
+    let mut service = Service::start_on(Datapath::Tcx, net.relay(), CAMERA);
+    service.ok(&["wait", "camera"]);
+    let keeper = service.keeper_pid();
+    service.kill();
+    kill(keeper);
+    let layouts = || {
+        let folders = pinned(net.relay()).into_iter().filter_map(|path| Some(path.parent()?.to_owned()));
+        folders.collect::<std::collections::BTreeSet<PathBuf>>()
+    };
+    let layout = layouts().into_iter().next().expect("what the killed ones pinned");
+    let other = layout.with_file_name("0123456789abcdef");
+    std::fs::rename(&layout, &other).expect("rename a folder of the bpffs");
+    service.start_again(net.relay());
+    service.ok(&["wait", "camera"]);
+    assert_eq!(layouts(), [layout].into());
+    let lan = net.lan(1);
+    let on = "239.2.2.1:6001".parse().unwrap();
+    let receiver = Receiver::start(lan.namespace(), lan.host_address(), on, Payloads::Count);
+    crate::traffic::send(net.device(), DEVICE, GROUP, Series::of(1_000, 200), 10_000);
+    assert_eq!(receiver.finish(1_000).count, 1_000, "each packet once: the old program is gone");
+    assert_eq!(service.assert_balance()["camera"], 1_000);
+}
+
 #[test]
 fn clean_removes_what_killed_ones_left() {
     let net = Topology::device_relay_lan(1);

@@ -19,6 +19,8 @@ pub(crate) const SOON: Duration = Duration::from_secs(5);
 pub(crate) struct Service {
     folder: TempDir,
     datapath: DatapathChoice,
+    /// What `mcr run` is started from.
+    program: PathBuf,
     child: Child,
     options: Vec<String>,
 }
@@ -48,8 +50,9 @@ impl Service {
         let folder = tempfile::tempdir().expect("a temporary folder");
         std::fs::write(folder.path().join("mcr.toml"), config).expect("write the configuration");
         let options: Vec<String> = options.iter().map(|option| (*option).to_owned()).collect();
-        let child = spawn(namespace, folder.path(), &options);
-        let service = Service { folder, datapath, child, options };
+        let program = PathBuf::from(MCR);
+        let child = spawn(&program, namespace, folder.path(), &options);
+        let service = Service { folder, datapath, program, child, options };
         service.wait_for_answer();
         service
     }
@@ -82,7 +85,8 @@ impl Service {
         command.arg(inner.get_program()).args(inner.get_args());
         command.envs(inner.get_envs().filter_map(|(key, value)| Some((key, value?)))).stdin(Stdio::null());
         let child = command.stderr(log_file(folder.path())).spawn().expect("start mcr run");
-        let service = Service { folder, datapath: DatapathChoice::Auto, child, options: Vec::new() };
+        let program = PathBuf::from(MCR);
+        let service = Service { folder, datapath: DatapathChoice::Auto, program, child, options: Vec::new() };
         service.wait_for_answer();
         service
     }
@@ -109,12 +113,31 @@ impl Service {
     /// Starts a daemon that was killed again.
     #[track_caller]
     pub(crate) fn start_again(&mut self, namespace: &Namespace) {
-        self.child = spawn(namespace, self.folder.path(), &self.options);
+        self.child = spawn(&self.program, namespace, self.folder.path(), &self.options);
         self.wait_for_answer();
     }
 
+    /// Starts another program in the place of a daemon that has ended, without waiting for it to answer.
+    pub(crate) fn start_as(&mut self, program: &Path, namespace: &Namespace) {
+        self.program = program.to_owned();
+        self.child = spawn(&self.program, namespace, self.folder.path(), &self.options);
+    }
+
+    /// Ends the daemon so that the next one goes on with what it has, as a restart by the service manager does.
     #[track_caller]
-    fn wait_for_answer(&self) {
+    pub(crate) fn hand_over(&mut self) {
+        self.signal(libc::SIGUSR1);
+        let ended = self.wait();
+        assert!(ended.success(), "mcr run ended with {ended}:\n{}", self.log());
+    }
+
+    /// Waits for the end of what was started.
+    pub(crate) fn wait(&mut self) -> std::process::ExitStatus {
+        self.child.wait().expect("wait for the daemon")
+    }
+
+    #[track_caller]
+    pub(crate) fn wait_for_answer(&self) {
         let deadline = Instant::now() + SOON * 2;
         while !self.mcr(&["list"]).status.success() {
             assert!(Instant::now() < deadline, "mcr run does not answer:\n{}", self.log());
@@ -308,15 +331,19 @@ impl Drop for Service {
 
 /// `mcr run` in that namespace with everything in that folder.
 pub(crate) fn run_command(namespace: &Namespace, folder: &Path) -> Command {
-    let mut command = namespace.command(MCR);
+    run_command_of(Path::new(MCR), namespace, folder)
+}
+
+fn run_command_of(program: &Path, namespace: &Namespace, folder: &Path) -> Command {
+    let mut command = namespace.command(program);
     command.arg("run").arg("--config").arg(folder.join("mcr.toml"));
     command.env("MCR_SOCKET", folder.join("mcr.sock")).env("MCR_KEEPER_SOCKET", folder.join("netd.sock"));
     command.stdin(Stdio::null());
     command
 }
 
-fn spawn(namespace: &Namespace, folder: &Path, options: &[String]) -> Child {
-    run_command(namespace, folder).args(options).stderr(log_file(folder)).spawn().expect("start mcr run")
+fn spawn(program: &Path, namespace: &Namespace, folder: &Path, options: &[String]) -> Child {
+    run_command_of(program, namespace, folder).args(options).stderr(log_file(folder)).spawn().expect("start mcr run")
 }
 
 fn log_file(folder: &Path) -> std::fs::File {

@@ -256,6 +256,13 @@ impl Turn {
                 drop(reply.send(last));
                 return Next::End;
             }
+            Command::HandOver(reply) => {
+                self.settle();
+                self.answer();
+                self.hands.stop();
+                let _ = reply.send(());
+                return Next::End;
+            }
         }
         Next::Turn
     }
@@ -314,7 +321,7 @@ impl Turn {
         }
         tracing::error!(
             remedy = self.other_keeper(),
-            "the keeper has ended: groups are left until another one is there; packets that still come are relayed"
+            "the keeper has ended: groups are left until another one is there, unless the service manager keeps them; packets that still come are relayed"
         );
         self.keeper = KeeperLink::Down;
         self.engine.keeper_lost();
