@@ -19,7 +19,7 @@ use mcr_datapath::{
     open_output, set_filter,
 };
 use mcr_testbed::{Frame, Interface, Lan, Topology};
-use mcr_wire::{Destination, MacAddr, Rewrite};
+use mcr_wire::{CodePoint, Destination, MacAddr, Rewrite, TimeToLive};
 
 const BURST: usize = 16;
 const SEARCH: Duration = Duration::from_millis(250);
@@ -254,11 +254,11 @@ fn output(lan: &Lan) -> OutputEntry {
         source_mac: MacAddr::new(lan.relay_side().mac().0),
         destination_mac: MacAddr::for_group(group),
         vlan: None,
-        source: lan.relay_address(),
+        source: Some(lan.relay_address()),
         destination: SocketAddrV4::new(group, 6001),
         source_port: None,
-        ttl: 16,
-        dscp: None,
+        ttl: TimeToLive::Set(16),
+        dscp: CodePoint::Keep,
     };
     let action = OutputAction::Send { socket: Arc::new(TxSocket::new(socket)), rewrite, mtu: 1500 };
     OutputEntry { counters: Arc::<OutputCounters>::default(), action }

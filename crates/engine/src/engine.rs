@@ -772,7 +772,7 @@ impl Engine {
             | OutputHealth::Refused { reason, remedy } => (false, Some(reason), Some(remedy)),
         };
         let source = match self.view().action(output) {
-            Action::Send(plan) => Some(plan.source),
+            Action::Send(plan) => plan.source,
             Action::Drop(_) => None,
         };
         let totals = entry.meter.totals.outputs.get(index).cloned().unwrap_or_default();

@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use mcr_model::relay::{Output, Relay};
-use mcr_model::{DatapathChoice, DropReason, InterfaceName, RelayName, VlanId};
+use mcr_model::{CodePoint, DatapathChoice, DropReason, InterfaceName, RelayName, SourceRule, TimeToLive, VlanId};
 
 use crate::actual::Actual;
 use crate::datapath::Serving;
@@ -92,8 +92,8 @@ pub struct SendPlan {
     pub destination_mac: [u8; 6],
     /// The tag to push.
     pub vlan: Option<VlanId>,
-    /// The source address.
-    pub source: Ipv4Addr,
+    /// The source address; `None`: as it arrived.
+    pub source: Option<Ipv4Addr>,
     /// The destination address.
     pub destination: Ipv4Addr,
     /// The destination port, in host byte order.
@@ -101,9 +101,9 @@ pub struct SendPlan {
     /// The source port, in host byte order; `None`: as it arrived.
     pub source_port: Option<u16>,
     /// The time to live.
-    pub ttl: u8,
-    /// The code point; `None`: as it arrived.
-    pub dscp: Option<u8>,
+    pub ttl: TimeToLive,
+    /// The code point.
+    pub dscp: CodePoint,
 }
 
 /// Everything that should be in force.
@@ -247,7 +247,11 @@ impl View<'_> {
         if !facts.can_send() {
             return Err(DropReason::OutputDown);
         }
-        let source = output.source.or(facts.first_address()).ok_or(DropReason::NoSourceAddress)?;
+        let source = match output.source {
+            SourceRule::OfInterface => Some(facts.first_address().ok_or(DropReason::NoSourceAddress)?),
+            SourceRule::Set(source) => Some(source),
+            SourceRule::Keep => None,
+        };
         let destination_mac = self.destination_mac(facts, output).ok_or(DropReason::NoNeighbour)?;
         Ok(SendPlan {
             interface: facts.index,
@@ -259,8 +263,8 @@ impl View<'_> {
             destination: output.target.ip(),
             port: output.port.get(),
             source_port: output.source_port.map(|port| port.get()),
-            ttl: output.ttl.get(),
-            dscp: output.dscp.map(|dscp| dscp.get()),
+            ttl: output.ttl.on_wire(),
+            dscp: output.dscp.on_wire(),
         })
     }
 

@@ -8,7 +8,7 @@ use mcr_model::plan::{AddedRelay, ChangedRelay, Plan, RemovedRelay, TouchedFlow,
 use mcr_model::relay::{Output, Relay};
 use mcr_model::spec::RelaySpec;
 use mcr_model::status::Origin;
-use mcr_model::{InterfaceName, RelayName};
+use mcr_model::{InterfaceName, RelayName, TtlRule};
 
 use crate::engine::{Engine, Entry};
 use crate::rulebook::Refusal;
@@ -183,7 +183,8 @@ fn public_group(relay: &Relay, output: &Output) -> Option<Warning> {
 }
 
 fn short_ttl(relay: &Relay, output: &Output) -> Option<Warning> {
-    (output.ttl.get() == 1).then(|| {
+    let is_one = matches!(output.ttl, TtlRule::Set(ttl) if ttl.get() == 1);
+    is_one.then(|| {
         about(
             relay,
             WarningKind::ShortTtl,

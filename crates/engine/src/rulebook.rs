@@ -189,7 +189,7 @@ impl Rulebook {
                 continue;
             }
             for (name, rule) in self.by_input.get(&output.place()).into_iter().flatten() {
-                if source_passes(&rule.sources, output.source) {
+                if source_passes(&rule.sources, output.source.address()) {
                     paths.extend(rule.outputs.iter().map(|next| (next, format!("{path} → ({name}) {next}"))));
                 }
             }
@@ -199,11 +199,11 @@ impl Rulebook {
 }
 
 fn takes(input: &Input, output: &Output) -> bool {
-    input.place() == output.place() && source_passes(&input.sources, output.source)
+    input.place() == output.place() && source_passes(&input.sources, output.source.address())
 }
 
 /// Whether packets with the source of an output pass a list of wanted sources. A source that is taken from the
-/// interface can change, so it passes every list.
+/// interface can change, and one that is kept is not known, so both pass every list.
 fn source_passes(wanted: &[Ipv4Addr], source: Option<Ipv4Addr>) -> bool {
     wanted.is_empty() || source.is_none_or(|source| wanted.contains(&source))
 }

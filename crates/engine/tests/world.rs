@@ -10,7 +10,7 @@ use mcr_engine::{
 };
 use mcr_model::relay::Relay;
 use mcr_model::spec::{InputSpec, OutputSpec, RelaySpec};
-use mcr_model::{Datapath, DatapathChoice, DropReason, RelayState};
+use mcr_model::{Datapath, DatapathChoice, DropReason, RelayState, TimeToLive};
 use proptest::prelude::*;
 
 /// What a kernel and a keeper would hold.
@@ -178,7 +178,7 @@ fn a_relay_is_opened_installed_and_joined_in_that_order() {
     assert_eq!(state(&engine, "camera", 0).0, RelayState::Ready);
     let Action::Send(send) = &machine.inputs[&tcx(2)].relays[0].outputs[0].action else { panic!("not sent") };
     assert_eq!(send.destination_mac, [0x01, 0x00, 0x5e, 2, 2, 2]);
-    assert_eq!((send.source, send.ttl), ([10, 0, 3, 1].into(), 16));
+    assert_eq!((send.source, send.ttl), (Some([10, 0, 3, 1].into()), TimeToLive::Set(16)));
 
     engine.remove(&"camera".parse().unwrap()).unwrap();
     machine.settle(&mut engine, 1);
@@ -224,7 +224,7 @@ fn a_changed_address_changes_the_source() {
     let effects: Vec<_> = effects.into_iter().filter(|effect| !matches!(effect, Effect::Prove { .. })).collect();
     assert!(matches!(effects[..], [Effect::Install { .. }]), "nothing is opened or joined again: {effects:?}");
     let Action::Send(send) = &machine.inputs[&tcx(2)].relays[0].outputs[0].action else { panic!("not sent") };
-    assert_eq!(send.source, Ipv4Addr::from([172, 16, 0, 9]));
+    assert_eq!(send.source, Some([172, 16, 0, 9].into()));
 
     let mut bare = two();
     bare[1].addresses.clear();

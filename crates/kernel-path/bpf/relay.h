@@ -37,7 +37,7 @@ struct mcr_relay {
 	__u32 slot;         /* of its counters */
 	__u32 exit;         /* enum mcr_exit, and its number */
 	__u32 mtu;          /* bytes of the largest IP packet that all outputs send */
-	__u32 unused;
+	__u32 least_ttl;    /* that all outputs send a copy of */
 	__u64 identity; /* the writer's own; for whoever adopts the maps */
 };
 
@@ -54,7 +54,12 @@ enum mcr_exit {
 enum mcr_output_flags {
 	MCR_SET_SOURCE_PORT = 1,
 	MCR_SET_DSCP = 2,
+	MCR_MAP_DSCP = 4,
+	MCR_KEEP_SOURCE = 8,
 };
+
+/* Most code points that an output maps by themselves. */
+#define MCR_MAPPED_CODE_POINTS 8
 
 /* One output: what its copies look like. */
 struct mcr_output {
@@ -69,11 +74,14 @@ struct mcr_output {
 	__be16 destination_port;
 	__be16 source_port;
 	__u16 vlan; /* 0: none is pushed */
-	__u8 ttl;
+	__u8 ttl;       /* added to what ttl_mask leaves of the one that arrived, modulo 256 */
 	__u8 dscp;
-	__u8 flags; /* enum mcr_output_flags */
-	__u8 drop;  /* 0: send; else one more than the reason for which it can not */
-	__u16 unused;
+	__u8 flags;     /* enum mcr_output_flags */
+	__u8 drop;      /* 0: send; else one more than the reason for which it can not */
+	__u8 ttl_mask;
+	__u8 least_ttl; /* that a copy is sent of */
+	__u8 dscp_from[MCR_MAPPED_CODE_POINTS]; /* 0xff: none */
+	__u8 dscp_to[MCR_MAPPED_CODE_POINTS];
 	__u64 identity;
 };
 
@@ -119,7 +127,7 @@ struct mcr_sent {
 	__u64 crossing; /* the last that came to this output, by the relay's count */
 };
 
-/* What did not, by reason. Shared by all CPUs and added to atomically: drops are rare, and 152 bytes for each CPU and output are not. */
+/* What did not, by reason. Shared by all CPUs and added to atomically: drops are rare, and 160 bytes for each CPU and output are not. */
 struct mcr_dropped {
 	__u64 packets[MCR_DROP_REASONS];
 };
@@ -131,12 +139,13 @@ MCR_SAME_OFFSET(mcr_destination, vlan, 10);
 MCR_SAME_LAYOUT(mcr_relay, 48);
 MCR_SAME_OFFSET(mcr_relay, slot, 24);
 MCR_SAME_OFFSET(mcr_relay, identity, 40);
-MCR_SAME_LAYOUT(mcr_output, 56);
+MCR_SAME_LAYOUT(mcr_output, 72);
 MCR_SAME_OFFSET(mcr_output, destination_mac, 16);
 MCR_SAME_OFFSET(mcr_output, source, 28);
 MCR_SAME_OFFSET(mcr_output, vlan, 40);
 MCR_SAME_OFFSET(mcr_output, drop, 45);
-MCR_SAME_OFFSET(mcr_output, identity, 48);
+MCR_SAME_OFFSET(mcr_output, dscp_to, 56);
+MCR_SAME_OFFSET(mcr_output, identity, 64);
 MCR_SAME_LAYOUT(mcr_source, 8);
 MCR_SAME_LAYOUT(mcr_own_mac, 12);
 MCR_SAME_LAYOUT(mcr_state, 16);

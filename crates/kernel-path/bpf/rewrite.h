@@ -56,6 +56,20 @@ static __always_inline __u64 sum_of_ends(const struct ipv4 *ip, const struct udp
 	return sum_of_addresses(ip->source, ip->destination) + udp->source + udp->destination;
 }
 
+/* The code point of an output's copy of what arrived with this one. */
+static __always_inline __u32 dscp_of(const struct mcr_output *output, __u32 arrived)
+{
+	__u32 dscp = output->flags & MCR_SET_DSCP ? output->dscp : arrived;
+
+	if (!(output->flags & MCR_MAP_DSCP))
+		return dscp;
+	/* The first that fits counts. */
+	for (int place = MCR_MAPPED_CODE_POINTS - 1; place >= 0; place--)
+		if (output->dscp_from[place] == arrived)
+			dscp = output->dscp_to[place];
+	return dscp;
+}
+
 /*
  * In words, as a little-endian machine reads them: a word that is read after its bytes were written waits for the store.
  * Bytes 0 and 1 are version and traffic class, 6 and 7 flags and offset, 8 to 11 TTL, protocol and checksum.
@@ -64,16 +78,17 @@ static __always_inline void rewrite_ip(struct ipv4 *ip, const struct mcr_output 
 {
 	__u32 *word = (__u32 *)ip;
 	__u32 first = word[0], second = word[1], third = word[2];
+	__be32 source = output->flags & MCR_KEEP_SOURCE ? ip->source : output->source;
 
-	if (output->flags & MCR_SET_DSCP)
-		first = (first & ~0xfc00) | (output->dscp & 0x3f) << 10;
+	if (output->flags & (MCR_SET_DSCP | MCR_MAP_DSCP))
+		first = (first & ~0xfc00) | (dscp_of(output, first >> 10 & 0x3f) & 0x3f) << 10;
 	second &= 0xffff | (__u32)bpf_htons(DONT_FRAGMENT) << 16;
-	third = output->ttl | (third & 0xff00);
-	third |= (__u32)(__u16)~fold((__u64)first + second + third + output->source + output->destination) << 16;
+	third = (((third & output->ttl_mask) + output->ttl) & 0xff) | (third & 0xff00);
+	third |= (__u32)(__u16)~fold((__u64)first + second + third + source + output->destination) << 16;
 	word[0] = first;
 	word[1] = second;
 	word[2] = third;
-	ip->source = output->source;
+	ip->source = source;
 	ip->destination = output->destination;
 }
 
@@ -90,7 +105,7 @@ static __always_inline void rewrite(struct ipv4 *ip, struct udp *udp, enum check
 	udp->destination = output->destination_port;
 	udp->length = udp_bytes;
 	if (checksum == CHECKSUM_PARTIAL)
-		udp->checksum = fold(sum_of_pseudo_header(output->source, output->destination, udp_bytes));
+		udp->checksum = fold(sum_of_pseudo_header(ip->source, ip->destination, udp_bytes));
 	else if (udp->checksum != 0)
 		udp->checksum = updated_checksum(udp->checksum, before, sum_of_ends(ip, udp));
 }

@@ -412,6 +412,8 @@ static long each_output(__u32 index, struct packet *packet)
 		reason = packet->reason;
 	} else if (output->drop) {
 		reason = output->drop - 1;
+	} else if (packet->headers.ip.ttl < output->least_ttl) {
+		reason = MCR_DROP_TTL_EXPIRED;
 	} else if (packet->largest > output->mtu) {
 		reason = MCR_DROP_TOO_BIG;
 	} else {

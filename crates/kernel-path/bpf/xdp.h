@@ -5,7 +5,7 @@
  *   frame -> mcr_xdp: judge, find -> port, or a copy to each of a fan-out -> mcr_egress: dress -> mcr_flushed: counted
  *
  * It takes only what is sure to be sent: whole, plain UDP over IPv4 in one buffer, to a group, with right checksums, of a relay
- * with an exit, and not too big for any of its outputs. Everything else goes on to tcx ingress, whose program has the same tables and gives the verdict; so there is
+ * with an exit, and neither too big nor with too small a TTL for any of its outputs. Everything else goes on to tcx ingress, whose program has the same tables and gives the verdict; so there is
  * one semantics, and a relay moves between the two with one word in `destinations`. What XDP is not told:
  * - whether a checksum is left to be completed; it is where its value is the sum of the pseudo header, and is completed then;
  * - a tag that the device took out of the frame; the loader sees to it that devices do not, veth excepted, where a tag is
@@ -225,8 +225,8 @@ int mcr_xdp(struct xdp_md *ctx)
 	destination.address = ip->destination;
 	destination.port = udp->destination;
 	relay = find(&destination);
-	if (!relay || relay->exit >> 24 == MCR_EXIT_TCX || total > relay->mtu || !accepts(relay, ip->source) ||
-	    came_back_to_us(destination.ifindex, data + 6) || fold(sum_of_ip(ip)) != 0xffff ||
+	if (!relay || relay->exit >> 24 == MCR_EXIT_TCX || total > relay->mtu || ip->ttl < relay->least_ttl ||
+	    !accepts(relay, ip->source) || came_back_to_us(destination.ifindex, data + 6) || fold(sum_of_ip(ip)) != 0xffff ||
 	    !right_checksum(ip, udp, end, &checksum))
 		return XDP_PASS;
 	if (redirect(relay->exit) != XDP_REDIRECT || lay_bare(ctx, there - total, tag_bytes))

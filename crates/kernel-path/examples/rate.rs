@@ -12,7 +12,7 @@ use std::process::{Command, Stdio};
 use mcr_kernel_path::{Exit, InputTable, Loaded, Maps, OutputAction, OutputEntry, RelayEntry, Sizes};
 use mcr_kernel_path::{TableWriter, load};
 use mcr_testbed::{Frame, Interface, Topology};
-use mcr_wire::{Destination, MacAddr, Rewrite};
+use mcr_wire::{CodePoint, Destination, MacAddr, Rewrite, TimeToLive};
 
 const BURST: u32 = 16;
 const ROUNDS: usize = 7;
@@ -145,11 +145,11 @@ impl Bench {
                 source_mac: MacAddr::new(lan.relay_side().mac().0),
                 destination_mac: MacAddr::for_group(group),
                 vlan: None,
-                source: lan.relay_address(),
+                source: Some(lan.relay_address()),
                 destination: std::net::SocketAddrV4::new(group, 6001),
                 source_port: None,
-                ttl: 16,
-                dscp: None,
+                ttl: TimeToLive::Set(16),
+                dscp: CodePoint::Keep,
             };
             let action = OutputAction::Send { port, rewrite, mtu: 1500 };
             OutputEntry { counters: writer.output_counters(0).expect("counters"), action }

@@ -5,7 +5,7 @@
 use std::mem::{offset_of, size_of};
 use std::net::Ipv4Addr;
 
-use mcr_wire::{Destination, DropReason, Rewrite, VlanId};
+use mcr_wire::{CodePoint, CodePointMap, Destination, DropReason, Rewrite, TimeToLive, VlanId};
 
 use crate::table::{Exit, OutputAction, OutputEntry};
 
@@ -51,7 +51,7 @@ pub(crate) struct RelayRecord {
     pub(crate) slot: u32,
     pub(crate) exit: u32,
     pub(crate) mtu: u32,
-    pub(crate) unused: u32,
+    pub(crate) least_ttl: u32,
     pub(crate) identity: u64,
 }
 plain!(RelayRecord, 48, slot at 24, identity at 40);
@@ -92,14 +92,19 @@ pub(crate) struct OutputRecord {
     pub(crate) dscp: u8,
     pub(crate) flags: u8,
     pub(crate) drop: u8,
-    pub(crate) unused: u16,
+    pub(crate) ttl_mask: u8,
+    pub(crate) least_ttl: u8,
+    pub(crate) dscp_from: [u8; CodePointMap::MOST],
+    pub(crate) dscp_to: [u8; CodePointMap::MOST],
     pub(crate) identity: u64,
 }
-plain!(OutputRecord, 56, source at 28, vlan at 40, drop at 45, identity at 48);
+plain!(OutputRecord, 72, source at 28, vlan at 40, drop at 45, dscp_to at 56, identity at 64);
 
 /// `enum mcr_output_flags`.
 const SET_SOURCE_PORT: u8 = 1;
 const SET_DSCP: u8 = 2;
+const MAP_DSCP: u8 = 4;
+const KEEP_SOURCE: u8 = 8;
 
 /// `struct mcr_source`.
 #[repr(C)]
@@ -180,20 +185,35 @@ impl OutputRecord {
         };
         let Rewrite { source_mac, destination_mac, vlan, source, destination, source_port, ttl, dscp } = *rewrite;
         let port_flag = source_port.map_or(0, |_| SET_SOURCE_PORT);
+        let source_flag = source.map_or(KEEP_SOURCE, |_| 0);
+        let (ttl_mask, added) = match ttl {
+            TimeToLive::Set(ttl) => (0, ttl),
+            TimeToLive::Keep => (0xff, 0),
+            TimeToLive::Decrement => (0xff, 0xff),
+        };
+        let (map_flag, map, dscp) = match dscp {
+            CodePoint::Keep => (0, None, None),
+            CodePoint::Set(dscp) => (0, None, Some(dscp)),
+            CodePoint::Map(map) => (MAP_DSCP, Some(map), map.other()),
+        };
         let dscp_flag = dscp.map_or(0, |_| SET_DSCP);
         Self {
             port,
             mtu,
             destination_mac: destination_mac.octets(),
             source_mac: source_mac.octets(),
-            source: source.octets(),
+            source: source.map_or([0; 4], |source| source.octets()),
             destination: destination.ip().octets(),
             destination_port: destination.port().to_be_bytes(),
             source_port: source_port.unwrap_or(0).to_be_bytes(),
             vlan: vlan.map_or(0, VlanId::get),
-            ttl,
+            ttl: added,
             dscp: dscp.unwrap_or(0),
-            flags: port_flag | dscp_flag,
+            flags: port_flag | dscp_flag | map_flag | source_flag,
+            ttl_mask,
+            least_ttl: ttl.least(),
+            dscp_from: map.map_or_else(Default::default, |map| map.from()),
+            dscp_to: map.map_or_else(Default::default, |map| map.to()),
             ..counted
         }
     }
@@ -207,15 +227,26 @@ impl OutputRecord {
         }
         let destination =
             std::net::SocketAddrV4::new(self.destination.into(), u16::from_be_bytes(self.destination_port));
+        let ttl = match self.least_ttl {
+            0 => TimeToLive::Set(self.ttl),
+            1 => TimeToLive::Keep,
+            _ => TimeToLive::Decrement,
+        };
+        let other = (self.flags & SET_DSCP != 0).then_some(self.dscp);
+        let pairs = self.dscp_from.into_iter().zip(self.dscp_to).filter(|(from, _)| *from != CodePointMap::NONE);
+        let dscp = match CodePointMap::new(pairs, other).filter(|_| self.flags & MAP_DSCP != 0) {
+            Some(map) => CodePoint::Map(map),
+            None => other.map_or(CodePoint::Keep, CodePoint::Set),
+        };
         let rewrite = Rewrite {
             source_mac: mcr_wire::MacAddr::new(self.source_mac),
             destination_mac: mcr_wire::MacAddr::new(self.destination_mac),
             vlan: VlanId::new(self.vlan),
-            source: self.source.into(),
+            source: (self.flags & KEEP_SOURCE == 0).then(|| self.source.into()),
             destination,
             source_port: (self.flags & SET_SOURCE_PORT != 0).then(|| u16::from_be_bytes(self.source_port)),
-            ttl: self.ttl,
-            dscp: (self.flags & SET_DSCP != 0).then_some(self.dscp),
+            ttl,
+            dscp,
         };
         OutputAction::Send { port: self.port, rewrite, mtu: self.mtu }
     }
@@ -233,16 +264,20 @@ mod tests {
             source_mac: mcr_wire::MacAddr::new([2, 0, 0, 0, 0, 9]),
             destination_mac: MacAddr::for_group([239, 2, 2, 2].into()),
             vlan: VlanId::new(100),
-            source: [10, 0, 1, 1].into(),
+            source: Some([10, 0, 1, 1].into()),
             destination: "239.2.2.2:6001".parse().unwrap(),
             source_port: Some(0),
-            ttl: 8,
-            dscp: None,
+            ttl: TimeToLive::Set(8),
+            dscp: CodePoint::Keep,
         };
-        let other = Rewrite { vlan: None, source_port: None, dscp: Some(34), ..rewrite };
+        let other =
+            Rewrite { vlan: None, source_port: None, ttl: TimeToLive::Keep, dscp: CodePoint::Set(34), ..rewrite };
+        let map = CodePointMap::new([(46, 34), (0, 1)], Some(9)).unwrap();
+        let mapped = Rewrite { source: None, ttl: TimeToLive::Decrement, dscp: CodePoint::Map(map), ..rewrite };
         for action in [
             OutputAction::Send { port: 7, rewrite, mtu: 1500 },
             OutputAction::Send { port: 8, rewrite: other, mtu: 9000 },
+            OutputAction::Send { port: 9, rewrite: mapped, mtu: 9000 },
             OutputAction::Drop(DropReason::Truncated),
             OutputAction::Drop(DropReason::SendFailed),
         ] {

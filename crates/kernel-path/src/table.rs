@@ -116,6 +116,13 @@ impl OutputAction {
         }
     }
 
+    pub(crate) fn least_ttl(&self) -> Option<u8> {
+        match self {
+            Self::Send { rewrite, .. } => Some(rewrite.ttl.least()),
+            Self::Drop(_) => None,
+        }
+    }
+
     pub(crate) fn mtu(&self) -> Option<u32> {
         match self {
             Self::Send { mtu, .. } => Some(*mtu),

@@ -510,7 +510,7 @@ impl TableWriter {
             slot: counters.slot(),
             exit,
             mtu: entry.outputs.iter().filter_map(|output| output.action.mtu()).min().unwrap_or(0),
-            unused: 0,
+            least_ttl: entry.outputs.iter().filter_map(|output| output.action.least_ttl()).max().unwrap_or(0).into(),
             identity: counters.identity(),
         };
         let number = take(&mut self.relay_records, "relays")?;

@@ -8,7 +8,7 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 
 use mcr_testbed::table::rewrite;
 use mcr_testbed::{Checksum, Frame, Mac, Tag};
-use mcr_wire::{Destination, DropReason, MacAddr, Rewrite, VlanId};
+use mcr_wire::{CodePoint, CodePointMap, Destination, DropReason, MacAddr, Rewrite, TimeToLive, VlanId};
 use stand::{Output, Relay, Stand};
 
 /// Frames for each set of relays.
@@ -79,6 +79,19 @@ fn our_macs() -> Vec<MacAddr> {
     vec![MacAddr::new([2, 0x10, 0, 0, 0, 1]), MacAddr::new([2, 0x10, 0, 0, 0, 2])]
 }
 
+fn ttl(random: &mut Random) -> TimeToLive {
+    let set = TimeToLive::Set(random.byte());
+    random.of(&[set, set, TimeToLive::Keep, TimeToLive::Decrement])
+}
+
+fn code_point(random: &mut Random) -> CodePoint {
+    let set = CodePoint::Set(random.byte() & 0x3f);
+    let pairs = (0..random.below(9)).map(|_| (random.byte() & 0x3f, random.byte() & 0x3f)).collect::<Vec<_>>();
+    let other = random.one_in(2).then(|| random.byte() & 0x3f);
+    let mapped = CodePointMap::new(pairs, other).map_or(CodePoint::Keep, CodePoint::Map);
+    random.of(&[CodePoint::Keep, CodePoint::Keep, set, mapped])
+}
+
 fn output(random: &mut Random) -> Output {
     if random.one_in(8) {
         return Output::Drop(DropReason::ALL[random.below(DropReason::COUNT as u64) as usize]);
@@ -87,10 +100,14 @@ fn output(random: &mut Random) -> Output {
     let to = SocketAddrV4::new(address, random.edgy());
     let rewrite = Rewrite {
         vlan: if random.one_in(3) { VlanId::new(1 + random.below(4094) as u16) } else { None },
-        source: if random.one_in(10) { Ipv4Addr::from(random.next() as u32) } else { source(random) },
+        source: match random.below(10) {
+            0 => Some(Ipv4Addr::from(random.next() as u32)),
+            1 => None,
+            _ => Some(source(random)),
+        },
         source_port: random.one_in(2).then(|| random.edgy()),
-        ttl: random.byte(),
-        dscp: random.one_in(2).then(|| random.byte() & 0x3f),
+        ttl: ttl(random),
+        dscp: code_point(random),
         ..rewrite(&to.to_string())
     };
     let mtu = if random.one_in(4) { 28 + random.below(600) as u32 } else { 1500 };

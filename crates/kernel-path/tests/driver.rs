@@ -7,7 +7,7 @@ use std::time::Duration;
 use mcr_kernel_path::{Exit, NotAtDriver, Unproven, WriteError, not_at_driver};
 use mcr_testbed::table::{destination, rewrite};
 use mcr_testbed::{Offload, Receiver, Sender, Switch};
-use mcr_wire::{DropReason, MacAddr, Rewrite, VlanId};
+use mcr_wire::{CodePoint, DropReason, MacAddr, Rewrite, TimeToLive, VlanId};
 use stand::{Output, Relay, Stand};
 
 const LIMIT: Duration = Duration::from_secs(10);
@@ -19,9 +19,9 @@ fn relaying_to(lans: &[usize]) -> Stand {
     let outputs = (1..).zip(lans).map(|(number, &lan)| {
         let rewrite = Rewrite {
             source_mac: MacAddr::new(stand.net.lan(lan).relay_side().mac().0),
-            source: stand.net.lan(lan).relay_address(),
-            ttl: number,
-            dscp: Some(34),
+            source: Some(stand.net.lan(lan).relay_address()),
+            ttl: TimeToLive::Set(number),
+            dscp: CodePoint::Set(34),
             ..rewrite(&format!("239.2.2.{number}:6001"))
         };
         Output::Send { lan, rewrite, mtu: 1500 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use mcr_testbed::table::{destination, every_row_on_a_wire, rewrite};
 use mcr_testbed::{Frame, Mac, Offload, RawReceiver, RawSender, Receiver, Sender, Switch, Tag};
-use mcr_wire::{DropReason, FrameMeta, MacAddr, Rewrite, VlanId};
+use mcr_wire::{CodePoint, DropReason, FrameMeta, MacAddr, Rewrite, TimeToLive, VlanId};
 use stand::{Expected, Output, Relay, Stand};
 
 const LIMIT: Duration = Duration::from_secs(10);
@@ -18,9 +18,9 @@ fn three_lans() -> Stand {
     let outputs = (1..=3).map(|lan| {
         let rewrite = Rewrite {
             source_mac: MacAddr::new(stand.net.lan(lan).relay_side().mac().0),
-            source: stand.net.lan(lan).relay_address(),
-            ttl: 10 + lan as u8,
-            dscp: Some(34),
+            source: Some(stand.net.lan(lan).relay_address()),
+            ttl: TimeToLive::Set(10 + lan as u8),
+            dscp: CodePoint::Set(34),
             ..rewrite(&format!("239.2.2.{lan}:6001"))
         };
         Output::Send { lan, rewrite, mtu: 1500 }
@@ -144,7 +144,7 @@ fn frames_from_a_wire_are_as_mcr_wire_has_them() {
     }
     stand.our_macs = vec![MacAddr::new([2, 0x10, 0, 0, 0, 1])];
     let tagged = Rewrite { vlan: VlanId::new(300), ..rewrite("239.2.2.2:6001") };
-    let plain = Rewrite { dscp: Some(8), source_port: Some(9), ..rewrite("239.2.2.1:6001") };
+    let plain = Rewrite { dscp: CodePoint::Set(8), source_port: Some(9), ..rewrite("239.2.2.1:6001") };
     let to = |lan, rewrite| Output::Send { lan, rewrite, mtu: 9000 };
     let relay = |vlan, outputs| Relay { destination: destination("239.1.1.1:5001", vlan), sources: vec![], outputs };
     stand.install(vec![

@@ -9,7 +9,7 @@ use mcr_kernel_path::{
 };
 use mcr_testbed::table::{destination, rewrite};
 use mcr_testbed::{Receiver, Sender};
-use mcr_wire::{Destination, DropReason, Rewrite};
+use mcr_wire::{CodePoint, Destination, DropReason, Rewrite, TimeToLive};
 use stand::{Output, Relay, Stand};
 
 fn entry(writer: &mut TableWriter, identity: u64, to: Destination, action: OutputAction) -> RelayEntry {
@@ -43,9 +43,9 @@ fn maps_again(maps: &Maps) -> Maps {
 /// The states of the relay that is changed under traffic: nothing is the same in both.
 fn states() -> [Rewrite; 2] {
     let state = |number: u8| Rewrite {
-        source: [10, 0, 1, number].into(),
-        ttl: number,
-        dscp: Some(number),
+        source: Some([10, 0, 1, number].into()),
+        ttl: TimeToLive::Set(number),
+        dscp: CodePoint::Set(number),
         source_port: Some(number.into()),
         ..rewrite("239.2.2.2:6001")
     };

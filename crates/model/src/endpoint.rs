@@ -3,6 +3,7 @@
 //! The text becomes an [`InputSpec`] or [`OutputSpec`]; the values are checked where those of a file are.
 
 use crate::address::{Target, parse_ip};
+use crate::header::{DscpSpec, TtlSpec};
 use crate::spec::{InputSpec, OutputSpec};
 
 /// Why endpoint text was refused: where it stops making sense and how it should look.
@@ -55,8 +56,8 @@ impl OutputSpec {
             match key {
                 "source" => spec.source = Some(value.to_owned()),
                 "source-port" | "source_port" => spec.source_port = Some(parts.number(key, value)?),
-                "ttl" => spec.ttl = Some(parts.number(key, value)?),
-                "dscp" => spec.dscp = Some(parts.number(key, value)?),
+                "ttl" => spec.ttl = Some(TtlSpec::from_text(value)),
+                "dscp" => spec.dscp = Some(DscpSpec::from_text(value)),
                 "vlan" => spec.vlan = Some(parts.number(key, value)?),
                 _ => return Err(parts.unknown_option(key, &OPTIONS)),
             }

@@ -5,8 +5,9 @@ use std::net::Ipv4Addr;
 
 use mcr_wire::VlanId;
 
-use crate::address::{Dscp, Port, Target, Ttl};
+use crate::address::{Port, Target};
 use crate::datapath::DatapathChoice;
+use crate::header::{DscpRule, SourceRule, TtlRule};
 use crate::name::{InterfaceName, RelayName};
 use crate::problem::FieldError;
 use crate::watch::Watch;
@@ -35,14 +36,14 @@ pub struct Output {
     pub target: Target,
     /// The UDP port that it is sent to.
     pub port: Port,
-    /// Its source address; `None`: the first address of `interface`.
-    pub source: Option<Ipv4Addr>,
+    /// Its source address.
+    pub source: SourceRule,
     /// Its source port; `None`: as it arrived.
     pub source_port: Option<Port>,
     /// Its time to live.
-    pub ttl: Ttl,
-    /// Its code point; `None`: as it arrived.
-    pub dscp: Option<Dscp>,
+    pub ttl: TtlRule,
+    /// Its code point.
+    pub dscp: DscpRule,
     /// The 802.1Q tag that it leaves with; `None`: untagged.
     pub vlan: Option<VlanId>,
 }

@@ -8,8 +8,9 @@ use mcr_wire::VlanId;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::address::{Dscp, Port, Target, Ttl, ValueError, host, parse_ip};
+use crate::address::{Port, Target, ValueError, host, parse_ip};
 use crate::datapath::DatapathChoice;
+use crate::header::{DscpRule, DscpSpec, SourceRule, TtlRule, TtlSpec};
 use crate::name::InterfaceName;
 use crate::problem::FieldError;
 use crate::relay::{Input, Output, Relay, Scope};
@@ -100,7 +101,7 @@ pub struct OutputSpec {
     /// The UDP port that it is sent to.
     #[schema(minimum = 1, maximum = 65535, example = 6001)]
     pub port: i64,
-    /// Its source address; none: the first address of the interface.
+    /// Its source address, or `keep` for the one that it arrived with; none: the first address of the interface.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(example = "10.1.0.1")]
     pub source: Option<String>,
@@ -108,14 +109,14 @@ pub struct OutputSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(minimum = 1, maximum = 65535)]
     pub source_port: Option<i64>,
-    /// Its time to live, 1 to 255; none: 16.
+    /// Its time to live: 1 to 255, `keep` (as it arrived) or `decrement` (one less); none: 16.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(minimum = 1, maximum = 255, example = 16)]
-    pub ttl: Option<i64>,
-    /// Its code point, 0 to 63; none: as it arrived.
+    #[schema(example = 16)]
+    pub ttl: Option<TtlSpec>,
+    /// Its code point: 0 to 63, `keep` (as it arrived), or what some become, as `{"46": 34, "*": 0}`; none: as it arrived.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(minimum = 0, maximum = 63, example = 34)]
-    pub dscp: Option<i64>,
+    #[schema(example = 34)]
+    pub dscp: Option<DscpSpec>,
     /// The 802.1Q tag that it leaves with, 1 to 4094; none: untagged.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(minimum = 1, maximum = 4094)]
@@ -186,10 +187,10 @@ impl OutputSpec {
         let interface = errors.take(field("interface"), interface.parse::<InterfaceName>(), "");
         let target = errors.absorb(check_target(part, group.as_deref(), address.as_deref()));
         let port = errors.take(field("port"), Port::try_from(*port), PORT_RANGE);
-        let source = errors.optional(field("source"), source.as_deref(), parse_host, HOST_WANTED);
+        let source = errors.keep(SourceRule::check(field("source"), source.as_deref()));
         let source_port = errors.optional(field("source_port"), *source_port, Port::try_from, PORT_RANGE);
-        let ttl = errors.optional(field("ttl"), *ttl, Ttl::try_from, "use 1 to 255; 0 would never leave the host");
-        let dscp = errors.optional(field("dscp"), *dscp, Dscp::try_from, "use 0 to 63");
+        let ttl = errors.keep(TtlRule::check(field("ttl"), ttl.as_ref()));
+        let dscp = errors.keep(DscpRule::check(field("dscp"), dscp.as_ref()));
         let vlan = errors.optional(field("vlan"), *vlan, check_vlan, VLAN_RANGE);
         match (interface, target, port, source, source_port, ttl, dscp, vlan) {
             (
@@ -201,10 +202,7 @@ impl OutputSpec {
                 Some(ttl),
                 Some(dscp),
                 Some(vlan),
-            ) if errors.0.is_empty() => {
-                let ttl = ttl.unwrap_or(Ttl::DEFAULT);
-                Ok(Output { interface, target, port, source, source_port, ttl, dscp, vlan })
-            }
+            ) if errors.0.is_empty() => Ok(Output { interface, target, port, source, source_port, ttl, dscp, vlan }),
             _ => Err(errors.0),
         }
     }
@@ -251,10 +249,10 @@ impl From<&Output> for OutputSpec {
             group,
             address,
             port: port.get().into(),
-            source: source.map(|source| source.to_string()),
+            source: source.spec(),
             source_port: source_port.map(|port| port.get().into()),
-            ttl: Some(ttl.get().into()),
-            dscp: dscp.map(|dscp| dscp.get().into()),
+            ttl: Some(ttl.spec()),
+            dscp: dscp.spec(),
             vlan: vlan.map(|vlan| vlan.get().into()),
         }
     }
@@ -352,6 +350,10 @@ impl Errors {
             None => Some(None),
             Some(given) => self.take(field, check(given), remedy).map(Some),
         }
+    }
+
+    fn keep<T>(&mut self, result: Result<T, FieldError>) -> Option<T> {
+        result.map_err(|error| self.0.push(error)).ok()
     }
 
     fn absorb<T>(&mut self, result: Result<T, Vec<FieldError>>) -> Option<T> {

@@ -39,6 +39,10 @@ fn endpoints_read_as_they_are_written() {
     for part in ["Ttl(8)", "10.0.0.9", "Port(7)", "Dscp(34)", "VlanId(5)"] {
         assert!(text.contains(part), "{part} in {text}");
     }
+    let text = output("eth1:239.2.2.2:6001,ttl=decrement,source=keep,dscp=keep").unwrap();
+    for part in ["ttl: Decrement", "source: Keep", "dscp: Keep"] {
+        assert!(text.contains(part), "{part} in {text}");
+    }
     assert_eq!(output("eth1:10.0.0.9@239.2.2.2:6001"), output("eth1:239.2.2.2:6001,source=10.0.0.9"));
 }
 
@@ -69,6 +73,9 @@ fn a_wrong_endpoint_says_what_and_what_to_do() {
     }
     assert!(output("eth1:239.2.2.2:6001,ttl=0").unwrap_err().contains("ttl 0 is out of range"));
     assert!(output("eth1:239.2.2.2:6001,dscp=64").unwrap_err().contains("dscp 64 is out of range"));
+    assert!(output("eth1:239.2.2.2:6001,ttl=kep").unwrap_err().contains("ttl \"kep\" is not known; use 1 to 255"));
+    assert!(output("eth1:239.2.2.2:6001,dscp=46:34").unwrap_err().contains("or a table as { 46 = 34"));
+    assert!(output("eth1:239.2.2.2:6001,source=kept").unwrap_err().contains("or \"keep\""));
     assert!(output("eth1:0.0.0.0:6001").unwrap_err().contains("not a multicast group"));
 }
 
@@ -123,6 +130,34 @@ fn toml_json_and_text_are_one() {
     assert_eq!(from_json.check().unwrap(), from_toml);
     assert_eq!(from_toml.input().to_string(), "eth0:192.168.168.55@239.1.1.1:5001");
     assert!(toml::from_str::<ConfigSpec>("[[relais]]").is_err());
+}
+
+#[test]
+fn header_fields_read_back_as_they_were_written() {
+    let spec = |fields: &str| -> OutputSpec {
+        let text = format!(r#"{{ "interface": "eth1", "group": "239.2.2.2", "port": 6001, {fields} }}"#);
+        serde_json::from_str(&text).unwrap()
+    };
+    for fields in [
+        r#""ttl": 7"#,
+        r#""ttl": "keep", "dscp": 46"#,
+        r#""ttl": "decrement", "dscp": {"46": 34, "0": 8, "*": 1}, "source": "keep""#,
+    ] {
+        let output = spec(fields).check("output[0]").unwrap();
+        assert_eq!(OutputSpec::from(&output).check("output[0]").unwrap(), output, "{fields}");
+    }
+    let nine: Vec<String> = (0..9).map(|from| format!("\"{from}\": 1")).collect();
+    for (fields, wanted) in [
+        (r#""ttl": 256"#.to_owned(), "output[0].ttl: ttl 256 is out of range"),
+        (r#""dscp": {}"#.to_owned(), "output[0].dscp: a table of code points names none"),
+        (r#""dscp": {"64": 1}"#.to_owned(), "output[0].dscp: dscp 64 is out of range"),
+        (r#""dscp": {"x": 1}"#.to_owned(), "\"x\" is no code point"),
+        (r#""dscp": {"1": -1}"#.to_owned(), "dscp -1 is out of range"),
+        (format!(r#""dscp": {{{}}}"#, nine.join(", ")), "9 code points are more than the 8 that a table may name"),
+    ] {
+        let errors = spec(&fields).check("output[0]").unwrap_err();
+        assert!(errors[0].to_string().contains(wanted), "{fields}: {errors:?}");
+    }
 }
 
 proptest! {

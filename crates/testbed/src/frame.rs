@@ -76,7 +76,7 @@ pub struct Frame {
     total_length: Option<u16>,
     pub(crate) identification: u16,
     pub(crate) flags_and_offset: u16,
-    ttl: u8,
+    pub(crate) ttl: u8,
     protocol: u8,
     ip_checksum: Checksum,
     pub(crate) source: SocketAddrV4,

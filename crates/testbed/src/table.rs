@@ -5,7 +5,7 @@
 
 use std::net::{Ipv4Addr, SocketAddrV4};
 
-use mcr_wire::{Destination, DropReason, MacAddr, Rewrite, VlanId};
+use mcr_wire::{CodePoint, CodePointMap, Destination, DropReason, MacAddr, Rewrite, TimeToLive, VlanId};
 
 use crate::frame::{Checksum, Frame, Tag};
 use crate::interface::Mac;
@@ -138,6 +138,9 @@ impl Row {
         let lengths = || datagrams.iter().map(|frame| u32::from(frame.total_length_field()));
         let outcomes = relay.outputs.iter().map(|output| match (refused, *output) {
             (Some(reason), _) | (None, Output::Drop(reason)) => Outcome::Dropped(reason),
+            (None, Output::Send { rewrite, .. }) if ttl(&rewrite, self.frame.ttl) == 0 => {
+                Outcome::Dropped(DropReason::TtlExpired)
+            }
             (None, Output::Send { mtu, .. }) if lengths().any(|bytes| bytes > mtu) => {
                 Outcome::Dropped(DropReason::TooBig)
             }
@@ -178,20 +181,40 @@ impl Relay {
 /// The frame that leaves when `arrived` is relayed.
 fn copy(arrived: &Frame, rewrite: &Rewrite) -> Vec<u8> {
     let priority = arrived.tags.first().map_or(0, |tag| tag.control & 0xf000);
-    let ecn = arrived.traffic_class & 3;
     let mut copy = arrived
         .clone()
         .source_mac(Mac(rewrite.source_mac.octets()))
         .destination_mac(Mac(rewrite.destination_mac.octets()))
-        .ttl(rewrite.ttl)
-        .traffic_class(rewrite.dscp.map_or(arrived.traffic_class, |dscp| dscp << 2 | ecn))
+        .ttl(ttl(rewrite, arrived.ttl))
+        .traffic_class(dscp(rewrite, arrived.traffic_class >> 2) << 2 | arrived.traffic_class & 3)
         .flags_and_offset(arrived.flags_and_offset & 0x4000)
         .padding(0);
     copy.tags = rewrite.vlan.iter().map(|vlan| Tag { protocol: 0x8100, control: priority | vlan.get() }).collect();
-    copy.source = SocketAddrV4::new(rewrite.source, rewrite.source_port.unwrap_or(arrived.source.port()));
+    copy.source = SocketAddrV4::new(
+        rewrite.source.unwrap_or(*arrived.source.ip()),
+        rewrite.source_port.unwrap_or(arrived.source.port()),
+    );
     copy.destination = rewrite.destination;
     let checksum = if arrived.udp_checksum == Checksum::Zero { Checksum::Zero } else { Checksum::Right };
     copy.udp_checksum(checksum).bytes()
+}
+
+fn ttl(rewrite: &Rewrite, arrived: u8) -> u8 {
+    match rewrite.ttl {
+        TimeToLive::Set(ttl) => ttl,
+        TimeToLive::Keep => arrived,
+        TimeToLive::Decrement => arrived.max(1) - 1,
+    }
+}
+
+fn dscp(rewrite: &Rewrite, arrived: u8) -> u8 {
+    let map = match rewrite.dscp {
+        CodePoint::Keep => return arrived,
+        CodePoint::Set(dscp) => return dscp,
+        CodePoint::Map(map) => map,
+    };
+    let pair = map.from().into_iter().zip(map.to()).find(|(from, _)| *from == arrived);
+    pair.map_or(map.other().unwrap_or(arrived), |(_, to)| to)
 }
 
 /// The relays that the rows are for.
@@ -231,6 +254,7 @@ pub fn relays() -> Vec<Relay> {
         relay("10.0.0.1:5007", vec![plain(1, "239.2.2.10:1", 1500)]),
         relay("239.1.1.8:0", vec![plain(1, "239.2.2.11:0", 1500)]),
         relay("255.255.255.255:67", vec![plain(1, "239.2.2.12:1", 1500)]),
+        relay("239.1.1.9:5009", from_what_arrived()),
     ]
 }
 
@@ -242,9 +266,35 @@ fn plain(lan: usize, to: &str, mtu: u32) -> Output {
     Output::Send { lan, rewrite: rewrite(to), mtu }
 }
 
+/// Outputs whose headers depend on those that arrived.
+fn from_what_arrived() -> Vec<Output> {
+    let map = |pairs: &[(u8, u8)], other| {
+        let map = CodePointMap::new(pairs.iter().copied(), other);
+        CodePoint::Map(map.expect("few enough"))
+    };
+    let some = map(&[(46, 34), (34, 0), (0, 63)], None);
+    let all = map(&[(46, 46), (1, 2), (2, 1), (3, 4), (4, 3), (5, 6), (6, 5), (63, 62)], Some(8));
+    [
+        Rewrite { ttl: TimeToLive::Keep, dscp: some, ..rewrite("239.2.2.13:1") },
+        Rewrite { ttl: TimeToLive::Decrement, dscp: all, source: None, ..rewrite("239.2.2.13:2") },
+        Rewrite {
+            ttl: TimeToLive::Decrement,
+            source: None,
+            source_port: Some(7),
+            vlan: VlanId::new(9),
+            ..rewrite("239.2.2.13:3")
+        },
+    ]
+    .into_iter()
+    .enumerate()
+    .map(|(place, rewrite)| Output::Send { lan: 1 + place % 2, rewrite, mtu: 1500 })
+    .collect()
+}
+
 /// Every field that an output may set, set.
 fn all_set() -> Rewrite {
-    Rewrite { vlan: VlanId::new(200), source_port: Some(4000), ttl: 3, dscp: Some(46), ..rewrite("239.9.9.9:6009") }
+    let (ttl, dscp) = (TimeToLive::Set(3), CodePoint::Set(46));
+    Rewrite { vlan: VlanId::new(200), source_port: Some(4000), ttl, dscp, ..rewrite("239.9.9.9:6009") }
 }
 
 /// Where `to` (an address and a port) is, in a VLAN or in none (0).
@@ -268,10 +318,10 @@ pub fn rewrite(to: &str) -> Rewrite {
         source_mac: MacAddr::new([MARK[0], MARK[1], MARK[2], MARK[3], 0, 1]),
         destination_mac: MacAddr::new(Mac::of_group(*destination.ip()).0),
         vlan: None,
-        source: [10, 0, 1, 1].into(),
+        source: Some([10, 0, 1, 1].into()),
         destination,
         source_port: None,
-        ttl: 16,
-        dscp: None,
+        ttl: TimeToLive::Set(16),
+        dscp: CodePoint::Keep,
     }
 }

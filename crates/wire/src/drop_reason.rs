@@ -93,6 +93,9 @@ reasons! {
     /// The kernel refused the packet for another reason.
     SendFailed, "send_failed", "the kernel refused to send the packet",
         "look into the daemon's log for the error";
+    /// The copy would leave with a time to live of zero.
+    TtlExpired, "ttl_expired", "the packet arrived with a TTL that leaves its copy none, and the output keeps or decrements it",
+        "have the sender use a larger TTL, or set a ttl on the output";
 }
 
 impl DropReason {

@@ -9,6 +9,7 @@
 pub mod checksum;
 pub mod drop_reason;
 pub mod ethernet;
+pub mod field;
 pub mod frame;
 pub mod ipv4;
 pub mod rewrite;
@@ -16,5 +17,6 @@ pub mod udp;
 
 pub use drop_reason::DropReason;
 pub use ethernet::{MacAddr, VlanId, VlanTag};
+pub use field::{CodePoint, CodePointMap, TimeToLive};
 pub use frame::{ChecksumState, Datagram, Destination, FrameMeta, Refused, Reject, UdpChecksum, parse};
 pub use rewrite::{Completion, Headers, Rewrite};

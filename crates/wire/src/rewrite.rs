@@ -1,14 +1,16 @@
 //! The rewrite of a datagram into the frame that leaves on an output.
 //!
 //! Kept: payload, identification, DF, ECN, DSCP unless set, source port unless set, VLAN priority. Made anew:
-//! link-layer addresses, tag, source and destination, TTL, checksums. A zero UDP checksum stays zero; a known one is
+//! link-layer addresses, tag, source unless kept, destination, TTL unless kept, checksums. A zero UDP checksum stays zero; a known one is
 //! updated, never recomputed, so that damage to the payload on the way through this host is not covered up; a partial
 //! one is left to the kernel to complete.
 
 use core::net::{Ipv4Addr, SocketAddrV4};
 
 use crate::checksum::{Sum, udp_pseudo_header, update};
+use crate::drop_reason::DropReason;
 use crate::ethernet::{self, ETHERTYPE_IPV4, MacAddr, TPID_8021Q, VlanId};
+use crate::field::{CodePoint, TimeToLive};
 use crate::frame::{Datagram, UdpChecksum};
 use crate::{ipv4, udp};
 
@@ -21,16 +23,16 @@ pub struct Rewrite {
     pub destination_mac: MacAddr,
     /// The tag to push; its priority is the datagram's.
     pub vlan: Option<VlanId>,
-    /// The source address.
-    pub source: Ipv4Addr,
+    /// The source address; `None`: as it arrived.
+    pub source: Option<Ipv4Addr>,
     /// The destination address and port.
     pub destination: SocketAddrV4,
     /// The source port, in host byte order; `None`: as it arrived.
     pub source_port: Option<u16>,
     /// The time to live.
-    pub ttl: u8,
-    /// The code point, 0 to 63; `None`: as it arrived.
-    pub dscp: Option<u8>,
+    pub ttl: TimeToLive,
+    /// The code point.
+    pub dscp: CodePoint,
 }
 
 /// The headers of a frame, ready to be sent in front of a payload.
@@ -69,6 +71,12 @@ impl Headers {
 }
 
 impl Rewrite {
+    /// Why no copy of a datagram that arrived with this time to live is sent, if none is.
+    #[inline]
+    pub fn refusal(&self, ttl: u8) -> Option<DropReason> {
+        (ttl < self.ttl.least()).then_some(DropReason::TtlExpired)
+    }
+
     /// The headers of one datagram, or of a super-frame when it has `segment_bytes`.
     #[inline]
     pub fn headers(&self, datagram: &Datagram<'_>) -> Headers {
@@ -90,10 +98,11 @@ impl Rewrite {
     }
 
     /// Writes the whole frame of one datagram into `frame`; its length, or `None` when there is no room, when the
-    /// payload is more than an IPv4 packet can carry, or when it is a super-frame, whose
-    /// [`segments`](Datagram::segments) are frames of their own. The checksum is completed here.
+    /// payload is more than an IPv4 packet can carry, when there is a [`refusal`](Rewrite::refusal), or when it is a
+    /// super-frame, whose [`segments`](Datagram::segments) are frames of their own. The checksum is completed here.
     pub fn frame(&self, datagram: &Datagram<'_>, frame: &mut [u8]) -> Option<usize> {
-        if datagram.segment_bytes.is_some() || datagram.payload.len() > udp::MOST_PAYLOAD_BYTES {
+        let is_too_large = datagram.payload.len() > udp::MOST_PAYLOAD_BYTES;
+        if datagram.segment_bytes.is_some() || is_too_large || self.refusal(datagram.ttl).is_some() {
             return None;
         }
         let headers = self.headers(datagram);
@@ -136,15 +145,20 @@ impl Rewrite {
     }
 
     #[inline]
+    fn source_of(&self, datagram: &Datagram<'_>) -> Ipv4Addr {
+        self.source.unwrap_or(*datagram.source.ip())
+    }
+
+    #[inline]
     fn ip_header(&self, datagram: &Datagram<'_>, udp_bytes: u16) -> [u8; ipv4::HEADER_BYTES] {
-        let ecn = datagram.traffic_class & 0x03;
+        let (dscp, ecn) = (datagram.traffic_class >> 2, datagram.traffic_class & 0x03);
         ipv4::Fields {
-            traffic_class: self.dscp.map_or(datagram.traffic_class, |dscp| dscp << 2 | ecn),
+            traffic_class: self.dscp.of(dscp) << 2 | ecn,
             total_bytes: udp_bytes.wrapping_add(ipv4::HEADER_BYTES as u16),
             identification: datagram.identification,
             dont_fragment: datagram.dont_fragment,
-            ttl: self.ttl,
-            source: self.source,
+            ttl: self.ttl.of(datagram.ttl),
+            source: self.source_of(datagram),
             destination: *self.destination.ip(),
         }
         .emit()
@@ -165,12 +179,13 @@ impl Rewrite {
                 let old = words(*datagram.source.ip(), datagram.destination.address)
                     .add_word(datagram.source.port())
                     .add_word(datagram.destination.port);
-                let new =
-                    words(self.source, *self.destination.ip()).add_word(source_port).add_word(self.destination.port());
+                let new = words(self.source_of(datagram), *self.destination.ip())
+                    .add_word(source_port)
+                    .add_word(self.destination.port());
                 (not_zero(update(value, old, new)), Completion::Done)
             }
             UdpChecksum::Partial => {
-                let sum = udp_pseudo_header(self.source, *self.destination.ip(), udp_bytes).fold();
+                let sum = udp_pseudo_header(self.source_of(datagram), *self.destination.ip(), udp_bytes).fold();
                 let (start, offset) = (udp_at as u16, udp::CHECKSUM_OFFSET as u16);
                 (sum, Completion::Needed { start, offset })
             }

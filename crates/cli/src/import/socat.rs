@@ -2,6 +2,7 @@
 
 use std::net::Ipv4Addr;
 
+use mcr_model::header::{DscpSpec, TtlSpec};
 use mcr_model::spec::{InputSpec, OutputSpec, RelaySpec};
 
 use super::Draft;
@@ -126,9 +127,11 @@ fn output(to: &Address<'_>, interfaces: Interfaces<'_>, draft: &mut Draft) -> Re
     let mut interface = None;
     for (key, value) in &to.options {
         match key.as_str() {
-            "ip-multicast-ttl" | "multicast-ttl" if target.is_multicast() => spec.ttl = Some(number(key, value)?),
-            "ttl" | "ip-ttl" if !target.is_multicast() => spec.ttl = Some(number(key, value)?),
-            "tos" | "ip-tos" => spec.dscp = Some(number(key, value)? >> 2),
+            "ip-multicast-ttl" | "multicast-ttl" if target.is_multicast() => {
+                spec.ttl = Some(TtlSpec::Number(number(key, value)?))
+            }
+            "ttl" | "ip-ttl" if !target.is_multicast() => spec.ttl = Some(TtlSpec::Number(number(key, value)?)),
+            "tos" | "ip-tos" => spec.dscp = Some(DscpSpec::Number(number(key, value)? >> 2)),
             "ip-multicast-if" | "multicast-if" if value.parse::<Ipv4Addr>().is_ok() => {
                 spec.source.get_or_insert((*value).to_owned());
             }

@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::fs::MetadataExt;
 
 use mcr_model::grant::Prefix;
-use mcr_model::{Input, InterfaceName, Output};
+use mcr_model::{DscpRule, Input, InterfaceName, Output, SourceRule, TtlRule};
 use socket2::{Domain, InterfaceIndexOrAddress, Protocol, Socket, Type};
 
 use crate::failure::Failure;
@@ -21,7 +21,13 @@ pub(crate) fn sending(output: &Output) -> Result<UdpSocket, Failure> {
     refuse_vlan(interface, vlan.is_some())?;
     let socket = open(interface)?;
     let failed = |what: &str, error: &io::Error| Failure::failed(format!("cannot {what}: {error}"));
-    let local = SocketAddrV4::new(source.unwrap_or(Ipv4Addr::UNSPECIFIED), source_port.map_or(0, |port| port.get()));
+    let source = match source {
+        SourceRule::OfInterface => Ipv4Addr::UNSPECIFIED,
+        SourceRule::Set(source) => *source,
+        SourceRule::Keep => return Err(nothing_to_keep("source")),
+    };
+    let TtlRule::Set(ttl) = ttl else { return Err(nothing_to_keep("ttl")) };
+    let local = SocketAddrV4::new(source, source_port.map_or(0, |port| port.get()));
     bind_source(&socket, local).map_err(|error| match error.kind() {
         io::ErrorKind::AddrNotAvailable => Failure::failed(format!(
             "{} is no address of this host; to send as if it were, run as root (CAP_NET_RAW), or leave it out",
@@ -33,9 +39,13 @@ pub(crate) fn sending(output: &Output) -> Result<UdpSocket, Failure> {
         .set_ttl_v4(ttl.get().into())
         .and_then(|()| socket.set_multicast_ttl_v4(ttl.get().into()))
         .map_err(|error| failed("set the time to live", &error))?;
-    if let Some(dscp) = dscp {
+    match dscp {
+        DscpRule::Keep => {}
         // The code point is the upper six bits of the byte (RFC 2474).
-        socket.set_tos_v4(u32::from(dscp.get()) << 2).map_err(|error| failed("set the DSCP", &error))?;
+        DscpRule::Set(dscp) => {
+            socket.set_tos_v4(u32::from(dscp.get()) << 2).map_err(|error| failed("set the DSCP", &error))?;
+        }
+        DscpRule::Map(_) => return Err(nothing_to_keep("dscp")),
     }
     // A datagram that does not fit must fail here: fragments are no test of a relay, which drops them.
     set_option(&socket, libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, &libc::IP_PMTUDISC_DO)
@@ -54,6 +64,13 @@ pub(crate) fn sending(output: &Output) -> Result<UdpSocket, Failure> {
         )));
     }
     Ok(socket.into())
+}
+
+/// The failure of an option that only makes sense where something arrives.
+fn nothing_to_keep(option: &str) -> Failure {
+    Failure::usage(format!(
+        "{option}: a sender has no packet whose {option} could be kept; give a value, or leave it out"
+    ))
 }
 
 /// An address that this host does not have is taken as if it were one (IP_TRANSPARENT), which needs CAP_NET_RAW or CAP_NET_ADMIN:

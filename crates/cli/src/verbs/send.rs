@@ -6,6 +6,7 @@ use std::ops::RangeInclusive;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use mcr_model::Output;
+use mcr_model::header::TtlSpec;
 use mcr_model::spec::OutputSpec;
 use serde::Serialize;
 
@@ -58,7 +59,7 @@ pub(crate) fn send(args: Send) -> Result<(), Failure> {
 fn plan(args: Send) -> Result<Plan, Failure> {
     let Send { to, rate, count, size, ttl, source, output: _ } = args;
     let mut spec = OutputSpec::from_endpoint(&to).map_err(|error| Failure::usage(error.to_string()))?;
-    spec.ttl = ttl.or(spec.ttl);
+    spec.ttl = ttl.map(TtlSpec::Number).or(spec.ttl);
     spec.source = source.or(spec.source);
     let to = spec.check("endpoint").map_err(|errors| {
         let errors: Vec<String> = errors.iter().map(ToString::to_string).collect();

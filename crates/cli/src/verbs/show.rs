@@ -51,9 +51,10 @@ fn output_lines(output: &OutputStatus, spec: Option<&OutputSpec>, ink: Ink) -> V
     let OutputStatus { to, ok, reason, remedy, source, sent, dropped_packets, dropped: _ } = output;
     let mut headers: Vec<String> = source.iter().map(|source| format!("source {source}")).collect();
     if let Some(spec) = spec {
+        headers.extend(spec.source.iter().filter(|_| source.is_none()).map(|source| format!("source {source}")));
         headers.extend(spec.source_port.map(|port| format!("source port {port}")));
-        headers.extend(spec.ttl.map(|ttl| format!("ttl {ttl}")));
-        headers.extend(spec.dscp.map(|dscp| format!("dscp {dscp}")));
+        headers.extend(spec.ttl.iter().map(|ttl| format!("ttl {ttl}")));
+        headers.extend(spec.dscp.iter().map(|dscp| format!("dscp {dscp}")));
     }
     let headers = if headers.is_empty() { String::new() } else { format!("  ({})", headers.join(", ")) };
     let mut lines = vec![format!("  to        {to}{headers}")];

@@ -29,6 +29,7 @@ mod churn;
 mod discover;
 mod foreground;
 mod frames;
+mod headers;
 mod interfaces;
 mod killed;
 mod main_job;

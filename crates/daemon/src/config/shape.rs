@@ -4,10 +4,12 @@
 //! [`mcr_model::spec`]; a field that is added there breaks this build until it is read. `serde` could read the same
 //! types, but stops at the first mistake.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 
 use mcr_model::FieldError;
 use mcr_model::endpoint::closest;
+use mcr_model::header::{DscpSpec, TtlSpec};
 use mcr_model::spec::{ConfigSpec, InputSpec, OutputSpec, RelaySpec};
 use mcr_model::watch::ExpectSpec;
 use toml::Spanned;
@@ -80,8 +82,8 @@ fn output(value: &Spanned<DeValue<'_>>, path: String, findings: &mut Findings) -
         port: keys.required("port", Keys::number).unwrap_or(PLACEHOLDER_PORT),
         source: keys.text("source"),
         source_port: keys.number("source_port"),
-        ttl: keys.number("ttl"),
-        dscp: keys.number("dscp"),
+        ttl: keys.ttl(),
+        dscp: keys.dscp(),
         vlan: keys.number("vlan"),
     };
     keys.finish();
@@ -100,6 +102,20 @@ fn text(value: &Spanned<DeValue<'_>>, path: String, findings: &mut Findings) -> 
         wrong_type(value, "text", &quoted(value.get_ref()), path, findings);
     }
     text
+}
+
+fn number(key: &str, value: &Spanned<DeValue<'_>>, path: String, findings: &mut Findings) -> Option<i64> {
+    let DeValue::Integer(integer) = value.get_ref() else {
+        wrong_type(value, "a whole number", &unquoted(key, value.get_ref()), path, findings);
+        return None;
+    };
+    let number = to_i64(integer);
+    if number.is_none() {
+        let error =
+            FieldError::new(path, format!("{key} {} is out of range", integer.as_str()), "use a smaller number");
+        findings.add(value.span(), "", error);
+    }
+    number
 }
 
 /// A table while its keys are being asked for.
@@ -155,17 +171,30 @@ impl<'t, 'd> Keys<'t, 'd> {
 
     fn number(&mut self, key: &'static str) -> Option<i64> {
         let (value, path) = (self.get(key)?, self.path(key));
-        let DeValue::Integer(integer) = value.get_ref() else {
-            wrong_type(value, "a whole number", &unquoted(key, value.get_ref()), path, self.findings);
-            return None;
-        };
-        let number = to_i64(integer);
-        if number.is_none() {
-            let error =
-                FieldError::new(path, format!("{key} {} is out of range", integer.as_str()), "use a smaller number");
-            self.findings.add(value.span(), "", error);
+        number(key, value, path, self.findings)
+    }
+
+    fn ttl(&mut self) -> Option<TtlSpec> {
+        match self.get("ttl")?.get_ref() {
+            DeValue::String(word) => Some(TtlSpec::Word(word.to_string())),
+            _ => self.number("ttl").map(TtlSpec::Number),
         }
-        number
+    }
+
+    fn dscp(&mut self) -> Option<DscpSpec> {
+        let (value, path) = (self.get("dscp")?, self.path("dscp"));
+        match value.get_ref() {
+            DeValue::String(word) => Some(DscpSpec::Word(word.to_string())),
+            DeValue::Table(table) => {
+                let mut numbers = BTreeMap::new();
+                for (from, to) in table {
+                    let path = format!("{path}.{}", from.get_ref());
+                    numbers.extend(number("dscp", to, path, self.findings).map(|to| (from.get_ref().to_string(), to)));
+                }
+                Some(DscpSpec::Table(numbers))
+            }
+            _ => self.number("dscp").map(DscpSpec::Number),
+        }
     }
 
     fn flag(&mut self, key: &'static str) -> Option<bool> {

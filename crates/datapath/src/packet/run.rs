@@ -181,6 +181,7 @@ impl Run {
             && next.checksum != UdpChecksum::Zero
             && next.source == first.source
             && next.traffic_class == first.traffic_class
+            && next.ttl == first.ttl
             && next.dont_fragment == first.dont_fragment
             && next.priority_bits == first.priority_bits
             && (next.dont_fragment || next.identification == expected)
@@ -279,6 +280,7 @@ mod tests {
             ("no checksum", Datagram { checksum: UdpChecksum::Zero, ..next }),
             ("DF", Datagram { dont_fragment: true, ..next }),
             ("class", Datagram { traffic_class: 4, ..next }),
+            ("TTL", Datagram { ttl: 9, ..next }),
             ("priority", Datagram { priority_bits: 0x2000, ..next }),
             ("source", Datagram { source: std::net::SocketAddrV4::new(std::net::Ipv4Addr::LOCALHOST, 0), ..next }),
             ("super-frame", Datagram { segment_bytes: NonZeroU16::new(50), ..next }),

@@ -139,6 +139,9 @@ impl Transmitter {
                     CompiledAction::Drop(reason) => {
                         entry.counters.count_dropped(*reason, run.packets());
                     }
+                    CompiledAction::Send { rewrite, .. } if rewrite.refusal(run.first().ttl).is_some() => {
+                        entry.counters.count_dropped(DropReason::TtlExpired, run.packets());
+                    }
                     CompiledAction::Send { socket, rewrite, mtu } => {
                         let account = Account {
                             run: number as u32,

@@ -18,7 +18,7 @@ use mcr_datapath::{
 };
 use mcr_testbed::payload::{self, Content};
 use mcr_testbed::{DEVICE, Interface, Lan, Namespace, Topology};
-use mcr_wire::{Destination, DropReason, MacAddr, Rewrite, VlanId};
+use mcr_wire::{CodePoint, Destination, DropReason, MacAddr, Rewrite, TimeToLive, VlanId};
 
 pub const GROUP_IN: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(239, 1, 1, 1), 5001);
 pub const GROUP_OUT: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(239, 2, 2, 2), 6001);
@@ -46,11 +46,11 @@ impl Output {
                 source_mac: MacAddr::new(side.mac().0),
                 destination_mac: MacAddr::for_group(*GROUP_OUT.ip()),
                 vlan: None,
-                source: lan.relay_address(),
+                source: Some(lan.relay_address()),
                 destination: GROUP_OUT,
                 source_port: None,
-                ttl: TTL,
-                dscp: Some(34),
+                ttl: TimeToLive::Set(TTL),
+                dscp: CodePoint::Set(34),
             },
             mtu: 1500,
         }

@@ -1,7 +1,7 @@
 //! The outputs of the relays that take the packets: can each copy leave, and can it arrive.
 
 use mcr_model::status::{OutputStatus, RelayStatus};
-use mcr_model::{DropReason, Output};
+use mcr_model::{DropReason, Output, SourceRule, TtlRule};
 
 use super::{Case, counted, listed, relay, told};
 use crate::facts::{KernelDrop, Link, Neighbour, Route};
@@ -82,7 +82,7 @@ impl Exit<'_> {
     fn address(&self, link: &Link) -> Option<Step> {
         let fact = format!("{} has no IPv4 address to send from", link.name);
         let remedy = format!("ip address add ADDRESS/24 dev {}, or set source on the output", link.name);
-        let is_missing = self.spec.source.is_none() && link.addresses.is_empty();
+        let is_missing = self.spec.source == SourceRule::OfInterface && link.addresses.is_empty();
         is_missing.then(|| Step::fault(STEP, "output_no_address", fact, remedy))
     }
 
@@ -108,7 +108,9 @@ impl Exit<'_> {
     }
 
     fn hops(&self, _: &Link) -> Option<Step> {
-        let (ttl, hops) = (self.spec.ttl.get(), self.case.question.hops?);
+        // Of one that is kept it depends on the sender.
+        let TtlRule::Set(ttl) = self.spec.ttl else { return None };
+        let (ttl, hops) = (ttl.get(), self.case.question.hops?);
         let fact =
             format!("the copies leave with ttl {ttl}, and {hops} routers are on the way: they end at number {ttl}");
         let remedy = format!("set ttl={} or more on the output", hops.saturating_add(1));
@@ -223,7 +225,7 @@ impl Exit<'_> {
         let earlier = relay::earlier(self.case, self.relay).and_then(|relay| relay.outputs.get(self.place));
         let sent = self.status.sent.packets.saturating_sub(earlier.map_or(0, |earlier| earlier.sent.packets));
         let source = self.status.source.map_or(String::new(), |source| format!(" from {source}"));
-        let fact = format!("{} sent meanwhile{source}, ttl {}, mtu {}", counted(sent), self.spec.ttl, link.mtu);
+        let fact = format!("{} sent meanwhile{source}, ttl {}, mtu {}", counted(sent), self.spec.ttl.spec(), link.mtu);
         Step::ok(STEP, "leaves", fact)
     }
 
@@ -262,7 +264,7 @@ impl Exit<'_> {
 
     /// A receiver that checks reverse paths needs a route to the new source on the interface where the copies arrive.
     fn way_back(&self, link: &Link) -> Option<Step> {
-        let source = self.spec.source?;
+        let source = self.spec.source.address()?;
         let is_near = |(address, prefix): &(std::net::Ipv4Addr, u8)| {
             let mask = u32::MAX.checked_shl(32 - u32::from(*prefix)).unwrap_or(0);
             u32::from(*address) & mask == u32::from(source) & mask

@@ -398,6 +398,9 @@ impl Expected {
                 outputs.push(match (expected.reason, output, &parsed) {
                     (Some(reason), _, _) => Outcome::Dropped(reason),
                     (None, Output::Drop(reason), _) => Outcome::Dropped(*reason),
+                    (None, Output::Send { rewrite, .. }, Ok(datagram)) if rewrite.refusal(datagram.ttl).is_some() => {
+                        Outcome::Dropped(DropReason::TtlExpired)
+                    }
                     (None, Output::Send { mtu, .. }, Ok(datagram)) if datagram.largest_ip_bytes() > u64::from(*mtu) => {
                         Outcome::Dropped(DropReason::TooBig)
                     }

@@ -41,6 +41,19 @@ pub fn rows(own: Mac) -> Vec<Row> {
         ("padding of one byte", to_group().padding(1), Sent),
         ("much padding", carrying(600).padding(400), Sent),
         ("padding of a larger one than the MTU", carrying(1472).padding(100), Sent),
+        ("kept and decremented TTL, 2", to_kept().ttl(2), Sent),
+        ("kept and decremented TTL, 1: too small for some", to_kept().ttl(1), Sent),
+        ("kept and decremented TTL, 0: too small for all", to_kept().ttl(0), Unsent),
+        ("kept and decremented TTL, 255", to_kept().ttl(255), Sent),
+        ("kept TTL, damaged", to_kept().ttl(0).udp_checksum(Checksum::Wrong), Refused(BadUdpChecksum)),
+        ("kept TTL, too big", to_kept_carrying(1473), Unsent),
+        ("a mapped code point", to_kept().traffic_class(46 << 2 | 1), Sent),
+        ("another mapped code point", to_kept().traffic_class(34 << 2), Sent),
+        ("code point 0, mapped", to_kept().traffic_class(3), Sent),
+        ("the last mapped code point", to_kept().traffic_class(63 << 2), Sent),
+        ("a code point that is not mapped", to_kept().traffic_class(10 << 2 | 2), Sent),
+        ("a mapped code point, no UDP checksum", to_kept().traffic_class(46 << 2).udp_checksum(Checksum::Zero), Sent),
+        ("a mapped code point, tagged with a priority", to_kept().traffic_class(46 << 2).tag(Tag::with_priority(0, 5)), Sent),
         // Checksums.
         ("no UDP checksum", to_group().udp_checksum(Checksum::Zero), Sent),
         ("no UDP checksum, tagged", tagged(Tag::vlan(100)).udp_checksum(Checksum::Zero), Sent),
@@ -175,6 +188,8 @@ fn offloaded() -> Vec<Row> {
         ("segments, tagged", segments(300, carrying(900).tag(Tag::vlan(100))), Sent),
         ("segments that are too big", segments(1473, carrying(2946)), Unsent),
         ("segments that one output can send", segments(73, to_small_mtus(219)), Sent),
+        ("segments with a kept TTL", segments(100, to_kept_carrying(300).ttl(2).traffic_class(46 << 2)), Sent),
+        ("segments whose TTL is too small", segments(100, to_kept_carrying(200).ttl(0)), Unsent),
         ("segments to another group", segments(10, to("239.1.1.200:5001")), Passed),
         (
             "segments of a source that is not listed",
@@ -201,6 +216,14 @@ fn carrying(bytes: usize) -> Frame {
 
 fn to(destination: &str) -> Frame {
     Frame::udp(DEVICE, destination, b"elsewhere".to_vec())
+}
+
+fn to_kept() -> Frame {
+    to_kept_carrying(31)
+}
+
+fn to_kept_carrying(bytes: usize) -> Frame {
+    Frame::udp(DEVICE, "239.1.1.9:5009", vec![9; bytes])
 }
 
 fn to_small_mtus(bytes: usize) -> Frame {

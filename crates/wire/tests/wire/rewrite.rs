@@ -8,8 +8,8 @@ use etherparse::{NetSlice, SlicedPacket, TransportSlice};
 use mcr_wire::checksum::udp_pseudo_header;
 use mcr_wire::ethernet::TPID_8021Q;
 use mcr_wire::{
-    ChecksumState, Completion, Datagram, Destination, FrameMeta, Headers, MacAddr, Reject, Rewrite, UdpChecksum,
-    VlanId, parse,
+    ChecksumState, CodePoint, CodePointMap, Completion, Datagram, Destination, DropReason, FrameMeta, Headers, MacAddr,
+    Reject, Rewrite, TimeToLive, UdpChecksum, VlanId, parse,
 };
 use proptest::prelude::*;
 
@@ -22,11 +22,11 @@ fn rewrite() -> Rewrite {
         source_mac: OUR_MAC,
         destination_mac: MacAddr::for_group(NEW_GROUP),
         vlan: None,
-        source: NEW_SOURCE,
+        source: Some(NEW_SOURCE),
         destination: SocketAddrV4::new(NEW_GROUP, 6001),
         source_port: None,
-        ttl: 16,
-        dscp: None,
+        ttl: TimeToLive::Set(16),
+        dscp: CodePoint::Keep,
     }
 }
 
@@ -53,8 +53,11 @@ fn assert_sound_to_etherparse(frame: &[u8], rewrite: &Rewrite, payload: &[u8]) {
     let Some(TransportSlice::Udp(udp)) = &sliced.transport else { panic!("{sliced:?}") };
     let header = ip.header().to_header();
     assert_eq!(header.header_checksum, header.calc_header_checksum());
-    assert_eq!((header.source, header.destination), (rewrite.source.octets(), rewrite.destination.ip().octets()));
-    assert_eq!((header.time_to_live, udp.destination_port()), (rewrite.ttl, rewrite.destination.port()));
+    if let Some(source) = rewrite.source {
+        assert_eq!(header.source, source.octets());
+    }
+    assert_eq!(header.destination, rewrite.destination.ip().octets());
+    assert_eq!((header.time_to_live, udp.destination_port()), (rewrite.ttl.of(1), rewrite.destination.port()));
     assert_eq!(udp.payload(), payload);
     if udp.checksum() != 0 {
         let right = udp.to_header().calc_checksum_ipv4(&header, payload).unwrap();
@@ -67,7 +70,7 @@ fn what_is_to_change_changes_and_the_rest_stays() {
     let arrived = Recipe::new(b"tone").tagged(TPID_8021Q, 5, 0xb).ip(|ip| ip.ecn = 2.try_into().unwrap()).frame();
     let datagram = read(&arrived);
     let vlan = VlanId::new(300);
-    let rewrite = Rewrite { vlan, source_port: Some(7000), dscp: Some(34), ..rewrite() };
+    let rewrite = Rewrite { vlan, source_port: Some(7000), dscp: CodePoint::Set(34), ..rewrite() };
     let frame = emit(&rewrite, &datagram);
     assert_eq!(frame[..6], [1, 0, 0x5e, 2, 2, 2]);
     assert_eq!(frame[6..12], OUR_MAC.octets());
@@ -125,6 +128,18 @@ fn damage_on_the_way_through_is_not_covered_up() {
 }
 
 #[test]
+fn a_ttl_that_would_be_zero_is_refused() {
+    for (ttl, arrived, refused) in
+        [(TimeToLive::Decrement, 2, false), (TimeToLive::Decrement, 1, true), (TimeToLive::Keep, 0, true)]
+    {
+        let frame = Recipe::new(b"tone").ip(|ip| ip.time_to_live = arrived).frame();
+        let rewrite = Rewrite { ttl, ..rewrite() };
+        assert_eq!(rewrite.refusal(arrived), refused.then_some(DropReason::TtlExpired), "{ttl:?} of {arrived}");
+        assert_eq!(rewrite.frame(&read(&frame), &mut [0; 100]).is_none(), refused, "{ttl:?} of {arrived}");
+    }
+}
+
+#[test]
 fn a_partial_checksum_is_left_to_the_kernel_with_directions() {
     let arrived = Recipe::new(b"tone").frame();
     let meta = FrameMeta { checksum: ChecksumState::Partial, ..FrameMeta::PLAIN };
@@ -176,20 +191,30 @@ prop_compose! {
     }
 }
 
+fn code_points() -> impl Strategy<Value = CodePoint> {
+    let maps = (prop::collection::vec((0_u8..64, 0_u8..64), 0..=CodePointMap::MOST), prop::option::of(0_u8..64));
+    prop_oneof![
+        Just(CodePoint::Keep),
+        (0_u8..64).prop_map(CodePoint::Set),
+        maps.prop_map(|(pairs, other)| CodePoint::Map(CodePointMap::new(pairs, other).unwrap())),
+    ]
+}
+
 prop_compose! {
     fn rewrites()(
         (source, destination) in addresses(),
         keeps_port in any::<bool>(),
+        keeps_source in any::<bool>(),
         macs in any::<([u8; 6], [u8; 6])>(),
         vlan in prop::option::of((1_u16..4095).prop_map(|id| VlanId::new(id).unwrap())),
-        ttl in 1_u8..,
-        dscp in prop::option::of(0_u8..64),
+        ttl in prop_oneof![(1_u8..).prop_map(TimeToLive::Set), Just(TimeToLive::Keep)],
+        dscp in code_points(),
     ) -> Rewrite {
         Rewrite {
             source_mac: macs.0.into(),
             destination_mac: macs.1.into(),
             vlan,
-            source: *source.ip(),
+            source: (!keeps_source).then_some(*source.ip()),
             destination,
             source_port: (!keeps_port).then_some(source.port()),
             ttl,
@@ -241,9 +266,9 @@ proptest! {
         prop_assert_eq!(frame.get(0..12), Some(&[rewrite.destination_mac.octets(), rewrite.source_mac.octets()].concat()[..]));
         prop_assert_eq!(left, Datagram {
             destination: Destination { vlan: rewrite.vlan, address: *rewrite.destination.ip(), port: rewrite.destination.port() },
-            source: SocketAddrV4::new(rewrite.source, rewrite.source_port.unwrap_or(source.port())),
-            ttl: rewrite.ttl,
-            traffic_class: rewrite.dscp.map_or(datagram.traffic_class, |dscp| dscp << 2),
+            source: SocketAddrV4::new(rewrite.source.unwrap_or(*source.ip()), rewrite.source_port.unwrap_or(source.port())),
+            ttl: rewrite.ttl.of(datagram.ttl),
+            traffic_class: rewrite.dscp.of(datagram.traffic_class >> 2) << 2,
             checksum: left.checksum,
             ..datagram
         });
