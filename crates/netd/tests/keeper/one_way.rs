@@ -202,11 +202,11 @@ fn tables_that_were_handed_over_send_nothing_the_other_way() {
         source_mac: MacAddr::new([2, 0, 0, 0, 0, 9]),
         destination_mac: MacAddr::for_group(GROUP),
         vlan: None,
-        source: [10, 0, 0, 1].into(),
+        source: Some([10, 0, 0, 1].into()),
         destination: SocketAddrV4::new(GROUP, 6001),
         source_port: None,
-        ttl: 8,
-        dscp: None,
+        ttl: mcr_wire::TimeToLive::Set(8),
+        dscp: mcr_wire::CodePoint::Keep,
     };
     for (input, base) in [(ot0, 5_000), (it0, 6_000)] {
         let relays = (0..4).map(|chunk| RelayEntry {
