@@ -132,6 +132,12 @@ impl RelayCounters {
         self.0.of(worker)
     }
 
+    /// Datagrams that matched the relay so far.
+    #[must_use]
+    pub fn received_packets(&self) -> u64 {
+        self.0.sum(|sum: u64, share| sum.wrapping_add(share.packets.get()))
+    }
+
     /// The totals now.
     #[must_use]
     pub fn snapshot(&self) -> RelaySnapshot {

@@ -453,6 +453,7 @@ impl Engine {
         };
         let stuck = entry.stuck_at_driver(&totals);
         entry.meter.observe(now, totals);
+        entry.told.stir();
         self.doubt(&stuck);
         Counted::Noted
     }

@@ -22,9 +22,16 @@ pub(crate) struct Told {
     drops: Drops,
     /// The state that does not come from counters, and the generation of the engine that it was told from.
     standing: Option<(u64, Option<RelayState>)>,
+    /// Nothing was counted for it since the last look, and what was told then changes only with that.
+    rests: bool,
 }
 
 impl Told {
+    /// Something was counted.
+    pub(crate) fn stir(&mut self) {
+        self.rests = false;
+    }
+
     /// The relay has another definition: what it was is still what was told, what it counted is no longer its own.
     pub(crate) fn restart(&mut self) {
         *self = Self { state: self.state, ..Self::default() };
@@ -54,15 +61,24 @@ struct Dropping {
 const DROPS_END_AFTER: Duration = Duration::from_secs(1);
 
 impl Engine {
-    /// Looks at every relay. When the next look is due at the latest for a silence to be told in time; `None`: whenever
-    /// it suits.
+    /// Whether the next look is at every relay: once a second, when history is written.
+    pub fn is_whole_look_due(&self, now: Duration) -> bool {
+        self.recorded < now.as_secs()
+    }
+
+    /// Looks at every relay, or between two whole looks at those that do not rest. When the next look is due at the latest
+    /// for a silence to be told in time; `None`: whenever it suits.
     pub fn look(&mut self, now: Duration) -> Option<Duration> {
         let second = now.as_secs();
-        let records = std::mem::replace(&mut self.recorded, second) < second;
+        let records = self.is_whole_look_due(now);
+        self.recorded = second;
         // Taken out meanwhile: what an entry is looked at with is the rest of the engine.
         let mut relays = std::mem::take(&mut self.relays);
         let mut due: Option<Duration> = None;
         for entry in relays.values_mut() {
+            if !records && entry.told.rests && matches!(entry.told.standing, Some((at, _)) if at == self.generation) {
+                continue;
+            }
             entry.meter.look(now, entry.relay.watch());
             self.look_at_flow(entry, now);
             self.look_at_drops(entry, now);
@@ -70,6 +86,8 @@ impl Engine {
             if records {
                 record(entry, second);
             }
+            entry.told.rests =
+                entry.told.drops.running.is_empty() && (entry.told.silent || entry.meter.last_packet().is_none());
             due = match (due, entry.meter.silent_at(entry.relay.watch()).filter(|_| !entry.told.silent)) {
                 (Some(due), Some(at)) => Some(due.min(at)),
                 (due, at) => due.or(at),

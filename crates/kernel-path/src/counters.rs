@@ -146,6 +146,12 @@ impl RelayCounters {
         self.identity
     }
 
+    /// Datagrams that matched the relay so far.
+    #[must_use]
+    pub fn received_packets(&self) -> u64 {
+        self.slot.sum(Totals::Received, RECEIVED_BYTES, 0)
+    }
+
     /// The totals now.
     #[must_use]
     pub fn snapshot(&self) -> RelaySnapshot {

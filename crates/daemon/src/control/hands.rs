@@ -168,6 +168,11 @@ impl Hands {
         self.books.totals()
     }
 
+    /// As [`Hands::totals`], without the relays that rest.
+    pub(super) fn lively_totals(&mut self) -> impl Iterator<Item = (&RelayName, u64, RelayTotals)> {
+        self.books.lively()
+    }
+
     /// What one relay has counted so far.
     pub(super) fn totals_of(&self, name: &RelayName) -> Option<(u64, RelayTotals)> {
         self.books.totals_of(name)

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use mcr_datapath::counters as packet;
 use mcr_engine::{OutputTotals, RelayPlan, RelayTotals, Totals};
@@ -23,7 +23,19 @@ pub(super) struct Book {
     past: RelayTotals,
     /// How much of `past` is in these tables still, should they be gone on with.
     carried: Option<Carried>,
+    movement: Movement,
 }
+
+/// When the counters of a relay moved last, as far as [`Books::lively`] has seen.
+#[derive(Debug, Default)]
+struct Movement {
+    received_packets: u64,
+    seen: Option<Instant>,
+}
+
+/// So long after its last packet a relay is read in full: until rates over a second have come to rest, and what the
+/// kernel counts late is counted.
+const LIVELY: Duration = Duration::from_secs(3);
 
 #[derive(Debug)]
 struct Carried {
@@ -79,6 +91,14 @@ impl Books {
         self.0.iter().map(|(name, book)| (name, book.incarnation, book.totals()))
     }
 
+    /// As [`Books::totals`], without the relays that nothing has come for of late: of ten thousand most rest, and to
+    /// see that takes one number of each.
+    pub(crate) fn lively(&mut self) -> impl Iterator<Item = (&RelayName, u64, RelayTotals)> {
+        let now = Instant::now();
+        let lively = self.0.iter_mut().filter_map(move |(name, book)| book.is_lively(now).then_some((name, book)));
+        lively.map(|(name, book)| (name, book.incarnation, book.totals()))
+    }
+
     /// What one relay has counted so far.
     pub(crate) fn totals_of(&self, name: &RelayName) -> Option<(u64, RelayTotals)> {
         self.0.get(name).map(|book| (book.incarnation, book.totals()))
@@ -113,6 +133,16 @@ impl Book {
             self.kernel = Some(counters);
         }
         Ok(self.kernel.as_ref().expect("there just now"))
+    }
+
+    fn is_lively(&mut self, now: Instant) -> bool {
+        let packet = self.packet.iter().map(|counters| counters.relay.received_packets());
+        let kernel = self.kernel.iter().map(|counters| counters.relay.received_packets());
+        let received_packets = packet.chain(kernel).fold(0, u64::wrapping_add);
+        if received_packets != std::mem::replace(&mut self.movement.received_packets, received_packets) {
+            self.movement.seen = Some(now);
+        }
+        self.movement.seen.is_some_and(|seen| now.duration_since(seen) < LIVELY)
     }
 
     fn totals(&self) -> RelayTotals {
