@@ -120,7 +120,7 @@ impl Actual {
             }
             Effect::Install { input, mut plan } => {
                 if let Outcome::Refused(refused) = outcome {
-                    let refused: BTreeSet<&RelayName> = refused.iter().map(|(name, _)| name).collect();
+                    let refused: BTreeSet<&RelayName> = refused.iter().map(|refused| &refused.relay).collect();
                     plan.relays.retain(|relay| !refused.contains(&relay.relay));
                 }
                 self.inputs.insert(input, Some(plan));

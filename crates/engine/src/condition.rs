@@ -78,10 +78,12 @@ impl Engine {
         let relay = &entry.relay;
         let target = relay.input().target;
         let input = InputKey { interface: facts.index, datapath: entry.serving.datapath };
-        let mut subjects = vec![Subject::Input(input), Subject::Table(input), Subject::Group(facts.index, target.ip())];
-        if input.datapath != Datapath::Packet {
-            subjects.push(Subject::Relay(relay.name().clone()));
-        }
+        let subjects = [
+            Subject::Input(input),
+            Subject::Table(input),
+            Subject::Group(facts.index, target.ip()),
+            Subject::Relay(relay.name().clone(), input.datapath),
+        ];
         if let Some(failure) = subjects.iter().find_map(|subject| self.failures.get(subject)) {
             let (reason, remedy) = (failure.error.reason.clone(), failure.error.remedy.clone());
             return Err(Condition::trouble(RelayState::Failed, reason, remedy));

@@ -31,6 +31,8 @@ enum AtDriver {
     No(Hindrance),
 }
 
+const SHARED: &str = "another relay takes the same packets";
+
 /// What is against a datapath, and what to do about it.
 pub(crate) struct Hindrance {
     pub(crate) reason: String,
@@ -87,6 +89,10 @@ impl View<'_> {
     /// What moves the packets of `entry`, or would, as far as it is known what works.
     pub(crate) fn serving(&self, entry: &Entry) -> Serving {
         match self.choice(entry) {
+            // Or a relay that is added would end the one that was there before.
+            DatapathChoice::Only(Datapath::Xdp) if entry.shares_destination => {
+                Serving { datapath: Datapath::Tcx, because: Some(format!("not xdp: {SHARED}")) }
+            }
             DatapathChoice::Only(datapath) => Serving { datapath, because: asked_for(datapath) },
             DatapathChoice::Auto => self.best(entry),
         }
@@ -134,15 +140,12 @@ impl View<'_> {
             .map(told)
     }
 
-    /// Why a table of the kernel has no room for the relay.
+    /// Why the table of a datapath does not take the relay.
     fn refusal(&self, entry: &Entry, datapath: Datapath) -> Option<&Failure> {
-        match datapath {
-            Datapath::Packet => None,
-            Datapath::Tcx | Datapath::Xdp => self.failures.get(&Subject::Relay(entry.relay.name().clone())),
-        }
+        self.failures.get(&Subject::Relay(entry.relay.name().clone(), datapath))
     }
 
-    /// Whether the datapath that is to serve the relay has no room for it.
+    /// Whether the datapath that is to serve the relay does not take it.
     pub(crate) fn is_refused(&self, entry: &Entry, datapath: Datapath) -> bool {
         self.refusal(entry, datapath).is_some()
     }
@@ -161,15 +164,22 @@ impl View<'_> {
     }
 
     fn at_driver(&self, entry: &Entry) -> AtDriver {
-        let Some(interface) = self.input_index(entry) else { return AtDriver::ToOpen };
+        if self.input_index(entry).is_none() {
+            return AtDriver::ToOpen;
+        }
         let against = self.unfit(entry).or_else(|| self.unproven_output(entry));
         match against.or_else(|| self.failure(entry, Datapath::Xdp)) {
             Some(hindrance) => AtDriver::No(hindrance),
-            None if self.actual.inputs.contains_key(&InputKey { interface, datapath: Datapath::Xdp }) => {
-                AtDriver::Served
-            }
+            None if self.is_at_driver(entry) => AtDriver::Served,
             None => AtDriver::ToOpen,
         }
+    }
+
+    /// Whether the program is attached at the driver of the relay's input. It stays there as long as a relay of that input
+    /// may be served by it, even if none is at the moment: to attach and to detach it resets many devices.
+    fn is_at_driver(&self, entry: &Entry) -> bool {
+        let key = |interface| InputKey { interface, datapath: Datapath::Xdp };
+        self.input_index(entry).is_some_and(|interface| self.actual.inputs.contains_key(&key(interface)))
     }
 
     /// What about the relay itself makes it one that is not served at the driver.
@@ -180,7 +190,7 @@ impl View<'_> {
         }
         if entry.shares_destination {
             let remedy = "make them one relay with several outputs, or use datapath = \"tcx\"";
-            return Some(hindrance("another relay takes the same packets", remedy));
+            return Some(hindrance(SHARED, remedy));
         }
         self.shaped_output(entry).filter(|_| self.choice(entry) == DatapathChoice::Auto)
     }
@@ -233,7 +243,7 @@ impl View<'_> {
             Datapath::Xdp => {
                 choice.allows(Datapath::Xdp)
                     && self.local_need(entry).is_none()
-                    && self.unfit(entry).or_else(|| self.unproven_output(entry)).is_none()
+                    && (self.is_at_driver(entry) || self.unfit(entry).or_else(|| self.unproven_output(entry)).is_none())
             }
         };
         Datapath::ALL.into_iter().filter(is_needed).collect()

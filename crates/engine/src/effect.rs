@@ -106,7 +106,27 @@ pub enum Outcome {
     /// The answer to [`Effect::FindNextHop`]: the neighbour that packets go to.
     NextHop(Ipv4Addr),
     /// The table of an [`Effect::Install`] is in force but for these relays, which this datapath can not take.
-    Refused(Vec<(RelayName, EffectError)>),
+    Refused(Vec<Refused>),
+}
+
+/// A relay that a table did not take.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refused {
+    /// Which.
+    pub relay: RelayName,
+    /// Why.
+    pub error: EffectError,
+    /// When it is worth trying again.
+    pub until: Until,
+}
+
+/// What a failure is over with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Until {
+    /// Some time: what stood in the way may have passed.
+    Pause,
+    /// A change of relays: there was no room.
+    RelaysChange,
 }
 
 /// Why an effect failed, in words for a person.
@@ -140,8 +160,23 @@ pub(crate) enum Subject {
     Group(Ifindex, Ipv4Addr),
     /// An output at the driver.
     Proof(Ifindex),
-    /// A relay that the table of a kernel datapath has no room for.
-    Relay(RelayName),
+    /// A relay that the table of a datapath did not take.
+    Relay(RelayName, Datapath),
+}
+
+impl Subject {
+    /// Whether its failure has relays served by another datapath, so that nobody asks for it any more.
+    pub(crate) fn sends_elsewhere(&self) -> bool {
+        match self {
+            Self::Table(_) | Self::Relay(..) => true,
+            Self::Input(_)
+            | Self::Output(_)
+            | Self::NextHop(..)
+            | Self::Neighbour(..)
+            | Self::Group(..)
+            | Self::Proof(_) => false,
+        }
+    }
 }
 
 impl Effect {

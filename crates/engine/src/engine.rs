@@ -14,8 +14,9 @@ use mcr_model::{
 use crate::actual::{Actual, Inventory};
 use crate::condition::OutputHealth;
 use crate::datapath::Serving;
-use crate::effect::{Effect, EffectError, Failure, InputKey, Membership, Outcome, Subject};
+use crate::effect::{Effect, EffectError, InputKey, Membership, Outcome, Refused, Subject, Until};
 use crate::fact::{Ifindex, InterfaceFacts, Neighbour};
+use crate::failures::Failures;
 use crate::happening::Happenings;
 use crate::history::{Recorder, Step, Track};
 use crate::lease::Leases;
@@ -110,7 +111,7 @@ pub struct Engine {
     neighbours: BTreeMap<(Ifindex, Ipv4Addr), [u8; 6]>,
     ledgers: BTreeMap<Ifindex, InterfaceLedger>,
     pub(crate) actual: Actual,
-    pub(crate) failures: BTreeMap<Subject, Failure>,
+    pub(crate) failures: Failures,
     settled: bool,
     /// Counts the changes that can change the plan of a relay that did not change itself.
     epoch: u64,
@@ -123,9 +124,6 @@ pub struct Engine {
     /// The second up to which history is written.
     pub(crate) recorded: u64,
 }
-
-const FIRST_PAUSE: Duration = Duration::from_millis(200);
-const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
 impl Engine {
     /// An engine without relays; `file` is how refusals name the configuration file.
@@ -141,7 +139,7 @@ impl Engine {
             neighbours: BTreeMap::new(),
             ledgers: BTreeMap::new(),
             actual: Actual::default(),
-            failures: BTreeMap::new(),
+            failures: Failures::default(),
             settled: false,
             epoch: 0,
             desired: None,
@@ -222,7 +220,7 @@ impl Engine {
         self.leases.stop(name);
         self.happened(EventKind::RelayRemoved { relay, origin });
         self.happenings.forget(name);
-        self.room_changed();
+        self.relay_changed(Some(name));
         Ok(())
     }
 
@@ -263,7 +261,7 @@ impl Engine {
             removed: difference.removed.len(),
             unchanged: difference.unchanged.len(),
         });
-        self.room_changed();
+        self.relay_changed(None);
         Ok(difference)
     }
 
@@ -336,8 +334,8 @@ impl Engine {
                 Entry { told, recorder, ..self.new_entry(relay, origin) }
             }
         };
+        self.relay_changed(Some(&name));
         self.relays.insert(name, entry);
-        self.room_changed();
     }
 
     /// The datapath of relays that do not say; theirs as they say.
@@ -356,9 +354,8 @@ impl Engine {
         }
     }
 
-    /// What had no room in a table may have some now.
-    fn room_changed(&mut self) {
-        self.failures.retain(|subject, _| !matches!(subject, Subject::Relay(_)));
+    fn relay_changed(&mut self, name: Option<&RelayName>) {
+        self.failures.relay_changed(name);
         self.wish_changed();
     }
 
@@ -438,9 +435,8 @@ impl Engine {
 
     /// Routes changed: next hops have to be asked for again.
     pub fn routes_changed(&mut self) {
-        let failed = self.failures.len();
-        self.failures.retain(|subject, _| !matches!(subject, Subject::NextHop(..)));
-        if !self.actual.next_hops.is_empty() || self.failures.len() < failed {
+        let was_missing = self.failures.routes_changed();
+        if was_missing || !self.actual.next_hops.is_empty() {
             self.actual.next_hops.clear();
             self.world_changed();
         }
@@ -467,8 +463,11 @@ impl Engine {
 
     /// The next effects: carry out each, report it with [`Engine::done`], and ask again until there are none.
     pub fn reconcile(&mut self, now: Duration) -> Vec<Effect> {
-        if self.failures.values().any(|failure| failure.retry_at <= now) {
+        if self.failures.is_any_due(now) {
             self.settled = false;
+        }
+        if self.failures.put_on_trial(now) {
+            self.wish_changed();
         }
         if self.settled {
             return Vec::new();
@@ -478,10 +477,9 @@ impl Engine {
         let effects = stages.iter().map(|stage| self.due(stage(self, &desired), now)).find(|batch| !batch.is_empty());
         self.settled = effects.is_none();
         if self.settled && !self.failures.is_empty() {
-            // What nobody wants to be done any more has not failed: kept, it would be held against whoever comes next.
             let waiting: BTreeSet<Subject> =
                 stages.iter().flat_map(|stage| stage(self, &desired)).map(|effect| effect.subject()).collect();
-            self.failures.retain(|subject, _| matches!(subject, Subject::Relay(_)) || waiting.contains(subject));
+            self.failures.settle(&waiting, |name| self.relays.contains_key(name));
             self.generation += 1;
         }
         self.desired = Some(desired);
@@ -524,11 +522,11 @@ impl Engine {
         let subject = effect.subject();
         match result {
             Ok(outcome) => {
-                let had_failed = self.failures.remove(&subject).is_some();
-                if let Outcome::Refused(refused) = &outcome {
-                    refused
-                        .iter()
-                        .for_each(|(name, error)| self.failed(now, Subject::Relay(name.clone()), error.clone()));
+                let had_failed = self.failures.over(&subject);
+                if let (Effect::Install { input, .. }, Outcome::Refused(refused)) = (&effect, &outcome) {
+                    for Refused { relay, error, until } in refused {
+                        self.failed(now, Subject::Relay(relay.clone(), input.datapath), error.clone(), *until);
+                    }
                 }
                 self.actual.record(effect, outcome);
                 match subject {
@@ -544,29 +542,23 @@ impl Engine {
                 if matches!(effect, Effect::CloseOutput { .. }) {
                     self.world_changed();
                 }
-                self.failed(now, subject, error);
+                self.failed(now, subject, error, Until::Pause);
             }
         }
         self.unsettle();
     }
 
-    fn failed(&mut self, now: Duration, subject: Subject, error: EffectError) {
-        let before = self.failures.get(&subject).map(|failure| failure.pause);
-        let pause = before.map_or(FIRST_PAUSE, |pause| (pause * 2).min(LONGEST_PAUSE));
-        if matches!(subject, Subject::Input(_) | Subject::Table(_) | Subject::Proof(_) | Subject::Relay(_)) {
+    fn failed(&mut self, now: Duration, subject: Subject, error: EffectError, until: Until) {
+        if matches!(subject, Subject::Input(_) | Subject::Table(_) | Subject::Proof(_) | Subject::Relay(..)) {
             // Another datapath may have to serve.
             self.wish_changed();
         }
-        let retry_at = match subject {
-            Subject::Relay(_) => Duration::MAX, // when there is room: see `room_changed`
-            _ => now + pause,
-        };
-        self.failures.insert(subject, Failure { error, retry_at, pause });
+        self.failures.add(now, subject, error, until);
     }
 
     /// When [`Engine::reconcile`] should be asked although no event came.
     pub fn next_retry(&self) -> Option<Duration> {
-        self.failures.values().map(|failure| failure.retry_at).min()
+        self.failures.next_retry()
     }
 
     pub(crate) fn view(&self) -> View<'_> {
@@ -585,9 +577,7 @@ impl Engine {
     }
 
     fn due(&self, effects: Vec<Effect>, now: Duration) -> Vec<Effect> {
-        let waits =
-            |effect: &Effect| self.failures.get(&effect.subject()).is_some_and(|failure| failure.retry_at > now);
-        effects.into_iter().filter(|effect| !waits(effect)).collect()
+        effects.into_iter().filter(|effect| !self.failures.holds_up(&effect.subject(), now)).collect()
     }
 
     fn openings(&self, desired: &Desired) -> Vec<Effect> {
@@ -647,7 +637,7 @@ impl Engine {
         let to = InputKey { datapath, ..from };
         let is_there =
             self.facts.get(&entry.relay.input().interface).is_some_and(|facts| facts.index == from.interface);
-        let may = !self.failures.contains_key(&Subject::Input(to)) && !self.failures.contains_key(&Subject::Table(to));
+        let may = !self.failures.stands(&Subject::Input(to)) && !self.failures.stands(&Subject::Table(to));
         let may = may && !self.view().is_refused(entry, datapath) && !self.view().is_unproven(entry, datapath);
         to != from && is_there && may && !self.actual.serves(to, &relay.relay, entry.incarnation)
     }

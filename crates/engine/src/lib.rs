@@ -11,6 +11,7 @@ mod datapath;
 mod effect;
 mod engine;
 mod fact;
+mod failures;
 mod happening;
 mod history;
 mod lease;
@@ -22,7 +23,7 @@ mod traffic;
 mod watch;
 
 pub use actual::Inventory;
-pub use effect::{Effect, EffectError, Failure, InputKey, Membership, Outcome};
+pub use effect::{Effect, EffectError, Failure, InputKey, Membership, Outcome, Refused, Until};
 pub use engine::{Counted, Difference, Engine, Flow, Replaced, Wanted};
 pub use fact::{Ifindex, InterfaceFacts, Neighbour};
 pub use happening::Happening;

@@ -9,9 +9,10 @@ use mcr_model::{CodePoint, DatapathChoice, DropReason, InterfaceName, RelayName,
 
 use crate::actual::Actual;
 use crate::datapath::Serving;
-use crate::effect::{Failure, InputKey, Subject};
+use crate::effect::{InputKey, Subject};
 use crate::engine::Entry;
 use crate::fact::{Ifindex, InterfaceFacts};
+use crate::failures::Failures;
 
 /// The table of one datapath on one input interface.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -124,7 +125,7 @@ pub(crate) struct View<'a> {
     pub(crate) facts: &'a BTreeMap<InterfaceName, InterfaceFacts>,
     pub(crate) neighbours: &'a BTreeMap<(Ifindex, Ipv4Addr), [u8; 6]>,
     pub(crate) actual: &'a Actual,
-    pub(crate) failures: &'a BTreeMap<Subject, Failure>,
+    pub(crate) failures: &'a Failures,
     /// For relays that do not say.
     pub(crate) datapath: DatapathChoice,
     /// What applications of this host listen to; the unspecified address stands for any.
@@ -185,7 +186,7 @@ impl View<'_> {
         }
         desired.plans.entry(key).or_default().relays.push(plan);
         let input = entry.relay.input();
-        if !input.target.is_group() || self.failures.contains_key(&Subject::Input(key)) {
+        if !input.target.is_group() || self.failures.stands(&Subject::Input(key)) {
             return;
         }
         // One relay that takes any source widens the membership for all; otherwise the sources add up.

@@ -2,11 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use mcr_engine::{
     Action, Effect, EffectError, Engine, Ifindex, InputKey, InputPlan, InterfaceFacts, Inventory, Membership,
-    Neighbour, Outcome, OutputTotals, RelayTotals, Totals,
+    Neighbour, Outcome, OutputTotals, Refused, RelayPlan, RelayTotals, Totals, Until,
 };
 use mcr_model::relay::Relay;
 use mcr_model::spec::{InputSpec, OutputSpec, RelaySpec};
@@ -28,6 +29,8 @@ struct Machine {
     good_drivers: BTreeSet<Ifindex>,
     /// How many relays fit the tables of the kernel.
     room: Option<usize>,
+    /// Nothing can be copied at the driver.
+    no_fan_outs: bool,
 }
 
 impl Machine {
@@ -64,13 +67,18 @@ impl Machine {
             Effect::Forget { interface, next_hop } => drop(self.neighbours.remove(&(interface, next_hop))),
             Effect::Install { input, mut plan } => {
                 let room = self.room.filter(|_| input.datapath != Datapath::Packet).unwrap_or(usize::MAX);
+                if self.no_fan_outs && input.datapath == Datapath::Xdp {
+                    let (one, several) = plan.relays.into_iter().partition(|relay| relay.outputs.len() == 1);
+                    plan.relays = one;
+                    self.inputs.insert(input, plan);
+                    let error = EffectError { reason: "no more lists".into(), remedy: "use fewer".into() };
+                    return Ok(refused_by(&several, &error, Until::Pause));
+                }
                 let refused = plan.relays.split_off(room.min(plan.relays.len()));
                 assert!(self.inputs.insert(input, plan).is_some(), "a table for an input that is not open");
                 if !refused.is_empty() {
                     let full = EffectError { reason: "the table is full".into(), remedy: "make it larger".into() };
-                    return Ok(Outcome::Refused(
-                        refused.iter().map(|relay| (relay.relay.clone(), full.clone())).collect(),
-                    ));
+                    return Ok(refused_by(&refused, &full, Until::RelaysChange));
                 }
             }
             Effect::Join(Membership { interface, group, sources }) => {
@@ -98,6 +106,11 @@ impl Machine {
         }
         panic!("the engine does not come to rest: {all:?}");
     }
+}
+
+fn refused_by(relays: &[Arc<RelayPlan>], error: &EffectError, until: Until) -> Outcome {
+    let refused = |plan: &Arc<RelayPlan>| Refused { relay: plan.relay.clone(), error: error.clone(), until };
+    Outcome::Refused(relays.iter().map(refused).collect())
 }
 
 /// What is tried again some time, but for drivers.
@@ -666,10 +679,118 @@ fn the_driver_is_taken_once_it_is_proven_for_every_output() {
     engine.create(relay("other", "eth0:239.1.1.1:5001", &["eth1:239.2.2.3:6001"])).unwrap();
     machine.settle(&mut engine, 1);
     assert_eq!(datapath(&engine, "one"), ("tcx".into(), "not xdp: another relay takes the same packets".into()));
-    assert_eq!(machine.inputs.keys().collect::<Vec<_>>(), [&tcx(2)]);
+    assert_eq!(machine.inputs[&xdp(2)].relays.len(), 0);
     engine.remove(&"other".parse().unwrap()).unwrap();
     machine.settle(&mut engine, 2);
     assert_eq!(datapath(&engine, "one").0, "xdp");
+}
+
+fn opened_or_closed(effects: &[Effect]) -> usize {
+    effects.iter().filter(|effect| matches!(effect, Effect::OpenInput { .. } | Effect::CloseInput { .. })).count()
+}
+
+#[test]
+fn the_driver_keeps_its_program_as_long_as_a_relay_may_be_served_there() {
+    let (mut engine, mut machine) = (Engine::new("mcr.toml"), Machine::default());
+    engine.interfaces_are(two());
+    machine.good_drivers.insert(Ifindex(3));
+    engine.create(camera()).unwrap();
+    machine.settle(&mut engine, 0);
+    assert_eq!(datapath(&engine, "camera").0, "xdp");
+    let other = relay("other", CAMERA.1, &["eth1:239.2.2.3:6001"]);
+    for now in 1..4 {
+        engine.create(other.clone()).unwrap();
+        assert_eq!(opened_or_closed(&machine.settle(&mut engine, now)), 0);
+        assert_eq!(datapath(&engine, "camera").0, "tcx");
+        engine.remove(other.name()).unwrap();
+        assert_eq!(opened_or_closed(&machine.settle(&mut engine, now)), 0);
+        assert_eq!(datapath(&engine, "camera").0, "xdp");
+    }
+    // Nobody asks for it any more: the driver is free for other programs.
+    engine.replace(camera_by(DatapathChoice::Only(Datapath::Tcx))).unwrap();
+    machine.settle(&mut engine, 4);
+    assert_eq!(machine.inputs.keys().collect::<Vec<_>>(), [&tcx(2)]);
+}
+
+#[test]
+fn a_relay_of_the_same_packets_does_not_end_one_that_was_asked_to_be_at_the_driver() {
+    let (mut engine, mut machine) = (Engine::new("mcr.toml"), Machine::default());
+    engine.interfaces_are(two());
+    machine.good_drivers.insert(Ifindex(3));
+    engine.create(camera_by(DatapathChoice::Only(Datapath::Xdp))).unwrap();
+    machine.settle(&mut engine, 0);
+    engine.create(relay("other", CAMERA.1, &["eth1:239.2.2.3:6001"])).unwrap();
+    machine.settle(&mut engine, 1);
+    for name in ["camera", "other"] {
+        assert_eq!(datapath(&engine, name), ("tcx".into(), "not xdp: another relay takes the same packets".into()));
+        assert_eq!(state(&engine, name, 1).0, RelayState::Ready);
+    }
+}
+
+/// A relay that the driver takes, and one whose list of outputs it is refused.
+fn refused_at_the_driver() -> (Engine, Machine) {
+    let (mut engine, mut machine) = (Engine::new("mcr.toml"), Machine { no_fan_outs: true, ..Machine::default() });
+    engine.interfaces_are(vec![interface(2, "eth0"), interface(3, "eth1"), interface(4, "eth2")]);
+    machine.good_drivers = [Ifindex(3), Ifindex(4)].into();
+    engine.create(relay("one", "eth0:239.1.1.1:5001", &["eth1:239.2.2.1:6001"])).unwrap();
+    engine.create(relay("two", "eth0:239.1.1.2:5001", &["eth1:239.2.2.2:6001", "eth2:239.2.2.2:6001"])).unwrap();
+    (engine, machine)
+}
+
+#[test]
+fn what_the_driver_refuses_is_served_by_tcx_and_tried_again() {
+    let (mut engine, mut machine) = refused_at_the_driver();
+    machine.settle(&mut engine, 0);
+    assert_eq!(datapath(&engine, "one").0, "xdp");
+    assert_eq!(datapath(&engine, "two"), ("tcx".into(), "not xdp: no more lists".into()));
+    assert_eq!(state(&engine, "two", 0).0, RelayState::Ready);
+    // Again and again, with longer and longer pauses; it is served all the while.
+    let mut tries = Vec::new();
+    for _ in 0..9 {
+        let now = engine.next_retry().unwrap().as_millis() as u64;
+        assert_eq!(machine.settle(&mut engine, now - 1), [], "not before its time");
+        assert!(!machine.settle(&mut engine, now).is_empty());
+        assert_eq!(datapath(&engine, "two"), ("tcx".into(), "not xdp: no more lists".into()));
+        tries.push(now);
+    }
+    assert_eq!(tries[..5], [200, 600, 1400, 3000, 6200]);
+    assert_eq!(tries[8] - tries[7], 10_000);
+    machine.no_fan_outs = false;
+    let now = engine.next_retry().unwrap().as_millis() as u64;
+    machine.settle(&mut engine, now);
+    assert_eq!(datapath(&engine, "two"), ("xdp".into(), String::new()));
+    assert_eq!(left_to_try(&mut engine), []);
+}
+
+#[test]
+fn a_refusal_goes_with_its_relay() {
+    let (mut engine, mut machine) = refused_at_the_driver();
+    machine.settle(&mut engine, 0);
+    engine.remove(&"two".parse().unwrap()).unwrap();
+    machine.settle(&mut engine, 1);
+    assert_eq!(engine.next_retry(), None);
+}
+
+#[test]
+fn a_table_at_the_driver_that_can_not_be_written_is_tried_again_while_tcx_serves() {
+    let (mut engine, mut machine) = (Engine::new("mcr.toml"), Machine::default());
+    engine.interfaces_are(two());
+    machine.good_drivers.insert(Ifindex(3));
+    engine.create(camera()).unwrap();
+    let fails = |effect: &Effect| matches!(effect, Effect::Install { input, plan } if *input == xdp(2) && !plan.relays.is_empty());
+    settle_failing(&mut engine, &mut machine, 0, fails);
+    assert_eq!(datapath(&engine, "camera"), ("tcx".into(), "not xdp: it fails".into()));
+    assert_eq!(state(&engine, "camera", 0).0, RelayState::Ready);
+    for expected in [200, 600, 1400] {
+        let now = engine.next_retry().unwrap().as_millis() as u64;
+        assert_eq!(now, expected);
+        settle_failing(&mut engine, &mut machine, now, fails);
+        assert_eq!(datapath(&engine, "camera"), ("tcx".into(), "not xdp: it fails".into()));
+        assert_eq!(machine.inputs[&tcx(2)].relays.len(), 1, "it is served all the while");
+    }
+    let now = engine.next_retry().unwrap().as_millis() as u64;
+    machine.settle(&mut engine, now);
+    assert_eq!(datapath(&engine, "camera").0, "xdp");
 }
 
 #[test]
