@@ -306,10 +306,17 @@ impl TableWriter {
         keys.map(DestinationKey::destination).collect()
     }
 
-    /// The interfaces with relays in force.
+    /// How many relays are in force at a destination.
+    #[must_use]
+    pub fn relays_at(&self, ifindex: u32, destination: &Destination) -> usize {
+        self.installed.get(&DestinationKey::new(ifindex, destination)).map_or(0, Vec::len)
+    }
+
+    /// The interfaces of which the tables hold anything.
     #[must_use]
     pub fn inputs(&self) -> Vec<u32> {
-        let inputs: FxHashSet<u32> = self.installed.keys().map(|key| key.ifindex).collect();
+        let relays = self.installed.keys().map(|key| key.ifindex);
+        let inputs: FxHashSet<u32> = relays.chain(self.own_macs.iter().map(|key| key.ifindex)).collect();
         inputs.into_iter().collect()
     }
 
@@ -355,11 +362,10 @@ impl TableWriter {
         self.delete(Table::Destinations, &key)?;
         self.begin_generation();
         let relays = self.installed.remove(&key).unwrap_or_default();
-        self.unwatch(key)?;
         for relay in relays {
             self.retire(relay);
         }
-        Ok(())
+        self.unwatch(key)
     }
 
     fn write(&mut self, key: DestinationKey, entries: Vec<RelayEntry>) -> Result<(), WriteError> {
@@ -371,9 +377,12 @@ impl TableWriter {
             self.installed.insert(key, old);
             return Ok(());
         }
+        let is_new = old.is_empty();
+        if is_new {
+            self.watch(key)?;
+        }
         match self.publish(key, &entries, &old) {
             Ok(new) => {
-                let is_new = old.is_empty();
                 let kept = |new: &[Installed], record| {
                     new.iter().flat_map(|relay| &relay.outputs).any(|output: &InstalledOutput| output.record == record)
                 };
@@ -386,10 +395,13 @@ impl TableWriter {
                     self.retire(relay);
                 }
                 self.installed.insert(key, new);
-                if is_new { self.watch(key) } else { Ok(()) }
+                Ok(())
             }
             Err(error) => {
-                if !old.is_empty() {
+                if is_new {
+                    // It is counted for an address that nobody listens to, at worst.
+                    let _ = self.unwatch(key);
+                } else {
                     self.installed.insert(key, old);
                 }
                 Err(error)
@@ -491,14 +503,19 @@ impl TableWriter {
         next: u32,
     ) -> Result<Installed, WriteError> {
         let sources = sorted(&entry.sources);
-        let source_list = match before.filter(|before| before.sources == sources) {
+        let listed_before = before.filter(|before| before.sources == sources);
+        let sent_before = before.filter(|before| before.has_outputs(&entry.outputs));
+        let source_list = match listed_before {
             Some(before) => before.source_list,
             None => self.write_sources(&sources)?,
         };
-        let outputs = match before.filter(|before| before.has_outputs(&entry.outputs)) {
-            Some(before) => before.outputs.iter().map(InstalledOutput::share).collect(),
-            None => self.write_outputs(&entry.outputs)?,
+        let outputs = match sent_before {
+            Some(before) => Ok(before.outputs.iter().map(InstalledOutput::share).collect()),
+            None => self.write_outputs(&entry.outputs),
         };
+        let new_sources = |sources: &[Ipv4Addr]| if listed_before.is_some() { Vec::new() } else { sources.to_vec() };
+        let outputs: Vec<InstalledOutput> =
+            outputs.inspect_err(|_| self.lay_to_rest(source_list, &new_sources(&sources), &[]))?;
         let counters = Arc::clone(&entry.counters);
         entry.outputs.iter().for_each(|output| output.counters.begin_with(&counters));
         let exit = RelayRecord::exit(entry.exit, &entry.outputs);
@@ -514,9 +531,13 @@ impl TableWriter {
             identity: counters.identity(),
         };
         let number = take(&mut self.relay_records, "relays")?;
-        let relay = Installed { record: number, counters, sources, source_list, outputs, exit };
-        self.update(Table::Relays, &number, &record)?;
-        Ok(relay)
+        if let Err(error) = self.update(Table::Relays, &number, &record) {
+            self.relay_records.rest(number);
+            let new_outputs = if sent_before.is_some() { &[] } else { outputs.as_slice() };
+            self.lay_to_rest(source_list, &new_sources(&sources), new_outputs);
+            return Err(error);
+        }
+        Ok(Installed { record: number, counters, sources, source_list, outputs, exit })
     }
 
     /// Writes the records of a relay's outputs, linked.
@@ -527,7 +548,10 @@ impl TableWriter {
             let image = image(entry);
             let record = take(&mut self.output_records, "outputs")?;
             outputs.push(InstalledOutput { record, counters: Arc::clone(&entry.counters), image });
-            self.update(Table::Outputs, &record, &OutputRecord { next, ..image })?;
+            if let Err(error) = self.update(Table::Outputs, &record, &OutputRecord { next, ..image }) {
+                self.lay_to_rest(0, &[], &outputs);
+                return Err(error);
+            }
             next = record;
         }
         outputs.reverse();
@@ -541,8 +565,11 @@ impl TableWriter {
         }
         self.last_source_list += 1;
         let list = self.last_source_list;
-        for source in sources {
-            self.update(Table::Sources, &SourceKey { list, address: source.octets() }, &1_u32)?;
+        for (written, source) in sources.iter().enumerate() {
+            if let Err(error) = self.update(Table::Sources, &SourceKey { list, address: source.octets() }, &1_u32) {
+                self.lay_to_rest(list, &sources[..written], &[]);
+                return Err(error);
+            }
             self.sources += 1;
         }
         Ok(list)
@@ -552,6 +579,11 @@ impl TableWriter {
     fn retire(&mut self, relay: Installed) {
         let Installed { record, counters: _, sources, source_list, outputs, exit: _ } = relay;
         self.relay_records.rest(record);
+        self.lay_to_rest(source_list, &sources, &outputs);
+    }
+
+    /// The same for parts of one.
+    fn lay_to_rest(&mut self, source_list: u32, sources: &[Ipv4Addr], outputs: &[InstalledOutput]) {
         outputs.iter().for_each(|output| self.output_records.rest(output.record));
         let key = |source: &Ipv4Addr| SourceKey { list: source_list, address: source.octets() };
         self.resting_sources.extend(sources.iter().map(key));
@@ -582,9 +614,11 @@ impl TableWriter {
     fn watch(&mut self, key: DestinationKey) -> Result<(), WriteError> {
         let watched = WatchedKey { ifindex: key.ifindex, address: key.address };
         let input = self.input_counters(key.ifindex)?.slot();
-        let count = self.watched.entry(watched).or_insert(0);
-        *count += 1;
-        if *count == 1 { self.update(Table::Watched, &watched, &input) } else { Ok(()) }
+        if !self.watched.contains_key(&watched) {
+            self.update(Table::Watched, &watched, &input)?;
+        }
+        *self.watched.entry(watched).or_insert(0) += 1;
+        Ok(())
     }
 
     fn unwatch(&mut self, key: DestinationKey) -> Result<(), WriteError> {

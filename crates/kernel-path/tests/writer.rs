@@ -2,6 +2,7 @@
 
 mod stand;
 
+use std::os::fd::AsRawFd;
 use std::time::{Duration, Instant};
 
 use mcr_kernel_path::{
@@ -144,6 +145,60 @@ fn a_full_table_says_so_and_leaves_what_was_there() {
     let again: Vec<_> =
         (0..4).map(|n| entry(&mut writer, 0, group(n), OutputAction::Drop(DropReason::OutputDown))).collect();
     assert!(again.iter().all(|entry| entry.counters.snapshot().received_packets == 0));
+}
+
+/// A descriptor that leads nowhere in place of one of a table, until it is dropped.
+struct Broken {
+    table: i32,
+    whole: std::os::fd::OwnedFd,
+}
+
+impl Broken {
+    fn new(table: i32) -> Self {
+        // SAFETY: the descriptor is one of the writer's, open as long as it.
+        let whole = unsafe { std::os::fd::BorrowedFd::borrow_raw(table) }.try_clone_to_owned().unwrap();
+        let broken = Self { table, whole };
+        broken.put(&std::fs::File::open("/dev/null").unwrap());
+        broken
+    }
+
+    fn put(&self, file: &impl AsRawFd) {
+        // SAFETY: no pointers; both are open, and the table's number stays its owner's.
+        assert_eq!(unsafe { libc::dup2(file.as_raw_fd(), self.table) }, self.table);
+    }
+}
+
+impl Drop for Broken {
+    fn drop(&mut self) {
+        self.put(&self.whole);
+    }
+}
+
+#[test]
+fn what_can_not_be_written_takes_nothing_away() {
+    let sizes = Sizes { relays: 4, outputs: 8, sources: 8, inputs: 1, own_macs: 1, ports: 1, fan_outs: 1 };
+    let loaded = load(&sizes).unwrap();
+    let maps = maps_again(loaded.maps());
+    let tables = maps.fds().map(|fd| fd.as_raw_fd());
+    let mut writer = TableWriter::adopt(maps).unwrap();
+    let action = OutputAction::Drop(DropReason::OutputDown);
+    let mut relay = entry(&mut writer, 1, group(1), action);
+    relay.outputs.push(OutputEntry { counters: writer.output_counters(2).unwrap(), action });
+    relay.sources = vec![[10, 0, 0, 1].into(), [10, 0, 0, 2].into()];
+    for name in ["sources", "outputs", "relays", "destinations", "watched"] {
+        let broken = Broken::new(tables[Maps::NAMES.iter().position(|known| *known == name).unwrap()]);
+        // More than there are records, spare ones included.
+        for _ in 0..300 {
+            let error = writer.replace(1, &group(1), vec![relay.clone()]).unwrap_err();
+            assert!(matches!(error, WriteError::Refused { .. }), "{name}: {error}");
+        }
+        drop(broken);
+        writer.replace(1, &group(1), vec![relay.clone()]).unwrap_or_else(|error| panic!("after {name}: {error}"));
+        writer.replace(1, &group(1), vec![]).unwrap();
+    }
+    assert!(writer.inputs().is_empty());
+    let again = TableWriter::adopt(maps_again(loaded.maps())).unwrap();
+    assert!(again.is_empty());
 }
 
 #[test]
