@@ -16,7 +16,8 @@
 //! - a super-frame whose segments are too big for an output is dropped whole, with a last segment that would have fitted;
 //! - at the driver a checksum counts as left to be completed when it is the sum of the pseudo header, which one wrong checksum
 //!   in 65,536 is, too;
-//! - at the driver a copy that the kernel had no memory for is counted as `send_failed` when the next one comes on the same CPU.
+//! - at the driver a copy that the kernel dropped before the way out (no memory, or the interface went down) is counted as
+//!   `send_failed` when the next one comes on the same CPU; [`RelayCounters::missing_at`] tells of it before.
 
 #![warn(unsafe_op_in_unsafe_fn)]
 
