@@ -287,12 +287,13 @@ impl Keeper {
         }
     }
 
-    /// Gives up a fan-out that no table names any more; no error when there is none of that number.
+    /// Gives up every fan-out but these, which are all that the tables name; also those that were made for a daemon or by a
+    /// keeper before.
     ///
     /// # Errors
     /// When the keeper is gone.
-    pub fn forget_fan_out(&mut self, number: u32) -> Result<(), KeeperError> {
-        self.order("giving up a fan-out", &Request::ForgetFanOut { number })
+    pub fn keep_fan_outs(&mut self, numbers: &[u32]) -> Result<(), KeeperError> {
+        self.order("giving up fan-outs", &Request::KeepFanOuts { numbers: numbers.to_vec() })
     }
 
     /// Gives everything back. A keeper that was started by [`Keeper::spawn`] to listen ends then.

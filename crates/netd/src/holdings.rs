@@ -152,6 +152,11 @@ impl Holdings {
             && self.kernel_path.attached().next().is_none()
     }
 
+    /// What the administrator should hear of, since this was asked last.
+    pub(crate) fn take_warnings(&mut self) -> Vec<String> {
+        self.kernel_path.take_warnings()
+    }
+
     /// Does what is asked, or says why not.
     pub(crate) fn carry_out(&mut self, request: Request) -> Answer<'_> {
         self.give_up_departed();
@@ -181,7 +186,7 @@ impl Holdings {
             Request::FanOut { interfaces } => {
                 return self.kernel_path.fan_out(interfaces).map(|number| Reply::Fanned { number }.into());
             }
-            Request::ForgetFanOut { number } => self.kernel_path.forget_fan_out(number),
+            Request::KeepFanOuts { numbers } => self.kernel_path.keep_fan_outs(&numbers),
             Request::Release => self.release(),
         }
         Ok(Reply::Done.into())

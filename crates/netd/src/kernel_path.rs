@@ -38,6 +38,10 @@ pub(crate) struct KernelPath {
     /// Numbers of lists of interfaces that the program at the driver copies to. They go round as well.
     fan_outs: BTreeMap<Vec<u32>, u32>,
     last_fan_out: u32,
+    /// Those that a keeper before this one made: relays may be sent by them still, to interfaces that nobody knows.
+    inherited: BTreeSet<u32>,
+    /// What the administrator should hear of.
+    warnings: Vec<String>,
 }
 
 impl KernelPath {
@@ -58,6 +62,8 @@ impl KernelPath {
             let of = |port| loaded.ports().get(port).ok().flatten().map(|interface| (interface, port));
             self.ports = (1..loaded.ports().limit()).filter_map(of).collect();
             self.last_port = self.ports.values().copied().max().unwrap_or(0);
+            let made_before = |xdp: &Xdp| (1..self.sizes.fan_outs).filter(|number| xdp.has_fan_out(*number)).collect();
+            self.inherited = loaded.xdp().map(made_before).unwrap_or_default();
             self.links = links;
             self.loaded = Some(loaded);
         }
@@ -73,7 +79,11 @@ impl KernelPath {
                 loaded.ports().set(*port, *interface).map_err(|error| port_refused(*interface, &error))?;
             }
             // Without pins it works as well, as long as this process does.
-            self.pins.take_if(|pins| pins.keep(&loaded).is_err());
+            if let Some(Err(error)) = self.pins.as_ref().map(|pins| pins.keep(&loaded)) {
+                self.warnings
+                    .push(format!("the in-kernel datapath can not be pinned and will end with this keeper: {error}"));
+                self.pins = None;
+            }
             self.loaded = Some(loaded);
         }
         Ok(self.loaded.as_ref().expect("loaded just now"))
@@ -94,9 +104,11 @@ impl KernelPath {
             Hook::Tcx => loaded.attach(interface).map_err(|error| not_attached(interface, &error))?,
             Hook::Xdp => at_driver(loaded)?.attach(interface).map_err(|error| unproven(interface, &error))?,
         };
-        if let Some(pins) = &self.pins {
-            // As above.
-            let _ = pins.keep_link(interface, hook, link.as_fd());
+        // As above.
+        if let Some(Err(error)) = self.pins.as_ref().map(|pins| pins.keep_link(interface, hook, link.as_fd())) {
+            let (hook, interface) = (hook.name(), interface::label(interface));
+            self.warnings
+                .push(format!("{hook} on {interface} can not be pinned and will end with this keeper: {error}"));
         }
         self.links.insert((interface, hook), link);
         Ok(())
@@ -164,9 +176,9 @@ impl KernelPath {
         }
         let (limit, last) = (self.sizes.fan_outs, self.last_fan_out);
         let used: BTreeSet<u32> = self.fan_outs.values().copied().collect();
+        let inherited = self.inherited.clone();
         let xdp = at_driver(self.load()?)?;
-        // One that a keeper before this one made may be in use still.
-        let is_free = |number: &u32| !used.contains(number) && !xdp.has_fan_out(*number);
+        let is_free = |number: &u32| !used.contains(number) && !inherited.contains(number);
         let number = (last + 1..limit).chain(1..=last).find(is_free).ok_or_else(|| too_many_fan_outs(limit))?;
         xdp.set_fan_out(number, &interfaces).map_err(|error| not_fanned(&error))?;
         self.fan_outs.insert(interfaces, number);
@@ -179,9 +191,17 @@ impl KernelPath {
         gone.into_iter().for_each(|number| self.forget_fan_out(number));
     }
 
+    /// Gives up all fan-outs but these.
+    pub(crate) fn keep_fan_outs(&mut self, numbers: &[u32]) {
+        let kept: BTreeSet<u32> = numbers.iter().copied().collect();
+        let all: BTreeSet<u32> = self.fan_outs.values().chain(&self.inherited).copied().collect();
+        all.difference(&kept).for_each(|number| self.forget_fan_out(*number));
+    }
+
     /// Gives up a fan-out: relays that name it are served at tcx ingress.
-    pub(crate) fn forget_fan_out(&mut self, number: u32) {
+    fn forget_fan_out(&mut self, number: u32) {
         self.fan_outs.retain(|_, known| *known != number);
+        self.inherited.remove(&number);
         if let Some(Ok(xdp)) = self.loaded.as_ref().map(Loaded::xdp) {
             // None of that number is no harm.
             let _ = xdp.clear_fan_out(number);
@@ -197,6 +217,11 @@ impl KernelPath {
     /// The interfaces that may be sent to.
     pub(crate) fn open_ports(&self) -> impl Iterator<Item = u32> {
         self.ports.keys().copied()
+    }
+
+    /// What went less well than it should since this was asked last.
+    pub(crate) fn take_warnings(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.warnings)
     }
 
     /// Where it is attached.
@@ -218,6 +243,7 @@ impl KernelPath {
         self.ports.clear();
         self.proven.clear();
         self.fan_outs.clear();
+        self.inherited.clear();
         self.loaded = None;
     }
 }
@@ -250,7 +276,11 @@ fn not_open(interface: u32) -> Failure {
 
 fn too_many_fan_outs(limit: u32) -> Failure {
     let reason = format!("{} different lists of output interfaces are in use at the driver", limit.saturating_sub(1));
-    failure(None, reason, "use datapath = \"tcx\" for some relays")
+    failure(
+        None,
+        reason,
+        "raise `fan_outs` under [tables] in the keeper's policy (/etc/mcr/policy.toml) and restart mcr-netd",
+    )
 }
 
 fn not_fanned(error: &io::Error) -> Failure {

@@ -42,6 +42,7 @@ use mcr_kernel_path::Sizes;
 mod one_way;
 
 use self::one_way::OneWay;
+use crate::protocol::MAX_FAN_OUTS;
 
 /// Where the policy is read from when nothing else is said; it need not exist.
 pub const DEFAULT_POLICY_PATH: &str = "/etc/mcr/policy.toml";
@@ -154,6 +155,8 @@ struct TablesFile {
     outputs: Option<NonZeroU32>,
     /// Listed sources, all relays together.
     sources: Option<NonZeroU32>,
+    /// Different lists of output interfaces at the driver.
+    fan_outs: Option<NonZeroU32>,
 }
 
 impl Default for Policy {
@@ -207,13 +210,15 @@ impl Policy {
 
     /// The sizes of the in-kernel tables. They hold from the start of a keeper to its end.
     pub(crate) fn table_sizes(&self) -> Sizes {
-        let TablesFile { relays, outputs, sources } = &self.tables;
+        let TablesFile { relays, outputs, sources, fan_outs } = &self.tables;
         let or = |size: &Option<NonZeroU32>, default: u32| size.map_or(default, NonZeroU32::get);
         let default = Sizes::default();
         Sizes {
             relays: or(relays, default.relays),
             outputs: or(outputs, default.outputs),
             sources: or(sources, default.sources),
+            // Number 0 is no fan-out.
+            fan_outs: fan_outs.map_or(default.fan_outs, |count| count.get().min(MAX_FAN_OUTS as u32) + 1),
             ..default
         }
     }

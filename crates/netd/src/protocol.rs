@@ -27,7 +27,7 @@
 //! detach                  15   interface u32, hook u8                  done
 //! prove                   16   interface u32, its own address          done
 //! fan out                 17   list of interface u32                   fanned
-//! forget fan out          18   number u32                              done
+//! keep fan outs           18   list of number u32: all in use          done
 //!
 //! reply                  kind  body
 //! done                   128
@@ -58,7 +58,7 @@ use self::bytes::{Reader, Writer};
 mod bytes;
 
 /// The version of this protocol; both sides must speak the same one.
-pub(crate) const VERSION: u16 = 3;
+pub(crate) const VERSION: u16 = 4;
 /// Longest message in bytes: the longest filter that the kernel takes, twice.
 pub(crate) const MAX_MESSAGE_BYTES: usize = 65_536;
 /// Most sources of one join; an item of the inventory with that many fits a message.
@@ -69,6 +69,8 @@ pub(crate) const MAX_FILTER_INSTRUCTIONS: usize = 4_096;
 const INVENTORY_FILL_BYTES: usize = MAX_MESSAGE_BYTES - 24 * 1_024;
 /// Most interfaces of one fan-out: the outputs of a relay.
 pub(crate) const MAX_FAN_OUT: usize = 64;
+/// Most fan-outs.
+pub(crate) const MAX_FAN_OUTS: usize = 4_096;
 /// Longest text in bytes; longer ones are cut.
 const MAX_TEXT_BYTES: usize = 1_024;
 
@@ -92,7 +94,7 @@ pub(crate) enum Request {
     Detach { interface: u32, hook: Hook },
     Prove { interface: u32, own_address: [u8; 6] },
     FanOut { interfaces: Vec<u32> },
-    ForgetFanOut { number: u32 },
+    KeepFanOuts { numbers: Vec<u32> },
 }
 
 /// Where a program of the in-kernel datapath sits on an interface.
@@ -212,7 +214,7 @@ impl Request {
                 own_address.iter().for_each(|byte| out.u8(*byte));
             }
             Self::FanOut { interfaces } => out.list(interfaces, |out, interface| out.u32(*interface)),
-            Self::ForgetFanOut { number } => out.u32(*number),
+            Self::KeepFanOuts { numbers } => out.list(numbers, |out, number| out.u32(*number)),
             Self::Release | Self::Tables => {}
         }
         out.finish()
@@ -237,7 +239,7 @@ impl Request {
             Self::Detach { .. } => 15,
             Self::Prove { .. } => 16,
             Self::FanOut { .. } => 17,
-            Self::ForgetFanOut { .. } => 18,
+            Self::KeepFanOuts { .. } => 18,
         }
     }
 
@@ -269,7 +271,7 @@ impl Request {
             15 => Self::Detach { interface: input.u32()?, hook: Hook::from_code(input.u8()?)? },
             16 => Self::Prove { interface: input.u32()?, own_address: own_address(&mut input)? },
             17 => Self::FanOut { interfaces: input.list(MAX_FAN_OUT, Reader::u32)? },
-            18 => Self::ForgetFanOut { number: input.u32()? },
+            18 => Self::KeepFanOuts { numbers: input.list(MAX_FAN_OUTS, Reader::u32)? },
             _ => return Err(Malformed("unknown request")),
         };
         input.finish()?;

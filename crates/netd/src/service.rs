@@ -466,6 +466,9 @@ impl Service {
         let Answer { reply, descriptors } = self.holdings.carry_out(message);
         // A daemon that does not take its replies in is stuck; the keeper does not wait for it.
         let sent = self.visitors[index].channel.send(&reply.encode(sequence), &descriptors, Patience::Now);
+        for warning in self.holdings.take_warnings() {
+            self.log.say(Severity::Warning, format_args!("{warning}"));
+        }
         match self.when_released {
             WhenReleased::End if is_release => Course::End,
             _ if sent.is_err() => self.part(index),

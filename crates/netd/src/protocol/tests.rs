@@ -43,7 +43,7 @@ fn requests() -> impl Strategy<Value = Request> {
         interface().prop_map(|interface| Request::Attach { interface, hook: Hook::Tcx }),
         (interface(), any::<[u8; 6]>()).prop_map(|(interface, own_address)| Request::Prove { interface, own_address }),
         vec(interface(), 0..64).prop_map(|interfaces| Request::FanOut { interfaces }),
-        any::<u32>().prop_map(|number| Request::ForgetFanOut { number }),
+        proptest::collection::vec(any::<u32>(), 0..20).prop_map(|numbers| Request::KeepFanOuts { numbers }),
         interface().prop_map(|interface| Request::Detach { interface, hook: Hook::Tcx }),
     ]
 }
