@@ -8,6 +8,7 @@
 mod change;
 mod hands;
 mod journal;
+pub(crate) mod line;
 mod turn;
 mod unanswered;
 mod waiting;

@@ -4,6 +4,7 @@
 //! A relay may move from one to another while packets come. Its book sums what each of them counted for it.
 
 pub(crate) mod book;
+mod fan_outs;
 pub(crate) mod kernel;
 pub(crate) mod packet;
 pub(crate) mod workers;

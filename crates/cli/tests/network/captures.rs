@@ -12,7 +12,6 @@ use crate::service::Service;
 use crate::traffic::{Payloads, Receiver, send_payloads};
 
 for_each_datapath!(st_2110_30_audio_of_two_legs, st_2110_40_ancillary_data,);
-at_the_driver!(st_2110_30_audio_of_two_legs, st_2110_40_ancillary_data,);
 
 /// The captures are not part of the project; they stand beside its folder where they are to be had.
 fn capture(name: &str) -> Option<Capture> {

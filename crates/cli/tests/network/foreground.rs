@@ -7,7 +7,6 @@ use crate::service::{MCR, SOON};
 use crate::traffic::{Payloads, Receiver, Series, send};
 
 for_each_datapath!(one_line_relays_until_it_is_interrupted,);
-at_the_driver!(one_line_relays_until_it_is_interrupted,);
 
 fn one_line_relays_until_it_is_interrupted(datapath: Datapath) {
     let net = Topology::device_relay_lan(2);

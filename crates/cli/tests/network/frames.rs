@@ -8,7 +8,6 @@ use mcr_testbed::{Checksum, Frame, RawReceiver, RawSender, Tag, Topology, wait_u
 use crate::service::{SOON, Service};
 
 for_each_datapath!(good_ones_arrive_with_what_is_to_be_kept, bad_ones_leave_by_name,);
-at_the_driver!(good_ones_arrive_with_what_is_to_be_kept, bad_ones_leave_by_name,);
 
 const SOURCE: &str = "192.168.168.55:4000";
 const GROUP: &str = "239.1.1.1:5001";

@@ -18,11 +18,6 @@ for_each_datapath!(
     a_relay_keeps_its_counters_when_its_interface_is_made_again,
     an_interface_that_returns_under_its_index_unseen_is_used_again,
 );
-at_the_driver!(
-    a_missing_interface_is_waited_for_and_a_renamed_one_is_followed,
-    a_relay_keeps_its_counters_when_its_interface_is_made_again,
-    an_interface_that_returns_under_its_index_unseen_is_used_again,
-);
 
 /// How long a relay may take to flow again.
 const AGAIN: Duration = Duration::from_millis(500);

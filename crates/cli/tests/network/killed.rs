@@ -6,11 +6,14 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use mcr_kernel_path::{Loaded, Maps, TableWriter, sys};
 use mcr_model::Datapath;
-use mcr_testbed::{DEVICE, Namespace, Offload, Process, Switch, Topology, kernel, wait_until};
+use mcr_testbed::{DEVICE, Namespace, Offload, Process, Switch, Topology, Veth, kernel, wait_until};
 
 use crate::service::{MCR, SOON, Service, run_command};
 use crate::traffic::{Payloads, Receiver, Series, send_while};
+
+for_each_in_the_kernel!(the_daemon_twenty_times, the_keeper_twenty_times, both_twenty_times);
 
 const GROUP: SocketAddrV4 = SocketAddrV4::new(std::net::Ipv4Addr::new(239, 1, 1, 1), 5001);
 const CAMERA: &str = r#"
@@ -46,23 +49,19 @@ fn kill(pid: u32) {
     wait_until(SOON, "the process is gone", is_gone);
 }
 
-fn start_keeper(net: &Topology, service: &Service) -> Process {
+fn start_keeper(net: &Topology, service: &Service, state: &str) -> Process {
     let program = std::path::Path::new(MCR).with_file_name("mcr-netd");
     let socket = service.socket().with_file_name("netd.sock");
     let keeper = Process::start(net.relay().command(program).arg("--socket").arg(socket));
     wait_until(SOON, "the daemon has the new keeper", || {
         let status = service.http("GET", "/api/v1/status", "").1;
-        status["keeper_pid"] == keeper.pid() && service.relay("camera")["state"] == "flowing"
+        status["keeper_pid"] == keeper.pid() && service.relay("camera")["state"] == state
     });
     keeper
 }
 
 /// Runs `faults` beside a flow: every packet of it arrives once, in order, and the relay has counted every one.
-fn not_one_is_lost(faults: impl FnOnce(&Topology, &mut Service)) {
-    not_one_is_lost_on(Datapath::Tcx, faults);
-}
-
-fn not_one_is_lost_on(datapath: Datapath, faults: impl FnOnce(&Topology, &mut Service)) {
+fn not_one_is_lost(datapath: Datapath, faults: impl FnOnce(&Topology, &mut Service)) {
     let net = Topology::device_relay_lan(1);
     net.lan(1).host_side().offload(Offload::Gather, Switch::On);
     let mut service = Service::start_on(datapath, net.relay(), CAMERA);
@@ -87,9 +86,8 @@ fn not_one_is_lost_on(datapath: Datapath, faults: impl FnOnce(&Topology, &mut Se
     assert_eq!(pinned(net.relay()), Vec::<PathBuf>::new(), "an orderly stop leaves nothing");
 }
 
-#[test]
-fn the_daemon_twenty_times() {
-    not_one_is_lost(|net, service| {
+fn the_daemon_twenty_times(datapath: Datapath) {
+    not_one_is_lost(datapath, |net, service| {
         for _ in 0..20 {
             service.restart_after_kill(net.relay());
             service.wait_for_state("camera", "flowing", SOON);
@@ -97,15 +95,14 @@ fn the_daemon_twenty_times() {
     });
 }
 
-#[test]
-fn the_keeper_twenty_times() {
-    not_one_is_lost(|net, service| {
+fn the_keeper_twenty_times(datapath: Datapath) {
+    not_one_is_lost(datapath, |net, service| {
         kill(service.keeper_pid());
-        let mut keeper = start_keeper(net, service);
+        let mut keeper = start_keeper(net, service, "flowing");
         for _ in 1..20 {
             kill(keeper.pid());
             drop(keeper);
-            keeper = start_keeper(net, service);
+            keeper = start_keeper(net, service, "flowing");
         }
         // The last of them is to end with the daemon, as the first would have.
         kill(keeper.pid());
@@ -114,20 +111,8 @@ fn the_keeper_twenty_times() {
     });
 }
 
-#[test]
-fn both_twenty_times() {
-    not_one_is_lost(|net, service| {
-        for _ in 0..20 {
-            kill(service.keeper_pid());
-            service.restart_after_kill(net.relay());
-            service.wait_for_state("camera", "flowing", SOON);
-        }
-    });
-}
-
-#[test]
-fn both_twenty_times_while_the_driver_serves() {
-    not_one_is_lost_on(Datapath::Xdp, |net, service| {
+fn both_twenty_times(datapath: Datapath) {
+    not_one_is_lost(datapath, |net, service| {
         for _ in 0..20 {
             kill(service.keeper_pid());
             service.restart_after_kill(net.relay());
@@ -214,6 +199,68 @@ fn what_another_layout_left_is_replaced() {
     crate::traffic::send(net.device(), DEVICE, GROUP, Series::of(1_000, 200), 10_000);
     assert_eq!(receiver.finish(1_000).count, 1_000, "each packet once: the old program is gone");
     assert_eq!(service.assert_balance()["camera"], 1_000);
+}
+
+/// What is pinned for a namespace, opened by its names.
+fn reopened(namespace: &Namespace) -> Loaded {
+    let pins = pinned(namespace);
+    let folder = pins.first().expect("something is pinned").parent().expect("a folder").to_owned();
+    Loaded::reopen(|name| sys::open_pinned(&folder.join(name))).expect("all parts")
+}
+
+#[test]
+fn what_nobody_wants_any_more_is_given_up_after_a_crash() {
+    let net = Topology::device_relay_lan(2);
+    net.lans().iter().for_each(|lan| lan.host_side().offload(Offload::Gather, Switch::On));
+    let gone = Veth::between(net.device(), "eth9", net.relay(), "dev9");
+    gone.far().add_address("10.0.9.1/24");
+    let relay = |name: &str, input: &str, outputs: [u8; 2]| {
+        let [first, second] = outputs;
+        let output = |lan: u8, number: u8| {
+            format!(r#"{{ interface = "lan{lan}", group = "239.{number}.{first}.{second}", port = 6001 }}"#)
+        };
+        let (one, other) = (output(first, 2), output(second, 3));
+        format!(
+            "[[relay]]\nname = \"{name}\"\ninput = {{ interface = \"{input}\", group = \"239.1.1.{}\", port = 5001 }}\noutput = [{one}, {other}]\n",
+            first
+        )
+    };
+    let stays = relay("camera", "dev0", [1, 2]);
+    let config = format!("{stays}{}{}", relay("other", "dev0", [2, 1]), relay("departed", "dev9", [1, 1]));
+    let mut service = Service::start_on(Datapath::Xdp, net.relay(), &config);
+    for name in ["camera", "other", "departed"] {
+        service.ok(&["wait", name]);
+    }
+    let fan_outs = || {
+        let loaded = reopened(net.relay());
+        let xdp = loaded.xdp().expect("XDP");
+        (1..1024).filter(|number| xdp.has_fan_out(*number)).count()
+    };
+    assert_eq!(fan_outs(), 3);
+    let keeper = service.keeper_pid();
+    service.kill();
+    kill(keeper);
+    drop(gone);
+    service.configure(&stays);
+    service.start_again(net.relay());
+    service.ok(&["wait", "camera"]);
+    wait_until(SOON, "lists that nobody wants are given up", || fan_outs() == 1);
+    let loaded = reopened(net.relay());
+    let maps = loaded.maps().fds().map(|fd| fd.try_clone_to_owned().expect("a descriptor"));
+    // Another writer does no harm as long as nothing changes.
+    let tables = TableWriter::adopt(Maps::from_fds(maps.into()).expect("the maps")).expect("the tables");
+    assert_eq!(tables.inputs(), [net.relay_input().index()]);
+    drop(tables);
+
+    // The daemon alone, and the keeper alone.
+    service.kill();
+    service.configure(&relay("camera", "dev0", [2, 1]));
+    service.start_again(net.relay());
+    service.ok(&["wait", "camera"]);
+    wait_until(SOON, "the list of the relay before is given up", || fan_outs() == 1);
+    kill(service.keeper_pid());
+    let _keeper = start_keeper(&net, &service, "ready");
+    wait_until(SOON, "the list of the keeper before is given up", || fan_outs() == 1);
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! What users rely on, through the real binaries, in network namespaces, asserted at the receiver. Needs root.
 
-/// The same tests with each datapath: `packet::name` and `tcx::name`.
+/// The same tests with each datapath: `packet::name`, `tcx::name` and `xdp::name`.
 macro_rules! for_each_datapath {
     ($($test:ident),+ $(,)?) => {
         mod packet {
@@ -9,13 +9,18 @@ macro_rules! for_each_datapath {
         mod tcx {
             $(#[test] fn $test() { super::$test(mcr_model::Datapath::Tcx); })+
         }
+        mod xdp {
+            $(#[test] fn $test() { super::$test(mcr_model::Datapath::Xdp); })+
+        }
     };
 }
 
-/// The same tests at the driver: `xdp::name`. Not for jumbo frames, unicast inputs and relays that share what they take,
-/// which are left to tcx there.
-macro_rules! at_the_driver {
+/// The same tests with the datapaths that go on without their daemon: `tcx::name` and `xdp::name`.
+macro_rules! for_each_in_the_kernel {
     ($($test:ident),+ $(,)?) => {
+        mod tcx {
+            $(#[test] fn $test() { super::$test(mcr_model::Datapath::Tcx); })+
+        }
         mod xdp {
             $(#[test] fn $test() { super::$test(mcr_model::Datapath::Xdp); })+
         }

@@ -13,11 +13,6 @@ for_each_datapath!(
     a_killed_daemon_leaves_its_groups_joined_and_the_next_one_takes_them_over,
     a_killed_keeper_is_told_and_the_next_one_is_found,
 );
-at_the_driver!(
-    sources_are_joined_one_by_one_and_others_are_not_relayed,
-    a_killed_daemon_leaves_its_groups_joined_and_the_next_one_takes_them_over,
-    a_killed_keeper_is_told_and_the_next_one_is_found,
-);
 
 #[test]
 fn a_group_is_joined_with_its_relay_and_left_with_it() {

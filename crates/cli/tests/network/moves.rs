@@ -56,6 +56,78 @@ fn the_driver_is_taken_where_it_is_proven_and_tcx_where_not() {
     assert!(why.starts_with("not xdp: lan2 can not be served at the driver: a frame redirected into it"), "{why}");
 }
 
+#[test]
+fn what_is_not_for_the_driver_is_served_by_tcx_which_says_why() {
+    let net = with_a_driver(1);
+    let service = Service::start(net.relay(), "");
+    let relays = |series: Series, to: &str, count: u64| {
+        let receiver = receiver(&net, 1, Payloads::Compare(series));
+        send(net.device(), DEVICE, to.parse().unwrap(), series, 5_000);
+        let report = receiver.finish(count);
+        assert_eq!((report.count, report.first_difference), (count, None));
+    };
+    // The device can not ask who has that address: nobody answers somebody unroutable.
+    let mac = net.relay_input().mac();
+    net.device().ip(&format!("route add 10.0.0.1 dev eth0\nneighbour add 10.0.0.1 lladdr {mac} dev eth0"));
+    service.add("camera", "dev0:10.0.0.1:5001", &["lan1:239.2.2.1:6001"]);
+    assert_eq!(datapath(&service), ("tcx".to_owned(), "not xdp: its input is no multicast group".to_owned()));
+    relays(Series { count: 500, smallest: 1, largest: 1400 }, "10.0.0.1:5001", 500);
+    assert_eq!(service.assert_balance()["camera"], 500);
+    service.ok(&["rm", "camera"]);
+
+    net.input().set_mtu(9000);
+    net.lan(1).cable().set_mtu(9000);
+    service.add("camera", "dev0:239.1.1.1:5001", &["lan1:239.2.2.1:6001"]);
+    let (serving, why) = datapath(&service);
+    assert_eq!(serving, "tcx");
+    assert!(why.starts_with("not xdp: dev0 can not be served at the driver: its MTU"), "{why}");
+    relays(Series { count: 500, smallest: 5000, largest: 8900 }, GROUP, 500);
+    assert_eq!(service.assert_balance()["camera"], 500);
+}
+
+#[test]
+fn a_list_of_outputs_too_many_is_served_by_tcx_until_there_is_room() {
+    let net = with_a_driver(2);
+    let folder = tempfile::tempdir().unwrap();
+    let (socket, policy) = (folder.path().join("netd.sock"), folder.path().join("policy.toml"));
+    std::fs::write(&policy, "[tables]\nfan_outs = 3\n").unwrap();
+    let mut keeper = net.relay().command(std::path::Path::new(MCR).with_file_name("mcr-netd"));
+    let _keeper = Process::start(keeper.arg("--socket").arg(&socket).arg("--policy").arg(&policy));
+    wait_until(SOON, "the keeper listens", || socket.exists());
+    let service = Service::start_with(net.relay(), "", &["--keeper-socket", socket.to_str().unwrap()]);
+    let add = |number: u8, lans: &[u8]| {
+        let outputs: Vec<String> =
+            lans.iter().zip(10..).map(|(lan, group)| format!("lan{lan}:239.{group}.2.{number}:6001")).collect();
+        let outputs: Vec<&str> = outputs.iter().map(String::as_str).collect();
+        service.add(&format!("r{number}"), &format!("dev0:239.1.1.{number}:5001"), &outputs);
+    };
+    let serving = |number: u8| {
+        let relay = service.relay(&format!("r{number}"));
+        let word = |key: &str| relay[key].as_str().unwrap_or_default().to_owned();
+        (word("datapath"), word("datapath_reason"))
+    };
+    let relays = |number: u8| {
+        let lan = net.lan(1);
+        let on = format!("239.10.2.{number}:6001").parse().unwrap();
+        let receiver = Receiver::start(lan.namespace(), lan.host_address(), on, Payloads::Count);
+        send(net.device(), DEVICE, format!("239.1.1.{number}:5001").parse().unwrap(), Series::of(50, 200), 5_000);
+        assert_eq!(receiver.finish(50).count, 50, "r{number}");
+    };
+    for (number, lans) in [(1, [1, 1].as_slice()), (2, &[1, 2]), (3, &[1, 2, 1]), (4, &[1, 2, 2]), (5, &[1, 2])] {
+        add(number, lans);
+    }
+    let why = "not xdp: 3 different lists of output interfaces are in use at the driver";
+    assert_eq!(serving(4), ("tcx".to_owned(), why.to_owned()));
+    (1..=5).for_each(&relays);
+    assert_eq!([1, 2, 3, 5].map(|number| serving(number).0), ["xdp"; 4]);
+
+    // Nobody has to ask: it is tried again and again.
+    service.ok(&["rm", "r3"]);
+    wait_until(SOON * 3, "the driver serves it", || serving(4) == ("xdp".to_owned(), String::new()));
+    [1, 2, 4, 5].iter().copied().for_each(&relays);
+    assert_eq!(service.assert_balance(), ["r1", "r2", "r4", "r5"].map(|name| (name.to_owned(), 100)).into());
+}
+
 /// What the driver's program takes is seen by nobody else, who is told so.
 #[test]
 fn others_are_told_what_they_do_not_see_beside_the_driver() {

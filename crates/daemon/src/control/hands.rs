@@ -3,15 +3,15 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use mcr_datapath::packet::TxSocket;
 use mcr_engine::{
     Effect, EffectError, Ifindex, InputKey, InputPlan, InterfaceLedger, Inventory, Membership, Outcome, RelayTotals,
 };
 use mcr_model::{Datapath, RelayName};
-use mcr_netd::{Hook, Keeper, KeeperError, KeeperErrorKind};
+use mcr_netd::{Hook, Keeper, KeeperError};
 
+use super::line::Line;
 use crate::datapath::book::Books;
 use crate::datapath::kernel::KernelPath;
 use crate::datapath::packet::PacketPath;
@@ -27,32 +27,10 @@ pub(super) struct Hands {
     books: Books,
 }
 
-/// The connection to the keeper.
-struct Line {
-    keeper: Keeper,
-    contact: Contact,
-}
-
-/// How it stands with the keeper.
-enum Contact {
-    Good,
-    /// The connection has ended.
-    Lost,
-    /// It did not answer a request, and is not asked again before then.
-    Silent {
-        until: Instant,
-        error: KeeperError,
-    },
-}
-
-/// How long a keeper that did not answer is left alone. Each request that it does not answer costs five seconds, in
-/// which this thread can do nothing else.
-const SILENCE: Duration = Duration::from_secs(10);
-
 impl Hands {
     pub(super) fn new(keeper: Keeper, workers: Workers) -> Self {
         Self {
-            line: Line { keeper, contact: Contact::Good },
+            line: Line::new(keeper),
             packet: PacketPath::new(workers),
             kernel: KernelPath::default(),
             outputs: BTreeMap::new(),
@@ -62,14 +40,14 @@ impl Hands {
 
     /// What the keeper held before this daemon came.
     pub(super) fn inventory(&mut self) -> Result<Inventory, KeeperError> {
-        inventory_of(&mut self.line.keeper)
+        inventory_of(self.line.keeper_at_any_rate())
     }
 
     /// Goes on with another keeper: what was opened through the old one is closed. What the new one holds.
     pub(super) fn take(&mut self, mut keeper: Keeper) -> Result<Inventory, KeeperError> {
         // Asked before anything is given up; the connection of a keeper that does not answer ends here.
         let inventory = inventory_of(&mut keeper)?;
-        self.line = Line { keeper, contact: Contact::Good };
+        self.line = Line::new(keeper);
         self.stop();
         self.books.set_kernel_aside();
         self.kernel.let_go();
@@ -77,7 +55,7 @@ impl Hands {
     }
 
     pub(super) fn keeper_pid(&self) -> Option<u32> {
-        self.line.keeper.pid()
+        self.line.pid()
     }
 
     /// Stops every worker: what is counted here is final then.
@@ -88,14 +66,14 @@ impl Hands {
 
     /// Gives back what the keeper holds for this daemon: groups are left, rings closed, programs detached.
     pub(super) fn release(&mut self) {
-        if let Err(error) = self.line.keeper.release() {
+        if let Err(error) = self.line.keeper_at_any_rate().release() {
             tracing::warn!(%error, "the keeper did not release what it holds");
         }
     }
 
     /// Whether the connection to the keeper has ended, as far as a request has shown it.
     pub(super) fn has_lost_keeper(&self) -> bool {
-        matches!(self.line.contact, Contact::Lost)
+        self.line.is_lost()
     }
 
     pub(super) fn carry_out(&mut self, effect: &Effect) -> Result<Outcome, EffectError> {
@@ -130,9 +108,12 @@ impl Hands {
             }
             Effect::CloseOutput { interface } => {
                 self.outputs.remove(interface);
+                self.kernel.output_ended(*interface);
                 keeper?.close_output(interface.0)?;
             }
-            Effect::Prove { interface, mac } => keeper?.prove(interface.0, *mac)?,
+            Effect::Prove { interface, mac } => {
+                keeper?.prove(interface.0, *mac).inspect_err(|_| self.kernel.output_ended(*interface))?;
+            }
             Effect::Resolve { interface, next_hop } => keeper?.resolve(interface.0, IpAddr::V4(*next_hop))?,
             Effect::Forget { interface, next_hop } => keeper?.forget(interface.0, IpAddr::V4(*next_hop))?,
             Effect::Install { input: InputKey { interface, datapath }, plan } => match datapath {
@@ -155,7 +136,7 @@ impl Hands {
     }
 
     fn install(&mut self, interface: Ifindex, hook: Hook, plan: &InputPlan) -> Result<Outcome, Trouble> {
-        self.kernel.install(self.line.keeper(), (interface, hook), plan, &mut self.books, &self.outputs)
+        self.kernel.install(&mut self.line, (interface, hook), plan, &mut self.books, &self.outputs)
     }
 
     /// Drops the counters of these definitions, which nobody wants any more.
@@ -190,29 +171,6 @@ impl Hands {
             }
         }
         ledgers
-    }
-}
-
-impl Line {
-    /// The keeper, unless it is known not to answer now.
-    fn keeper(&mut self) -> Result<&mut Keeper, KeeperError> {
-        match &self.contact {
-            Contact::Silent { until, error } if Instant::now() < *until => return Err(error.clone()),
-            Contact::Silent { .. } => self.contact = Contact::Good,
-            Contact::Good | Contact::Lost => {}
-        }
-        Ok(&mut self.keeper)
-    }
-
-    /// What an error says of the connection.
-    fn note(&mut self, error: &KeeperError) {
-        match error.kind() {
-            KeeperErrorKind::Lost => self.contact = Contact::Lost,
-            KeeperErrorKind::TimedOut if matches!(self.contact, Contact::Good) => {
-                self.contact = Contact::Silent { until: Instant::now() + SILENCE, error: error.clone() };
-            }
-            _ => {}
-        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! What was counted for each relay, whoever moved its packets.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -55,6 +56,30 @@ pub(super) struct KernelCounters {
     pub(super) outputs: Vec<Arc<kernel::OutputCounters>>,
     /// The tables that they are in.
     tables: u32,
+    crossings: Crossings,
+}
+
+/// When the last frame of the relay was seen to cross at the driver. What is missing at an output for longer than that
+/// takes is lost, though the kernel says so only when the next one crosses, which may be never.
+#[derive(Debug)]
+struct Crossings(Cell<(u64, Instant)>);
+
+/// Far longer than a frame is on its way from one driver to the other.
+const CROSSING: Duration = Duration::from_millis(40);
+
+impl Crossings {
+    fn new(count: u64) -> Self {
+        Self(Cell::new((count, Instant::now())))
+    }
+
+    /// Whether all that crossed have arrived, if `count` have crossed by now.
+    fn are_over(&self, count: u64) -> bool {
+        let (before, since) = self.0.get();
+        if before != count {
+            self.0.set((count, Instant::now()));
+        }
+        before == count && since.elapsed() >= CROSSING
+    }
 }
 
 impl Books {
@@ -177,17 +202,19 @@ impl KernelCounters {
         let relay = writer.relay_counters(plan.identity)?;
         let outputs =
             (0..plan.outputs.len() as u64).map(|index| writer.output_counters(of_output(plan.identity, index)));
-        Ok(Self { relay, outputs: outputs.collect::<Result<_, _>>()?, tables })
+        let crossings = Crossings::new(relay.snapshot().at_driver_packets);
+        Ok(Self { relay, outputs: outputs.collect::<Result<_, _>>()?, tables, crossings })
     }
 
     fn totals(&self) -> RelayTotals {
+        let crossings_are_over = self.crossings.are_over(self.relay.snapshot().at_driver_packets);
         // In the same order as above.
         let outputs = self.outputs.iter().map(|output| {
+            let lost = if crossings_are_over { self.relay.missing_at(output) } else { 0 };
             let seen = output.snapshot();
-            OutputTotals {
-                sent: Totals { packets: seen.sent_packets, bytes: seen.sent_bytes },
-                dropped: DropReason::ALL.map(|reason| seen.dropped.get(reason)),
-            }
+            let mut dropped = DropReason::ALL.map(|reason| seen.dropped.get(reason));
+            dropped[DropReason::SendFailed.index()] += lost;
+            OutputTotals { sent: Totals { packets: seen.sent_packets, bytes: seen.sent_bytes }, dropped }
         });
         let outputs = outputs.collect();
         let seen = self.relay.snapshot();

@@ -1,0 +1,162 @@
+//! One change of a table: what of it differs is written, destination by destination.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use mcr_engine::{Action, EffectError, Ifindex, Refused, RelayPlan, Until};
+use mcr_kernel_path::{Exit, OutputAction, OutputEntry, RelayEntry, WriteError, not_at_driver};
+use mcr_model::DropReason;
+use mcr_wire::Destination;
+
+use super::table::Table;
+use super::{Tables, told};
+use crate::datapath::book::Books;
+use crate::datapath::fan_outs::{self, FanOuts};
+use crate::datapath::{Outputs, rewrite};
+
+/// What is to be written of one table, and what came of it.
+pub(super) struct Change<'a> {
+    pub(super) tables: &'a mut Tables,
+    pub(super) interface: Ifindex,
+    pub(super) before: Option<&'a Table>,
+    pub(super) table: &'a Table,
+    /// Whether the table has all that is to be in force on the interface.
+    pub(super) is_whole: bool,
+    pub(super) books: &'a mut Books,
+    pub(super) outputs: &'a Outputs,
+    pub(super) fan_outs: &'a FanOuts,
+    pub(super) refused: Vec<Refused>,
+    pub(super) is_full: bool,
+}
+
+impl Change<'_> {
+    pub(super) fn write(&mut self) {
+        let mut wanted: BTreeMap<Destination, Vec<Arc<RelayPlan>>> =
+            self.changed().into_iter().map(|destination| (destination, Vec::new())).collect();
+        for relay in &self.table.plan.relays {
+            if let Some(relays) = wanted.get_mut(&destination(relay)) {
+                relays.push(Arc::clone(relay));
+            }
+        }
+        // What becomes free first: it may be needed.
+        let (gone, rest): (Vec<_>, Vec<_>) = wanted.into_iter().partition(|(_, relays)| relays.is_empty());
+        for (destination, relays) in gone.into_iter().chain(rest) {
+            self.replace(destination, relays);
+        }
+    }
+
+    /// The destinations of which anything differs.
+    fn changed(&self) -> BTreeSet<Destination> {
+        let relays = &self.table.plan.relays;
+        let Some(before) = self.before else {
+            let wanted = relays.iter().map(|relay| destination(relay));
+            let found = self.is_whole.then(|| self.tables.writer.destinations(self.interface.0));
+            return found.into_iter().flatten().chain(wanted).collect();
+        };
+        let gone = before.beyond(self.table);
+        gone.chain(self.table.beyond(before)).map(|relay| destination(relay)).collect()
+    }
+
+    /// Makes these all the relays of a destination; those that can not be written are refused, and only those.
+    fn replace(&mut self, destination: Destination, relays: Vec<Arc<RelayPlan>>) {
+        let is_same = |relay: &&Arc<RelayPlan>| self.before.is_some_and(|before| before.has(relay, self.table));
+        let (same, new): (Vec<_>, Vec<_>) = relays.iter().cloned().partition(|relay| is_same(&relay));
+        let error = match self.is_full && !new.is_empty() {
+            true => None,
+            false => match self.try_replace(destination, &relays) {
+                Ok(()) => return,
+                Err(error) => Some(error),
+            },
+        };
+        self.is_full |= matches!(error, Some(WriteError::Full { .. }));
+        self.refuse(&new, error.as_ref());
+        // What was there is there still. It stays if all of it is to stay, be it by the other hook.
+        let staying =
+            relays.iter().filter(|relay| self.before.is_some_and(|before| before.has_anywhere(relay))).count();
+        if self.tables.writer.relays_at(self.interface.0, &destination) == staying {
+            return;
+        }
+        if let Err(error) = self.try_replace(destination, &same) {
+            self.refuse(&same, Some(&error));
+            if let Err(error) = self.try_replace(destination, &[]) {
+                tracing::error!(%error, %destination, "the kernel goes on with a relay that is not to be there");
+            }
+        }
+    }
+
+    /// Without an error: they were not tried, because one before them had found a table full.
+    fn refuse(&mut self, relays: &[Arc<RelayPlan>], error: Option<&WriteError>) {
+        let until = match error {
+            Some(WriteError::Refused { .. }) => Until::Pause,
+            Some(
+                WriteError::Full { .. }
+                | WriteError::TooManyOutputs { .. }
+                | WriteError::TooManySharing { .. }
+                | WriteError::NotAtDriver { .. },
+            )
+            | None => Until::RelaysChange,
+        };
+        let error = error.map_or_else(no_more_room, told);
+        let refused = |relay: &Arc<RelayPlan>| Refused { relay: relay.relay.clone(), error: error.clone(), until };
+        self.refused.extend(relays.iter().map(refused));
+    }
+
+    fn try_replace(&mut self, destination: Destination, relays: &[Arc<RelayPlan>]) -> Result<(), WriteError> {
+        let entries: Result<Vec<RelayEntry>, WriteError> = relays.iter().map(|relay| self.entry(relay)).collect();
+        let mut entries = entries?;
+        // What the driver can not do now is done at tcx ingress: an output that is down, say, or a relay that has just
+        // been joined by another.
+        if not_at_driver(&entries).is_some() {
+            entries.iter_mut().for_each(|entry| entry.exit = Exit::Tcx);
+        }
+        self.tables.writer.replace(self.interface.0, &destination, entries)
+    }
+
+    fn exit(&self, plan: &RelayPlan) -> Exit {
+        match fan_outs::list(plan) {
+            _ if !self.table.is_at_driver(plan) => Exit::Tcx,
+            Some(list) => self.fan_outs.number(&list).map_or(Exit::Tcx, Exit::FanOut),
+            None if plan.outputs.len() == 1 => Exit::Port,
+            None => Exit::Tcx,
+        }
+    }
+
+    fn entry(&mut self, plan: &RelayPlan) -> Result<RelayEntry, WriteError> {
+        let Tables { writer, id } = &mut *self.tables;
+        let counters = self.books.of(plan).in_kernel(plan, writer, *id)?;
+        let outputs = plan.outputs.iter().zip(&counters.outputs).map(|(output, counters)| OutputEntry {
+            counters: Arc::clone(counters),
+            action: action(self.outputs, &output.action),
+        });
+        Ok(RelayEntry {
+            destination: destination(plan),
+            sources: plan.sources.clone(),
+            counters: Arc::clone(&counters.relay),
+            outputs: outputs.collect(),
+            exit: self.exit(plan),
+        })
+    }
+}
+
+fn destination(plan: &RelayPlan) -> Destination {
+    Destination { vlan: plan.vlan, address: plan.destination, port: plan.port }
+}
+
+fn action(outputs: &Outputs, action: &Action) -> OutputAction {
+    match action {
+        Action::Drop(reason) => OutputAction::Drop(*reason),
+        Action::Send(plan) => match outputs.get(&plan.interface) {
+            None => OutputAction::Drop(DropReason::OutputMissing),
+            Some(output) => OutputAction::Send { port: output.port, rewrite: rewrite(plan), mtu: plan.mtu },
+        },
+    }
+}
+
+/// The reason for relays that were not tried after one had found a table full.
+fn no_more_room() -> EffectError {
+    EffectError {
+        reason: "the in-kernel tables are full".to_owned(),
+        remedy: "raise their sizes under [tables] in the keeper's policy (/etc/mcr/policy.toml) and restart mcr-netd"
+            .to_owned(),
+    }
+}
