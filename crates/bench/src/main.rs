@@ -1,6 +1,7 @@
 //! `make bench`: MCR beside its rivals, in one run, interleaved, on this machine.
 
 mod check;
+mod clients;
 mod cpu;
 mod generate;
 mod kernel;
@@ -21,7 +22,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
-use mcr_testbed::Switch;
+use mcr_testbed::{Switch, Topology};
 
 use crate::generate::Ingress;
 use crate::measure::{Setup, Stand};
@@ -55,6 +56,8 @@ struct Args {
 enum Part {
     /// Measure nothing: whether each path carries the bytes that it should
     Check,
+    /// How long fifty clients at once wait for a relay that they make
+    Clients,
     /// Put one path under a load that it carries, or as much as the core can send, to be looked at with `perf`
     Load {
         /// Which
@@ -85,6 +88,10 @@ fn main() {
     match args.part {
         Some(Part::PlainRelay { outputs }) => plain::relay(outputs),
         Some(Part::Check) => check::check(&args.only),
+        Some(Part::Clients) => {
+            let clients = clients::clients(&Topology::device_relay_lan(1)).expect("MCR starts");
+            println!("with a lease: {}\nstored:       {}", clients.lent, clients.stored);
+        }
         Some(Part::Load { path, outputs, seconds, rate, coalesce }) => {
             let coalesce = if coalesce { Switch::On } else { Switch::Off };
             let setup = Setup { coalesce, ..Setup::plain(path, Ingress::Raw, outputs, 1_250) };

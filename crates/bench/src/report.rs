@@ -92,11 +92,15 @@ impl Report {
             FanOut::OUTPUTS,
             FanOut::SHARE
         )?;
-        let Some(Scale { relays, ready_ms, add_p50_ms, add_p99_ms, added, resident_mb, rings_mb }) = &self.scale else {
-            return Ok(());
-        };
+        let Some(scale) = &self.scale else { return Ok(()) };
+        let Scale { relays, ready_ms, add_p50_ms, add_p99_ms, added, .. } = scale;
+        let Scale { lent_p99_ms, stored_p99_ms, resident_mb, rings_mb, .. } = scale;
         writeln!(f, "- {relays} relays from a file are ready after {ready_ms:.0} ms")?;
         writeln!(f, "- one more through the API ({added} of them): p50 {add_p50_ms:.2} ms, p99 {add_p99_ms:.2} ms")?;
+        writeln!(
+            f,
+            "- a thousand by fifty clients at once: p99 {lent_p99_ms:.1} ms with a lease, {stored_p99_ms:.1} ms for good"
+        )?;
         writeln!(
             f,
             "- resident memory of daemon and keeper then: {resident_mb:.1} MB, and {rings_mb:.1} MB of packet rings"

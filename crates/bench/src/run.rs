@@ -197,6 +197,8 @@ fn middle(scales: &[Scale]) -> Option<Scale> {
         add_p50_ms: of(|scale| scale.add_p50_ms),
         add_p99_ms: of(|scale| scale.add_p99_ms),
         added: first.added * scales.len(),
+        lent_p99_ms: of(|scale| scale.lent_p99_ms),
+        stored_p99_ms: of(|scale| scale.stored_p99_ms),
         resident_mb: of(|scale| scale.resident_mb),
         rings_mb: of(|scale| scale.rings_mb),
     })

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use mcr_testbed::Topology;
 use serde::Serialize;
 
+use crate::clients::{Clients, clients};
 use crate::path::{Running, daemon, post, ready, relay};
 
 const RELAYS: usize = 1000;
@@ -20,6 +21,10 @@ pub(crate) struct Scale {
     pub(crate) add_p50_ms: f64,
     pub(crate) add_p99_ms: f64,
     pub(crate) added: usize,
+    /// The same for fifty clients at once that make a thousand, on connections that stay, in milliseconds: with a lease,
+    /// and for good.
+    pub(crate) lent_p99_ms: f64,
+    pub(crate) stored_p99_ms: f64,
     /// Resident memory of daemon and keeper without the packet rings, in MB (a million bytes).
     pub(crate) resident_mb: f64,
     /// Resident memory of the packet rings, in MB.
@@ -39,12 +44,16 @@ pub(crate) fn scale(net: &Topology) -> Option<Scale> {
     let (resident_mb, rings_mb) = memory(&running);
     let mut times: Vec<f64> = (0..ADDED).map(|i| add(&running, i)).collect();
     times.sort_by(f64::total_cmp);
+    drop(running);
+    let Clients { lent, stored } = clients(net)?;
     Some(Scale {
         relays: RELAYS,
         ready_ms,
         add_p50_ms: times[ADDED / 2],
         add_p99_ms: times[ADDED * 99 / 100],
         added: ADDED,
+        lent_p99_ms: lent.p99_ms,
+        stored_p99_ms: stored.p99_ms,
         resident_mb,
         rings_mb,
     })

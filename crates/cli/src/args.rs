@@ -50,6 +50,8 @@ pub(crate) enum Verb {
     Stats(Stats),
     /// Show all relays live, in the whole terminal
     Top(Top),
+    /// Show the daemon as a whole, and what is wrong with it
+    Status(Status),
     /// Wait until a relay is ready, has seen packets, or is silent
     Wait(Wait),
     /// Make, list and revoke tokens for the API on the network
@@ -353,6 +355,17 @@ pub(crate) struct Stats {
     pub(crate) output: Output,
 }
 
+/// `mcr status`
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Status {
+    /// Which daemon.
+    #[command(flatten)]
+    pub(crate) daemon: Daemon,
+    /// How the result is written.
+    #[command(flatten)]
+    pub(crate) output: Output,
+}
+
 /// The step of a history.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Step {
@@ -541,10 +554,14 @@ pub(crate) struct Events {
 #[derive(Debug, ClapArgs)]
 pub(crate) struct Check {
     /// The configuration file
-    pub(crate) file: PathBuf,
+    #[arg(required_unless_present = "access")]
+    pub(crate) file: Option<PathBuf>,
     /// The keeper's policy: also tell which relays it forbids
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", requires = "file")]
     pub(crate) policy: Option<PathBuf>,
+    /// The access file: also tell what is wrong with it, or with the certificates that it names
+    #[arg(long, value_name = "FILE")]
+    pub(crate) access: Option<PathBuf>,
     /// How the result is written.
     #[command(flatten)]
     pub(crate) output: Output,

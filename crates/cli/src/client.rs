@@ -22,6 +22,9 @@ use serde::de::DeserializeOwned;
 /// How long an answer may take that waits for nothing; the daemon answers within milliseconds.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// How long an answer may take that is good to know and no more.
+const GLANCE: Duration = Duration::from_secs(1);
+
 const JSON: &str = "application/json";
 
 /// A body with its media type.
@@ -67,6 +70,11 @@ impl Client {
     /// Gets what is at `path`, below `/api/v1/`.
     pub(crate) fn get(&self, path: &str) -> Result<Answer, Failure> {
         self.request(Method::GET, path, None, PATIENCE)
+    }
+
+    /// As [`Client::get`], for what is good to know and not worth a wait.
+    pub(crate) fn get_in_passing(&self, path: &str) -> Result<Answer, Failure> {
+        self.request(Method::GET, path, None, GLANCE)
     }
 
     /// Gets an answer for which the daemon itself waits up to `wait`.

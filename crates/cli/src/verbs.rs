@@ -21,6 +21,7 @@ mod run;
 mod send;
 mod show;
 mod stats;
+mod status;
 mod token;
 mod top;
 mod wait;
@@ -38,6 +39,7 @@ pub(crate) fn run(verb: Verb) -> Result<(), Failure> {
         Verb::Show(args) => show::show(args),
         Verb::List(args) => list::list(args),
         Verb::Stats(args) => stats::stats(args),
+        Verb::Status(args) => status::status(args),
         Verb::Top(args) => top::top(args),
         Verb::Wait(args) => wait::wait(args),
         Verb::Token(verb) => token::token(verb),

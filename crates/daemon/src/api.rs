@@ -17,6 +17,7 @@ mod reference;
 mod rejection;
 mod request;
 mod scoped;
+mod shape;
 mod site;
 mod tokens;
 
@@ -48,7 +49,7 @@ use crate::store::StoreError;
 use body::read_body;
 use document::routes;
 use rejection::Rejection;
-use request::{Named, Wanted};
+use request::{Named, Page, Wanted};
 use scoped::Scoped;
 
 /// The largest body of a request, in bytes.
@@ -134,7 +135,13 @@ pub fn router<B: Backend>(backend: B, gate: Gate) -> Router {
         .merge(reference::routes(&document))
         .fallback(|uri: Uri| async move { Rejection::unknown_path(uri.path()) })
         .method_not_allowed_fallback(
-            |method: Method, uri: Uri| async move { Rejection::wrong_method(&method, uri.path()) },
+            // What is possible is in the header `Allow`, which the router adds.
+            |method: Method, uri: Uri| async move {
+                match method {
+                    Method::OPTIONS => StatusCode::NO_CONTENT.into_response(),
+                    method => Rejection::wrong_method(&method, uri.path()).into_response(),
+                }
+            },
         );
     guard::guarded(router, &document, &reference::PATHS, gate.clone()).with_state(Shared { backend, gate })
 }
@@ -180,10 +187,13 @@ impl<S: Send + Sync> FromRequestParts<S> for InPath {
     }
 }
 
-/// All relays.
+/// All relays, or a page of them.
 #[derive(Serialize, ToSchema)]
 struct Relays {
     relays: Vec<RelayStatus>,
+    /// There are more: ask again with this as `after`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next: Option<String>,
 }
 
 /// All interfaces.
@@ -192,10 +202,25 @@ struct Interfaces {
     interfaces: Vec<InterfaceStatus>,
 }
 
-/// All relays with their state and counters.
-#[utoipa::path(get, path = "/api/v1/relays", tag = "relays", responses((status = 200, body = Relays)))]
-async fn list<B: Backend>(backend: Scoped<B>) -> Json<Relays> {
-    Json(Relays { relays: backend.relays().await })
+/// All relays with their state and counters, by name; with `limit` so many of them at a time.
+#[utoipa::path(get, path = "/api/v1/relays", tag = "relays",
+    params(
+        ("limit" = Option<usize>, Query, description = "So many at most; all unless given", example = 100, minimum = 1),
+        ("after" = Option<String>, Query, description = "Only those whose names come after this one",
+            example = "camera-3", max_length = 63),
+    ),
+    responses((status = 200, body = Relays)),
+)]
+async fn list<B: Backend>(backend: Scoped<B>, RawQuery(query): RawQuery) -> Result<Json<Relays>, Rejection> {
+    let Page { after, limit } = request::page(query.as_deref().unwrap_or_default())?;
+    let mut relays = backend.relays().await;
+    if let Some(after) = after {
+        relays.retain(|relay| relay.name > after);
+    }
+    let is_whole = limit.is_none_or(|limit| relays.len() <= limit);
+    relays.truncate(limit.unwrap_or(usize::MAX));
+    let next = relays.last().filter(|_| !is_whole).map(|last| last.name.clone());
+    Ok(Json(Relays { relays, next }))
 }
 
 /// Makes a relay. When this answers, the relay is in force or its `state` says why not.

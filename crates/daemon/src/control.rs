@@ -34,6 +34,7 @@ use crate::datapath::workers::Workers;
 use crate::events::{EventLog, since_1970};
 use crate::netlink::{Change, Monitor, Netlink};
 use crate::store::{Store, StoreError};
+use crate::troubles::Troubles;
 
 pub use change::{Application, ApplyError, ChangeError, Terms};
 use journal::{RelayRequest, Reply, Request};
@@ -56,6 +57,7 @@ pub struct Control {
     journal: mpsc::Sender<journal::Request>,
     store: Store,
     events: EventLog,
+    troubles: Troubles,
 }
 
 /// What the control thread is asked to do.
@@ -96,6 +98,8 @@ pub struct Start {
     pub config: Option<PathBuf>,
     /// What outlives the daemon.
     pub store: Store,
+    /// What was found to be wrong so far.
+    pub(crate) troubles: Troubles,
     /// What moves the packets of relays that do not say.
     pub datapath: DatapathChoice,
     /// How many threads move the packets of an input, where this process does.
@@ -111,17 +115,17 @@ impl Control {
         let (commands, inbox) = mpsc::channel();
         let monitor = Monitor::open()?;
         let (journal, requests) = mpsc::channel();
-        let (store, file) = (start.store.clone(), start.config.clone());
+        let (store, troubles, file) = (start.store.clone(), start.troubles.clone(), start.config.clone());
         let events = EventLog::new();
         let turn = turn::Turn::new(start, Netlink::open()?, commands.clone(), events.clone())?;
-        let keeping = journal::Journal::new(store.clone(), commands.clone(), file);
+        let keeping = journal::Journal::new(store.clone(), commands.clone(), file, events.clone(), troubles.clone());
         let changes = commands.clone();
         std::thread::Builder::new().name("mcr-netlink".into()).spawn(move || listen(&monitor, &changes))?;
         std::thread::Builder::new().name("mcr-control".into()).spawn(move || run("control", || turn.run(&inbox)))?;
         std::thread::Builder::new()
             .name("mcr-journal".into())
             .spawn(move || run("journal", || keeping.run(&requests)))?;
-        Ok(Self { commands, journal, store, events })
+        Ok(Self { commands, journal, store, events, troubles })
     }
 
     /// All relays, by name.
@@ -262,7 +266,9 @@ impl Control {
 
     /// The daemon as a whole.
     pub async fn status(&self) -> DaemonStatus {
-        self.ask(Command::Status).await
+        let mut status = self.ask(Command::Status).await;
+        status.troubles.extend(self.troubles.all());
+        status
     }
 
     /// What a relay carried, step by step, of the time `last` or as far back as it is remembered; `None`: there is none

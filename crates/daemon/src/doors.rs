@@ -49,6 +49,15 @@ pub(crate) fn prepare(file: Option<&Path>, socket: &Path) -> Result<Prepared, Do
     Ok(Prepared { file: file.map(Path::to_owned), socket: socket.to_owned(), rules, opened })
 }
 
+/// What is wrong with the access file at `path`, or with the files that it names; nothing is listened on.
+///
+/// # Errors
+/// A sentence that says what to do.
+pub fn check_access(path: &Path) -> Result<(), String> {
+    let rules = Rules::load(path).map_err(|error| error.to_string())?;
+    rules.remote.as_ref().map_or(Ok(()), network::check).map_err(|error| error.to_string())
+}
+
 impl Prepared {
     pub(crate) fn rules(&self) -> Rules {
         self.rules.clone()

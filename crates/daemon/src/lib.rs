@@ -19,7 +19,9 @@ pub mod notify;
 pub mod serve;
 mod state;
 pub mod store;
+mod troubles;
 
 pub use control::{Control, Waited};
 pub use datapath::workers::Workers;
+pub use doors::check_access;
 pub use lifecycle::{Foreground, ForegroundOptions, KeeperChoice, RunOptions, clean, foreground, run};

@@ -18,6 +18,7 @@ use crate::config::Configuration;
 use crate::control::{Control, Start};
 use crate::datapath::workers::Workers;
 use crate::store::Store;
+use crate::troubles::Troubles;
 use crate::{api, config, doors, log, notify, serve, state};
 
 /// Which keeper to use.
@@ -83,7 +84,8 @@ pub fn run(options: RunOptions) -> anyhow::Result<()> {
 /// What is behind the listener: who may use it, and what does the work.
 fn prepare(options: &RunOptions) -> anyhow::Result<(doors::Prepared, Control)> {
     let doors = doors::prepare(options.access.as_deref(), &options.socket)?;
-    let store = state::open(options.state.as_deref(), &options.socket)?;
+    let troubles = Troubles::default();
+    let store = state::open(options.state.as_deref(), &options.socket, &troubles)?;
     let keeper = keeper(&options.keeper)?;
     warn_of_no_pins(options.datapath);
     put_packets_first();
@@ -94,6 +96,7 @@ fn prepare(options: &RunOptions) -> anyhow::Result<(doors::Prepared, Control)> {
         config: options.config.clone(),
         datapath: options.datapath,
         store,
+        troubles,
         workers: options.workers,
     })?;
     Ok((doors, control))
@@ -282,9 +285,15 @@ pub fn foreground(options: ForegroundOptions) -> anyhow::Result<Foreground> {
     put_packets_first();
     privileges::drop_all_capabilities(None).context("can not give up privileges")?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let (config, datapath, store) = (None, DatapathChoice::Auto, Store::in_memory());
-    let control =
-        Control::start(Start { keeper, keeper_socket: None, config, datapath, store, workers: Workers::Automatic })?;
+    let control = Control::start(Start {
+        keeper,
+        keeper_socket: None,
+        config: None,
+        datapath: DatapathChoice::Auto,
+        store: Store::in_memory(),
+        troubles: Troubles::default(),
+        workers: Workers::Automatic,
+    })?;
     let name = options.relay.name().clone();
     runtime.block_on(control.create(options.relay, None))?;
     Ok(Foreground { control, runtime, name })

@@ -11,6 +11,7 @@ use std::fmt::{self, Write};
 
 use mcr_model::RelayState;
 use mcr_model::status::{DaemonStatus, InterfaceStatus, OutputStatus, RelayStatus};
+use mcr_model::trouble::TroubleKind;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{
     DescriptorEncoder, EncodeGaugeValue, EncodeLabelSet, EncodeLabelValue, LabelValueEncoder, MetricEncoder,
@@ -138,10 +139,17 @@ impl Snapshot {
     }
 
     fn daemon(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
-        let DaemonStatus { version, uptime_seconds, .. } = &self.daemon;
+        let DaemonStatus { version, uptime_seconds, troubles, .. } = &self.daemon;
         let help = "The version of the daemon.";
         let mut info = encoder.encode_descriptor("mcr_build", help, None, MetricType::Info)?;
         info.encode_info(&[label("version", version)])?;
+        let help = "What is wrong with the daemon as a whole, as `mcr status` tells it, by kind.";
+        gauges(encoder, "mcr_troubles", help, None, |family| {
+            TroubleKind::ALL.iter().try_for_each(|kind| {
+                let count = troubles.iter().filter(|trouble| trouble.kind == *kind).count();
+                family.show(&[label("kind", kind.name())], count as i64)
+            })
+        })?;
         gauge(encoder, "mcr_uptime", "Time since the daemon started.", Some(&Unit::Seconds), *uptime_seconds)
     }
 

@@ -2,7 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
+use mcr_model::trouble::{Trouble, TroubleKind};
+
 use crate::store::{OpenError, SetAside, Store};
+use crate::troubles::Troubles;
 
 /// The state of the daemon that everybody means.
 const FOLDER: &str = "/var/lib/mcr";
@@ -16,29 +19,41 @@ const SOCKET: &str = "/run/mcr/mcr.sock";
 ///
 /// # Errors
 /// [`OpenError`]: the folder that was asked for can't be used, or another daemon uses it.
-pub(crate) fn open(wanted: Option<&Path>, socket: &Path) -> Result<Store, OpenError> {
+pub(crate) fn open(wanted: Option<&Path>, socket: &Path, troubles: &Troubles) -> Result<Store, OpenError> {
     let folder = wanted.map_or_else(|| usual(socket), Path::to_owned);
     match Store::open(&folder) {
         Ok((store, aside)) => {
-            aside.iter().for_each(tell);
+            aside.iter().for_each(|aside| tell(aside, troubles));
             Ok(store)
         }
         Err(error @ OpenError::System { .. }) if wanted.is_none() => {
             tracing::warn!(%error, "relays of the API and revisions end with this daemon");
+            troubles.begin(Trouble {
+                kind: TroubleKind::StoreInMemory,
+                relay: None,
+                message: format!("relays of the API, tokens and revisions end with this daemon: {error}"),
+                remedy: "do that, and start the daemon again".to_owned(),
+            });
             Ok(Store::in_memory())
         }
         Err(error) => Err(error),
     }
 }
 
-fn tell(aside: &SetAside) {
+fn tell(aside: &SetAside, troubles: &Troubles) {
     let SetAside { path, reason } = aside;
-    tracing::error!(
-        reason,
+    let message = format!(
         "the store was damaged and is set aside as {}; relays of the API, tokens and revisions are lost, the relays of \
          the file start",
         path.display()
     );
+    tracing::error!(reason, "{message}");
+    troubles.begin(Trouble {
+        kind: TroubleKind::StoreDamaged,
+        relay: None,
+        message: format!("{message} ({reason})"),
+        remedy: "make anew what is missing; this is not told any more after the next start".to_owned(),
+    });
 }
 
 fn usual(socket: &Path) -> PathBuf {

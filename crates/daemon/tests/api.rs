@@ -78,7 +78,7 @@ impl Client {
         let path: String = path.chars().take(120).collect();
         self.transcript.push_str(format!("> {method} {path} {shown}").trim_end());
         self.transcript.push_str(&format!("\n< {}\n", head.status));
-        for name in [header::CONTENT_TYPE, header::LOCATION, header::ALLOW, header::ETAG] {
+        for name in [header::CONTENT_TYPE, header::LOCATION, header::ALLOW, header::ETAG, header::RETRY_AFTER] {
             if let Some(value) = head.headers.get(&name) {
                 self.transcript.push_str(&format!("< {name}: {}\n", value.to_str().unwrap()));
             }
@@ -227,6 +227,7 @@ async fn relays_that_are_wrong() {
         with("/input", json!(["eth0", "239.1.1.1", null, 5001])),
         with("/output/-", json!("eth1:239.2.2.2:6001")),
         with("/link_local", json!("yes")),
+        json!({ "nmae": "a", "input": { "interface": 7, "port": "5001", "vlan": null }, "output": "x", "lease": "1m" }),
         json!(["camera-3"]),
         json!(null),
     ];
@@ -284,6 +285,8 @@ async fn requests_that_are_wrong() {
         (405, ask("DELETE", "/api/v1/relays")),
         (405, ask("POST", "/metrics")),
         (400, ask("GET", "/api/v1/relays/%ff")),
+        (400, ask("GET", "/api/v1/relays?limit=0")),
+        (400, ask("GET", "/api/v1/relays?page=2")),
         (400, ask("GET", "/api/v1/relays/from-file/wait?for=ever")),
         (400, ask("GET", "/api/v1/relays/from-file/wait?timeout=5")),
         (400, ask("GET", "/api/v1/relays/from-file/wait?timeout=2h")),
@@ -297,6 +300,47 @@ async fn requests_that_are_wrong() {
         assert_eq!(problem["status"], status, "{name}");
     }
     insta::assert_snapshot!("api-wrong-requests", client.transcript);
+}
+
+#[tokio::test]
+async fn relays_come_in_pages() {
+    let mut client = Client::new("");
+    for i in 0..5 {
+        let mut relay = camera();
+        relay["name"] = json!(format!("r{i}"));
+        relay["output"][0]["port"] = json!(7000 + i);
+        assert_eq!(client.send(ask("POST", "/api/v1/relays").json(&relay)).await.0, 201);
+    }
+    let mut page = async |query: &str| {
+        let (_, page) = client.send(ask("GET", format!("/api/v1/relays{query}"))).await;
+        let page: Value = serde_json::from_str(&page).unwrap();
+        let names: Vec<_> = page["relays"].as_array().unwrap().iter().map(|it| it["name"].as_str().unwrap()).collect();
+        (names.join(" "), page["next"].as_str().map(str::to_owned))
+    };
+    assert_eq!(page("?limit=2").await, ("r0 r1".to_owned(), Some("r1".to_owned())));
+    assert_eq!(page("?limit=2&after=r1").await, ("r2 r3".to_owned(), Some("r3".to_owned())));
+    assert_eq!(page("?after=r3&limit=2").await, ("r4".to_owned(), None));
+    assert_eq!(page("?limit=5").await, ("r0 r1 r2 r3 r4".to_owned(), None));
+    assert_eq!(page("?after=zzz").await, (String::new(), None));
+}
+
+#[tokio::test]
+async fn what_a_path_can_do_is_told() {
+    let mut client = Client::new("");
+    assert_eq!(client.send(ask("OPTIONS", "/api/v1/relays/any")).await.0, 204);
+    assert_eq!(client.send(ask("HEAD", "/api/v1/relays")).await, (200, String::new()));
+    insta::assert_snapshot!("api-options", client.transcript);
+}
+
+#[tokio::test]
+async fn the_configuration_keeps_what_counts_for_all_relays() {
+    let mut client = Client::new(&format!("datapath = \"packet\"\n{FILE}"));
+    let (_, config) = client.send(ask("GET", "/api/v1/config")).await;
+    let config: Value = serde_json::from_str(&config).unwrap();
+    assert_eq!(config["datapath"], "packet", "{config:#}");
+    let (status, plan) = client.send(ask("PUT", "/api/v1/config?dry_run=true").json(&config)).await;
+    let plan: Value = serde_json::from_str(&plan).unwrap();
+    assert_eq!((status, &plan["unchanged"]), (200, &json!(1)), "{plan:#}");
 }
 
 #[tokio::test]

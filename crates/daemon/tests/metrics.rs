@@ -66,6 +66,7 @@ fn snapshot(relays: Vec<RelayStatus>) -> Snapshot {
         config: None,
         relays: BTreeMap::new(),
         keeper_pid: None,
+        troubles: Vec::new(),
     };
     let process = Process {
         cpu_seconds: Some(1.75),

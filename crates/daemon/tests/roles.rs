@@ -294,6 +294,16 @@ async fn a_limited_caller_has_only_what_is_within() {
     }
 }
 
+/// What is wrong with the daemon names relays of others.
+#[tokio::test]
+async fn a_limited_caller_sees_no_troubles() {
+    let client = Client::new();
+    for (role, is_told) in [("viewer", true), ("limited-viewer", false), ("limited-admin", false)] {
+        let (_, status) = client.ask(role, "GET", "/api/v1/status", None).await;
+        assert_eq!(status.contains("was left out at the start"), is_told, "{role}: {status}");
+    }
+}
+
 /// Events of others are not told, and those of the own relays are.
 #[tokio::test]
 async fn a_limited_caller_hears_only_of_what_is_within() {

@@ -148,6 +148,15 @@ pub enum EventKind {
         /// What is wrong.
         reason: String,
     },
+    /// A configuration was not confirmed in time, and the one before can't come back yet: it is tried again.
+    RollbackFailed {
+        /// The revision that stays in force meanwhile.
+        revision: u64,
+        /// The revision that is to come back.
+        previous: u64,
+        /// What is in its way.
+        reason: String,
+    },
     /// The keeper has ended.
     KeeperLost {
         /// Its process id.
@@ -207,7 +216,9 @@ impl EventKind {
             | Self::InterfaceUp { interface }
             | Self::InterfaceDown { interface }
             | Self::InterfaceAddresses { interface, .. } => About::Interface(interface),
-            Self::ConfigurationLoaded { .. } | Self::ConfigurationRefused { .. } => About::Configuration,
+            Self::ConfigurationLoaded { .. } | Self::ConfigurationRefused { .. } | Self::RollbackFailed { .. } => {
+                About::Configuration
+            }
             Self::KeeperLost { .. } | Self::KeeperFound { .. } | Self::Missed { .. } => About::Daemon,
         }
     }
@@ -231,6 +242,7 @@ impl EventKind {
             Self::InterfaceAddresses { .. } => "interface-addresses",
             Self::ConfigurationLoaded { .. } => "configuration-loaded",
             Self::ConfigurationRefused { .. } => "configuration-refused",
+            Self::RollbackFailed { .. } => "rollback-failed",
             Self::KeeperLost { .. } => "keeper-lost",
             Self::KeeperFound { .. } => "keeper-found",
             Self::Missed { .. } => "missed",

@@ -24,6 +24,7 @@ pub mod state;
 pub mod status;
 pub mod time;
 pub mod token;
+pub mod trouble;
 pub mod wait;
 pub mod watch;
 

@@ -11,6 +11,7 @@ use utoipa::ToSchema;
 
 use crate::spec::RelaySpec;
 use crate::state::RelayState;
+use crate::trouble::Trouble;
 
 /// Who made a relay, and so who may change it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema)]
@@ -151,6 +152,9 @@ pub struct DaemonStatus {
     /// The process id of its keeper.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub keeper_pid: Option<u32>,
+    /// What is wrong with it, and stays so until somebody does something. Callers whose access is limited see none.
+    #[serde(default)]
+    pub troubles: Vec<Trouble>,
 }
 
 /// What kept a relay from being reached, as an RFC 9457 problem document.

@@ -131,6 +131,8 @@ fn service(fan_out: &FanOut, scale: Option<&Scale>) -> Vec<Target> {
         Target::new("packet 1:4 at 0.3 of its rate at 1:1: share of trials without loss", Some(share), AtLeast(0.5)),
         Target::new("1,000 relays from a file: ready, ms", of(|scale| scale.ready_ms), AtMost(1000.0)),
         Target::new("one relay more through the API: p99, ms", of(|scale| scale.add_p99_ms), AtMost(5.0)),
+        Target::new("1,000 leased relays by 50 clients: p99, ms", of(|scale| scale.lent_p99_ms), AtMost(20.0)),
+        Target::new("1,000 relays for good by 50 clients: p99, ms", of(|scale| scale.stored_p99_ms), AtMost(20.0)),
         Target::new("1,000 relays: resident memory, MB", of(|scale| scale.resident_mb), AtMost(40.0)),
     ]
 }

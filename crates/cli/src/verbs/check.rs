@@ -1,4 +1,4 @@
-//! `mcr check`: what `mcr run` would say about a file, without a daemon.
+//! `mcr check`: what `mcr run` would say about its files, without a daemon.
 
 use std::path::Path;
 
@@ -21,11 +21,15 @@ struct Checked {
 
 /// Reads the file; its mistakes are shown where they are.
 pub(crate) fn check(args: Check) -> Result<(), Failure> {
-    let Check { file, policy, output } = args;
-    let result = load(&file, policy.as_deref())?;
+    let Check { file, policy, access, output } = args;
+    let result = load_all(file.as_deref(), policy.as_deref(), access.as_deref())?;
     let screen = Screen::stdout();
     match (output.format, result) {
-        (Format::Text, Ok(relays)) => screen.print(&format!("{}: good ({})\n", file.display(), counted(&relays))),
+        (Format::Text, Ok(relays)) => {
+            let file = file.map(|file| format!("{}: good ({})\n", file.display(), counted(&relays)));
+            let access = access.map(|access| format!("{}: good\n", access.display()));
+            screen.print(&(file.unwrap_or_default() + &access.unwrap_or_default()))
+        }
         (Format::Text, Err(Mistakes { text, .. })) => Err(Failure::failed(text)),
         (Format::Json, Ok(relays)) => {
             let relays = relays.iter().map(RelaySpec::from).collect();
@@ -42,6 +46,25 @@ pub(crate) fn check(args: Check) -> Result<(), Failure> {
 struct Mistakes {
     text: String,
     mistakes: Vec<String>,
+}
+
+/// The relays of the configuration, or what is wrong with any of the files.
+fn load_all(
+    file: Option<&Path>,
+    policy: Option<&Path>,
+    access: Option<&Path>,
+) -> Result<Result<Vec<Relay>, Mistakes>, Failure> {
+    let loaded = file.map_or(Ok(Ok(Vec::new())), |file| load(file, policy))?;
+    let refused = access.and_then(|access| mcr_daemon::check_access(access).err());
+    Ok(match (loaded, refused) {
+        (loaded, None) => loaded,
+        (Ok(_), Some(refused)) => Err(Mistakes { text: refused.clone(), mistakes: vec![refused] }),
+        (Err(Mistakes { text, mut mistakes }), Some(refused)) => {
+            let text = format!("{text}\nmcr: {refused}");
+            mistakes.push(refused);
+            Err(Mistakes { text, mistakes })
+        }
+    })
 }
 
 /// The relays of the file, or its mistakes; then what the policy forbids.

@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 use mcr_daemon::{Foreground, ForegroundOptions};
 use mcr_model::status::{OutputStatus, RelayStatus};
 
-use crate::args::{Format, Relay};
+use crate::args::{Daemon, Format, Relay};
+use crate::client::Client;
 use crate::failure::Failure;
 use crate::interrupt::Interrupt;
 use crate::verbs::add::spec;
@@ -28,6 +29,7 @@ pub(crate) fn relay(args: Relay) -> Result<(), Failure> {
         Failure::usage(errors.join("\nmcr: "))
     })?;
     warn_of_xdp(relay.input().interface.as_str());
+    warn_of_twins(&relay);
     let screen = Screen::stdout();
     let options = ForegroundOptions { relay, keeper_program: keeper };
     let foreground = mcr_daemon::foreground(options).map_err(|error| Failure::failed(format!("{error:#}")))?;
@@ -57,6 +59,41 @@ fn warn_of_xdp(interface: &str) {
              daemon (`mcr list`, `mcr doctor`), add the relay there"
         );
     }
+}
+
+/// A daemon of this host that sends the same packets to the same place: receivers get each twice.
+fn warn_of_twins(relay: &mcr_model::Relay) {
+    let Ok(client) = Client::new(Daemon::default()) else { return };
+    if client.is_remote() || !client.is_served() {
+        return;
+    }
+    let Ok(Relays { relays }) = client.get_in_passing("relays").and_then(|answer| answer.read()) else { return };
+    for (other, output) in relays.iter().filter_map(|other| Some((&other.name, shared_output(relay, other)?))) {
+        let _ = writeln!(
+            io::stderr(),
+            "mcr: relay {other} of the daemon sends the same packets to {output} already: receivers get each twice; \
+             remove one of both (`mcr rm {other}`)"
+        );
+    }
+}
+
+/// The first output of `relay` that the other one feeds from the same input.
+fn shared_output(relay: &mcr_model::Relay, other: &RelayStatus) -> Option<String> {
+    let other = other.relay.check().ok()?;
+    let (ours, theirs) = (relay.input(), other.input());
+    let is_apart = !ours.sources.is_empty() && !theirs.sources.is_empty();
+    let is_apart = is_apart && ours.sources.iter().all(|source| !theirs.sources.contains(source));
+    if ours.place() != theirs.place() || is_apart {
+        return None;
+    }
+    let fed = |output: &&mcr_model::Output| other.outputs().iter().any(|theirs| theirs.place() == output.place());
+    relay.outputs().iter().find(fed).map(ToString::to_string)
+}
+
+/// The relays of a daemon.
+#[derive(serde::Deserialize)]
+struct Relays {
+    relays: Vec<RelayStatus>,
 }
 
 /// Until somebody ends it: one line that is renewed on a terminal, else a line each second.

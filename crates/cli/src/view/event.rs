@@ -45,6 +45,9 @@ fn words(kind: &EventKind) -> String {
             format!("{added} added, {changed} changed, {removed} removed, {unchanged} as before")
         }
         EventKind::ConfigurationRefused { reason } => reason.clone(),
+        EventKind::RollbackFailed { revision, previous, reason } => {
+            format!("revision {revision} stays in force, {previous} can't come back yet: {reason}")
+        }
         EventKind::KeeperLost { pid } | EventKind::KeeperFound { pid } => {
             pid.map(|pid| format!("process {pid}")).unwrap_or_default()
         }

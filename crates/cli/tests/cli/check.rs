@@ -33,6 +33,25 @@ fn files() {
 }
 
 #[test]
+fn what_is_wrong_with_the_access_file() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str| directory.path().join(name);
+    std::fs::write(path("good.toml"), GOOD).unwrap();
+    let (file, access) = (path("good.toml"), path("access.toml"));
+    let arguments = ["check", file.to_str().unwrap(), "--access", access.to_str().unwrap()];
+    std::fs::write(&access, "[[allow]]\nunix_user = \"root\"\nrole = \"viewer\"\n").unwrap();
+    assert_snapshot!("access", run(directory.path(), &arguments));
+    std::fs::write(&access, "[[allow]]\ncertificate = \"noc\"\nrole = \"viewer\"\n").unwrap();
+    assert_snapshot!("access_wrong", run(directory.path(), &arguments));
+    let remote = "[remote]\nlisten = [\"127.0.0.1:7443\"]\ncertificate = \"/nowhere.pem\"\nkey = \"/nowhere.key\"\n";
+    std::fs::write(&access, remote).unwrap();
+    assert_snapshot!(
+        "access_certificate_json",
+        run(directory.path(), &[&["check"], &arguments[2..], &["-o", "json"]].concat())
+    );
+}
+
+#[test]
 fn what_the_policy_forbids() {
     let directory = tempfile::tempdir().unwrap();
     let path = |name: &str| directory.path().join(name);

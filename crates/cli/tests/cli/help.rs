@@ -16,6 +16,7 @@ fn help() {
         "show",
         "list",
         "stats",
+        "status",
         "top",
         "wait",
         "check",

@@ -3,7 +3,7 @@
 use mcr_model::Datapath;
 use mcr_testbed::{DEVICE, Process, Signal, Topology, kernel, wait_until};
 
-use crate::service::{MCR, SOON};
+use crate::service::{MCR, SOON, Service};
 use crate::traffic::{Payloads, Receiver, Series, send};
 
 for_each_datapath!(one_line_relays_until_it_is_interrupted,);
@@ -37,6 +37,22 @@ fn one_line_relays_until_it_is_interrupted(datapath: Datapath) {
     wait_until(SOON, "the group is left", || {
         !kernel::joined_groups(net.relay(), "dev0").contains(&"239.1.1.1".parse().unwrap())
     });
+}
+
+#[test]
+fn one_that_doubles_a_relay_of_the_daemon_says_so() {
+    let net = Topology::device_relay_lan(2);
+    let service = Service::start(net.relay(), "");
+    service.add("camera", "dev0:239.1.1.1:5001", &["lan1:239.2.2.1:6001"]);
+    for (to, is_told) in [("lan1:239.2.2.1:6001", true), ("lan2:239.2.2.1:6001", false)] {
+        let mut command = net.relay().command(MCR);
+        command.args(["relay", "dev0:239.1.1.1:5001", to, "--datapath", "packet"]).env("MCR_SOCKET", service.socket());
+        let mut relay = Process::start(&mut command);
+        relay.wait_for_line("ready", SOON);
+        let told = relay.output().contains("relay camera of the daemon sends the same packets to lan1");
+        assert_eq!(told, is_told, "{}", relay.output());
+        relay.signal(Signal::Interrupt);
+    }
 }
 
 #[test]

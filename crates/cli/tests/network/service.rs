@@ -73,6 +73,13 @@ impl Service {
         Service::start_with_mounts(namespace, config, HIDE)
     }
 
+    /// Starts the daemon where its state can't be kept: a file stands where the folder should.
+    #[track_caller]
+    pub(crate) fn start_without_state(namespace: &Namespace, config: &str) -> Service {
+        const BLOCK: &str = "touch \"$1.state\" && shift && exec \"$@\"";
+        Service::start_with_mounts(namespace, config, BLOCK)
+    }
+
     /// Starts the daemon by a script that changes mounts, which only it sees. The first argument of the script is the
     /// path of the daemon's files without their endings, the others are the command.
     #[track_caller]

@@ -203,6 +203,52 @@ fn a_trial_that_nobody_confirms_ends() {
     assert_eq!(in_force(&service), revision + 1);
 }
 
+/// Meanwhile the API has taken a name of the configuration that should come back: the daemon says so, and goes back as
+/// soon as it can.
+#[test]
+fn a_trial_that_can_not_end_says_so_and_ends_when_it_can() {
+    let net = Topology::device_relay_lan(1);
+    let service = Service::start(net.relay(), &file(&[("before", 1)]));
+    let next = written(&service, "next.toml", &file(&[("after", 2)]));
+    service.ok(&["apply", &next, "--confirm", "1s"]);
+    assert_eq!(service.http("POST", "/api/v1/relays", &body("before", 9)).0, 201);
+    let troubles = || service.http("GET", "/api/v1/status", "").1["troubles"].clone();
+    wait_until(SOON, "it is told", || troubles()[0]["kind"] == "rollback-overdue");
+    let told = service.ok(&["status"]);
+    assert!(told.contains("revision 2 was not confirmed in time and is still in force"), "{told}");
+    assert!(told.contains("relay before was made through the API") && told.contains("mcr confirm"), "{told}");
+    assert!(service.ok(&["events"]).contains("rollback-failed"));
+    let metrics = service.http_text("GET", "/metrics", "").1;
+    assert!(metrics.contains("mcr_troubles{kind=\"rollback-overdue\"} 1"), "{metrics}");
+    assert_eq!(names(&service), ["after file", "before api"]);
+    service.ok(&["rm", "before"]);
+    wait_until(SOON, "it is in force again", || names(&service) == ["before file"]);
+    assert_eq!(troubles(), json!([]));
+    assert!(service.ok(&["history"]).contains("unconfirmed"));
+}
+
+/// What is kept in memory only, and which relay was left out at the start, is seen in the status.
+#[test]
+fn what_was_not_kept_is_told() {
+    let net = Topology::device_relay_lan(1);
+    let mut service = Service::start(net.relay(), "");
+    assert_eq!(service.http("POST", "/api/v1/relays", &body("kept", 1)).0, 201);
+    // The same packets to the same place.
+    written(&service, "mcr.toml", &file(&[("edited", 1)]));
+    service.restart_after_kill(net.relay());
+    let told = service.ok(&["status"]);
+    assert!(told.contains("relay kept of the API was left out at the start") && told.contains("mcr rm kept"), "{told}");
+    service.ok(&["rm", "kept"]);
+    assert!(!service.ok(&["status"]).contains("trouble"));
+    service.restart_after_kill(net.relay());
+    assert!(!service.ok(&["status"]).contains("trouble"), "it was removed for good");
+    drop(service);
+
+    let service = Service::start_without_state(net.relay(), "");
+    let told = service.ok(&["status"]);
+    assert!(told.contains("end with this daemon: can not keep state in"), "{told}");
+}
+
 /// What was applied gives way to a file that was edited since, at a start too.
 #[test]
 fn whoever_spoke_last_is_right_after_a_restart() {
@@ -237,6 +283,7 @@ fn the_file_starts_whatever_the_store_says() {
     service.start_again(net.relay());
     assert_eq!(names(&service), ["twice file"]);
     assert!(service.log().contains("the store was damaged and is set aside as"), "{}", service.log());
+    assert!(service.ok(&["status"]).contains("the store was damaged and is set aside as"));
     assert_eq!(service.http("POST", "/api/v1/relays", &body("new", 5)).0, 201);
 }
 

@@ -85,11 +85,14 @@ const SHORTEST_TRIAL: u64 = 1;
 )]
 async fn show_config<B: Backend>(backend: Scoped<B>, headers: HeaderMap) -> Result<Response, Rejection> {
     let relays = backend.relays().await.into_iter().filter(|relay| relay.origin == Origin::File);
-    let config = ConfigSpec { datapath: None, relay: relays.map(|status| status.relay).collect() };
+    let relay = relays.map(|status| status.relay).collect();
     let in_force = match backend.whole() {
         Ok(whole) => in_force(whole).await?,
         Err(_) => None,
     };
+    // Its relays name theirs already; it counts for what is written from here on.
+    let datapath = in_force.as_ref().and_then(|revision| toml::from_str::<ConfigSpec>(&revision.text).ok()?.datapath);
+    let config = ConfigSpec { datapath, relay };
     let tag = in_force.as_ref().map(|revision| [(header::ETAG, format!("\"{}\"", revision.revision.number))]);
     if !request::accept(&headers).contains("toml") {
         return Ok((tag, Json(config)).into_response());

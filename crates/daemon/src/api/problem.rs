@@ -103,6 +103,15 @@ impl Kind {
         self.described().3
     }
 
+    /// After how many seconds the same request may be answered otherwise, where that is not for the client to change.
+    pub(super) fn worth_another_try(self) -> Option<&'static str> {
+        match self {
+            Self::Busy => Some("1"),
+            Self::StorageFull => Some("30"),
+            _ => None,
+        }
+    }
+
     fn described(self) -> (&'static str, StatusCode, &'static str, &'static str) {
         use StatusCode as Status;
         match self {

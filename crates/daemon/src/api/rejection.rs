@@ -320,6 +320,9 @@ impl IntoResponse for Rejection {
         if kind == Kind::NotAdmitted {
             response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"mcr\""));
         }
+        if let Some(seconds) = kind.worth_another_try() {
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static(seconds));
+        }
         let problem = HeaderValue::from_static("application/problem+json");
         response.headers_mut().insert(header::CONTENT_TYPE, problem);
         response

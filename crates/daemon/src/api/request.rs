@@ -15,6 +15,7 @@ use serde_json::Value;
 use utoipa::ToSchema;
 
 use super::rejection::Rejection;
+use super::shape;
 
 /// The longest wait that one request may ask for.
 pub(super) const LONGEST_WAIT: Duration = Duration::from_secs(3600);
@@ -98,8 +99,11 @@ pub(super) fn is_json(media_type: &str) -> bool {
 pub(super) fn relay(body: &[u8], named: Named<'_>) -> Result<Wanted, Rejection> {
     check_json(body)?;
     let mut json = serde_json::Deserializer::from_slice(body);
-    let parsed: Body =
-        serde_path_to_error::deserialize(&mut json).map_err(|error| Rejection::wrong_relay(vec![unreadable(error)]))?;
+    let parsed: Body = serde_path_to_error::deserialize(&mut json).map_err(|error| {
+        let all = shape::mistakes(body, named);
+        // What is said of one alone names its line.
+        Rejection::wrong_relay(if all.len() > 1 { all } else { vec![unreadable(error)] })
+    })?;
     let Body { name, input, output, datapath, link_local, allow_ptp, silent_after, expect, lease } = parsed;
     let name = match (named, name) {
         (Named::InBody, Some(name)) => name,
@@ -265,6 +269,31 @@ pub(super) fn history(query: &str) -> Result<(Step, Option<Duration>), Rejection
         }
     }
     Ok((step, last))
+}
+
+/// Which part of a list is wanted.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(super) struct Page {
+    /// Only what comes after that name.
+    pub(super) after: Option<String>,
+    pub(super) limit: Option<usize>,
+}
+
+/// What a query like `limit=100&after=camera-3` wants of a list.
+pub(super) fn page(query: &str) -> Result<Page, Rejection> {
+    let mut page = Page::default();
+    for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+        match pair.split_once('=').unwrap_or((pair, "")) {
+            ("after", name) => page.after = Some(name.to_owned()),
+            ("limit", text) => {
+                let limit = text.parse().ok().filter(|limit| *limit > 0);
+                let wrong = || Rejection::bad_query("limit", text, "write a number from 1, as limit=100");
+                page.limit = Some(limit.ok_or_else(wrong)?);
+            }
+            (other, _) => return Err(Rejection::bad_query(other, "", "the parameters are limit and after")),
+        }
+    }
+    Ok(page)
 }
 
 /// What a query like `follow=false` wants of events.

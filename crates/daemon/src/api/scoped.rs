@@ -108,7 +108,12 @@ impl<B: Backend> Scoped<B> {
     }
 
     pub(super) async fn status(&self) -> DaemonStatus {
-        self.backend.status().await
+        let mut status = self.backend.status().await;
+        if !self.grant.is_unlimited() {
+            // They name relays and files.
+            status.troubles.clear();
+        }
+        status
     }
 
     fn check(&self, relay: &Relay) -> Result<(), Rejection> {

@@ -17,12 +17,15 @@ use mcr_model::relay::Relay;
 use mcr_model::revision::{Applied, Revision};
 use mcr_model::spec::RelaySpec;
 use mcr_model::status::{Origin, RelayStatus};
+use mcr_model::trouble::TroubleKind;
 use mcr_model::{Grant, Lease, RelayName, Role};
 use tokio::sync::oneshot;
 
 use super::{Application, ApplyError, ChangeError, Command, Terms};
 use crate::config::Configuration;
+use crate::events::EventLog;
 use crate::store::{RelayChange, Standing, Store};
+use crate::troubles::Troubles;
 
 /// So many changes are stored together.
 const MOST_TOGETHER: usize = 256;
@@ -38,6 +41,8 @@ pub(super) struct Journal {
     standing: Option<Standing>,
     /// When the configuration in force gives way to the one before.
     trial_ends: Option<Instant>,
+    events: EventLog,
+    troubles: Troubles,
 }
 
 /// What the journal is asked to change.
@@ -60,11 +65,28 @@ pub(super) enum RelayRequest {
     Remove(RelayName, Grant, Reply<()>),
 }
 
+/// How a change that is to be made stands to the store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fit {
+    /// It has to be stored first.
+    ToStore,
+    /// Nothing in the store is different by it.
+    AsStored,
+    /// It is about a relay that is in the store only.
+    LeftOut,
+}
+
 pub(super) type Reply<T> = oneshot::Sender<Result<T, ChangeError>>;
 
 impl Journal {
-    pub(super) fn new(store: Store, commands: Sender<Command>, file: Option<PathBuf>) -> Self {
-        Self { store, commands, file, stored: BTreeMap::new(), standing: None, trial_ends: None }
+    pub(super) fn new(
+        store: Store,
+        commands: Sender<Command>,
+        file: Option<PathBuf>,
+        events: EventLog,
+        troubles: Troubles,
+    ) -> Self {
+        Self { store, commands, file, stored: BTreeMap::new(), standing: None, trial_ends: None, events, troubles }
     }
 
     pub(super) fn run(mut self, inbox: &Receiver<Request>) {
@@ -126,19 +148,40 @@ impl Journal {
             match verdict {
                 Ok(owner) => {
                     let record = self.record(&request, owner, &records);
-                    fitting.push((request, record.is_some()));
+                    let fit = if record.is_some() { Fit::ToStore } else { Fit::AsStored };
+                    fitting.push((request, fit));
                     records.extend(record);
+                }
+                Err(refusal) if self.is_left_out(&request, &refusal) => {
+                    records.push(RelayChange::Remove(refusal.name().clone()));
+                    fitting.push((request, Fit::LeftOut));
                 }
                 Err(refusal) => request.refuse(refusal.into()),
             }
         }
         if let Err(error) = self.store_relays(&records) {
             tracing::error!(%error, "changes of relays were refused");
-            let (lost, rest): (Vec<_>, Vec<_>) = fitting.into_iter().partition(|(_, needs_store)| *needs_store);
+            let (rest, lost): (Vec<_>, Vec<_>) = fitting.into_iter().partition(|(_, fit)| *fit == Fit::AsStored);
             lost.into_iter().for_each(|(request, _)| request.refuse(error.clone().into()));
             fitting = rest;
         }
-        fitting.into_iter().for_each(|(request, _)| self.enforce(request));
+        for (request, fit) in fitting {
+            match (request, fit) {
+                (RelayRequest::Remove(.., reply), Fit::LeftOut) => drop(reply.send(Ok(()))),
+                (request, Fit::ToStore | Fit::AsStored | Fit::LeftOut) => self.enforce(request),
+            }
+        }
+    }
+
+    /// Whether somebody removes a relay that is stored and was left out at the start.
+    fn is_left_out(&self, request: &RelayRequest, refusal: &Refusal) -> bool {
+        match (request, refusal) {
+            // Of a relay that is not there nobody knows whether it is within a limited grant.
+            (RelayRequest::Remove(name, grant, _), Refusal::NotFound { .. }) => {
+                grant.is_unlimited() && self.troubles.has(TroubleKind::RelayLeftOut, name.as_str())
+            }
+            _ => false,
+        }
     }
 
     /// What has to be stored for a change that fits; `None`: nothing is different.
@@ -184,6 +227,11 @@ impl Journal {
                 }
                 RelayChange::Remove(name) => drop(self.stored.remove(name)),
             }
+            let name = match record {
+                RelayChange::Put(spec) => spec.name.as_str(),
+                RelayChange::Remove(name) => name.as_str(),
+            };
+            self.troubles.end(TroubleKind::RelayLeftOut, Some(name));
         }
         Ok(())
     }

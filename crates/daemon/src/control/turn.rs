@@ -12,6 +12,7 @@ use mcr_engine::{Counted, Effect, EffectError, Engine, Flow, Link, Outcome, Rece
 use mcr_model::plan::Plan;
 use mcr_model::relay::Relay;
 use mcr_model::status::{DaemonStatus, RelayStatus};
+use mcr_model::trouble::{Trouble, TroubleKind};
 use mcr_model::{EventKind, InterfaceName, Lease, RelayName, RelayState, WaitFor};
 use mcr_netd::{Keeper, KeeperError};
 
@@ -84,7 +85,7 @@ enum Next {
 
 impl Turn {
     pub(super) fn new(start: Start, netlink: Netlink, commands: Sender<Command>, events: EventLog) -> io::Result<Self> {
-        let Start { keeper, keeper_socket, config, datapath, store: _, workers } = start;
+        let Start { keeper, keeper_socket, config, datapath, store: _, troubles: _, workers } = start;
         let config = config.map(|path| path.display().to_string());
         super::watch(&keeper, &commands);
         let mut engine = Engine::new(config.clone().unwrap_or_else(|| "(none)".to_owned()));
@@ -532,7 +533,15 @@ impl Turn {
             config: self.config.clone(),
             relays,
             keeper_pid: self.hands.keeper_pid(),
+            troubles: self.keeper_trouble().into_iter().collect(),
         }
+    }
+
+    fn keeper_trouble(&self) -> Option<Trouble> {
+        let remedy = self.other_keeper().filter(|_| self.keeper == KeeperLink::Down)?;
+        let message =
+            "the keeper has ended: no group is joined any more; packets that still come are relayed".to_owned();
+        Some(Trouble { kind: TroubleKind::KeeperLost, relay: None, message, remedy })
     }
 }
 

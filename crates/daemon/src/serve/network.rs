@@ -61,6 +61,14 @@ pub fn open(remote: &Remote) -> Result<Opened, NetworkError> {
     open_beside(remote, |_| false)
 }
 
+/// Reads the certificates that `remote` names, and listens nowhere.
+///
+/// # Errors
+/// [`NetworkError`].
+pub fn check(remote: &Remote) -> Result<(), NetworkError> {
+    Ok(Tls::load(remote).map(drop)?)
+}
+
 fn open_beside(remote: &Remote, is_there: impl Fn(&SocketAddr) -> bool) -> Result<Opened, NetworkError> {
     let tls = Tls::load(remote)?;
     let new = remote.listen.iter().filter(|address| !is_there(address));

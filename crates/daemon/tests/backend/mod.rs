@@ -17,6 +17,7 @@ use mcr_model::relay::Relay;
 use mcr_model::revision::{Applied, Cause, History, Revision, RevisionText};
 use mcr_model::status::{DaemonStatus, InterfaceStatus, RelayHistory, RelayStatus};
 use mcr_model::time::Timestamp;
+use mcr_model::trouble::{Trouble, TroubleKind};
 use mcr_model::{Grant, Lease, RelayName, RelayState, WaitFor};
 
 #[derive(Clone)]
@@ -178,6 +179,12 @@ impl Backend for Bench {
             config: Some("/etc/mcr/mcr.toml".to_owned()),
             relays,
             keeper_pid: Some(41),
+            troubles: vec![Trouble {
+                kind: TroubleKind::RelayLeftOut,
+                relay: Some("theirs".to_owned()),
+                message: "relay theirs of the API was left out at the start".to_owned(),
+                remedy: "put it anew".to_owned(),
+            }],
         }
     }
 

@@ -4,18 +4,24 @@
 //! right. So a restart keeps what was applied, unless the file was edited since; a reload reads the file in any case.
 //! The daemon never writes the file.
 
+use std::time::{Duration, Instant};
+
 use mcr_engine::{Difference, Refusal};
+use mcr_model::EventKind;
 use mcr_model::plan::Plan;
 use mcr_model::relay::Relay;
 use mcr_model::revision::{Applied, Cause, Revision};
 use mcr_model::spec::RelaySpec;
 use mcr_model::time::Timestamp;
+use mcr_model::trouble::{Trouble, TroubleKind};
 
 use super::Journal;
 use crate::config::{self, Configuration};
 use crate::control::{Application, ApplyError, Command, Terms};
 use crate::store::{self, NewRevision, Pending, Standing, StoreError};
 
+/// How often it is tried to go back when that does not work.
+const TRY_AGAIN: Duration = Duration::from_secs(2);
 /// Who acts when nobody asked.
 const DAEMON: &str = "the daemon";
 
@@ -29,21 +35,23 @@ impl Journal {
             tracing::error!(%error, "which revision was in force is not known; the file is");
             None
         });
-        let applied = self.instead_of_the_file(file_hash.as_deref());
+        let mut left_out = None;
+        let applied = self.instead_of_the_file(file_hash.as_deref()).unwrap_or_else(|failed| {
+            left_out = Some(failed);
+            None
+        });
         if let Some((configuration, number)) = applied {
             match self.load_all(&configuration, &api) {
                 Ok(()) => {
                     self.resume(&configuration, number);
                     return Ok(());
                 }
-                Err(refusals) => {
-                    let error = ApplyError::Unfit(refusals);
-                    tracing::error!(%error, "revision {number} does not fit any more; the file is in force instead");
-                }
+                Err(refusals) => left_out = Some((number, ApplyError::Unfit(refusals).to_string())),
             }
         }
         self.load_all(&file, &api)?;
         self.note_file(&file, file_hash, Cause::Start, DAEMON);
+        left_out.iter().for_each(|(number, reason)| self.tell_of_revision(*number, reason));
         Ok(())
     }
 
@@ -52,8 +60,36 @@ impl Journal {
         let left_out = self.ask(|reply| Command::Begin(relays, api, reply)).unwrap_or_else(|| Ok(Vec::new()))?;
         for refusal in left_out {
             tracing::error!(%refusal, "a relay of the API does not fit beside the file any more and is left out");
+            self.tell_of_relay(refusal.name().as_str(), &refusal.to_string());
         }
         Ok(())
+    }
+
+    fn tell_of_relay(&self, name: &str, reason: &str) {
+        self.troubles.begin(Trouble {
+            kind: TroubleKind::RelayLeftOut,
+            relay: Some(name.to_owned()),
+            message: format!("relay {name} of the API was left out at the start: {reason}"),
+            remedy: format!(
+                "put it anew (`mcr add {name} --replace …`) or remove it (`mcr rm {name}`); or clear what is in its way \
+                 and start the daemon again"
+            ),
+        });
+    }
+
+    fn tell_of_revision(&self, number: u64, reason: &str) {
+        tracing::error!(reason, "revision {number} can not be in force again; the file is instead");
+        self.troubles.begin(Trouble {
+            kind: TroubleKind::RevisionLeftOut,
+            relay: None,
+            message: format!(
+                "revision {number} was in force and is not since the start, the file is instead: {reason}"
+            ),
+            remedy: format!(
+                "look at it (`mcr history show {number}`), correct it and apply it again (`mcr apply FILE`), or apply \
+                 the file to keep that"
+            ),
+        });
     }
 
     fn stored_relays(&mut self) -> Vec<Relay> {
@@ -71,6 +107,7 @@ impl Journal {
                 Err(errors) => {
                     let error = errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
                     tracing::error!(relay = spec.name, error, "a stored relay is not valid any more and is left out");
+                    self.tell_of_relay(&spec.name, &error);
                 }
             }
         }
@@ -79,21 +116,19 @@ impl Journal {
 
     /// The revision that a start goes on with although there is a file: one that was applied and not overtaken by an
     /// edit of the file, or the one before it when it was on trial.
-    fn instead_of_the_file(&self, file_hash: Option<&str>) -> Option<(Configuration, u64)> {
-        let standing = self.standing.as_ref()?;
+    ///
+    /// # Errors
+    /// The number of one that can't be read any more, and why.
+    fn instead_of_the_file(&self, file_hash: Option<&str>) -> Result<Option<(Configuration, u64)>, (u64, String)> {
+        let Some(standing) = self.standing.as_ref() else { return Ok(None) };
         let overtaken = standing.file_hash.as_deref() != file_hash;
         let is_file = standing.pending.is_none() && Some(standing.hash.as_str()) == file_hash;
         if overtaken || is_file {
-            return None;
+            return Ok(None);
         }
         let number = standing.pending.as_ref().map_or(standing.revision, |pending| pending.previous);
-        match self.revision(number) {
-            Ok(configuration) => Some((configuration, number)),
-            Err(error) => {
-                tracing::error!(%error, "revision {number} can not be in force again; the file is instead");
-                None
-            }
-        }
+        let found = self.revision(number).map_err(|error| (number, error.to_string()))?;
+        Ok(Some((found, number)))
     }
 
     /// After a start with revision `number`: the same as before, or back to it because nobody confirmed the next one.
@@ -202,23 +237,56 @@ impl Journal {
         Ok(revision)
     }
 
-    /// Nobody confirmed: what was before is in force again, whatever the disk says to that.
+    /// Nobody confirmed: what was before is in force again. Where it can't be, because it does not fit beside what the API
+    /// made meanwhile or because the disk refuses, it is tried again until it can, or until somebody confirms or goes
+    /// elsewhere.
     pub(super) fn end_trial(&mut self) {
         self.trial_ends = None;
         let Some(Standing { revision, file_hash, pending: Some(Pending { previous, .. }), .. }) = self.standing.clone()
         else {
             return;
         };
-        tracing::warn!("revision {revision} was not confirmed in time; {previous} is in force again");
         let back = self.revision(previous).and_then(|configuration| {
             self.load(&configuration)?;
             let terms = Terms { by: DAEMON.to_owned(), note: Some(back_to(previous)), ..Terms::default() };
             self.revise(&configuration, Cause::Unconfirmed, terms, file_hash)?;
             Ok(())
         });
-        if let Err(error) = back {
-            tracing::error!(%error, "going back to revision {previous} did not work in full");
+        match back {
+            Ok(()) => tracing::warn!("revision {revision} was not confirmed in time; {previous} is in force again"),
+            Err(error) => {
+                self.trial_ends = Some(Instant::now() + TRY_AGAIN);
+                self.tell_of_rollback(revision, previous, error.to_string());
+            }
         }
+    }
+
+    fn tell_of_rollback(&self, revision: u64, previous: u64, reason: String) {
+        let news = self.troubles.begin(Trouble {
+            kind: TroubleKind::RollbackOverdue,
+            relay: None,
+            message: format!(
+                "revision {revision} was not confirmed in time and is still in force: going back to {previous} does not \
+                 work: {reason}"
+            ),
+            remedy: format!(
+                "clear what is in its way (it is tried again every {} s), or keep revision {revision} (`mcr confirm`)",
+                TRY_AGAIN.as_secs()
+            ),
+        });
+        if news {
+            tracing::error!(
+                reason,
+                "revision {revision} was not confirmed in time, and {previous} can not come back yet"
+            );
+            self.events.publish([EventKind::RollbackFailed { revision, previous, reason }]);
+        }
+    }
+
+    /// Another configuration is in force, or it is known that this one stays.
+    fn trial_is_over(&mut self) {
+        self.trial_ends = None;
+        self.troubles.end(TroubleKind::RollbackOverdue, None);
     }
 
     fn revision_before(&self) -> Result<u64, ApplyError> {
@@ -267,7 +335,8 @@ impl Journal {
         })?;
         let pending = standing.pending.clone();
         self.standing = Some(standing);
-        self.trial_ends = None;
+        self.trial_is_over();
+        self.troubles.end(TroubleKind::RevisionLeftOut, None);
         Ok((revision, pending))
     }
 
@@ -276,7 +345,7 @@ impl Journal {
             self.store.set_standing(&standing)?;
         }
         if standing.pending.is_none() {
-            self.trial_ends = None;
+            self.trial_is_over();
         }
         self.standing = Some(standing);
         Ok(())
