@@ -4,7 +4,7 @@ CARGO ?= cargo
 # Network tests make their own namespaces and need root; everything else does not care.
 export RUST_BACKTRACE ?= 1
 
-.PHONY: help demo test check build install bench schemathesis fuzz differential clean
+.PHONY: help demo test check build install bench schemathesis otlp fuzz differential clean
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -41,6 +41,13 @@ schemathesis: ## ten thousand made-up requests against the API, over its socket 
 	$(CARGO) build --locked --bin mcr --bin mcr-netd
 	SCHEMATHESIS_PHASES=examples,coverage,fuzzing SCHEMATHESIS_EXAMPLES=600 SCHEMATHESIS_CASES=5000 \
 		$(CARGO) test --locked -p mcr-cli --test network schemathesis -- --nocapture --test-threads 1
+
+otlp: ## the feature otlp: lints, and its export against a collector of the test's own (root; minutes to build)
+	@scripts/install-packages.sh test
+	$(CARGO) build --locked --bin mcr-netd
+	$(CARGO) clippy -p mcr-cli -p mcr-daemon --all-targets --features mcr-cli/otlp,mcr-daemon/otlp --locked -- -D warnings
+	$(CARGO) test --locked -p mcr-daemon --features otlp --lib otlp
+	$(CARGO) test --locked -p mcr-cli --features otlp --test network otlp:: -- --nocapture
 
 fuzz: ## fuzz the frame parser and the recognisers of flows (FUZZ_SECONDS, default 60)
 	@scripts/fuzz.sh $${FUZZ_SECONDS:-60}

@@ -143,7 +143,10 @@ pub fn router<B: Backend>(backend: B, gate: Gate) -> Router {
                 }
             },
         );
-    guard::guarded(router, &document, &reference::PATHS, gate.clone()).with_state(Shared { backend, gate })
+    let router = guard::guarded(router, &document, &reference::PATHS, gate.clone());
+    #[cfg(feature = "otlp")]
+    let router = router.layer(axum::middleware::from_fn(crate::otlp::traced));
+    router.with_state(Shared { backend, gate })
 }
 
 /// The OpenAPI document of [`router`].

@@ -16,6 +16,8 @@ pub mod log;
 pub mod metrics;
 mod netlink;
 pub mod notify;
+#[cfg(feature = "otlp")]
+mod otlp;
 pub mod serve;
 mod state;
 pub mod store;

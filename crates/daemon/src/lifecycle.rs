@@ -150,6 +150,8 @@ async fn serve_until_told(
         serve::remove(&options.socket);
         bail!(refused(&refusals));
     }
+    #[cfg(feature = "otlp")]
+    let telemetry = crate::otlp::Telemetry::start(&control)?;
     let (stop, stopped) = oneshot::channel::<()>();
     let until_stop = async { drop(stopped.await) };
     let gate = Gate::new(doors.rules(), control.store().clone())?;
@@ -179,6 +181,9 @@ async fn serve_until_told(
     control.events().close();
     doors.end().await;
     server.await.context("the API ended by a panic")?;
+    // Its last look is one at the relays, so they have to be there.
+    #[cfg(feature = "otlp")]
+    tokio::task::spawn_blocking(move || telemetry.end()).await.context("OTLP ended by a panic")?;
     match ending {
         Ending::Release => drop(control.shutdown().await),
         Ending::HandOver => control.hand_over().await,

@@ -66,7 +66,7 @@ mod tests {
         mcr 1.2.3, pid 42, up for 2 h
           config   /etc/mcr/mcr.toml
           keeper   pid 41
-          relays   12: 2 ready, 10 flowing
+          relays   12: 10 flowing, 2 ready
         ---
         mcr 1.2.3, pid 42, up for 1.5 s
           config   (no file)

@@ -48,7 +48,7 @@ fn one_that_doubles_a_relay_of_the_daemon_says_so() {
         let mut command = net.relay().command(MCR);
         command.args(["relay", "dev0:239.1.1.1:5001", to, "--datapath", "packet"]).env("MCR_SOCKET", service.socket());
         let mut relay = Process::start(&mut command);
-        relay.wait_for_line("ready", SOON);
+        relay.wait_for_line("ready (packet)", SOON);
         let told = relay.output().contains("relay camera of the daemon sends the same packets to lan1");
         assert_eq!(told, is_told, "{}", relay.output());
         relay.signal(Signal::Interrupt);

@@ -41,6 +41,8 @@ mod main_job;
 mod managed;
 mod membership;
 mod moves;
+#[cfg(feature = "otlp")]
+mod otlp;
 mod player;
 mod players;
 mod queues;

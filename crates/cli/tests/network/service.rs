@@ -73,6 +73,20 @@ impl Service {
         Service::start_with_mounts(namespace, config, HIDE)
     }
 
+    /// As [`Service::start`], with these variables in the daemon's environment.
+    #[cfg(feature = "otlp")]
+    #[track_caller]
+    pub(crate) fn start_with_variables(namespace: &Namespace, config: &str, variables: &[(&str, &str)]) -> Service {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        std::fs::write(folder.path().join("mcr.toml"), config).expect("write the configuration");
+        let mut command = run_command(namespace, folder.path());
+        command.envs(variables.iter().copied()).stderr(log_file(folder.path()));
+        let child = command.spawn().expect("start mcr run");
+        let service = Service { folder, datapath: DatapathChoice::Auto, child, options: Vec::new() };
+        service.wait_for_answer();
+        service
+    }
+
     /// Starts the daemon where its state can't be kept: a file stands where the folder should.
     #[track_caller]
     pub(crate) fn start_without_state(namespace: &Namespace, config: &str) -> Service {
