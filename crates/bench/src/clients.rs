@@ -41,7 +41,7 @@ pub(crate) fn clients(net: &Topology) -> Option<Clients> {
     let running = daemon(net, "", CLIENTS * OF_EACH).map_err(|why| eprintln!("50 clients: {why}")).ok()?;
     // Opens the interfaces, which takes its time once.
     Connection::to(&running.socket()).ask("POST", "relays", &relay("first", 4_000, ""));
-    let mut series = |lease: &str| creation(&running.socket(), lease);
+    let series = |lease: &str| creation(&running.socket(), lease);
     Some(Clients { lent: series(r#","lease":"1h""#), stored: series("") })
 }
 
