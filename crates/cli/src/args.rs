@@ -287,6 +287,9 @@ pub(crate) struct Watch {
     /// Call the relay degraded above this bit rate
     #[arg(long, value_name = "RATE", value_parser = crate::rate::parse)]
     pub(crate) expect_max: Option<i64>,
+    /// Take the relay out of force for a while when more packets per second than this come: a loop, most likely
+    #[arg(long, value_name = "PPS")]
+    pub(crate) breaker: Option<i64>,
 }
 
 /// `mcr rm`

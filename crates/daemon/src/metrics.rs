@@ -135,7 +135,25 @@ impl Snapshot {
                 })
             })
         })?;
+        self.breakers(encoder)?;
         gauge(encoder, "mcr_relays", "Relays that are defined.", None, self.relays.len() as i64)
+    }
+
+    fn breakers(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let with_breaker = || self.relays.iter().filter_map(|relay| Some((relay, relay.breaker?)));
+        if with_breaker().next().is_none() {
+            return Ok(());
+        }
+        let help = "Times that the breaker took the relay out of force.";
+        let trips = Unit::Other("trips".to_owned());
+        counters(encoder, "mcr_relay_breaker", help, &trips, |family| {
+            with_breaker().try_for_each(|(relay, breaker)| family.count(&[label("relay", &relay.name)], breaker.trips))
+        })?;
+        let help = "1 while the breaker keeps the relay out of force, else 0.";
+        gauges(encoder, "mcr_relay_breaker_open", help, None, |family| {
+            with_breaker()
+                .try_for_each(|(relay, breaker)| family.show(&[label("relay", &relay.name)], i64::from(breaker.open)))
+        })
     }
 
     fn daemon(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {

@@ -52,6 +52,9 @@ impl Engine {
     }
 
     fn input_trouble(&self, entry: &Entry) -> Result<(), Condition> {
+        if let Some(broken) = entry.broken() {
+            return Err(broken);
+        }
         let input = entry.relay.input();
         let pending = |reason, remedy| Condition::trouble(RelayState::Pending, reason, remedy);
         let Some(facts) = self.facts.get(&input.interface) else {

@@ -12,6 +12,7 @@ use mcr_model::{
 };
 
 use crate::actual::{Actual, Inventory};
+use crate::breaker::Fuse;
 use crate::condition::OutputHealth;
 use crate::datapath::Serving;
 use crate::effect::{Effect, EffectError, InputKey, Membership, Outcome, Refused, Subject, Until};
@@ -41,6 +42,7 @@ pub(crate) struct Entry {
     pub(crate) serving: Serving,
     /// Whether another relay takes the same packets.
     pub(crate) shares_destination: bool,
+    pub(crate) fuse: Fuse,
 }
 
 /// A relay that is wanted, for those who count for it.
@@ -323,8 +325,9 @@ impl Engine {
                 self.new_entry(relay, origin)
             }
             // It stays the same relay, and its counters go on.
-            Some(before) if before.relay.relays_as(&relay) => {
+            Some(mut before) if before.relay.relays_as(&relay) => {
                 self.happened(EventKind::RelayChanged { relay: text, origin });
+                before.fuse.close();
                 Entry { relay, origin, ..before }
             }
             Some(Entry { mut told, mut recorder, .. }) => {
@@ -372,6 +375,7 @@ impl Engine {
             told: Told::default(),
             recorder: None,
             plan: None,
+            fuse: Fuse::default(),
         }
     }
 
@@ -500,7 +504,7 @@ impl Engine {
     }
 
     /// Somebody wants something else: what is wanted has to be worked out again.
-    fn wish_changed(&mut self) {
+    pub(crate) fn wish_changed(&mut self) {
         self.desired = None;
         self.unsettle();
     }
@@ -747,6 +751,7 @@ impl Engine {
             datapath_reason: serving.because,
             from: entry.relay.input().to_string(),
             lease: self.leases.status(entry.relay.name(), now),
+            breaker: entry.relay.watch().breaker().map(|_| entry.fuse.status()),
             received: entry.meter.received(),
             last_packet_seconds: entry.meter.quiet_for(now).map(|quiet| quiet.as_secs_f64()),
             outputs: (0..entry.relay.outputs().len()).map(|i| self.output_status(entry, i)).collect(),

@@ -6,6 +6,7 @@
 //! carries each effect out, reports it with [`Engine::done`], and asks again until the batch is empty.
 
 mod actual;
+mod breaker;
 mod condition;
 mod datapath;
 mod effect;

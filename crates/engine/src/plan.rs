@@ -169,6 +169,9 @@ impl View<'_> {
     fn want_input(&self, desired: &mut Desired, epoch: u64, entry: &mut Entry) {
         let plan = self.current_plan(epoch, entry);
         entry.serving = self.serving(entry);
+        if entry.fuse.is_open() {
+            return;
+        }
         let Serving { datapath, .. } = entry.serving;
         let input = entry.relay.input();
         let Some(facts) = self.facts.get(&input.interface) else { return };

@@ -80,6 +80,7 @@ impl Engine {
                 continue;
             }
             entry.meter.look(now, entry.relay.watch());
+            self.look_at_breaker(entry, now);
             self.look_at_flow(entry, now);
             self.look_at_drops(entry, now);
             self.look_at_state(entry, now);

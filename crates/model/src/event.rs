@@ -75,6 +75,20 @@ pub enum EventKind {
         /// Seconds between the last packet before the gap and the first ones after it, to about a tenth.
         gap_seconds: f64,
     },
+    /// More packets came than the breaker of a relay allows: it is out of force.
+    BreakerTripped {
+        /// The relay.
+        relay: String,
+        /// How many came.
+        packets_per_second: u64,
+        /// How many are allowed.
+        max_packets_per_second: u64,
+    },
+    /// The breaker let the relay in force again.
+    BreakerRecovered {
+        /// The relay.
+        relay: String,
+    },
     /// An output of a relay began to drop packets.
     DropsStarted {
         /// The relay.
@@ -208,6 +222,8 @@ impl EventKind {
             | Self::RelayState { relay, .. }
             | Self::FlowSilent { relay, .. }
             | Self::FlowRecovered { relay, .. }
+            | Self::BreakerTripped { relay, .. }
+            | Self::BreakerRecovered { relay }
             | Self::DropsStarted { relay, .. }
             | Self::DropsEnded { relay, .. }
             | Self::LeaseExpired { relay, .. } => About::Relay(relay),
@@ -232,6 +248,8 @@ impl EventKind {
             Self::RelayState { .. } => "relay-state",
             Self::FlowSilent { .. } => "flow-silent",
             Self::FlowRecovered { .. } => "flow-recovered",
+            Self::BreakerTripped { .. } => "breaker-tripped",
+            Self::BreakerRecovered { .. } => "breaker-recovered",
             Self::DropsStarted { .. } => "drops-started",
             Self::DropsEnded { .. } => "drops-ended",
             Self::LeaseExpired { .. } => "lease-expired",

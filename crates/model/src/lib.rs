@@ -5,6 +5,7 @@
 //! fits beside the others is the engine's question.
 
 pub mod address;
+pub mod breaker;
 pub mod datapath;
 pub mod difference;
 pub mod duration;
@@ -29,6 +30,7 @@ pub mod wait;
 pub mod watch;
 
 pub use address::{Dscp, Port, Target, Ttl};
+pub use breaker::{Breaker, BreakerSpec};
 pub use datapath::{Datapath, DatapathChoice};
 pub use event::{Event, EventKind};
 pub use grant::Grant;

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::address::{Port, Target, ValueError, host, parse_ip};
+use crate::breaker::{Breaker, BreakerSpec};
 use crate::datapath::DatapathChoice;
 use crate::header::{DscpRule, DscpSpec, SourceRule, TtlRule, TtlSpec};
 use crate::name::InterfaceName;
@@ -55,6 +56,9 @@ pub struct RelaySpec {
     /// The bit rates that are as they should be; none: any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expect: Option<ExpectSpec>,
+    /// What takes the relay out of the way of a storm; none: nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub breaker: Option<BreakerSpec>,
 }
 
 /// An input as a user writes it.
@@ -129,7 +133,7 @@ impl RelaySpec {
     /// # Errors
     /// Every field that is wrong, in the order of the fields.
     pub fn check(&self) -> Result<Relay, Vec<FieldError>> {
-        let Self { name, input, output, datapath, link_local, allow_ptp, silent_after, expect } = self;
+        let Self { name, input, output, datapath, link_local, allow_ptp, silent_after, expect, breaker } = self;
         let mut errors = Errors::default();
         let name = errors.take("name", name.parse(), "");
         let input = errors.absorb(input.check("input"));
@@ -138,6 +142,8 @@ impl RelaySpec {
         let datapath = errors.absorb(check_datapath("datapath", datapath.as_deref()));
         let scope = Scope { link_local: *link_local, ptp: *allow_ptp };
         let watch = errors.absorb(Watch::check(silent_after.as_deref(), expect.as_ref()));
+        let breaker = breaker.as_ref().and_then(|breaker| errors.absorb(breaker.check()));
+        let watch = watch.map(|watch| watch.with_breaker(breaker));
         match (name, input, outputs.into_iter().collect::<Option<Vec<_>>>(), datapath, watch) {
             (Some(name), Some(input), Some(outputs), Some(datapath), Some(watch)) if errors.0.is_empty() => {
                 Relay::new(name, input, outputs, scope).map(|relay| relay.moved_by(datapath).watched(watch))
@@ -221,6 +227,7 @@ impl From<&Relay> for RelaySpec {
             allow_ptp: ptp,
             silent_after,
             expect,
+            breaker: relay.watch().breaker().map(Breaker::spec),
         }
     }
 }

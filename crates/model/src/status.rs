@@ -62,6 +62,9 @@ pub struct RelayStatus {
     /// How long it lives unless it is renewed; absent: for good.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lease: Option<LeaseStatus>,
+    /// How its breaker stands; absent: it has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub breaker: Option<BreakerStatus>,
     /// What arrived for it.
     pub received: Traffic,
     /// Seconds since the last packet; absent until one was seen.
@@ -71,6 +74,15 @@ pub struct RelayStatus {
     pub outputs: Vec<OutputStatus>,
     /// Its definition: what PUT takes.
     pub relay: RelaySpec,
+}
+
+/// The breaker of a relay.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct BreakerStatus {
+    /// Whether it keeps the relay out of force.
+    pub open: bool,
+    /// How often it did so since the daemon started.
+    pub trips: u64,
 }
 
 /// The lease of a relay.

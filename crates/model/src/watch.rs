@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use crate::breaker::Breaker;
 use crate::duration;
 use crate::problem::FieldError;
 
@@ -13,6 +14,7 @@ use crate::problem::FieldError;
 pub struct Watch {
     silent_after: Duration,
     expected: BitRates,
+    breaker: Option<Breaker>,
 }
 
 /// The bit rates that are as they should be, both ends included; bits are those of the IP packets.
@@ -53,6 +55,17 @@ impl Watch {
         self.expected
     }
 
+    /// What takes the relay out of the way of a storm.
+    pub fn breaker(self) -> Option<Breaker> {
+        self.breaker
+    }
+
+    /// The same expectations, with this breaker.
+    #[must_use]
+    pub fn with_breaker(self, breaker: Option<Breaker>) -> Self {
+        Self { breaker, ..self }
+    }
+
     /// The checked form of what a user wrote.
     ///
     /// # Errors
@@ -60,7 +73,7 @@ impl Watch {
     pub fn check(silent_after: Option<&str>, expect: Option<&ExpectSpec>) -> Result<Self, Vec<FieldError>> {
         let (silent_after, expected) = (check_silence(silent_after), check_rates(expect));
         match (silent_after, expected) {
-            (Ok(silent_after), Ok(expected)) => Ok(Self { silent_after, expected }),
+            (Ok(silent_after), Ok(expected)) => Ok(Self { silent_after, expected, breaker: None }),
             (silent_after, expected) => {
                 Err(silent_after.err().into_iter().chain(expected.err().into_iter().flatten()).collect())
             }
@@ -81,7 +94,7 @@ impl Watch {
 
 impl Default for Watch {
     fn default() -> Self {
-        Self { silent_after: Self::SILENT_AFTER, expected: BitRates::default() }
+        Self { silent_after: Self::SILENT_AFTER, expected: BitRates::default(), breaker: None }
     }
 }
 

@@ -1,10 +1,9 @@
 //! `mcr add`: a relay from endpoint text.
 
-use mcr_model::DatapathChoice;
-use mcr_model::RelayState;
 use mcr_model::spec::{InputSpec, OutputSpec, RelaySpec};
 use mcr_model::status::RelayStatus;
 use mcr_model::watch::ExpectSpec;
+use mcr_model::{BreakerSpec, DatapathChoice, RelayState};
 use serde::Serialize;
 
 use crate::args::{Add, Format, Scope, Watch};
@@ -68,9 +67,12 @@ struct Body<'a> {
 }
 
 fn watched(spec: RelaySpec, watch: Watch) -> RelaySpec {
-    let Watch { silent_after, expect_min, expect_max } = watch;
+    let Watch { silent_after, expect_min, expect_max, breaker } = watch;
     let expect = ExpectSpec { min_bits_per_second: expect_min, max_bits_per_second: expect_max };
-    RelaySpec { silent_after, expect: Some(expect).filter(|expect| *expect != ExpectSpec::default()), ..spec }
+    let expect = Some(expect).filter(|expect| *expect != ExpectSpec::default());
+    let breaker =
+        breaker.map(|max_packets_per_second| BreakerSpec { max_packets_per_second, ..BreakerSpec::default() });
+    RelaySpec { silent_after, expect, breaker, ..spec }
 }
 
 /// The relay that endpoint texts describe. Values are not checked here: the daemon or [`RelaySpec::check`] does.

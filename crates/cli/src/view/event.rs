@@ -23,6 +23,12 @@ fn words(kind: &EventKind) -> String {
         EventKind::FlowRecovered { relay, gap_seconds } => {
             format!("{relay}: packets come again after {}", seconds(*gap_seconds))
         }
+        EventKind::BreakerTripped { relay, packets_per_second, max_packets_per_second } => format!(
+            "{relay}: {} packets per second came, more than {}; it is out of force",
+            count(*packets_per_second),
+            count(*max_packets_per_second)
+        ),
+        EventKind::BreakerRecovered { relay } => format!("{relay}: it is in force again"),
         EventKind::DropsStarted { relay, output, reason, packets: some } => {
             format!("{relay} to {output}: {reason}: {} so far", packets(*some))
         }

@@ -37,6 +37,7 @@ mod frames;
 mod headers;
 mod interfaces;
 mod killed;
+mod loops;
 mod main_job;
 mod managed;
 mod membership;

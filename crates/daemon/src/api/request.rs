@@ -8,7 +8,7 @@ use mcr_model::endpoint::closest;
 use mcr_model::relay::Relay;
 use mcr_model::spec::{InputSpec, OutputSpec, RelaySpec};
 use mcr_model::watch::ExpectSpec;
-use mcr_model::{FieldError, Lease, RelayName, WaitFor, duration};
+use mcr_model::{BreakerSpec, FieldError, Lease, RelayName, WaitFor, duration};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -46,6 +46,7 @@ pub(super) struct Body {
     allow_ptp: bool,
     silent_after: Option<String>,
     expect: Option<ExpectSpec>,
+    breaker: Option<BreakerSpec>,
     /// The relay goes when nobody renews it in this time, 1s to 24h.
     #[schema(example = "30s")]
     lease: Option<String>,
@@ -104,7 +105,7 @@ pub(super) fn relay(body: &[u8], named: Named<'_>) -> Result<Wanted, Rejection> 
         // What is said of one alone names its line.
         Rejection::wrong_relay(if all.len() > 1 { all } else { vec![unreadable(error)] })
     })?;
-    let Body { name, input, output, datapath, link_local, allow_ptp, silent_after, expect, lease } = parsed;
+    let Body { name, input, output, datapath, link_local, allow_ptp, silent_after, expect, breaker, lease } = parsed;
     let name = match (named, name) {
         (Named::InBody, Some(name)) => name,
         (Named::InBody, None) => {
@@ -116,7 +117,8 @@ pub(super) fn relay(body: &[u8], named: Named<'_>) -> Result<Wanted, Rejection> 
         }
         (Named::InPath(path), _) => path.to_string(),
     };
-    let relay = RelaySpec { name, input, output, datapath, link_local, allow_ptp, silent_after, expect }.check();
+    let relay =
+        RelaySpec { name, input, output, datapath, link_local, allow_ptp, silent_after, expect, breaker }.check();
     match (relay, checked_lease(lease.as_deref())) {
         (Ok(relay), Ok(lease)) => Ok(Wanted { relay, lease }),
         (relay, lease) => Err(Rejection::wrong_relay(relay.err().into_iter().flatten().chain(lease.err()).collect())),

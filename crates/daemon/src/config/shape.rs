@@ -7,11 +7,11 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use mcr_model::FieldError;
 use mcr_model::endpoint::closest;
 use mcr_model::header::{DscpSpec, TtlSpec};
 use mcr_model::spec::{ConfigSpec, InputSpec, OutputSpec, RelaySpec};
 use mcr_model::watch::ExpectSpec;
+use mcr_model::{BreakerSpec, FieldError};
 use toml::Spanned;
 use toml::de::{DeInteger, DeString, DeTable, DeValue};
 
@@ -41,6 +41,7 @@ fn relay(value: &Spanned<DeValue<'_>>, path: String, findings: &mut Findings) ->
         allow_ptp: keys.flag("allow_ptp").unwrap_or_default(),
         silent_after: keys.text("silent_after"),
         expect: expect(&mut keys, "expect"),
+        breaker: breaker(&mut keys, "breaker"),
     };
     keys.refuse("lease", LEASE_OF_A_FILE, "remove the key, or make the relay by `mcr add --lease` or the API");
     keys.finish();
@@ -68,6 +69,16 @@ fn expect(keys: &mut Keys<'_, '_>, key: &'static str) -> Option<ExpectSpec> {
     let spec = ExpectSpec {
         min_bits_per_second: keys.number("min_bits_per_second"),
         max_bits_per_second: keys.number("max_bits_per_second"),
+    };
+    keys.finish();
+    Some(spec)
+}
+
+fn breaker(keys: &mut Keys<'_, '_>, key: &'static str) -> Option<BreakerSpec> {
+    let mut keys = keys.table(key, "write { max_packets_per_second = 50000, recover_after = \"10s\" }")?;
+    let spec = BreakerSpec {
+        max_packets_per_second: keys.required("max_packets_per_second", Keys::number).unwrap_or(PLACEHOLDER_PORT),
+        recover_after: keys.text("recover_after"),
     };
     keys.finish();
     Some(spec)

@@ -162,7 +162,8 @@ impl Turn {
         }
         let due = self.engine.look(self.now());
         let cost = began.elapsed();
-        let tick = (cost * 20).clamp(SHORTEST_TICK, LONGEST_TICK);
+        let longest = if self.engine.has_breakers() { SHORTEST_TICK } else { LONGEST_TICK };
+        let tick = (cost * 20).clamp(SHORTEST_TICK, longest);
         let soonest = began + SOONEST_TICK.max(cost * 4);
         let due = due.map_or(began + tick, |due| (self.started + due).max(soonest));
         self.next_look = due.min(began + tick);
@@ -575,6 +576,10 @@ fn log(event: &EventKind) {
         EventKind::FlowRecovered { relay, gap_seconds } => {
             tracing::info!(relay, gap_seconds, "packets come again");
         }
+        EventKind::BreakerTripped { relay, packets_per_second, max_packets_per_second } => {
+            tracing::warn!(relay, packets_per_second, max_packets_per_second, "a storm: the relay is out of force");
+        }
+        EventKind::BreakerRecovered { relay } => tracing::info!(relay, "the relay is tried again after a storm"),
         EventKind::DropsStarted { relay, output, reason, packets } => {
             tracing::warn!(relay, output, reason, packets, "packets are dropped");
         }
