@@ -735,6 +735,9 @@ pub(crate) struct Discover {
     /// Print a configuration that relays what was seen to this interface
     #[arg(long, value_name = "INTERFACE", conflicts_with = "format")]
     pub(crate) to: Option<InterfaceName>,
+    /// Which daemon looks, where this process may not.
+    #[command(flatten)]
+    pub(crate) daemon: Daemon,
     /// How the result is written.
     #[command(flatten)]
     pub(crate) output: Output,

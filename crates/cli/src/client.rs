@@ -87,6 +87,11 @@ impl Client {
         self.request(Method::POST, path, Some((JSON, json)), PATIENCE)
     }
 
+    /// Posts what the daemon itself takes `wait` to answer.
+    pub(crate) fn post_waiting(&self, path: &str, json: String, wait: Duration) -> Result<Answer, Failure> {
+        self.request(Method::POST, path, Some((JSON, json)), wait.saturating_add(PATIENCE))
+    }
+
     /// Makes or replaces what is at `path`.
     pub(crate) fn put(&self, path: &str, json: String) -> Result<Answer, Failure> {
         self.request(Method::PUT, path, Some((JSON, json)), PATIENCE)

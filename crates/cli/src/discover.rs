@@ -1,4 +1,5 @@
 //! What [`discover`](crate::verbs) saw, shown and made into relays.
 
 pub(crate) mod draft;
+pub(crate) mod eyes;
 pub(crate) mod scene;

@@ -11,6 +11,7 @@ mod configuration;
 mod document;
 mod events;
 mod explain;
+mod flows;
 mod guard;
 mod problem;
 mod reference;
@@ -29,12 +30,15 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use axum::{Json, Router};
+use mcr_diagnose::Link;
 use mcr_engine::{Refusal, Replaced, Step};
+use mcr_model::flow::FlowReport;
 use mcr_model::plan::Plan;
 use mcr_model::relay::Relay;
 use mcr_model::revision::{Applied, History, Revision, RevisionText};
 use mcr_model::status::{DaemonStatus, InterfaceStatus, RelayHistory, RelayStatus};
 use mcr_model::{Grant, Lease, RelayName, WaitFor};
+use mcr_netd::KeeperError;
 use serde::Serialize;
 use utoipa::ToSchema;
 use utoipa::openapi::OpenApi;
@@ -43,6 +47,7 @@ use utoipa_axum::router::OpenApiRouter;
 use crate::access::Gate;
 use crate::control::{Application, ApplyError, ChangeError, Control, Terms, Waited};
 use crate::events::EventLog;
+use crate::lookout::Chosen;
 use crate::metrics::{self, Exposition, Process, Snapshot};
 use crate::store::StoreError;
 
@@ -109,6 +114,15 @@ pub trait Backend: Clone + Send + Sync + 'static {
     ) -> impl Future<Output = Option<RelayHistory>> + Send;
     /// What happens.
     fn events(&self) -> &EventLog;
+    /// The multicast flows that were seen so far.
+    fn flows(&self) -> FlowReport;
+    /// Looks at these interfaces for so long from now on.
+    fn look(
+        &self,
+        links: Vec<Link>,
+        length: Duration,
+        chosen: Chosen,
+    ) -> impl Future<Output = Result<(), KeeperError>> + Send;
     /// Waits for a condition of a relay within `grant`, at most `timeout`.
     fn wait(
         &self,
@@ -175,6 +189,7 @@ fn endpoints<B: Backend>() -> OpenApiRouter<Shared<B>> {
         .routes(routes!(B; Anybody: readyz))
         .routes(routes!(B; Viewer: metrics_page))
         .merge(explain::routes())
+        .merge(flows::routes())
         .merge(tokens::routes())
 }
 
@@ -469,6 +484,14 @@ impl Backend for Control {
         grant: Grant,
     ) -> Option<RelayHistory> {
         Control::relay_history(self, name, step, last, grant).await
+    }
+
+    fn flows(&self) -> FlowReport {
+        Control::flows(self)
+    }
+
+    async fn look(&self, links: Vec<Link>, length: Duration, chosen: Chosen) -> Result<(), KeeperError> {
+        Control::look_at(self, links, length, chosen).await
     }
 
     fn events(&self) -> &EventLog {

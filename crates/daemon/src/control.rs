@@ -14,24 +14,28 @@ mod unanswered;
 mod waiting;
 
 use std::io;
+use std::os::fd::OwnedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::mpsc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use mcr_diagnose::Link;
 use mcr_engine::{Difference, Refusal, Replaced, Step, Track, Wish};
+use mcr_model::flow::FlowReport;
 use mcr_model::plan::Plan;
 use mcr_model::relay::Relay;
 use mcr_model::revision::{Applied, History, Revision, RevisionText};
 use mcr_model::status::{DaemonStatus, InterfaceStatus, Origin, RelayHistory, RelayStatus};
 use mcr_model::time::to_the_millisecond;
 use mcr_model::{DatapathChoice, EventKind, Grant, Lease, RelayName, WaitFor};
-use mcr_netd::Keeper;
+use mcr_netd::{Keeper, KeeperError};
 use tokio::sync::oneshot;
 
 use crate::config::Configuration;
 use crate::datapath::workers::Workers;
 use crate::events::{EventLog, since_1970};
+use crate::lookout::{Chosen, Lookout, Need};
 use crate::netlink::{Change, Monitor, Netlink};
 use crate::store::{Store, StoreError};
 use crate::troubles::Troubles;
@@ -58,6 +62,7 @@ pub struct Control {
     store: Store,
     events: EventLog,
     troubles: Troubles,
+    lookout: Lookout,
 }
 
 /// What the control thread is asked to do.
@@ -79,6 +84,9 @@ enum Command {
     /// The answer has the age of the engine's clock, too.
     History(RelayName, Step, Grant, oneshot::Sender<Option<(Track, Duration)>>),
     Wait(RelayName, WaitFor, Duration, Grant, oneshot::Sender<Waited>),
+    /// A socket that looks at an interface.
+    OpenGaze(u32, oneshot::Sender<Result<OwnedFd, KeeperError>>),
+    CloseGaze(u32, oneshot::Sender<()>),
     Changed(Vec<Change>),
     /// The keeper of that process id has ended.
     KeeperGone(Option<u32>),
@@ -125,7 +133,7 @@ impl Control {
         std::thread::Builder::new()
             .name("mcr-journal".into())
             .spawn(move || run("journal", || keeping.run(&requests)))?;
-        Ok(Self { commands, journal, store, events, troubles })
+        Ok(Self { commands, journal, store, events, troubles, lookout: Lookout::new() })
     }
 
     /// All relays, by name.
@@ -310,6 +318,47 @@ impl Control {
     /// Waits for a condition of a relay, at most `timeout`, for somebody with that grant.
     pub async fn wait(&self, name: RelayName, condition: WaitFor, timeout: Duration, grant: Grant) -> Waited {
         self.ask(|reply| Command::Wait(name, condition, timeout, grant, reply)).await
+    }
+
+    /// The multicast flows that were seen so far.
+    pub fn flows(&self) -> FlowReport {
+        self.lookout.report()
+    }
+
+    /// Looks at these interfaces for so long from now on; does not wait for the end.
+    ///
+    /// # Errors
+    /// When one that was named, or none of all, can be looked at.
+    pub async fn look_at(&self, links: Vec<Link>, length: Duration, chosen: Chosen) -> Result<(), KeeperError> {
+        let until = Instant::now() + length;
+        let (mut seen, mut refused) = (0, None);
+        for Link { index, name, .. } in links {
+            match self.look_at_one(index, name, until).await {
+                Ok(()) => seen += 1,
+                Err(error) if chosen == Chosen::ByName => return Err(error),
+                Err(error) => refused = Some(error),
+            }
+        }
+        refused.filter(|_| seen == 0).map_or(Ok(()), Err)
+    }
+
+    async fn look_at_one(&self, interface: u32, name: String, until: Instant) -> Result<(), KeeperError> {
+        if self.lookout.wish(interface, until) == Need::Nothing {
+            return Ok(());
+        }
+        let socket = self.ask(|reply| Command::OpenGaze(interface, reply)).await?;
+        let commands = self.commands.clone();
+        let close = move || {
+            let (reply, done) = oneshot::channel();
+            // The keeper goes first: closing the last descriptor takes long, and should not keep it.
+            if commands.send(Command::CloseGaze(interface, reply)).is_ok() {
+                let _ = done.blocking_recv();
+            }
+        };
+        self.lookout.begin((interface, name), socket, until, close).map_err(|error| {
+            tracing::error!(%error, "no thread to look with");
+            KeeperError::local("starting to look", &error)
+        })
     }
 
     /// Stops every worker, gives everything back and ends the control thread. All relays with their final counters.

@@ -13,6 +13,7 @@ pub mod events;
 mod lifecycle;
 mod listeners;
 pub mod log;
+pub mod lookout;
 pub mod metrics;
 mod netlink;
 pub mod notify;

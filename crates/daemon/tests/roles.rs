@@ -101,6 +101,8 @@ fn table() -> Vec<Endpoint> {
         row("GET", "/api/v1/config/revisions", None, look),
         row("GET", "/api/v1/config/revisions/1", None, look),
         row("POST", "/api/v1/explain", Some(json!({ "relay": "mine" })), look),
+        row("GET", "/api/v1/flows", None, look),
+        row("POST", "/api/v1/flows", Some(json!({ "interfaces": ["nope0"] })), [NOBODY, NO, NO, 422, 422]),
         row("GET", "/metrics", None, look),
         row("GET", "/api/v1/tokens", None, [NOBODY, NO, NO, NO, 200]),
         row("POST", "/api/v1/tokens", Some(json!({ "role": "viewer" })), [NOBODY, NO, NO, NO, 201]),
@@ -353,4 +355,22 @@ async fn a_limited_caller_changes_only_what_is_within() {
         let (status, answer) = client.ask(role, "PUT", "/api/v1/relays/theirs", Some(&taken)).await;
         assert!(status == 403 && !answer.contains("eth2"), "{role}: {status} {answer}");
     }
+}
+
+#[tokio::test]
+async fn a_limited_caller_sees_the_flows_within() {
+    let client = Client::new();
+    let seen = async |role: &str| {
+        let (_, answer) = client.ask(role, "GET", "/api/v1/flows", None).await;
+        serde_json::from_str::<Value>(&answer).unwrap()
+    };
+    let all = seen("viewer").await;
+    assert_eq!((all["flows"].as_array().unwrap().len(), &all["missed_packets"]), (3, &json!(3)));
+    let within = seen("limited-viewer").await;
+    assert_eq!((&within["interfaces"], &within["missed_packets"]), (&json!(["eth0"]), &json!(0)), "{within}");
+    assert_eq!(within["flows"].as_array().unwrap().len(), 1, "{within}");
+    assert_eq!((&within["flows"][0]["interface"], &within["flows"][0]["group"]), (&json!("eth0"), &json!("239.1.1.1")));
+    let elsewhere = json!({ "interfaces": ["eth2"] });
+    let (status, answer) = client.ask("limited-operator", "POST", "/api/v1/flows", Some(&elsewhere)).await;
+    assert!(status == 403 && answer.contains("interfaces[0]"), "{answer}");
 }

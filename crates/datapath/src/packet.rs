@@ -8,6 +8,7 @@
 //!                              as one   name
 //! ```
 
+mod eye;
 mod fanout;
 pub mod filter;
 mod forward;
@@ -22,6 +23,7 @@ mod virtio;
 mod wait;
 mod worker;
 
+pub use eye::{open_eye, open_gaze};
 pub use filter::FilterInstruction;
 pub use queues::receive_queues;
 pub use ring::RingGeometry;

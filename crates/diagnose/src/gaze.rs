@@ -1,7 +1,9 @@
 //! A look at everything that is sent to groups: frames are handed on as they come, and nothing is concluded.
 
+use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
+use mcr_datapath::open_gaze;
 use mcr_wire::FrameMeta;
 
 use crate::facts::{Blind, Direction, Link};
@@ -19,17 +21,18 @@ impl Gaze {
     /// # Errors
     /// When a socket can not be opened, with what to do.
     pub fn open(interfaces: &[u32]) -> Result<Self, Blind> {
-        let filter = filter();
-        let open = |&index: &u32| {
-            let eye = Eye::open(index, &filter)?;
-            eye.take_all()?;
-            Ok((index, eye))
-        };
-        let eyes: std::io::Result<Vec<_>> = interfaces.iter().map(open).collect();
-        let eyes = eyes.map_err(|error| {
+        let open = |&index: &u32| Ok((index, open_gaze(index)?));
+        let sockets: std::io::Result<Vec<_>> = interfaces.iter().map(open).collect();
+        let sockets = sockets.map_err(|error| {
             Blind::new(format!("the wire can not be looked at: {error}"), "run as root (CAP_NET_RAW)")
         })?;
-        Ok(Self { eyes, buffer: vec![0; FRAME_BYTES] })
+        Ok(Self::over(sockets))
+    }
+
+    /// Looks through sockets that somebody else has opened with [`open_gaze`], each with the index of its interface.
+    pub fn over(sockets: impl IntoIterator<Item = (u32, OwnedFd)>) -> Self {
+        let eyes = sockets.into_iter().map(|(index, socket)| (index, Eye::from(socket))).collect();
+        Self { eyes, buffer: vec![0; FRAME_BYTES] }
     }
 
     /// Hands on what comes in until `end`: the index of the interface, the frame, and what the kernel says beside it. Never waits
@@ -55,42 +58,44 @@ impl Gaze {
     }
 }
 
+/// Lets this thread yield to all that have something better to do: looking must not cost the packets that are relayed.
+pub fn give_way() {
+    const NICE: libc::c_int = 10;
+    // SAFETY: no pointers are passed; 0 is the calling thread. A thread may always make itself nicer.
+    unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, NICE) };
+}
+
+/// The interfaces to look at: those that were named, or all that are up and could carry multicast. Of a bridge or bond its ports
+/// are not looked at, nor a VLAN's interface beside the one that it is on: each packet is seen once.
+///
+/// # Errors
+/// When one that was named is not there or down, or there is none.
+pub fn lookable(named: &[String]) -> Result<Vec<Link>, Blind> {
+    let links =
+        links().map_err(|error| Blind::new(format!("the interfaces can not be listed: {error}"), "report this"))?;
+    if named.is_empty() {
+        let is_looked_at = |link: &&Link| {
+            link.up && link.multicast && link.name != "lo" && link.master.is_none() && link.kind != "vlan"
+        };
+        let found: Vec<Link> = links.iter().filter(is_looked_at).cloned().collect();
+        let none = || Blind::new("no interface is up", "`ip link set INTERFACE up` takes one up");
+        return if found.is_empty() { Err(none()) } else { Ok(found) };
+    }
+    let find = |name: &String| match links.iter().find(|link| link.name == *name) {
+        Some(link) if link.up => Ok(link.clone()),
+        Some(_) => Err(Blind::new(format!("{name} is down"), format!("`ip link set {name} up` takes it up"))),
+        None => Err(Blind::new(format!("there is no interface {name}"), "`ip link` lists those that there are")),
+    };
+    let mut found: Vec<Link> = named.iter().map(find).collect::<Result<_, _>>()?;
+    found.sort_by_key(|link| link.index);
+    found.dedup_by_key(|link| link.index);
+    Ok(found)
+}
+
 /// The interfaces of this host.
 ///
 /// # Errors
 /// When the kernel does not say.
 pub fn links() -> std::io::Result<Vec<Link>> {
     crate::observe::links()
-}
-
-/// Lets through UDP over IPv4 to a group, tagged in the frame or not. Classic BPF (`Documentation/networking/filter.rst`).
-fn filter() -> Vec<libc::sock_filter> {
-    const LOAD_HALF: u16 = 0x28;
-    const LOAD_BYTE: u16 = 0x30;
-    const JUMP_EQUAL: u16 = 0x15;
-    const AND: u16 = 0x54;
-    const RETURN: u16 = 0x06;
-    let step = |code, jt, jf, k| libc::sock_filter { code, jt, jf, k };
-    let to_group_by_udp = |start: u32, skip: u8| {
-        [
-            step(LOAD_BYTE, 0, 0, start + 9),
-            step(JUMP_EQUAL, 0, skip + 4, 17),
-            step(LOAD_BYTE, 0, 0, start + 16),
-            step(AND, 0, 0, 0xf0),
-            step(JUMP_EQUAL, skip, skip + 1, 0xe0),
-        ]
-    };
-    let mut program = vec![
-        step(LOAD_HALF, 0, 0, 12),
-        step(JUMP_EQUAL, 3, 0, 0x8100),
-        step(JUMP_EQUAL, 2, 0, 0x88a8),
-        step(JUMP_EQUAL, 8, 0, 0x0800),
-        step(RETURN, 0, 0, 0),
-        step(LOAD_HALF, 0, 0, 16),
-        step(JUMP_EQUAL, 0, 11, 0x0800),
-    ];
-    program.extend(to_group_by_udp(18, 5));
-    program.extend(to_group_by_udp(14, 0));
-    program.extend([step(RETURN, 0, 0, u32::MAX), step(RETURN, 0, 0, 0)]);
-    program
 }

@@ -20,7 +20,7 @@ use mcr_model::Input;
 pub use doctor::{Checkup, Finding, checkup};
 pub use egress::{Egress, egress};
 pub use facts::*;
-pub use gaze::{Gaze, links};
+pub use gaze::{Gaze, give_way, links, lookable};
 pub use judge::judge;
 pub use observe::observe;
 pub use report::{Mark, Report, Step, Verdict};

@@ -1,13 +1,14 @@
 //! Frames, sorted into flows.
 
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use mcr_wire::{Datagram, FrameMeta, Refused, Reject, parse};
 
 use crate::announcement::Announcement;
 use crate::kind::{Kind, Recogniser};
+use crate::recent::Recent;
 
 /// More flows than this are counted, but not told apart: a flood of sources takes no memory.
 const MOST_FLOWS: usize = 4096;
@@ -22,11 +23,11 @@ pub struct Key {
     /// The tag; `None` without.
     pub vlan: Option<u16>,
     /// Where it is sent.
-    pub group: Ipv4Addr,
+    pub group: IpAddr,
     /// Its port.
     pub port: u16,
     /// Who sends it.
-    pub source: Ipv4Addr,
+    pub source: IpAddr,
 }
 
 /// A flow, as far as it was seen. Times are since the beginning of the look.
@@ -50,6 +51,7 @@ pub struct Flow {
     pub first: Duration,
     /// When the last came.
     pub last: Duration,
+    recent: Recent,
     recogniser: Recogniser,
 }
 
@@ -65,6 +67,7 @@ impl Flow {
             largest_bytes: 0,
             first: at,
             last: at,
+            recent: Recent::starting_at(at),
             recogniser: Recogniser::default(),
         }
     }
@@ -75,6 +78,7 @@ impl Flow {
         self.bytes += datagram.ip_bytes();
         self.largest_bytes = self.largest_bytes.max(datagram.largest_ip_bytes());
         self.last = at;
+        self.recent.count(datagram.packets(), datagram.ip_bytes(), at);
         for segment in datagram.segments() {
             self.recogniser.see(segment.destination.port, segment.payload, at);
         }
@@ -85,11 +89,24 @@ impl Flow {
         self.recogniser.kind()
     }
 
-    /// Packets and bits per second from the first packet to the last; `None` of fewer than two.
-    pub fn rates(&self) -> Option<(f64, f64)> {
-        let seconds = self.last.saturating_sub(self.first).as_secs_f64();
+    /// Packets and bits per second over the last seconds, as of `now`; of what comes more rarely, from the first packet to the
+    /// last. `None` of fewer than two.
+    pub fn rates(&self, now: Duration) -> Option<(f64, f64)> {
+        /// Fewer packets in the window than this say more of its edges than of the flow.
+        const ENOUGH: u64 = 5;
+        let (packets, bytes, span) = self.recent.sums(now);
+        if self.packets < 2 {
+            return None;
+        }
+        let length = self.last.saturating_sub(self.first);
+        let is_over = now.saturating_sub(self.last) > span.max(length * 3 / self.packets.min(1 << 20) as u32);
+        if packets >= ENOUGH || is_over {
+            let seconds = span.as_secs_f64();
+            return (seconds > 0.0).then(|| (packets as f64 / seconds, bytes as f64 * 8.0 / seconds));
+        }
+        let seconds = length.as_secs_f64();
         // n packets span n - 1 intervals.
-        let share = self.packets.saturating_sub(1) as f64 / self.packets as f64;
+        let share = (self.packets - 1) as f64 / self.packets as f64;
         (seconds > 0.0).then(|| (self.packets as f64 * share / seconds, self.bytes as f64 * 8.0 * share / seconds))
     }
 }
@@ -98,7 +115,7 @@ impl Flow {
 #[derive(Debug, Clone, Default)]
 pub struct Flows {
     flows: BTreeMap<Key, Flow>,
-    sessions: BTreeMap<(Ipv4Addr, u16), (String, String)>,
+    sessions: BTreeMap<(IpAddr, u16), (String, String)>,
     beyond: u64,
     refused: BTreeMap<&'static str, u64>,
 }
@@ -120,9 +137,9 @@ impl Flows {
         let key = Key {
             interface,
             vlan: destination.vlan.map(|vlan| vlan.get()),
-            group: destination.address,
+            group: destination.address.into(),
             port: destination.port,
-            source: *datagram.source.ip(),
+            source: (*datagram.source.ip()).into(),
         };
         if self.flows.len() >= MOST_FLOWS && !self.flows.contains_key(&key) {
             self.beyond += datagram.packets();
@@ -139,7 +156,7 @@ impl Flows {
     fn announced(&mut self, announcement: Announcement) {
         let Announcement { session, streams, is_deletion } = announcement;
         for stream in streams {
-            let place = (stream.group, stream.port);
+            let place = (IpAddr::from(stream.group), stream.port);
             if is_deletion {
                 self.sessions.remove(&place);
             } else if self.sessions.len() < MOST_SESSIONS || self.sessions.contains_key(&place) {
@@ -148,18 +165,23 @@ impl Flows {
         }
     }
 
+    /// Forgets the flows that were not seen since.
+    pub fn forget_before(&mut self, since: Duration) {
+        self.flows.retain(|_, flow| flow.last >= since);
+    }
+
     /// The flows, in order.
     pub fn iter(&self) -> impl Iterator<Item = (&Key, &Flow)> {
         self.flows.iter()
     }
 
     /// What was announced for a group and port: the session's name, and its encoding.
-    pub fn session(&self, group: Ipv4Addr, port: u16) -> Option<(&str, &str)> {
+    pub fn session(&self, group: IpAddr, port: u16) -> Option<(&str, &str)> {
         self.sessions.get(&(group, port)).map(|(session, encoding)| (session.as_str(), encoding.as_str()))
     }
 
     /// Everything that was announced: group, port, session and encoding.
-    pub fn sessions(&self) -> impl Iterator<Item = (Ipv4Addr, u16, &str, &str)> {
+    pub fn sessions(&self) -> impl Iterator<Item = (IpAddr, u16, &str, &str)> {
         self.sessions
             .iter()
             .map(|((group, port), (session, encoding))| (*group, *port, session.as_str(), encoding.as_str()))

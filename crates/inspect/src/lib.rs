@@ -12,9 +12,12 @@ mod kind;
 mod maker;
 pub mod message;
 pub mod mpeg_ts;
+mod recent;
+mod report;
 pub mod rtp;
 
 pub use announcement::{Announcement, Stream};
 pub use flow::{Flow, Flows, Key};
 pub use kind::{Kind, Recogniser};
 pub use maker::maker;
+pub use report::Look;

@@ -141,10 +141,13 @@ fn flows_are_told_apart_and_counted() {
         let frame = Frame::udp(source, destination, vec![0; bytes]).ttl(1).traffic_class(34 << 2).bytes();
         flows.see(3, &frame, &FrameMeta::PLAIN, Duration::from_secs(number as u64));
     }
-    let seen: Vec<_> = flows.iter().map(|(key, flow)| (key.source.octets()[3], flow.packets, flow.bytes)).collect();
-    assert_eq!(seen, [(55, 2, 456), (56, 1, 128)]);
+    let seen: Vec<_> = flows.iter().map(|(key, flow)| (key.source.to_string(), flow.packets, flow.bytes)).collect();
+    assert_eq!(seen, [("192.168.168.55".to_owned(), 2, 456), ("192.168.168.56".to_owned(), 1, 128)]);
     let (_, flow) = flows.iter().next().unwrap();
-    assert_eq!((flow.ttl, flow.dscp, flow.largest_bytes, flow.rates()), (1, 34, 328, Some((1.0, 1824.0))));
+    assert_eq!(
+        (flow.ttl, flow.dscp, flow.largest_bytes, flow.rates(Duration::from_secs(1))),
+        (1, 34, 328, Some((1.0, 1824.0)))
+    );
 }
 
 #[test]

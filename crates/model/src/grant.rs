@@ -133,6 +133,23 @@ impl Grant {
         self.interfaces.as_ref().is_none_or(|allowed| allowed.iter().any(|interface| interface.as_str() == name))
     }
 
+    /// Whether it is about that address.
+    pub fn has_address(&self, address: IpAddr) -> bool {
+        self.groups.as_ref().is_none_or(|allowed| allowed.iter().any(|prefix| prefix.contains(address)))
+    }
+
+    /// Whether it is about that interface, as a field of a request names it.
+    ///
+    /// # Errors
+    /// When it is not.
+    pub fn check_interface(&self, field: &str, name: &str) -> Result<(), Outside> {
+        if self.has_interface(name) {
+            return Ok(());
+        }
+        let allowed: Vec<String> = self.interfaces.iter().flatten().map(ToString::to_string).collect();
+        Err(Outside { field: field.to_owned(), value: name.to_owned(), allowed: allowed.join(", ") })
+    }
+
     /// Whether it allows everything that `other` does, so that who has it may give `other` away.
     pub fn covers(&self, other: &Grant) -> bool {
         let Self { role, interfaces, groups } = self;

@@ -11,6 +11,7 @@ pub mod difference;
 pub mod duration;
 pub mod endpoint;
 pub mod event;
+pub mod flow;
 pub mod grant;
 pub mod header;
 pub mod lease;

@@ -296,6 +296,26 @@ impl Keeper {
         self.order("giving up fan-outs", &Request::KeepFanOuts { numbers: numbers.to_vec() })
     }
 
+    /// Opens a socket that sees every UDP datagram to a group on an interface and takes none away
+    /// ([`mcr_datapath::open_gaze`]), or hands over the one that is open already. It ends with the connection.
+    ///
+    /// # Errors
+    /// When the policy does not allow the interface as an input, the kernel refuses, or the keeper is gone.
+    pub fn open_gaze(&mut self, interface: u32) -> Result<OwnedFd, KeeperError> {
+        match self.ask("opening a look", &Request::OpenGaze { interface })? {
+            (Reply::Done, descriptors) => only(descriptors),
+            (reply, _) => Err(KeeperError::unexpected(&reply)),
+        }
+    }
+
+    /// Closes it; no error when it is not open. It lives on while this process has it.
+    ///
+    /// # Errors
+    /// When the keeper is gone.
+    pub fn close_gaze(&mut self, interface: u32) -> Result<(), KeeperError> {
+        self.order("closing a look", &Request::CloseGaze { interface })
+    }
+
     /// Gives everything back. A keeper that was started by [`Keeper::spawn`] to listen ends then.
     ///
     /// # Errors

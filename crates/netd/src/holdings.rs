@@ -5,7 +5,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use mcr_datapath::{FilterInstruction, RingGeometry, filter, open_inputs, open_output, set_filter};
+use mcr_datapath::{FilterInstruction, RingGeometry, filter, open_gaze, open_inputs, open_output, set_filter};
 
 use crate::channel::MOST_DESCRIPTORS;
 use crate::departure::{Departed, Departures};
@@ -44,6 +44,8 @@ pub(crate) struct Holdings {
     policy: Policy,
     inputs: BTreeMap<u32, Input>,
     outputs: BTreeMap<u32, OwnedFd>,
+    /// Sockets that only look; they go with the daemon.
+    gazes: BTreeMap<u32, OwnedFd>,
     memberships: Memberships,
     passive: Passive,
     guard: Guard,
@@ -70,6 +72,8 @@ enum Handed {
     Nothing,
     /// The packet sockets of an interface.
     Sockets(Use, u32),
+    /// The socket that looks at an interface.
+    Gaze(u32),
     /// The tables of the in-kernel datapath.
     Tables,
 }
@@ -88,6 +92,7 @@ impl Holdings {
             policy,
             inputs: BTreeMap::new(),
             outputs: BTreeMap::new(),
+            gazes: BTreeMap::new(),
             memberships: Memberships::default(),
             passive: Passive::default(),
             guard,
@@ -173,6 +178,8 @@ impl Holdings {
             Request::OpenInput { interface, geometry, rings } => return self.open_input(interface, geometry, rings),
             Request::OpenOutput { interface } => return self.open_output(interface),
             Request::Tables => return self.tables(),
+            Request::OpenGaze { interface } => return self.open_gaze(interface),
+            Request::CloseGaze { interface } => drop(self.gazes.remove(&interface)),
             Request::SetFilter { interface, instructions } => self.set_filter(interface, &instructions)?,
             Request::CloseInput { interface } => drop(self.inputs.remove(&interface)),
             Request::CloseOutput { interface } => self.close_output(interface),
@@ -199,12 +206,19 @@ impl Holdings {
                 self.inputs.get(index).into_iter().flat_map(|input| &input.rings).map(OwnedFd::as_fd).collect()
             }
             Handed::Sockets(Use::Output, index) => self.outputs.get(index).map(OwnedFd::as_fd).into_iter().collect(),
+            Handed::Gaze(index) => self.gazes.get(index).map(OwnedFd::as_fd).into_iter().collect(),
             Handed::Tables => self.kernel_path.tables(),
         }
     }
 
+    /// The daemon is gone: nobody looks any more.
+    pub(crate) fn end_gazes(&mut self) {
+        self.gazes.clear();
+    }
+
     /// Gives up everything.
     pub(crate) fn release(&mut self) {
+        self.end_gazes();
         self.memberships.clear();
         self.passive.clear();
         self.kernel_path.release();
@@ -273,13 +287,13 @@ impl Holdings {
             Use::Input => {
                 let has_joined = self.has_joined_on(interface);
                 self.leave_all(interface);
-                let input = self.inputs.remove(&interface);
-                for ring in input.iter().flat_map(|input| &input.rings) {
+                let (input, gaze) = (self.inputs.remove(&interface), self.gazes.remove(&interface));
+                for ring in input.iter().flat_map(|input| &input.rings).chain(&gaze) {
                     // It fails only for a daemon that locked its filter, which does not work as it should.
                     let _ = set_filter(ring.as_fd(), &filter::drop_all());
                 }
                 let was_attached = self.detach_all(interface);
-                input.is_some() || has_joined || was_attached
+                input.is_some() || gaze.is_some() || has_joined || was_attached
             }
             Use::Output => {
                 self.kernel_path.close_port(interface);
@@ -337,6 +351,7 @@ impl Holdings {
         }
         for interface in departed {
             self.inputs.remove(&interface);
+            self.gazes.remove(&interface);
             self.close_output(interface);
             self.neighbours.retain(|(index, _)| *index != interface);
             self.leave_all(interface);
@@ -361,7 +376,7 @@ impl Holdings {
         let memberships = self.memberships().map(|(joined, _)| joined.interface);
         let neighbours = self.neighbours.iter().map(|(interface, _)| *interface);
         let attached = self.kernel_path.attached().map(|(interface, _)| interface);
-        let sockets = self.inputs.keys().copied().chain(self.outputs());
+        let sockets = self.inputs.keys().chain(self.gazes.keys()).copied().chain(self.outputs());
         sockets.chain(memberships).chain(neighbours).chain(attached).collect()
     }
 
@@ -395,6 +410,7 @@ impl Holdings {
         self.inputs.contains_key(&interface)
             || self.outputs.contains_key(&interface)
             || self.has_joined_on(interface)
+            || self.gazes.contains_key(&interface)
             || self.neighbours_on(interface).next().is_some()
             || self.kernel_path.is_on(interface)
     }
@@ -439,6 +455,17 @@ impl Holdings {
             }
         };
         Ok(Done { reply: Reply::Sending { port }, handed: Handed::Sockets(Use::Output, interface) })
+    }
+
+    /// Promiscuous, but deaf to all but UDP to groups; the policy says of which interfaces packets may be taken.
+    fn open_gaze(&mut self, interface: u32) -> Result<Done, Failure> {
+        let name = self.permit(Use::Input, interface)?;
+        if let Entry::Vacant(place) = self.gazes.entry(interface) {
+            let socket = open_gaze(interface)
+                .map_err(|error| system(format!("can not look at {name}"), &error, open_remedy(&error)))?;
+            place.insert(socket);
+        }
+        Ok(Done { reply: Reply::Done, handed: Handed::Gaze(interface) })
     }
 
     fn close_output(&mut self, interface: u32) {

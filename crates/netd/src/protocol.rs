@@ -28,6 +28,8 @@
 //! prove                   16   interface u32, its own address          done
 //! fan out                 17   list of interface u32                   fanned
 //! keep fan outs           18   list of number u32: all in use          done
+//! open gaze               19   interface u32                          done + descriptor of a socket that only looks
+//! close gaze              20   interface u32                          done
 //!
 //! reply                  kind  body
 //! done                   128
@@ -95,6 +97,8 @@ pub(crate) enum Request {
     Prove { interface: u32, own_address: [u8; 6] },
     FanOut { interfaces: Vec<u32> },
     KeepFanOuts { numbers: Vec<u32> },
+    OpenGaze { interface: u32 },
+    CloseGaze { interface: u32 },
 }
 
 /// Where a program of the in-kernel datapath sits on an interface.
@@ -191,9 +195,11 @@ impl Request {
                 out.u32(*interface);
                 out.list(instructions, put_instruction);
             }
-            Self::CloseInput { interface } | Self::OpenOutput { interface } | Self::CloseOutput { interface } => {
-                out.u32(*interface)
-            }
+            Self::CloseInput { interface }
+            | Self::OpenOutput { interface }
+            | Self::CloseOutput { interface }
+            | Self::OpenGaze { interface }
+            | Self::CloseGaze { interface } => out.u32(*interface),
             Self::Join { interface, group, sources } => {
                 out.u32(*interface);
                 out.address(*group);
@@ -240,6 +246,8 @@ impl Request {
             Self::Prove { .. } => 16,
             Self::FanOut { .. } => 17,
             Self::KeepFanOuts { .. } => 18,
+            Self::OpenGaze { .. } => 19,
+            Self::CloseGaze { .. } => 20,
         }
     }
 
@@ -272,6 +280,8 @@ impl Request {
             16 => Self::Prove { interface: input.u32()?, own_address: own_address(&mut input)? },
             17 => Self::FanOut { interfaces: input.list(MAX_FAN_OUT, Reader::u32)? },
             18 => Self::KeepFanOuts { numbers: input.list(MAX_FAN_OUTS, Reader::u32)? },
+            19 => Self::OpenGaze { interface: input.u32()? },
+            20 => Self::CloseGaze { interface: input.u32()? },
             _ => return Err(Malformed("unknown request")),
         };
         input.finish()?;

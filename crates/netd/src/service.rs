@@ -479,6 +479,7 @@ impl Service {
     /// Marks a connection as over; it is closed when this round is.
     fn part(&mut self, index: usize) -> Course {
         if self.visitors[index].role == Role::Daemon {
+            self.holdings.end_gazes();
             self.say(format_args!("the daemon is gone; what it opened and joined is kept for the next"));
         }
         self.visitors[index].role = Role::Leaving;

@@ -3,53 +3,83 @@
 use std::io::{self, Write};
 use std::time::{Duration, Instant};
 
-use mcr_diagnose::{Gaze, Link};
-use mcr_inspect::Flows;
+use mcr_inspect::{Flows, Look};
+use mcr_model::flow::FlowReport;
+use mcr_model::grant::Prefix;
+use mcr_model::time::Timestamp;
 
 use crate::args::{Discover, Format};
+use crate::client::Client;
 use crate::discover::draft::draft;
+use crate::discover::eyes::{Eyes, Far, Own, Wish};
 use crate::discover::scene::Scene;
 use crate::failure::Failure;
 use crate::import::Draft;
 use crate::interrupt::Interrupt;
-use crate::traffic::socket;
 use crate::view::screen::Screen;
 
 /// How long is looked where nobody can end it.
 const UNWATCHED: Duration = Duration::from_secs(10);
 
+/// How many flows are shown, to whom, and until when.
+struct Show {
+    screen: Screen,
+    /// A person follows it on the terminal.
+    is_live: bool,
+    notice: String,
+    hidden: Vec<String>,
+    groups: Vec<Prefix>,
+    interrupt: Interrupt,
+    started: Instant,
+    end: Option<Instant>,
+}
+
 /// Looks, shows what it sees while it looks, and ends with the result.
 pub(crate) fn discover(args: Discover) -> Result<(), Failure> {
-    let Discover { interfaces, duration, groups, probe_groups, to, output } = args;
+    let Discover { interfaces, duration, groups, probe_groups, to, daemon, output } = args;
     let screen = Screen::stdout();
     let is_live = screen.is_terminal() && output.format == Format::Text && to.is_none();
-    let links = chosen(&interfaces)?;
-    let indexes: Vec<u32> = links.iter().map(|link| link.index).collect();
-    let mut gaze =
-        Gaze::open(&indexes).map_err(|blind| Failure::failed(format!("{}; {}", blind.reason, blind.remedy)))?;
-    let names: Vec<&str> = links.iter().map(|link| link.name.as_str()).collect();
-    // Held until the end of the look.
-    let _joined = socket::probing(&names, &probe_groups)?;
-    let notice = notice(&links, probe_groups.is_empty());
-    if !is_live {
-        let _ = writeln!(io::stderr(), "{notice}");
-    }
-    let interrupt = Interrupt::watch()?;
-    let mut scene = Scene::new(&links, groups);
-    let end = duration.or((!is_live).then_some(UNWATCHED)).map(|length| scene.started() + length);
+    let wish = Wish { interfaces, probe_groups };
+    let eyes = Eyes::open(&wish, Client::new(daemon)?)?;
+    let started = Instant::now();
+    let show = Show {
+        screen,
+        is_live,
+        notice: eyes.notice(),
+        hidden: eyes.hidden(),
+        groups,
+        interrupt: Interrupt::watch()?,
+        started,
+        end: duration.or((!is_live).then_some(UNWATCHED)).map(|length| started + length),
+    };
     if is_live {
         screen.print("\x1b[2J")?;
+    } else {
+        let _ = writeln!(io::stderr(), "{}", show.notice);
     }
-    look(&mut gaze, &mut scene, end, &interrupt, |scene| match is_live {
-        true => screen.redraw(&cut(&format!("{notice}\n\n{}", scene.table(screen.ink())), rows())),
-        false => Ok(()),
-    })?;
+    let report = match eyes {
+        Eyes::Own(own) => look(own, &show)?,
+        Eyes::OfDaemon(far) => ask(&far, &show)?,
+    };
+    let scene = Scene::of(report, show.hidden, &show.groups);
     match (to, output.format) {
-        (Some(to), _) => print_draft(&draft(&scene, to.as_str()), screen),
+        (Some(to), _) => print_draft(&draft(&scene.report, to.as_str()), screen),
         (None, Format::Json) => screen.print(&scene.json()),
         // It stands there already.
         (None, Format::Text) if is_live => Ok(()),
         (None, Format::Text) => screen.print(&scene.table(screen.ink())),
+    }
+}
+
+impl Show {
+    /// Whether it is over.
+    fn is_over(&self, now: Instant) -> bool {
+        self.end.is_some_and(|end| now >= end) || self.interrupt.is_asked()
+    }
+
+    fn draw(&self, report: FlowReport) -> Result<(), Failure> {
+        let scene = Scene::of(report, self.hidden.clone(), &self.groups);
+        self.screen.redraw(&cut(&format!("{}\n\n{}", self.notice, scene.table(self.screen.ink())), rows()))
     }
 }
 
@@ -80,74 +110,54 @@ fn print_draft(draft: &Draft, screen: Screen) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Looks until `end` or until somebody asks; `show` is called each second.
-fn look(
-    gaze: &mut Gaze,
-    scene: &mut Scene,
-    end: Option<Instant>,
-    interrupt: &Interrupt,
-    mut show: impl FnMut(&Scene) -> Result<(), Failure>,
-) -> Result<(), Failure> {
+/// Looks with sockets of this process.
+fn look(own: Own, show: &Show) -> Result<FlowReport, Failure> {
     const GLANCE: Duration = Duration::from_millis(100);
-    let mut next = scene.started() + Duration::from_secs(1);
+    let Own { mut gaze, links, _joined } = own;
+    let names = links.iter().map(|link| (link.index, link.name.clone())).collect();
+    let (mut flows, mut missed, began) = (Flows::default(), 0, Timestamp::now());
+    let mut next = show.started + Duration::from_secs(1);
     loop {
         let now = Instant::now();
-        let is_over = end.is_some_and(|end| now >= end) || interrupt.is_asked();
+        let is_over = show.is_over(now);
         if is_over || now >= next {
-            scene.missed += gaze.missed();
-            show(scene)?;
+            missed += gaze.missed();
+            let mut report = flows.report(Look { names: &names, began, now: show.started.elapsed() });
+            report.missed_packets = missed;
+            if show.is_live {
+                show.draw(report.clone())?;
+            }
+            if is_over {
+                return Ok(report);
+            }
             next = now + Duration::from_secs(1);
         }
-        if is_over {
-            return Ok(());
-        }
         let glance = now + GLANCE;
-        let started = scene.started();
-        let flows: &mut Flows = &mut scene.flows;
-        gaze.watch(end.map_or(glance, |end| end.min(glance)), |index, frame, beside| {
-            flows.see(index, frame, beside, started.elapsed());
+        gaze.watch(show.end.map_or(glance, |end| end.min(glance)), |index, frame, beside| {
+            flows.see(index, frame, beside, show.started.elapsed());
         });
     }
 }
 
-/// The interfaces that were named, or all that are up and could carry it. Of a bridge or bond its ports are not looked at, nor a
-/// VLAN's interface beside the one that it is on: each packet is seen once.
-fn chosen(named: &[String]) -> Result<Vec<Link>, Failure> {
-    let links = mcr_diagnose::links()
-        .map_err(|error| Failure::failed(format!("the interfaces can not be listed: {error}; report this")))?;
-    if named.is_empty() {
-        let is_looked_at = |link: &&Link| {
-            link.up && link.multicast && link.name != "lo" && link.master.is_none() && link.kind != "vlan"
-        };
-        let found: Vec<Link> = links.iter().filter(is_looked_at).cloned().collect();
-        let none = "no interface is up; `ip link set INTERFACE up` takes one up";
-        return if found.is_empty() { Err(Failure::failed(none)) } else { Ok(found) };
+/// Has the daemon look, a while at a time, and shows what it has seen since.
+fn ask(far: &Far, show: &Show) -> Result<FlowReport, Failure> {
+    /// Ctrl-C is noticed between two of them.
+    const LONGEST: Duration = Duration::from_secs(5);
+    const SHORTEST: Duration = Duration::from_millis(100);
+    loop {
+        let left = show.end.map_or(LONGEST, |end| end.saturating_duration_since(Instant::now()));
+        let step = if show.is_live { Duration::from_secs(1) } else { LONGEST };
+        let mut report = far.look(left.clamp(SHORTEST, step))?;
+        let seconds = show.started.elapsed().as_secs_f64();
+        // The daemon remembers what others have looked at before.
+        report.flows.retain(|flow| flow.last_packet_seconds <= seconds);
+        if show.is_live {
+            show.draw(report.clone())?;
+        }
+        if show.is_over(Instant::now()) {
+            return Ok(report);
+        }
     }
-    let find = |name: &String| match links.iter().find(|link| link.name == *name) {
-        Some(link) if link.up => Ok(link.clone()),
-        Some(_) => Err(Failure::failed(format!("{name} is down; `ip link set {name} up` takes it up"))),
-        None => Err(Failure::failed(format!("there is no interface {name}; `ip link` lists those that there are"))),
-    };
-    let mut found: Vec<Link> = named.iter().map(find).collect::<Result<_, _>>()?;
-    found.sort_by_key(|link| link.index);
-    found.dedup_by_key(|link| link.index);
-    Ok(found)
-}
-
-fn notice(links: &[Link], nothing_joined: bool) -> String {
-    let names = |is_named: fn(&&Link) -> bool| {
-        links.iter().filter(is_named).map(|link| link.name.as_str()).collect::<Vec<_>>().join(", ")
-    };
-    let switch = match nothing_joined {
-        true => "a switch that snoops sends here only what somebody here has joined, or floods",
-        false => "the groups to probe are joined",
-    };
-    let mut notice = format!("looking at {} (promiscuous meanwhile); {switch}", names(|_| true));
-    let taken = names(|link| link.xdp);
-    if !taken.is_empty() {
-        notice.push_str(&format!("\nnot seen is what an XDP program takes before anybody sees it, on {taken}"));
-    }
-    notice
 }
 
 #[cfg(test)]

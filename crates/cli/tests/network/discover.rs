@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use mcr_testbed::{Frame, Interface, Mac, Namespace, RawSender, Tag, Topology, kernel};
+use mcr_testbed::{Frame, Interface, Mac, Namespace, Process, RawSender, Tag, Topology, kernel, wait_until};
 use serde_json::Value;
 
-use crate::service::MCR;
+use crate::service::{MCR, SOON, Service};
 
 fn rtp(payload_type: u8, number: u32, ticks: u32, payload: &[u8]) -> Vec<u8> {
     let [_, _, high, low] = number.to_be_bytes();
@@ -170,4 +170,49 @@ fn what_is_wrong_is_said() {
         let told = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(output.status.code() == Some(code) && told.contains(text), "{arguments:?}: {told}");
     }
+}
+
+/// A verb of a process without any privilege against this daemon.
+fn unprivileged(net: &Topology, service: &Service, arguments: &[&str]) -> std::process::Output {
+    let mut command = net.relay().command("setpriv");
+    command.args(["--bounding-set=-all", "--inh-caps=-all", MCR]).args(arguments);
+    command.env("MCR_SOCKET", service.socket()).output().expect("run mcr")
+}
+
+#[test]
+fn the_daemon_looks_for_whom_may_not_where_the_policy_lets_it() {
+    let net = Topology::device_relay_lan(1);
+    let folder = tempfile::tempdir().expect("a folder");
+    let socket = folder.path().join("netd.sock").display().to_string();
+    let mut keeper = net.relay().command(mcr_testbed::program("mcr-netd"));
+    let _keeper = Process::start(keeper.args(["--socket", &socket, "--allow-input", "dev0"]));
+    wait_until(SOON, "the keeper listens", || Path::new(&socket).exists());
+    // What xdp takes is not seen.
+    let options = ["--keeper-socket", &socket, "--datapath", "tcx"];
+    let service = Service::start_with(net.relay(), "", &options);
+    service.add("camera", "dev0:239.1.1.4:5001", &["lan1:239.2.2.4:6001"]);
+    let remembered = || service.http("GET", "/api/v1/flows", "").1;
+    assert!(remembered()["hint"].as_str().expect("a hint").contains("nobody has looked"), "{}", remembered());
+
+    let output = sending(net.device_interface(), || {
+        unprivileged(&net, &service, &["discover", "--duration", "600ms", "-o", "json"])
+    });
+    assert!(output.status.success(), "{output:?}");
+    let report: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert_eq!(report["interfaces"], serde_json::json!(["dev0"]), "{report:#}");
+    assert_eq!(flow(&report, "239.69.1.1")["session"], "Studio A", "{report:#}");
+    assert_eq!(flow(&report, "239.1.1.3")["vlan"], 100, "{report:#}");
+    assert!(flow(&report, "239.1.1.4")["packets_per_second"].as_f64() > Some(20.0), "{report:#}");
+    wait_until(SOON, "the interface is not promiscuous any more", || {
+        net.relay().output("ip", &["-d", "link", "show", "dev0"]).contains("promiscuity 0")
+    });
+    assert_eq!(remembered()["flows"].as_array().map(Vec::len), report["flows"].as_array().map(Vec::len));
+    let relayed = service.assert_balance();
+    assert!(relayed["camera"] > 20, "the relay went on: {relayed:?}");
+
+    let refused = unprivileged(&net, &service, &["discover", "lan1", "--duration", "100ms"]);
+    let told = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(refused.status.code() == Some(1) && told.contains("policy does not allow lan1 as an input"), "{told}");
+    let refused = unprivileged(&net, &service, &["discover", "dev0", "--probe-groups", "239.1.0.0/30"]);
+    assert_eq!(refused.status.code(), Some(2), "{refused:?}");
 }

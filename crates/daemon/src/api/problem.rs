@@ -37,12 +37,13 @@ pub(super) enum Kind {
     Superseded,
     RevisionNotFound,
     NothingToConfirm,
+    NoLook,
     Internal,
 }
 
 impl Kind {
     /// Every kind, in the order of the reference page.
-    pub(super) const ALL: [Kind; 33] = [
+    pub(super) const ALL: [Kind; 34] = [
         Self::BadJson,
         Self::BrokenBody,
         Self::BodyTimedOut,
@@ -75,6 +76,7 @@ impl Kind {
         Self::Superseded,
         Self::RevisionNotFound,
         Self::NothingToConfirm,
+        Self::NoLook,
         Self::Internal,
     ];
 
@@ -307,6 +309,12 @@ impl Kind {
                 Status::SERVICE_UNAVAILABLE,
                 "Too many requests at once",
                 "this user has as many requests in work as the daemon takes; try again when one is answered",
+            ),
+            Self::NoLook => (
+                "no-look",
+                Status::CONFLICT,
+                "The interface can not be looked at",
+                "the keeper's policy does not allow it as an input, or the keeper is gone; the detail says what to do",
             ),
             Self::Internal => (
                 "internal",

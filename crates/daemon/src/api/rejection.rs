@@ -10,6 +10,7 @@ use mcr_model::grant::Outside;
 use mcr_model::name::NameError;
 use mcr_model::status::{Problem, ProblemField, RelayStatus};
 use mcr_model::{FieldError, Role, WaitFor};
+use mcr_netd::KeeperError;
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -265,6 +266,12 @@ impl From<ChangeError> for Rejection {
             ChangeError::Refused(refusal) => refusal.into(),
             ChangeError::NotStored(store) => Self::new(store_kind(&store), ChangeError::NotStored(store).to_string()),
         }
+    }
+}
+
+impl From<KeeperError> for Rejection {
+    fn from(error: KeeperError) -> Self {
+        Self::new(Kind::NoLook, error.to_string())
     }
 }
 

@@ -10,7 +10,9 @@ use std::time::Duration;
 
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
+use mcr_diagnose::Link;
 use mcr_engine::{Refusal, Replaced, Step};
+use mcr_model::flow::{AnnouncedSession, FlowReport, FlowStatus};
 use mcr_model::relay::Relay;
 use mcr_model::status::{DaemonStatus, InterfaceStatus, RelayHistory, RelayStatus};
 use mcr_model::{Grant, Lease, RelayName, WaitFor};
@@ -20,6 +22,7 @@ use super::{Backend, Shared};
 use crate::access::{Caller, Denied};
 use crate::control::Waited;
 use crate::events::{From, Reader};
+use crate::lookout::Chosen;
 
 /// The backend for one caller.
 pub(super) struct Scoped<B> {
@@ -105,6 +108,39 @@ impl<B: Backend> Scoped<B> {
         let mut interfaces = self.backend.interfaces().await;
         interfaces.retain(|interface| self.grant.has_interface(&interface.name));
         interfaces
+    }
+
+    /// The flows that the caller may see. Numbers of a whole interface are not told to a limited one, nor are sessions that
+    /// were announced for others' groups.
+    pub(super) fn flows(&self) -> FlowReport {
+        let mut report = self.backend.flows();
+        if !self.grant.is_unlimited() {
+            report.interfaces.retain(|name| self.grant.has_interface(name));
+            let is_seen =
+                |flow: &FlowStatus| self.grant.has_interface(&flow.interface) && self.grant.has_address(flow.group);
+            report.flows.retain(is_seen);
+            let flows = &report.flows;
+            let is_of_one = |session: &AnnouncedSession| flows.iter().any(|flow| flow.is_of(session));
+            report.sessions.retain(is_of_one);
+            report.refused_packets.clear();
+            (report.missed_packets, report.unlisted_packets) = (0, 0);
+        }
+        report
+    }
+
+    pub(super) async fn look(&self, links: Vec<Link>, length: Duration, chosen: Chosen) -> Result<(), Rejection> {
+        Ok(self.backend.look(links, length, chosen).await?)
+    }
+
+    pub(super) fn has_interface(&self, name: &str) -> bool {
+        self.grant.has_interface(name)
+    }
+
+    /// Refuses names of interfaces that the caller is not limited to.
+    pub(super) fn check_interfaces(&self, names: &[String]) -> Result<(), Rejection> {
+        let mut fields = names.iter().enumerate().map(|(i, name)| (format!("interfaces[{i}]"), name));
+        let checked = fields.try_for_each(|(field, name)| self.grant.check_interface(&field, name));
+        checked.map_err(|outside| Rejection::outside(&outside))
     }
 
     pub(super) async fn status(&self) -> DaemonStatus {

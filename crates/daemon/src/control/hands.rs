@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use mcr_datapath::packet::TxSocket;
@@ -133,6 +134,18 @@ impl Hands {
             Effect::FindNextHop { .. } => unreachable!("routes are asked of netlink, not of the keeper"),
         }
         Ok(Outcome::Done)
+    }
+
+    /// A socket that looks at an interface.
+    pub(super) fn open_gaze(&mut self, interface: u32) -> Result<OwnedFd, KeeperError> {
+        let opened = self.line.keeper().and_then(|keeper| keeper.open_gaze(interface));
+        opened.inspect_err(|error| self.line.note(error))
+    }
+
+    /// Gives it back. A keeper that is gone has none.
+    pub(super) fn close_gaze(&mut self, interface: u32) {
+        let closed = self.line.keeper().and_then(|keeper| keeper.close_gaze(interface));
+        let _ = closed.inspect_err(|error| self.line.note(error));
     }
 
     fn install(&mut self, interface: Ifindex, hook: Hook, plan: &InputPlan) -> Result<Outcome, Trouble> {

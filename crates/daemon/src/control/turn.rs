@@ -249,6 +249,11 @@ impl Turn {
                 let deadline = self.now() + timeout;
                 self.waiters.add(Waiter { name, condition, deadline, grant, reply });
             }
+            Command::OpenGaze(interface, reply) => drop(reply.send(self.hands.open_gaze(interface))),
+            Command::CloseGaze(interface, reply) => {
+                self.hands.close_gaze(interface);
+                let _ = reply.send(());
+            }
             Command::Changed(changes) => self.changed(&changes),
             // The end of one that was given up before is no news.
             Command::KeeperGone(pid) if pid == self.hands.keeper_pid() => self.keeper_gone(),

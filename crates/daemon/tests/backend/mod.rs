@@ -10,8 +10,11 @@ use mcr_daemon::api::Backend;
 use mcr_daemon::config::Configuration;
 use mcr_daemon::control::{Application, ApplyError, ChangeError, Terms};
 use mcr_daemon::events::EventLog;
+use mcr_daemon::lookout::Chosen;
 use mcr_daemon::store::{NewRevision, Store, StoreError};
+use mcr_diagnose::Link;
 use mcr_engine::{Engine, Refusal, Replaced, Step, Wish};
+use mcr_model::flow::{FlowReport, FlowStatus};
 use mcr_model::plan::Plan;
 use mcr_model::relay::Relay;
 use mcr_model::revision::{Applied, Cause, History, Revision, RevisionText};
@@ -19,6 +22,7 @@ use mcr_model::status::{DaemonStatus, InterfaceStatus, RelayHistory, RelayStatus
 use mcr_model::time::Timestamp;
 use mcr_model::trouble::{Trouble, TroubleKind};
 use mcr_model::{Grant, Lease, RelayName, RelayState, WaitFor};
+use mcr_netd::KeeperError;
 
 #[derive(Clone)]
 pub(crate) struct Bench(Arc<Mutex<Engine>>, Store, EventLog);
@@ -186,6 +190,41 @@ impl Backend for Bench {
                 remedy: "put it anew".to_owned(),
             }],
         }
+    }
+
+    /// Two flows: one of what a limited caller has to do with, and one of something else.
+    fn flows(&self) -> FlowReport {
+        let flow = |interface: &str, group: &str| FlowStatus {
+            interface: interface.to_owned(),
+            vlan: None,
+            source: [192, 168, 168, 55].into(),
+            source_port: 5000,
+            group: group.parse().unwrap(),
+            port: 5001,
+            source_mac: "02:00:00:00:00:01".to_owned(),
+            maker: None,
+            ttl: 1,
+            dscp: 0,
+            packets: 7,
+            bytes: 700,
+            largest_packet_bytes: 100,
+            packets_per_second: None,
+            bits_per_second: None,
+            first_seen: Timestamp::from_unix_seconds(0),
+            last_seen: Timestamp::from_unix_seconds(0),
+            last_packet_seconds: 0.0,
+            session: None,
+            name: "plain".to_owned(),
+            detail: String::new(),
+            what: serde_json::json!({"kind": "plain"}),
+        };
+        let flows = vec![flow("eth0", "239.1.1.1"), flow("eth0", "239.9.9.9"), flow("eth2", "239.1.1.1")];
+        let interfaces = vec!["eth0".to_owned(), "eth2".to_owned()];
+        FlowReport { interfaces, flows, missed_packets: 3, ..FlowReport::default() }
+    }
+
+    async fn look(&self, _: Vec<Link>, _: Duration, _: Chosen) -> Result<(), KeeperError> {
+        Err(KeeperError::local("looking", &std::io::ErrorKind::Unsupported.into()))
     }
 
     /// Nothing ever happens here; a wait is over at once.

@@ -58,7 +58,7 @@ pub fn open_inputs(interface_index: u32, geometry: &RingGeometry, rings: usize) 
 }
 
 fn open_input(interface_index: u32, geometry: &RingGeometry) -> io::Result<OwnedFd> {
-    let socket = open_unbound()?;
+    let socket = open_unbound(0)?;
     set_filter(borrow(&socket), &filter::drop_all())?;
     let level = libc::SOL_PACKET;
     let version = libc::tpacket_versions::TPACKET_V2 as libc::c_int;
@@ -81,7 +81,7 @@ fn open_input(interface_index: u32, geometry: &RingGeometry) -> io::Result<Owned
 ///
 /// `EPERM` without CAP_NET_RAW, `ENODEV` when no interface has this index.
 pub fn open_output(interface_index: u32) -> io::Result<OwnedFd> {
-    let socket = open_unbound()?;
+    let socket = open_unbound(0)?;
     set_option(&socket, libc::SOL_PACKET, libc::PACKET_VNET_HDR, &1)?;
     force_buffer(&socket, libc::SO_SNDBUFFORCE, libc::SO_SNDBUF, OUTPUT_QUEUE_BYTES)?;
     bind(&socket, interface_index, 0)?;
@@ -129,9 +129,9 @@ fn attach(socket: BorrowedFd<'_>, instructions: &[FilterInstruction]) -> io::Res
 }
 
 /// Protocol 0 keeps a socket deaf until it is bound to one.
-fn open_unbound() -> io::Result<OwnedFd> {
+pub(super) fn open_unbound(flags: libc::c_int) -> io::Result<OwnedFd> {
     // SAFETY: no pointers are passed.
-    let fd = unsafe { libc::socket(libc::AF_PACKET, libc::SOCK_RAW | libc::SOCK_CLOEXEC, 0) };
+    let fd = unsafe { libc::socket(libc::AF_PACKET, libc::SOCK_RAW | libc::SOCK_CLOEXEC | flags, 0) };
     if fd < 0 {
         return Err(io::Error::last_os_error());
     }
@@ -139,7 +139,7 @@ fn open_unbound() -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-fn bind(socket: &OwnedFd, interface_index: u32, protocol: u16) -> io::Result<()> {
+pub(super) fn bind(socket: &OwnedFd, interface_index: u32, protocol: u16) -> io::Result<()> {
     let index = libc::c_int::try_from(interface_index).map_err(|_| io::Error::from_raw_os_error(libc::ENODEV))?;
     // Index 0 would bind to every interface at once.
     if index == 0 {
@@ -159,7 +159,12 @@ fn bind(socket: &OwnedFd, interface_index: u32, protocol: u16) -> io::Result<()>
 
 /// Sets a buffer size past the system's limit, or up to it where that needs a privilege that is
 /// missing (a user namespace): smaller is slower under bursts, not wrong.
-fn force_buffer(socket: &OwnedFd, forced: libc::c_int, limited: libc::c_int, bytes: libc::c_int) -> io::Result<()> {
+pub(super) fn force_buffer(
+    socket: &OwnedFd,
+    forced: libc::c_int,
+    limited: libc::c_int,
+    bytes: libc::c_int,
+) -> io::Result<()> {
     match set_option(socket, libc::SOL_SOCKET, forced, &bytes) {
         Err(error) if error.raw_os_error() == Some(libc::EPERM) => {
             set_option(socket, libc::SOL_SOCKET, limited, &bytes)

@@ -3,18 +3,16 @@
 use std::io;
 use std::mem::size_of;
 use std::num::NonZeroU16;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::time::Duration;
 
+use mcr_datapath::{FilterInstruction, open_eye};
 use mcr_wire::{ChecksumState, FrameMeta, VlanTag};
-use socket2::{Domain, Protocol, SockAddr, SockAddrStorage, Socket, Type};
 
 use crate::facts::Direction;
 
 /// Enough of a frame for its headers, and for the checksum of all that an Ethernet carries.
 pub(crate) const FRAME_BYTES: usize = OFFLOAD_BYTES + 65_536;
-/// What the kernel may hold for us while we count.
-const BUFFER_BYTES: usize = 16 << 20;
 /// Flags of `struct tpacket_auxdata` (`include/uapi/linux/if_packet.h`).
 const TP_STATUS_CSUMNOTREADY: u32 = 1 << 3;
 const TP_STATUS_VLAN_VALID: u32 = 1 << 4;
@@ -22,10 +20,15 @@ const TP_STATUS_CSUM_VALID: u32 = 1 << 7;
 /// Bytes of `struct virtio_net_hdr` (`include/uapi/linux/virtio_net.h`), which comes before each frame.
 const OFFLOAD_BYTES: usize = 10;
 
-/// A packet socket on one interface.
+/// A packet socket on one interface, as made by [`open_eye`].
 pub(crate) struct Eye {
-    socket: Socket,
-    index: u32,
+    socket: OwnedFd,
+}
+
+impl From<OwnedFd> for Eye {
+    fn from(socket: OwnedFd) -> Self {
+        Self { socket }
+    }
 }
 
 /// A frame that was received.
@@ -36,37 +39,9 @@ pub(crate) struct Received<'a> {
 }
 
 impl Eye {
-    /// The socket is made with protocol 0, which hears nothing, so that no frame of another interface is in it; binding switches
-    /// it on.
-    pub(crate) fn open(index: u32, filter: &[libc::sock_filter]) -> io::Result<Self> {
-        let socket = Socket::new(Domain::PACKET, Type::RAW.nonblocking(), Some(Protocol::from(0)))?;
-        // Without the privilege to exceed the limit the kernel gives what it may.
-        let _ = set(&socket, libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, &(BUFFER_BYTES as libc::c_int))
-            .or_else(|_| socket.set_recv_buffer_size(BUFFER_BYTES));
-        set(&socket, libc::SOL_PACKET, libc::PACKET_AUXDATA, &1_i32)?;
-        // Says how many datagrams a super-frame is.
-        set(&socket, libc::SOL_PACKET, libc::PACKET_VNET_HDR, &1_i32)?;
-        let program = libc::sock_fprog { len: filter.len() as u16, filter: filter.as_ptr().cast_mut() };
-        set(&socket, libc::SOL_SOCKET, libc::SO_ATTACH_FILTER, &program)?;
-        let mut storage = SockAddrStorage::zeroed();
-        // SAFETY: a sockaddr_ll of integers fits in the storage, which is zeroed and aligned for every address.
-        let address = unsafe { storage.view_as::<libc::sockaddr_ll>() };
-        address.sll_family = libc::AF_PACKET as u16;
-        address.sll_protocol = (libc::ETH_P_ALL as u16).to_be();
-        address.sll_ifindex = index.cast_signed();
-        // SAFETY: the storage holds a sockaddr_ll of that length.
-        let address = unsafe { SockAddr::new(storage, size_of::<libc::sockaddr_ll>() as libc::socklen_t) };
-        socket.bind(&address)?;
-        Ok(Self { socket, index })
-    }
-
-    /// Makes the interface take the frames of every address while this socket lives.
-    pub(crate) fn take_all(&self) -> io::Result<()> {
-        // SAFETY: all zeros is a valid packet_mreq.
-        let mut request: libc::packet_mreq = unsafe { std::mem::zeroed() };
-        request.mr_ifindex = self.index.cast_signed();
-        request.mr_type = libc::PACKET_MR_PROMISC as u16;
-        set(&self.socket, libc::SOL_PACKET, libc::PACKET_ADD_MEMBERSHIP, &request)
+    /// Opens one that sees what `filter` lets through.
+    pub(crate) fn open(index: u32, filter: &[FilterInstruction]) -> io::Result<Self> {
+        Ok(Self { socket: open_eye(index, filter)? })
     }
 
     /// The next frame, if one is there.
@@ -122,13 +97,6 @@ pub(crate) fn wait<'a>(eyes: impl Iterator<Item = &'a Eye>, at_most: Duration) -
     // SAFETY: the array has as many entries as are told, and lives through the call.
     unsafe { libc::poll(polls.as_mut_ptr(), polls.len() as libc::nfds_t, milliseconds) };
     polls.iter().enumerate().filter(|(_, poll)| poll.revents != 0).map(|(i, _)| i).collect()
-}
-
-fn set<T>(socket: &Socket, level: libc::c_int, option: libc::c_int, value: &T) -> io::Result<()> {
-    let length = size_of::<T>() as libc::socklen_t;
-    // SAFETY: the value is an initialised option value of the length that is told.
-    let done = unsafe { libc::setsockopt(socket.as_raw_fd(), level, option, std::ptr::from_ref(value).cast(), length) };
-    if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 /// The payload of each datagram of a super-frame: flags, kind, header length, then this, in host order.

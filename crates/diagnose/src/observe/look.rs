@@ -5,6 +5,8 @@ use std::io;
 use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
+use mcr_datapath::FilterInstruction;
+
 use super::eye::{self, Eye, FRAME_BYTES};
 use super::sight::Sight;
 use crate::facts::{Blind, Wire};
@@ -59,7 +61,7 @@ impl Look {
 
 /// Lets through what is of interest: IPv4 packets to the addresses, IGMP, and UDP to the port of any group; of frames with a
 /// tag that the kernel left in place, all. Classic BPF (`Documentation/networking/filter.rst`).
-fn filter(interest: &Interest) -> Vec<libc::sock_filter> {
+fn filter(interest: &Interest) -> Vec<FilterInstruction> {
     const LOAD_HALF: u16 = 0x28;
     const LOAD_WORD: u16 = 0x20;
     const LOAD_BYTE: u16 = 0x30;
@@ -68,7 +70,7 @@ fn filter(interest: &Interest) -> Vec<libc::sock_filter> {
     const JUMP_EQUAL: u16 = 0x15;
     const JUMP_AT_LEAST: u16 = 0x35;
     const RETURN: u16 = 0x06;
-    let step = |code, jt, jf, k| libc::sock_filter { code, jt, jf, k };
+    let step = |code, jt, jf, k| FilterInstruction { code, jt, jf, k };
     let mut program = vec![
         step(LOAD_HALF, 0, 0, 12),
         step(JUMP_EQUAL, 0, 1, 0x8100),

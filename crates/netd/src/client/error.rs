@@ -74,6 +74,16 @@ impl KeeperError {
         self.remedy.clone()
     }
 
+    /// Something of this process that the keeper's answer needs is not to be had.
+    #[must_use]
+    pub fn local(what: &str, error: &io::Error) -> Self {
+        let reason = format!("{what}: {error}");
+        let mut failed =
+            Self::new(KeeperErrorKind::Protocol, reason, "see the limits of the daemon (TasksMax, LimitNPROC)");
+        failed.errno = error.raw_os_error();
+        failed
+    }
+
     fn new(kind: KeeperErrorKind, reason: String, remedy: &str) -> Self {
         Self { kind, errno: None, reason, remedy: remedy.to_owned() }
     }
