@@ -8,7 +8,6 @@ use mcr_testbed::{Frame, RawReceiver, RawSender, Topology, wait_until};
 use crate::service::{SOON, Service};
 
 for_each_datapath!(kept_and_mapped_fields_leave_as_they_should);
-at_the_driver!(kept_and_mapped_fields_leave_as_they_should);
 
 fn kept_and_mapped_fields_leave_as_they_should(datapath: Datapath) {
     let net = Topology::device_relay_lan(2);
