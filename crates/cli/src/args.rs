@@ -156,6 +156,17 @@ pub(crate) struct Scope {
     pub(crate) allow_ptp: bool,
 }
 
+/// How much a relay takes.
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Caps {
+    /// Drop what comes faster than so many packets a second, for example 500 or 10k
+    #[arg(long, value_name = "RATE", value_parser = crate::rate::parse)]
+    pub(crate) max_packets_per_second: Option<i64>,
+    /// Drop what comes faster than this bit rate, for example 500k or 5M
+    #[arg(long, value_name = "RATE", value_parser = crate::rate::parse)]
+    pub(crate) max_bits_per_second: Option<i64>,
+}
+
 fn datapath(text: &str) -> Result<DatapathChoice, String> {
     text.parse().map_err(|error| format!("{error}; {}", DatapathChoice::WANTED))
 }
@@ -175,6 +186,9 @@ pub(crate) struct Relay {
     /// What it may carry.
     #[command(flatten)]
     pub(crate) scope: Scope,
+    /// How much it takes.
+    #[command(flatten)]
+    pub(crate) caps: Caps,
     /// The keeper to start, when it is not beside mcr or in the PATH
     #[arg(long, value_name = "PROGRAM", env = "MCR_NETD", hide_env_values = true)]
     pub(crate) keeper: Option<PathBuf>,
@@ -255,6 +269,9 @@ pub(crate) struct Add {
     /// What it may carry.
     #[command(flatten)]
     pub(crate) scope: Scope,
+    /// How much it takes.
+    #[command(flatten)]
+    pub(crate) caps: Caps,
     /// Replace a relay of this name, if there is one
     #[arg(long)]
     pub(crate) replace: bool,

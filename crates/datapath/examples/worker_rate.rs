@@ -19,7 +19,7 @@ use mcr_datapath::{
     open_output, set_filter,
 };
 use mcr_testbed::{Frame, Interface, Lan, Topology};
-use mcr_wire::{CodePoint, Destination, MacAddr, Rewrite, TimeToLive};
+use mcr_wire::{CodePoint, Destination, MacAddr, RateCap, Rewrite, TimeToLive};
 
 const BURST: usize = 16;
 const SEARCH: Duration = Duration::from_millis(250);
@@ -229,6 +229,8 @@ impl Packet {
             sources: vec![],
             counters: Arc::default(),
             outputs: net.lans().iter().map(output).collect(),
+            cap: RateCap::NONE,
+            cap: RateCap::NONE,
         };
         workers.install(&InputTable { relays: vec![relay], our_macs: vec![] }).expect("install");
         rings.iter().for_each(|ring| set_filter(ring.as_fd(), &program).expect("filter"));
@@ -261,7 +263,7 @@ fn output(lan: &Lan) -> OutputEntry {
         dscp: CodePoint::Keep,
     };
     let action = OutputAction::Send { socket: Arc::new(TxSocket::new(socket)), rewrite, mtu: 1500 };
-    OutputEntry { counters: Arc::<OutputCounters>::default(), action }
+    OutputEntry { counters: Arc::<OutputCounters>::default(), action, cap: RateCap::NONE }
 }
 
 /// A loop of `recvmmsg` and `sendmmsg`, 64 datagrams at a time.

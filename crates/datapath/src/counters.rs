@@ -9,7 +9,7 @@ use std::array;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
-use mcr_wire::DropReason;
+use mcr_wire::{Bucket, DropReason, RateCap};
 
 /// A total with one writer.
 #[derive(Debug, Default)]
@@ -102,9 +102,29 @@ impl DroppedSnapshot {
     }
 }
 
+/// What was admitted under a cap, by all workers together.
+#[derive(Debug, Clone)]
+pub(crate) struct Limiter {
+    cap: RateCap,
+    bucket: Arc<Bucket>,
+}
+
+impl Limiter {
+    fn new(cap: RateCap, bucket: &Arc<Bucket>) -> Option<Self> {
+        (!cap.is_none()).then(|| Self { cap, bucket: Arc::clone(bucket) })
+    }
+
+    pub(crate) fn admits(&self, now_nanoseconds: u64, packets: u64, bytes: u64) -> bool {
+        self.bucket.admits(&self.cap, now_nanoseconds, packets, bytes)
+    }
+}
+
 /// What arrived for a relay.
 #[derive(Debug, Default)]
-pub struct RelayCounters(Shares<RelayShare>);
+pub struct RelayCounters {
+    shares: Shares<RelayShare>,
+    bucket: Arc<Bucket>,
+}
 
 /// What one worker took of it.
 #[derive(Debug, Default)]
@@ -129,19 +149,24 @@ pub struct RelaySnapshot {
 impl RelayCounters {
     /// The share of an input's worker.
     pub(crate) fn share(&self, worker: usize) -> Arc<RelayShare> {
-        self.0.of(worker)
+        self.shares.of(worker)
+    }
+
+    /// Who keeps to a cap, if there is one.
+    pub(crate) fn limiter(&self, cap: RateCap) -> Option<Limiter> {
+        Limiter::new(cap, &self.bucket)
     }
 
     /// Datagrams that matched the relay so far.
     #[must_use]
     pub fn received_packets(&self) -> u64 {
-        self.0.sum(|sum: u64, share| sum.wrapping_add(share.packets.get()))
+        self.shares.sum(|sum: u64, share| sum.wrapping_add(share.packets.get()))
     }
 
     /// The totals now.
     #[must_use]
     pub fn snapshot(&self) -> RelaySnapshot {
-        self.0.sum(|sum: RelaySnapshot, share| RelaySnapshot {
+        self.shares.sum(|sum: RelaySnapshot, share| RelaySnapshot {
             received_packets: sum.received_packets + share.packets.get(),
             received_bytes: sum.received_bytes + share.bytes.get(),
             last_seen_nanoseconds: sum.last_seen_nanoseconds.max(share.last_seen.get()),
@@ -161,7 +186,10 @@ impl RelayShare {
 
 /// What left for one output of a relay, and what did not.
 #[derive(Debug, Default)]
-pub struct OutputCounters(Shares<OutputShare>);
+pub struct OutputCounters {
+    shares: Shares<OutputShare>,
+    bucket: Arc<Bucket>,
+}
 
 /// What one worker did of it.
 #[derive(Debug, Default)]
@@ -185,13 +213,18 @@ pub struct OutputSnapshot {
 impl OutputCounters {
     /// The share of an input's worker.
     pub(crate) fn share(&self, worker: usize) -> Arc<OutputShare> {
-        self.0.of(worker)
+        self.shares.of(worker)
+    }
+
+    /// Who keeps to a cap, if there is one.
+    pub(crate) fn limiter(&self, cap: RateCap) -> Option<Limiter> {
+        Limiter::new(cap, &self.bucket)
     }
 
     /// The totals now.
     #[must_use]
     pub fn snapshot(&self) -> OutputSnapshot {
-        self.0.sum(|mut sum: OutputSnapshot, share| {
+        self.shares.sum(|mut sum: OutputSnapshot, share| {
             sum.sent_packets += share.packets.get();
             sum.sent_bytes += share.bytes.get();
             share.dropped.add_to(&mut sum.dropped);

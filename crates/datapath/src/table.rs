@@ -5,10 +5,10 @@
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
-use mcr_wire::{Destination, DropReason, MacAddr, Rewrite};
+use mcr_wire::{Destination, DropReason, MacAddr, RateCap, Rewrite};
 use rustc_hash::FxHashMap;
 
-use crate::counters::{OutputCounters, OutputShare, RelayCounters, RelayShare};
+use crate::counters::{Limiter, OutputCounters, OutputShare, RelayCounters, RelayShare};
 use crate::packet::TxSocket;
 
 /// The relays of one input, as they are to be from now on.
@@ -32,6 +32,8 @@ pub struct RelayEntry {
     pub counters: Arc<RelayCounters>,
     /// Where copies go.
     pub outputs: Vec<OutputEntry>,
+    /// How much of what arrives is looked at.
+    pub cap: RateCap,
 }
 
 /// One output of a relay.
@@ -41,6 +43,8 @@ pub struct OutputEntry {
     pub counters: Arc<OutputCounters>,
     /// What happens to a copy.
     pub action: OutputAction,
+    /// How much of it is sent.
+    pub cap: RateCap,
 }
 
 /// What happens to an output's copy of a datagram.
@@ -79,6 +83,7 @@ pub(crate) struct CompiledRelay {
     /// Sorted.
     sources: Vec<Ipv4Addr>,
     pub(crate) counters: Arc<RelayShare>,
+    pub(crate) limiter: Option<Limiter>,
     pub(crate) outputs: Vec<CompiledOutput>,
 }
 
@@ -86,6 +91,7 @@ pub(crate) struct CompiledRelay {
 #[derive(Debug)]
 pub(crate) struct CompiledOutput {
     pub(crate) counters: Arc<OutputShare>,
+    pub(crate) limiter: Option<Limiter>,
     pub(crate) action: CompiledAction,
 }
 
@@ -139,22 +145,22 @@ impl CompiledTable {
     }
 
     fn relay(&mut self, relay: &RelayEntry, worker: usize) -> CompiledRelay {
-        let RelayEntry { destination: _, sources, counters, outputs } = relay;
+        let RelayEntry { destination: _, sources, counters, outputs, cap } = relay;
         let mut sources = sources.clone();
         sources.sort_unstable();
         let outputs = outputs.iter().map(|output| self.output(output, worker)).collect();
-        CompiledRelay { sources, counters: counters.share(worker), outputs }
+        CompiledRelay { sources, counters: counters.share(worker), limiter: counters.limiter(*cap), outputs }
     }
 
     fn output(&mut self, output: &OutputEntry, worker: usize) -> CompiledOutput {
-        let OutputEntry { counters, action } = output;
+        let OutputEntry { counters, action, cap } = output;
         let action = match action {
             OutputAction::Send { socket, rewrite, mtu } => {
                 CompiledAction::Send { socket: self.socket(socket), rewrite: *rewrite, mtu: *mtu }
             }
             OutputAction::Drop(reason) => CompiledAction::Drop(*reason),
         };
-        CompiledOutput { counters: counters.share(worker), action }
+        CompiledOutput { counters: counters.share(worker), limiter: counters.limiter(*cap), action }
     }
 
     /// The number of a socket. There are as many as interfaces, so a walk finds it.
@@ -168,6 +174,11 @@ impl CompiledTable {
 }
 
 impl CompiledRelay {
+    /// Counts packets that no output sends.
+    pub(crate) fn count_dropped(&self, reason: DropReason, packets: u64) {
+        self.outputs.iter().for_each(|output| output.counters.count_dropped(reason, packets));
+    }
+
     #[inline]
     pub(crate) fn accepts(&self, source: Ipv4Addr) -> bool {
         self.sources.is_empty() || self.sources.binary_search(&source).is_ok()

@@ -9,7 +9,7 @@ use mcr_datapath::counters::OutputSnapshot;
 use mcr_datapath::{OutputAction, OutputEntry, RelayEntry, RingGeometry, TxSocket};
 use mcr_testbed::table::{self, Counts, Datapath, OutputCounts, every_row_on_a_wire};
 use mcr_testbed::{Mac, Topology};
-use mcr_wire::MacAddr;
+use mcr_wire::{MacAddr, RateCap};
 
 /// A worker with the relays of the table.
 struct Packet {
@@ -33,6 +33,7 @@ impl Packet {
             sources: relay.sources.clone(),
             counters: Arc::default(),
             outputs: relay.outputs.iter().map(|output| self.output(*output)).collect(),
+            cap: RateCap::NONE,
         }
     }
 
@@ -43,7 +44,7 @@ impl Packet {
                 OutputAction::Send { socket: Arc::clone(&self.sockets[lan - 1]), rewrite, mtu }
             }
         };
-        OutputEntry { counters: Arc::default(), action }
+        OutputEntry { counters: Arc::default(), action, cap: RateCap::NONE }
     }
 }
 

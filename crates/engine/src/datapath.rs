@@ -192,6 +192,10 @@ impl View<'_> {
             let remedy = "make them one relay with several outputs, or use datapath = \"tcx\"";
             return Some(hindrance(SHARED, remedy));
         }
+        let outputs = entry.relay.outputs();
+        if !entry.relay.caps().is_none() || outputs.iter().any(|output| !output.caps.is_none()) {
+            return Some(hindrance("its rate is capped, which XDP does not do", "use datapath = \"tcx\""));
+        }
         self.shaped_output(entry).filter(|_| self.choice(entry) == DatapathChoice::Auto)
     }
 

@@ -5,7 +5,9 @@ use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use mcr_model::relay::{Output, Relay};
-use mcr_model::{CodePoint, DatapathChoice, DropReason, InterfaceName, RelayName, SourceRule, TimeToLive, VlanId};
+use mcr_model::{
+    CodePoint, DatapathChoice, DropReason, InterfaceName, RateCap, RelayName, SourceRule, TimeToLive, VlanId,
+};
 
 use crate::actual::Actual;
 use crate::datapath::Serving;
@@ -62,6 +64,8 @@ pub struct RelayPlan {
     pub sources: Vec<Ipv4Addr>,
     /// One for each output of the relay, in its order.
     pub outputs: Vec<OutputPlan>,
+    /// How much of what arrives is looked at.
+    pub cap: RateCap,
 }
 
 /// What becomes of the copy for one output.
@@ -69,6 +73,8 @@ pub struct RelayPlan {
 pub struct OutputPlan {
     /// Send it or drop it.
     pub action: Action,
+    /// How much is sent.
+    pub cap: RateCap,
 }
 
 /// The fate of a copy.
@@ -231,8 +237,13 @@ impl View<'_> {
             destination: input.target.ip(),
             port: input.port.get(),
             sources: input.sources.clone(),
-            outputs: entry.relay.outputs().iter().map(|output| OutputPlan { action: self.action(output) }).collect(),
+            outputs: entry.relay.outputs().iter().map(|output| self.output_plan(output)).collect(),
+            cap: entry.relay.caps().on_wire(),
         }
+    }
+
+    fn output_plan(&self, output: &Output) -> OutputPlan {
+        OutputPlan { action: self.action(output), cap: output.caps.on_wire() }
     }
 
     /// What becomes of a copy for `output` with what is known now.
@@ -292,7 +303,7 @@ impl View<'_> {
 
 /// FNV-1a over the definition, without what is to move the packets: a relay that only moves is the same.
 fn identity(relay: &Relay) -> u64 {
-    let definition = format!("{:?}", (relay.name(), relay.input(), relay.outputs()));
+    let definition = format!("{:?}", (relay.name(), relay.input(), relay.outputs(), relay.caps()));
     let hash = definition
         .bytes()
         .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3));

@@ -27,6 +27,18 @@ struct mcr_destination {
 	__u16 vlan; /* 0: untagged, or tagged with a priority only */
 };
 
+/* A cap on a rate: what is admitted costs time (mcr-wire, rate.rs). Zeros: no cap. */
+struct mcr_cap {
+	__u64 packet_cost; /* 1/64 ns */
+	__u64 byte_cost;   /* 2^-20 ns */
+};
+
+/* The times until which all that was admitted is paid, in 1/64 ns of CLOCK_MONOTONIC. */
+struct mcr_bucket {
+	__u64 packets;
+	__u64 bytes;
+};
+
 /* One relay: what is counted for it, and where its copies go. */
 struct mcr_relay {
 	/* Checked by the reader: an element of a hash map may be given away while it is being read. */
@@ -39,6 +51,7 @@ struct mcr_relay {
 	__u32 mtu;          /* bytes of the largest IP packet that all outputs send */
 	__u32 least_ttl;    /* that all outputs send a copy of */
 	__u64 identity; /* the writer's own; for whoever adopts the maps */
+	struct mcr_cap cap;
 };
 
 /* Where the program at the driver sends the frames of a relay, in the upper eight bits; a number is in the lower ones. */
@@ -83,6 +96,7 @@ struct mcr_output {
 	__u8 dscp_from[MCR_MAPPED_CODE_POINTS]; /* 0xff: none */
 	__u8 dscp_to[MCR_MAPPED_CODE_POINTS];
 	__u64 identity;
+	struct mcr_cap cap;
 };
 
 /* The key of a listed source. */
@@ -127,7 +141,7 @@ struct mcr_sent {
 	__u64 crossing; /* the last that came to this output, by the relay's count */
 };
 
-/* What did not, by reason. Shared by all CPUs and added to atomically: drops are rare, and 160 bytes for each CPU and output are not. */
+/* What did not, by reason. Shared by all CPUs and added to atomically: drops are rare, and 168 bytes for each CPU and output are not. */
 struct mcr_dropped {
 	__u64 packets[MCR_DROP_REASONS];
 };
@@ -136,16 +150,19 @@ struct mcr_dropped {
 #define MCR_SAME_OFFSET(type, field, at) _Static_assert(__builtin_offsetof(struct type, field) == (at), #type "." #field)
 MCR_SAME_LAYOUT(mcr_destination, 12);
 MCR_SAME_OFFSET(mcr_destination, vlan, 10);
-MCR_SAME_LAYOUT(mcr_relay, 48);
+MCR_SAME_LAYOUT(mcr_bucket, 16);
+MCR_SAME_LAYOUT(mcr_relay, 64);
 MCR_SAME_OFFSET(mcr_relay, slot, 24);
 MCR_SAME_OFFSET(mcr_relay, identity, 40);
-MCR_SAME_LAYOUT(mcr_output, 72);
+MCR_SAME_OFFSET(mcr_relay, cap, 48);
+MCR_SAME_LAYOUT(mcr_output, 88);
 MCR_SAME_OFFSET(mcr_output, destination_mac, 16);
 MCR_SAME_OFFSET(mcr_output, source, 28);
 MCR_SAME_OFFSET(mcr_output, vlan, 40);
 MCR_SAME_OFFSET(mcr_output, drop, 45);
 MCR_SAME_OFFSET(mcr_output, dscp_to, 56);
 MCR_SAME_OFFSET(mcr_output, identity, 64);
+MCR_SAME_OFFSET(mcr_output, cap, 72);
 MCR_SAME_LAYOUT(mcr_source, 8);
 MCR_SAME_LAYOUT(mcr_own_mac, 12);
 MCR_SAME_LAYOUT(mcr_state, 16);

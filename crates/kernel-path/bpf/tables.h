@@ -32,6 +32,8 @@ MAP(received, BPF_MAP_TYPE_ARRAY, __u32, struct mcr_received, BPF_F_MMAPABLE);
 MAP(sent, BPF_MAP_TYPE_ARRAY, __u32, struct mcr_sent, BPF_F_MMAPABLE);
 MAP(dropped, BPF_MAP_TYPE_ARRAY, __u32, struct mcr_dropped, BPF_F_MMAPABLE);
 MAP(input_dropped, BPF_MAP_TYPE_ARRAY, __u32, struct mcr_dropped, BPF_F_MMAPABLE);
+/* Of relays by their slot, then of outputs by theirs: those with a cap only. */
+MAP(buckets, BPF_MAP_TYPE_ARRAY, __u32, struct mcr_bucket, BPF_F_MMAPABLE);
 /* Mapped into the writer's memory. */
 MAP(state, BPF_MAP_TYPE_ARRAY, __u32, struct mcr_state, BPF_F_MMAPABLE);
 

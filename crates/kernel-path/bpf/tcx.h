@@ -13,6 +13,7 @@
 #include <bpf/bpf_core_read.h>
 
 #include "lookup.h"
+#include "rate.h"
 #include "rewrite.h"
 
 #define TCX_NEXT (-1)
@@ -416,6 +417,9 @@ static long each_output(__u32 index, struct packet *packet)
 		reason = MCR_DROP_TTL_EXPIRED;
 	} else if (packet->largest > output->mtu) {
 		reason = MCR_DROP_TOO_BIG;
+	} else if (is_capped(&output->cap) &&
+		   !admits(RELAY_SLOTS + output->slot, &output->cap, packet->packets, packet->ip_bytes)) {
+		reason = MCR_DROP_RATE_LIMITED;
 	} else {
 		send_copy(packet, output);
 		return 0;
@@ -426,15 +430,21 @@ static long each_output(__u32 index, struct packet *packet)
 
 static __noinline int serve(struct packet *packet, const struct mcr_relay *relay)
 {
+	__s32 reason = packet->reason;
+
 	if (!accepts(relay, packet->headers.ip.source))
 		return 0;
 	packet->accepted = 1;
 	count_received(relay->slot, packet->packets, packet->ip_bytes);
+	if (reason == GOOD && is_capped(&relay->cap) &&
+	    !admits(relay->slot, &relay->cap, packet->packets, packet->ip_bytes))
+		packet->reason = MCR_DROP_RATE_LIMITED;
 	packet->output = relay->first_output;
 	/* Most relays have one output. */
 	each_output(0, packet);
 	if (packet->output)
 		bpf_loop(MCR_MOST_OUTPUTS, each_output, packet, 0);
+	packet->reason = reason;
 	return 0;
 }
 

@@ -12,7 +12,7 @@ use std::process::{Command, Stdio};
 use mcr_kernel_path::{Exit, InputTable, Loaded, Maps, OutputAction, OutputEntry, RelayEntry, Sizes};
 use mcr_kernel_path::{TableWriter, load};
 use mcr_testbed::{Frame, Interface, Topology};
-use mcr_wire::{CodePoint, Destination, MacAddr, Rewrite, TimeToLive};
+use mcr_wire::{CodePoint, Destination, MacAddr, RateCap, Rewrite, TimeToLive};
 
 const BURST: u32 = 16;
 const ROUNDS: usize = 7;
@@ -152,7 +152,7 @@ impl Bench {
                 dscp: CodePoint::Keep,
             };
             let action = OutputAction::Send { port, rewrite, mtu: 1500 };
-            OutputEntry { counters: writer.output_counters(0).expect("counters"), action }
+            OutputEntry { counters: writer.output_counters(0).expect("counters"), action, cap: RateCap::NONE }
         });
         let outputs: Vec<OutputEntry> = outputs.collect();
         let input = self.net.relay_input().index();

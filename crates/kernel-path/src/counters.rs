@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use mcr_wire::DropReason;
 
-use crate::layout::{DROPPED_BYTES, RECEIVED_BYTES, SENT_BYTES};
+use crate::layout::{BUCKET_BYTES, DROPPED_BYTES, RECEIVED_BYTES, SENT_BYTES};
 use crate::maps::{Maps, Totals};
 
 /// Counters of one kind: the maps that hold them, and the slots whose owners are gone.
@@ -66,6 +66,13 @@ impl Slot {
         let at = self.index as usize * DROPPED_BYTES / 8;
         let mapped = self.pool.maps.totals(totals);
         (0..DropReason::COUNT).for_each(|reason| mapped.word(at + reason).store(0, Ordering::Relaxed));
+    }
+
+    /// The first bucket of its kind is at `first`.
+    fn clear_bucket(&self, first: u32) {
+        let at = (first + self.index) as usize * BUCKET_BYTES / 8;
+        let mapped = self.pool.maps.totals(Totals::Buckets);
+        (0..BUCKET_BYTES / 8).for_each(|word| mapped.word(at + word).store(0, Ordering::Relaxed));
     }
 }
 
@@ -133,6 +140,7 @@ impl RelayCounters {
     pub(crate) fn new(pool: &Arc<Pool>, index: u32, identity: u64) -> Arc<Self> {
         let counters = Self::adopt(pool, index, identity);
         counters.slot.clear(Totals::Received, RECEIVED_BYTES);
+        counters.slot.clear_bucket(0);
         counters
     }
 
@@ -213,6 +221,7 @@ impl OutputCounters {
         let counters = Self::adopt(pool, index, identity);
         counters.slot.clear(Totals::Sent, SENT_BYTES);
         counters.slot.clear_dropped(Totals::Dropped);
+        counters.slot.clear_bucket(pool.maps.slots(Totals::Received));
         counters
     }
 

@@ -5,7 +5,7 @@
 use std::mem::{offset_of, size_of};
 use std::net::Ipv4Addr;
 
-use mcr_wire::{CodePoint, CodePointMap, Destination, DropReason, Rewrite, TimeToLive, VlanId};
+use mcr_wire::{CodePoint, CodePointMap, Destination, DropReason, RateCap, Rewrite, TimeToLive, VlanId};
 
 use crate::table::{Exit, OutputAction, OutputEntry};
 
@@ -40,6 +40,21 @@ pub(crate) struct DestinationKey {
 }
 plain!(DestinationKey, 12, vlan at 10);
 
+/// `struct mcr_cap`.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct CapRecord {
+    pub(crate) packet_cost: u64,
+    pub(crate) byte_cost: u64,
+}
+plain!(CapRecord, 16, byte_cost at 8);
+
+impl From<RateCap> for CapRecord {
+    fn from(cap: RateCap) -> Self {
+        Self { packet_cost: cap.packet_cost(), byte_cost: cap.byte_cost() }
+    }
+}
+
 /// `struct mcr_relay`.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -53,8 +68,9 @@ pub(crate) struct RelayRecord {
     pub(crate) mtu: u32,
     pub(crate) least_ttl: u32,
     pub(crate) identity: u64,
+    pub(crate) cap: CapRecord,
 }
-plain!(RelayRecord, 48, slot at 24, identity at 40);
+plain!(RelayRecord, 64, slot at 24, identity at 40, cap at 48);
 
 impl RelayRecord {
     /// The word that tells the program at the driver where the frames of `outputs` go (`enum mcr_exit`).
@@ -97,8 +113,9 @@ pub(crate) struct OutputRecord {
     pub(crate) dscp_from: [u8; CodePointMap::MOST],
     pub(crate) dscp_to: [u8; CodePointMap::MOST],
     pub(crate) identity: u64,
+    pub(crate) cap: CapRecord,
 }
-plain!(OutputRecord, 72, source at 28, vlan at 40, drop at 45, dscp_to at 56, identity at 64);
+plain!(OutputRecord, 88, source at 28, vlan at 40, drop at 45, dscp_to at 56, identity at 64, cap at 72);
 
 /// `enum mcr_output_flags`.
 const SET_SOURCE_PORT: u8 = 1;
@@ -154,6 +171,9 @@ pub(crate) const RECEIVED_BYTES: usize = 32;
 pub(crate) const SENT_BYTES: usize = 24;
 /// Bytes of `struct mcr_dropped`: packets by reason.
 pub(crate) const DROPPED_BYTES: usize = 8 * DropReason::COUNT;
+
+/// Bytes of `struct mcr_bucket`.
+pub(crate) const BUCKET_BYTES: usize = 16;
 
 /// Bytes of `struct mcr_state`, and its words.
 pub(crate) const STATE_BYTES: usize = 16;

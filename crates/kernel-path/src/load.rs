@@ -18,7 +18,7 @@ pub(crate) static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_
 pub struct Sizes {
     /// Relays, all inputs together.
     pub relays: u32,
-    /// Outputs, all relays together. About 210 bytes each, and 24 more for each CPU.
+    /// Outputs, all relays together. About 250 bytes each, and 24 more for each CPU.
     pub outputs: u32,
     /// Listed sources, all relays together.
     pub sources: u32,
@@ -67,6 +67,7 @@ impl Sizes {
             ("dropped", Some(self.outputs)),
             ("input_dropped", Some(self.inputs)),
             ("state", Some(1)),
+            ("buckets", self.relays.checked_add(self.outputs)),
             (Ports::NAME, Some(self.ports)),
             ("exits", Some(self.ports)),
             ("turns", Some(self.ports)),

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::layout::{
-    DROPPED_BYTES, DestinationKey, OutputRecord, OwnMacKey, RECEIVED_BYTES, RelayRecord, SENT_BYTES, STATE_BYTES,
-    SourceKey, WatchedKey,
+    BUCKET_BYTES, DROPPED_BYTES, DestinationKey, OutputRecord, OwnMacKey, RECEIVED_BYTES, RelayRecord, SENT_BYTES,
+    STATE_BYTES, SourceKey, WatchedKey,
 };
 use crate::sys::{self, MapInfo};
 
@@ -44,7 +44,7 @@ pub struct Maps(Arc<Inner>);
 struct Inner {
     fds: [OwnedFd; Maps::COUNT],
     infos: [MapInfo; Maps::COUNT],
-    mapped: [Mapped; 5],
+    mapped: [Mapped; 6],
     cpus: u32,
 }
 
@@ -67,6 +67,7 @@ pub(crate) enum Totals {
     Dropped,
     InputDropped,
     State,
+    Buckets,
 }
 
 /// Where the counters begin in [`Maps::NAMES`].
@@ -74,7 +75,7 @@ const FIRST_TOTALS: usize = 6;
 
 impl Maps {
     /// How many there are.
-    pub const COUNT: usize = 11;
+    pub const COUNT: usize = 12;
     /// Their names in the program, in the order of [`Maps::fds`].
     pub const NAMES: [&'static str; Self::COUNT] = [
         "destinations",
@@ -88,6 +89,7 @@ impl Maps {
         "dropped",
         "input_dropped",
         "state",
+        "buckets",
     ];
     /// Bytes of key and value of each.
     const LAYOUT: [(usize, usize); Self::COUNT] = [
@@ -102,6 +104,7 @@ impl Maps {
         (4, DROPPED_BYTES),
         (4, DROPPED_BYTES),
         (4, STATE_BYTES),
+        (4, BUCKET_BYTES),
     ];
 
     /// The tables that these descriptors are of, in the order of [`Maps::NAMES`]. Needs no privilege.
@@ -131,6 +134,7 @@ impl Maps {
             map(Totals::Dropped)?,
             map(Totals::InputDropped)?,
             map(Totals::State)?,
+            map(Totals::Buckets)?,
         ];
         let of = |totals: Totals| infos[FIRST_TOTALS + totals as usize].max_entries;
         let cpus = of(Totals::Sent) / of(Totals::Dropped).max(1);
@@ -169,7 +173,7 @@ impl Maps {
         let entries = self.0.infos[FIRST_TOTALS + totals as usize].max_entries;
         match totals {
             Totals::Received | Totals::Sent => entries / self.0.cpus,
-            Totals::Dropped | Totals::InputDropped | Totals::State => entries,
+            Totals::Dropped | Totals::InputDropped | Totals::State | Totals::Buckets => entries,
         }
     }
 

@@ -3,7 +3,7 @@
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
-use mcr_wire::{Destination, DropReason, MacAddr, Rewrite};
+use mcr_wire::{Destination, DropReason, MacAddr, RateCap, Rewrite};
 
 use crate::counters::{OutputCounters, RelayCounters};
 
@@ -30,6 +30,8 @@ pub struct RelayEntry {
     pub outputs: Vec<OutputEntry>,
     /// Whether the program at the driver serves it.
     pub exit: Exit,
+    /// How much of what arrives is looked at.
+    pub cap: RateCap,
 }
 
 /// Where the program at the driver sends the frames of a relay.
@@ -59,6 +61,9 @@ pub enum NotAtDriver {
     /// There is nothing to send to.
     #[error("it has no output")]
     NoOutput,
+    /// Caps are kept at tcx ingress.
+    #[error("it has a cap on its rate")]
+    Capped,
     /// The exit is that of another number of outputs.
     #[error("its exit is not that of its outputs")]
     WrongExit,
@@ -74,6 +79,9 @@ pub fn not_at_driver(relays: &[RelayEntry]) -> Option<NotAtDriver> {
     if relay.outputs.iter().any(|output| output.action.port().is_none()) {
         return Some(NotAtDriver::OutputDown);
     }
+    if !relay.cap.is_none() || relay.outputs.iter().any(|output| !output.cap.is_none()) {
+        return Some(NotAtDriver::Capped);
+    }
     match (relay.exit, relay.outputs.len()) {
         (_, 0) => Some(NotAtDriver::NoOutput),
         (Exit::Port, 2..) | (Exit::FanOut(_), 1) => Some(NotAtDriver::WrongExit),
@@ -88,6 +96,8 @@ pub struct OutputEntry {
     pub counters: Arc<OutputCounters>,
     /// What happens to a copy.
     pub action: OutputAction,
+    /// How much of it is sent.
+    pub cap: RateCap,
 }
 
 /// What happens to an output's copy of a datagram.

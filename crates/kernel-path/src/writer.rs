@@ -16,8 +16,8 @@ use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::counters::{InputCounters, OutputCounters, Pool, RelayCounters};
 use crate::layout::{
-    DestinationKey, MOST_OUTPUTS, MOST_SHARING, OutputRecord, OwnMacKey, Plain, RelayRecord, STATE_GENERATION,
-    STATE_OWN_MAC_BITS, SourceKey, WatchedKey,
+    CapRecord, DestinationKey, MOST_OUTPUTS, MOST_SHARING, OutputRecord, OwnMacKey, Plain, RelayRecord,
+    STATE_GENERATION, STATE_OWN_MAC_BITS, SourceKey, WatchedKey,
 };
 use crate::maps::{Maps, Table, Totals};
 use crate::slots::Slots;
@@ -115,6 +115,8 @@ struct Installed {
     outputs: Vec<InstalledOutput>,
     /// As written.
     exit: u32,
+    /// As written.
+    cap: CapRecord,
 }
 
 #[derive(Debug)]
@@ -131,6 +133,7 @@ impl Installed {
             && self.sources == sorted(&entry.sources)
             && self.has_outputs(&entry.outputs)
             && self.exit == RelayRecord::exit(entry.exit, &entry.outputs)
+            && self.cap == entry.cap.into()
     }
 
     fn has_outputs(&self, entries: &[OutputEntry]) -> bool {
@@ -140,7 +143,8 @@ impl Installed {
 }
 
 fn image(entry: &OutputEntry) -> OutputRecord {
-    OutputRecord::new(&entry.action, entry.counters.slot(), entry.counters.identity())
+    let record = OutputRecord::new(&entry.action, entry.counters.slot(), entry.counters.identity());
+    OutputRecord { cap: entry.cap.into(), ..record }
 }
 
 fn sorted(sources: &[Ipv4Addr]) -> Vec<Ipv4Addr> {
@@ -529,6 +533,7 @@ impl TableWriter {
             mtu: entry.outputs.iter().filter_map(|output| output.action.mtu()).min().unwrap_or(0),
             least_ttl: entry.outputs.iter().filter_map(|output| output.action.least_ttl()).max().unwrap_or(0).into(),
             identity: counters.identity(),
+            cap: entry.cap.into(),
         };
         let number = take(&mut self.relay_records, "relays")?;
         if let Err(error) = self.update(Table::Relays, &number, &record) {
@@ -537,7 +542,7 @@ impl TableWriter {
             self.lay_to_rest(source_list, &new_sources(&sources), new_outputs);
             return Err(error);
         }
-        Ok(Installed { record: number, counters, sources, source_list, outputs, exit })
+        Ok(Installed { record: number, counters, sources, source_list, outputs, exit, cap: record.cap })
     }
 
     /// Writes the records of a relay's outputs, linked.
@@ -577,7 +582,7 @@ impl TableWriter {
 
     /// Lays a relay to rest that no new packet can reach.
     fn retire(&mut self, relay: Installed) {
-        let Installed { record, counters: _, sources, source_list, outputs, exit: _ } = relay;
+        let Installed { record, counters: _, sources, source_list, outputs, exit: _, cap: _ } = relay;
         self.relay_records.rest(record);
         self.lay_to_rest(source_list, &sources, &outputs);
     }
@@ -731,6 +736,7 @@ impl TableWriter {
                 source_list: record.source_list,
                 outputs: self.read_outputs(record.first_output)?,
                 exit: record.exit,
+                cap: record.cap,
             });
             number = record.next;
         }

@@ -10,7 +10,7 @@ use mcr_kernel_path::{
 };
 use mcr_testbed::table::{destination, rewrite};
 use mcr_testbed::{Receiver, Sender};
-use mcr_wire::{CodePoint, Destination, DropReason, Rewrite, TimeToLive};
+use mcr_wire::{CodePoint, Destination, DropReason, RateCap, Rewrite, TimeToLive};
 use stand::{Output, Relay, Stand};
 
 fn entry(writer: &mut TableWriter, identity: u64, to: Destination, action: OutputAction) -> RelayEntry {
@@ -19,8 +19,9 @@ fn entry(writer: &mut TableWriter, identity: u64, to: Destination, action: Outpu
         destination: to,
         sources: vec![],
         counters: writer.relay_counters(identity).unwrap(),
-        outputs: vec![OutputEntry { counters, action }],
+        outputs: vec![OutputEntry { counters, action, cap: RateCap::NONE }],
         exit: Exit::Tcx,
+        cap: RateCap::NONE,
     }
 }
 

@@ -41,12 +41,13 @@ impl InputSpec {
 
 impl OutputSpec {
     /// Reads the text of an output: `eth1:239.2.2.2:6001,ttl=8,source=10.0.0.9,dscp=34`.
-    /// Options: `source`, `source-port`, `ttl`, `dscp`, `vlan`.
+    /// Options: `source`, `source-port`, `ttl`, `dscp`, `vlan`, `max-packets-per-second`, `max-bits-per-second`.
     ///
     /// # Errors
     /// [`EndpointError`] where the text has not the shape of an endpoint.
     pub fn from_endpoint(given: &str) -> Result<Self, EndpointError> {
-        const OPTIONS: [&str; 5] = ["source", "source-port", "ttl", "dscp", "vlan"];
+        const OPTIONS: [&str; 7] =
+            ["source", "source-port", "ttl", "dscp", "vlan", "max-packets-per-second", "max-bits-per-second"];
         let parts = Parts::split(given)?;
         let (group, address) = parts.group_or_address();
         let mut spec = Self { interface: parts.interface.to_owned(), group, address, ..Self::default() };
@@ -59,6 +60,8 @@ impl OutputSpec {
                 "ttl" => spec.ttl = Some(TtlSpec::from_text(value)),
                 "dscp" => spec.dscp = Some(DscpSpec::from_text(value)),
                 "vlan" => spec.vlan = Some(parts.number(key, value)?),
+                "max-packets-per-second" => spec.max_packets_per_second = Some(parts.number(key, value)?),
+                "max-bits-per-second" => spec.max_bits_per_second = Some(parts.number(key, value)?),
                 _ => return Err(parts.unknown_option(key, &OPTIONS)),
             }
         }

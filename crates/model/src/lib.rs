@@ -6,6 +6,7 @@
 
 pub mod address;
 pub mod breaker;
+pub mod cap;
 pub mod datapath;
 pub mod difference;
 pub mod duration;
@@ -32,12 +33,13 @@ pub mod watch;
 
 pub use address::{Dscp, Port, Target, Ttl};
 pub use breaker::{Breaker, BreakerSpec};
+pub use cap::RateCaps;
 pub use datapath::{Datapath, DatapathChoice};
 pub use event::{Event, EventKind};
 pub use grant::Grant;
 pub use header::{DscpRule, SourceRule, TtlRule};
 pub use lease::Lease;
-pub use mcr_wire::{CodePoint, DropReason, TimeToLive, VlanId};
+pub use mcr_wire::{CodePoint, DropReason, RateCap, TimeToLive, VlanId};
 pub use name::{InterfaceName, RelayName};
 pub use problem::FieldError;
 pub use relay::{Input, Output, Relay};

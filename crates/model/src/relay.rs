@@ -6,6 +6,7 @@ use std::net::Ipv4Addr;
 use mcr_wire::VlanId;
 
 use crate::address::{Port, Target};
+use crate::cap::RateCaps;
 use crate::datapath::DatapathChoice;
 use crate::header::{DscpRule, SourceRule, TtlRule};
 use crate::name::{InterfaceName, RelayName};
@@ -46,6 +47,8 @@ pub struct Output {
     pub dscp: DscpRule,
     /// The 802.1Q tag that it leaves with; `None`: untagged.
     pub vlan: Option<VlanId>,
+    /// How much of what arrives it sends.
+    pub caps: RateCaps,
 }
 
 /// One named rule. It is valid on its own: no output feeds its own input, none is named twice.
@@ -57,6 +60,7 @@ pub struct Relay {
     scope: Scope,
     datapath: Option<DatapathChoice>,
     watch: Watch,
+    caps: RateCaps,
 }
 
 /// Which special addresses and ports a relay was explicitly allowed to carry.
@@ -84,7 +88,8 @@ impl Relay {
         }
         errors.extend(check_outputs(&input, &outputs));
         if errors.is_empty() {
-            Ok(Self { name, input, outputs, scope, datapath: None, watch: Watch::default() })
+            let (watch, caps) = Default::default();
+            Ok(Self { name, input, outputs, scope, datapath: None, watch, caps })
         } else {
             Err(errors)
         }
@@ -102,10 +107,16 @@ impl Relay {
         Self { watch, ..self }
     }
 
+    /// The same relay, which takes no more than that.
+    #[must_use]
+    pub fn capped(self, caps: RateCaps) -> Self {
+        Self { caps, ..self }
+    }
+
     /// Whether both do the same to each packet: they may differ in what moves it, and in what is expected of the flow.
     pub fn relays_as(&self, other: &Self) -> bool {
-        let Self { name, input, outputs, scope, datapath: _, watch: _ } = self;
-        (name, input, outputs, scope) == (&other.name, &other.input, &other.outputs, &other.scope)
+        let Self { name, input, outputs, scope, datapath: _, watch: _, caps } = self;
+        (name, input, outputs, scope, caps) == (&other.name, &other.input, &other.outputs, &other.scope, &other.caps)
     }
 
     /// Its id.
@@ -131,6 +142,11 @@ impl Relay {
     /// What is expected of its flow.
     pub fn watch(&self) -> Watch {
         self.watch
+    }
+
+    /// How much it takes, all outputs together.
+    pub fn caps(&self) -> RateCaps {
+        self.caps
     }
 
     /// What it was explicitly allowed.

@@ -10,6 +10,7 @@ use utoipa::ToSchema;
 
 use crate::address::{Port, Target, ValueError, host, parse_ip};
 use crate::breaker::{Breaker, BreakerSpec};
+use crate::cap::RateCaps;
 use crate::datapath::DatapathChoice;
 use crate::header::{DscpRule, DscpSpec, SourceRule, TtlRule, TtlSpec};
 use crate::name::InterfaceName;
@@ -59,6 +60,14 @@ pub struct RelaySpec {
     /// What takes the relay out of the way of a storm; none: nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub breaker: Option<BreakerSpec>,
+    /// More packets than so many a second are dropped as `rate_limited`; none: no cap.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 1, maximum = 1_000_000_000i64)]
+    pub max_packets_per_second: Option<i64>,
+    /// The same for the bits of their IP packets.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 1000, maximum = 1_000_000_000_000i64)]
+    pub max_bits_per_second: Option<i64>,
 }
 
 /// An input as a user writes it.
@@ -125,6 +134,14 @@ pub struct OutputSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(minimum = 1, maximum = 4094)]
     pub vlan: Option<i64>,
+    /// More packets than so many a second are dropped as `rate_limited`; none: no cap.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 1, maximum = 1_000_000_000i64)]
+    pub max_packets_per_second: Option<i64>,
+    /// The same for the bits of their IP packets.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 1000, maximum = 1_000_000_000_000i64)]
+    pub max_bits_per_second: Option<i64>,
 }
 
 impl RelaySpec {
@@ -133,7 +150,19 @@ impl RelaySpec {
     /// # Errors
     /// Every field that is wrong, in the order of the fields.
     pub fn check(&self) -> Result<Relay, Vec<FieldError>> {
-        let Self { name, input, output, datapath, link_local, allow_ptp, silent_after, expect, breaker } = self;
+        let Self {
+            name,
+            input,
+            output,
+            datapath,
+            link_local,
+            allow_ptp,
+            silent_after,
+            expect,
+            breaker,
+            max_packets_per_second,
+            max_bits_per_second,
+        } = self;
         let mut errors = Errors::default();
         let name = errors.take("name", name.parse(), "");
         let input = errors.absorb(input.check("input"));
@@ -144,9 +173,13 @@ impl RelaySpec {
         let watch = errors.absorb(Watch::check(silent_after.as_deref(), expect.as_ref()));
         let breaker = breaker.as_ref().and_then(|breaker| errors.absorb(breaker.check()));
         let watch = watch.map(|watch| watch.with_breaker(breaker));
-        match (name, input, outputs.into_iter().collect::<Option<Vec<_>>>(), datapath, watch) {
-            (Some(name), Some(input), Some(outputs), Some(datapath), Some(watch)) if errors.0.is_empty() => {
-                Relay::new(name, input, outputs, scope).map(|relay| relay.moved_by(datapath).watched(watch))
+        let caps = errors.absorb(RateCaps::check("", *max_packets_per_second, *max_bits_per_second));
+        match (name, input, outputs.into_iter().collect::<Option<Vec<_>>>(), datapath, watch, caps) {
+            (Some(name), Some(input), Some(outputs), Some(datapath), Some(watch), Some(caps))
+                if errors.0.is_empty() =>
+            {
+                Relay::new(name, input, outputs, scope)
+                    .map(|relay| relay.moved_by(datapath).watched(watch).capped(caps))
             }
             _ => Err(errors.0),
         }
@@ -187,7 +220,8 @@ impl OutputSpec {
     /// # Errors
     /// Every field that is wrong.
     pub fn check(&self, part: &str) -> Result<Output, Vec<FieldError>> {
-        let Self { interface, group, address, port, source, source_port, ttl, dscp, vlan } = self;
+        let Self { interface, group, address, port, source, source_port, ttl, dscp, vlan, .. } = self;
+        let Self { max_packets_per_second, max_bits_per_second, .. } = self;
         let mut errors = Errors::default();
         let field = |name: &str| format!("{part}.{name}");
         let interface = errors.take(field("interface"), interface.parse::<InterfaceName>(), "");
@@ -198,7 +232,9 @@ impl OutputSpec {
         let ttl = errors.keep(TtlRule::check(field("ttl"), ttl.as_ref()));
         let dscp = errors.keep(DscpRule::check(field("dscp"), dscp.as_ref()));
         let vlan = errors.optional(field("vlan"), *vlan, check_vlan, VLAN_RANGE);
-        match (interface, target, port, source, source_port, ttl, dscp, vlan) {
+        let caps = RateCaps::check(&field(""), *max_packets_per_second, *max_bits_per_second);
+        let caps = errors.absorb(caps);
+        match (interface, target, port, source, source_port, ttl, dscp, vlan, caps) {
             (
                 Some(interface),
                 Some(target),
@@ -208,7 +244,10 @@ impl OutputSpec {
                 Some(ttl),
                 Some(dscp),
                 Some(vlan),
-            ) if errors.0.is_empty() => Ok(Output { interface, target, port, source, source_port, ttl, dscp, vlan }),
+                Some(caps),
+            ) if errors.0.is_empty() => {
+                Ok(Output { interface, target, port, source, source_port, ttl, dscp, vlan, caps })
+            }
             _ => Err(errors.0),
         }
     }
@@ -218,6 +257,7 @@ impl From<&Relay> for RelaySpec {
     fn from(relay: &Relay) -> Self {
         let Scope { link_local, ptp } = relay.scope();
         let (silent_after, expect) = relay.watch().spec();
+        let (max_packets_per_second, max_bits_per_second) = relay.caps().spec();
         Self {
             name: relay.name().to_string(),
             input: relay.input().into(),
@@ -228,6 +268,8 @@ impl From<&Relay> for RelaySpec {
             silent_after,
             expect,
             breaker: relay.watch().breaker().map(Breaker::spec),
+            max_packets_per_second,
+            max_bits_per_second,
         }
     }
 }
@@ -249,7 +291,8 @@ impl From<&Input> for InputSpec {
 
 impl From<&Output> for OutputSpec {
     fn from(output: &Output) -> Self {
-        let Output { interface, target, port, source, source_port, ttl, dscp, vlan } = output;
+        let Output { interface, target, port, source, source_port, ttl, dscp, vlan, caps } = output;
+        let (max_packets_per_second, max_bits_per_second) = caps.spec();
         let (group, address) = group_or_address(*target);
         Self {
             interface: interface.to_string(),
@@ -261,6 +304,8 @@ impl From<&Output> for OutputSpec {
             ttl: Some(ttl.spec()),
             dscp: dscp.spec(),
             vlan: vlan.map(|vlan| vlan.get().into()),
+            max_packets_per_second,
+            max_bits_per_second,
         }
     }
 }

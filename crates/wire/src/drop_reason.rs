@@ -96,6 +96,9 @@ reasons! {
     /// The copy would leave with a time to live of zero.
     TtlExpired, "ttl_expired", "the packet arrived with a TTL that leaves its copy none, and the output keeps or decrements it",
         "have the sender use a larger TTL, or set a ttl on the output";
+    /// More than the cap of the relay or output allows.
+    RateLimited, "rate_limited", "more came than max_packets_per_second or max_bits_per_second of the relay or output allows",
+        "find out why the sender sends so much, or raise the cap";
 }
 
 impl DropReason {

@@ -12,6 +12,7 @@ pub mod ethernet;
 pub mod field;
 pub mod frame;
 pub mod ipv4;
+pub mod rate;
 pub mod rewrite;
 pub mod udp;
 
@@ -19,4 +20,5 @@ pub use drop_reason::DropReason;
 pub use ethernet::{MacAddr, VlanId, VlanTag};
 pub use field::{CodePoint, CodePointMap, TimeToLive};
 pub use frame::{ChecksumState, Datagram, Destination, FrameMeta, Refused, Reject, UdpChecksum, parse};
+pub use rate::{Bucket, RateCap};
 pub use rewrite::{Completion, Headers, Rewrite};

@@ -17,8 +17,11 @@ const RECEIVE_BUFFER_BYTES: libc::c_int = 8 << 20;
 
 /// A socket that sends to where `output` says, as it says.
 pub(crate) fn sending(output: &Output) -> Result<UdpSocket, Failure> {
-    let Output { interface, target, port, source, source_port, ttl, dscp, vlan } = output;
+    let Output { interface, target, port, source, source_port, ttl, dscp, vlan, caps } = output;
     refuse_vlan(interface, vlan.is_some())?;
+    if !caps.is_none() {
+        return Err(Failure::usage("a sender has no cap; write how fast it sends as --rate"));
+    }
     let socket = open(interface)?;
     let failed = |what: &str, error: &io::Error| Failure::failed(format!("cannot {what}: {error}"));
     let source = match source {

@@ -6,7 +6,7 @@ use mcr_model::watch::ExpectSpec;
 use mcr_model::{BreakerSpec, DatapathChoice, RelayState};
 use serde::Serialize;
 
-use crate::args::{Add, Format, Scope, Watch};
+use crate::args::{Add, Caps, Format, Scope, Watch};
 use crate::client::Client;
 use crate::failure::Failure;
 use crate::interrupt::Interrupt;
@@ -16,8 +16,8 @@ use crate::view::screen::{Ink, Screen, state_style};
 
 /// Adds the relay and says how it does.
 pub(crate) fn add(args: Add) -> Result<(), Failure> {
-    let Add { name, from, to, datapath, scope, replace, lease, hold, watch, daemon, output } = args;
-    let spec = watched(spec(name.as_str(), &from, &to, datapath, &scope)?, watch);
+    let Add { name, from, to, datapath, scope, caps, replace, lease, hold, watch, daemon, output } = args;
+    let spec = watched(capped(spec(name.as_str(), &from, &to, datapath, &scope)?, caps), watch);
     let body = Body { relay: &spec, lease: lease.map(|lease| lease.to_string()) };
     let json = serde_json::to_string(&body).map_err(|error| Failure::failed(format!("cannot write it: {error}")))?;
     let client = Client::new(daemon)?;
@@ -73,6 +73,12 @@ fn watched(spec: RelaySpec, watch: Watch) -> RelaySpec {
     let breaker =
         breaker.map(|max_packets_per_second| BreakerSpec { max_packets_per_second, ..BreakerSpec::default() });
     RelaySpec { silent_after, expect, breaker, ..spec }
+}
+
+/// The relay, which takes no more than that.
+pub(crate) fn capped(spec: RelaySpec, caps: Caps) -> RelaySpec {
+    let Caps { max_packets_per_second, max_bits_per_second } = caps;
+    RelaySpec { max_packets_per_second, max_bits_per_second, ..spec }
 }
 
 /// The relay that endpoint texts describe. Values are not checked here: the daemon or [`RelaySpec::check`] does.

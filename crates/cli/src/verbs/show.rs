@@ -6,7 +6,7 @@ use mcr_model::status::{LeaseStatus, Origin, OutputStatus, RelayStatus};
 use crate::args::{Format, Show};
 use crate::client::Client;
 use crate::failure::Failure;
-use crate::view::quantity::{count, seconds};
+use crate::view::quantity::{bit_rate, count, packet_rate, seconds};
 use crate::view::relay::{because, drop_legend, drops, traffic};
 use crate::view::screen::{HEADING, Ink, Screen, TROUBLE, state_style};
 
@@ -36,7 +36,9 @@ fn text(relay: &RelayStatus, ink: Ink) -> String {
     lines.push(format!("  made by   {made_by}{}", lease.unwrap_or_default()));
     let why = datapath_reason.as_ref().map(|reason| format!(" ({reason})")).unwrap_or_default();
     lines.push(format!("  datapath  {datapath}{why}"));
-    lines.push(format!("  from      {from}"));
+    let caps = caps(relay.relay.max_packets_per_second, relay.relay.max_bits_per_second);
+    let most = caps.map(|caps| format!("  ({caps})")).unwrap_or_default();
+    lines.push(format!("  from      {from}{most}"));
     let last = relay.last_packet_seconds.map(|ago| format!("; last packet {} ago", seconds(ago)));
     lines.push(format!("  received  {}{}", traffic(received), last.unwrap_or_default()));
     for (i, output) in relay.outputs.iter().enumerate() {
@@ -47,6 +49,13 @@ fn text(relay: &RelayStatus, ink: Ink) -> String {
     format!("{}\n{separator}{legend}", lines.join("\n"))
 }
 
+/// `at most 10.0 kpps, 5.00 Mbit/s`
+fn caps(packets: Option<i64>, bits: Option<i64>) -> Option<String> {
+    let packets = packets.map(|packets| packet_rate(packets as f64));
+    let caps: Vec<String> = packets.into_iter().chain(bits.map(|bits| bit_rate(bits as f64))).collect();
+    (!caps.is_empty()).then(|| format!("at most {}", caps.join(", ")))
+}
+
 fn output_lines(output: &OutputStatus, spec: Option<&OutputSpec>, ink: Ink) -> Vec<String> {
     let OutputStatus { to, ok, reason, remedy, source, sent, dropped_packets, dropped: _ } = output;
     let mut headers: Vec<String> = source.iter().map(|source| format!("source {source}")).collect();
@@ -55,6 +64,7 @@ fn output_lines(output: &OutputStatus, spec: Option<&OutputSpec>, ink: Ink) -> V
         headers.extend(spec.source_port.map(|port| format!("source port {port}")));
         headers.extend(spec.ttl.iter().map(|ttl| format!("ttl {ttl}")));
         headers.extend(spec.dscp.iter().map(|dscp| format!("dscp {dscp}")));
+        headers.extend(caps(spec.max_packets_per_second, spec.max_bits_per_second));
     }
     let headers = if headers.is_empty() { String::new() } else { format!("  ({})", headers.join(", ")) };
     let mut lines = vec![format!("  to        {to}{headers}")];

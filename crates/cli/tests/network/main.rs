@@ -29,6 +29,7 @@ macro_rules! for_each_in_the_kernel {
 
 mod api;
 mod bad_input;
+mod caps;
 mod captures;
 mod churn;
 mod discover;

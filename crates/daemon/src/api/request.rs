@@ -47,6 +47,12 @@ pub(super) struct Body {
     silent_after: Option<String>,
     expect: Option<ExpectSpec>,
     breaker: Option<BreakerSpec>,
+    /// More packets than so many a second are dropped as `rate_limited`; none: no cap.
+    #[schema(minimum = 1, maximum = 1_000_000_000i64)]
+    max_packets_per_second: Option<i64>,
+    /// The same for the bits of their IP packets.
+    #[schema(minimum = 1000, maximum = 1_000_000_000_000i64)]
+    max_bits_per_second: Option<i64>,
     /// The relay goes when nobody renews it in this time, 1s to 24h.
     #[schema(example = "30s")]
     lease: Option<String>,
@@ -105,7 +111,8 @@ pub(super) fn relay(body: &[u8], named: Named<'_>) -> Result<Wanted, Rejection> 
         // What is said of one alone names its line.
         Rejection::wrong_relay(if all.len() > 1 { all } else { vec![unreadable(error)] })
     })?;
-    let Body { name, input, output, datapath, link_local, allow_ptp, silent_after, expect, breaker, lease } = parsed;
+    let Body { name, input, output, datapath, link_local, allow_ptp, silent_after, expect, breaker, lease, .. } = parsed;
+    let Body { max_packets_per_second, max_bits_per_second, .. } = parsed;
     let name = match (named, name) {
         (Named::InBody, Some(name)) => name,
         (Named::InBody, None) => {
@@ -117,8 +124,20 @@ pub(super) fn relay(body: &[u8], named: Named<'_>) -> Result<Wanted, Rejection> 
         }
         (Named::InPath(path), _) => path.to_string(),
     };
-    let relay =
-        RelaySpec { name, input, output, datapath, link_local, allow_ptp, silent_after, expect, breaker }.check();
+    let relay = RelaySpec {
+        name,
+        input,
+        output,
+        datapath,
+        link_local,
+        allow_ptp,
+        silent_after,
+        expect,
+        breaker,
+        max_packets_per_second,
+        max_bits_per_second,
+    };
+    let relay = relay.check();
     match (relay, checked_lease(lease.as_deref())) {
         (Ok(relay), Ok(lease)) => Ok(Wanted { relay, lease }),
         (relay, lease) => Err(Rejection::wrong_relay(relay.err().into_iter().flatten().chain(lease.err()).collect())),

@@ -42,6 +42,8 @@ fn relay(value: &Spanned<DeValue<'_>>, path: String, findings: &mut Findings) ->
         silent_after: keys.text("silent_after"),
         expect: expect(&mut keys, "expect"),
         breaker: breaker(&mut keys, "breaker"),
+        max_packets_per_second: keys.number("max_packets_per_second"),
+        max_bits_per_second: keys.number("max_bits_per_second"),
     };
     keys.refuse("lease", LEASE_OF_A_FILE, "remove the key, or make the relay by `mcr add --lease` or the API");
     keys.finish();
@@ -96,6 +98,8 @@ fn output(value: &Spanned<DeValue<'_>>, path: String, findings: &mut Findings) -
         ttl: keys.ttl(),
         dscp: keys.dscp(),
         vlan: keys.number("vlan"),
+        max_packets_per_second: keys.number("max_packets_per_second"),
+        max_bits_per_second: keys.number("max_bits_per_second"),
     };
     keys.finish();
     Some(spec)
@@ -187,7 +191,7 @@ impl<'t, 'd> Keys<'t, 'd> {
 
     fn ttl(&mut self) -> Option<TtlSpec> {
         match self.get("ttl")?.get_ref() {
-            DeValue::String(word) => Some(TtlSpec::Word(word.to_string())),
+            DeValue::String(word) if is_word(word) => Some(TtlSpec::Word(word.to_string())),
             _ => self.number("ttl").map(TtlSpec::Number),
         }
     }
@@ -195,7 +199,7 @@ impl<'t, 'd> Keys<'t, 'd> {
     fn dscp(&mut self) -> Option<DscpSpec> {
         let (value, path) = (self.get("dscp")?, self.path("dscp"));
         match value.get_ref() {
-            DeValue::String(word) => Some(DscpSpec::Word(word.to_string())),
+            DeValue::String(word) if is_word(word) => Some(DscpSpec::Word(word.to_string())),
             DeValue::Table(table) => {
                 let mut numbers = BTreeMap::new();
                 for (from, to) in table {
@@ -292,6 +296,11 @@ impl<'t, 'd> Keys<'t, 'd> {
         let error = FieldError::new(self.path(name), format!("there is no key {:?} {place}", short(name)), remedy);
         self.findings.add(key.span(), "unknown key", error);
     }
+}
+
+/// Whether a text is not a number in quotes.
+fn is_word(text: &str) -> bool {
+    text.trim().parse::<i64>().is_err()
 }
 
 /// Enough of a text to recognise it.

@@ -99,12 +99,14 @@ fn entry(plan: &RelayPlan, books: &mut Books, outputs: &Outputs) -> RelayEntry {
     let entries = plan.outputs.iter().zip(&counters.outputs).map(|(output, counters)| OutputEntry {
         counters: Arc::clone(counters),
         action: action(outputs, &output.action),
+        cap: output.cap,
     });
     RelayEntry {
         destination: Destination { vlan: plan.vlan, address: plan.destination, port: plan.port },
         sources: plan.sources.clone(),
         counters: Arc::clone(&counters.relay),
         outputs: entries.collect(),
+        cap: plan.cap,
     }
 }
 

@@ -97,7 +97,7 @@ impl Forwarder {
     }
 
     fn send_runs(&mut self, table: &CompiledTable) {
-        self.transmitter.send(&self.runs[..self.used], table);
+        self.transmitter.send(&self.runs[..self.used], table, self.now);
         self.used = 0;
         self.round += 1;
     }
@@ -137,7 +137,12 @@ impl Forwarder {
             if relay.accepts(*datagram.source.ip()) {
                 wanted = true;
                 relay.counters.count_received(datagram.packets(), datagram.ip_bytes(), self.now);
-                self.enqueue(index, datagram, table);
+                match &relay.limiter {
+                    Some(limiter) if !limiter.admits(self.now, datagram.packets(), datagram.ip_bytes()) => {
+                        relay.count_dropped(DropReason::RateLimited, datagram.packets());
+                    }
+                    Some(_) | None => self.enqueue(index, datagram, table),
+                }
             }
         }
         if !wanted {
@@ -178,9 +183,7 @@ impl Forwarder {
             }
             charged = true;
             relay.counters.count_received(packets, ip_bytes, self.now);
-            for output in &relay.outputs {
-                output.counters.count_dropped(reason, packets);
-            }
+            relay.count_dropped(reason, packets);
         }
         if !charged {
             self.counters.count_dropped(reason, packets);

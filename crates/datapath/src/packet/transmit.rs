@@ -10,7 +10,7 @@ use mcr_wire::{Datagram, DropReason, Headers, Rewrite};
 use super::run::{HEADER_BYTES, Run};
 use super::virtio::VirtioHeader;
 use crate::counters::OutputShare;
-use crate::table::{CompiledAction, CompiledTable};
+use crate::table::{CompiledAction, CompiledOutput, CompiledTable};
 
 /// Most messages that wait for one call.
 const MAX_MESSAGES: usize = 256;
@@ -131,7 +131,7 @@ impl Transmitter {
     }
 
     /// Sends every run to every output of its relay, and counts what became of it.
-    pub(super) fn send(&mut self, runs: &[Run], table: &CompiledTable) {
+    pub(super) fn send(&mut self, runs: &[Run], table: &CompiledTable, now_nanoseconds: u64) {
         for (number, run) in runs.iter().enumerate() {
             let relay = table.relay_at(run.relay());
             for (output, entry) in relay.outputs.iter().enumerate() {
@@ -141,6 +141,9 @@ impl Transmitter {
                     }
                     CompiledAction::Send { rewrite, .. } if rewrite.refusal(run.first().ttl).is_some() => {
                         entry.counters.count_dropped(DropReason::TtlExpired, run.packets());
+                    }
+                    CompiledAction::Send { .. } if !entry.admits(run, now_nanoseconds) => {
+                        entry.counters.count_dropped(DropReason::RateLimited, run.packets());
                     }
                     CompiledAction::Send { socket, rewrite, mtu } => {
                         let account = Account {
@@ -233,6 +236,14 @@ impl Transmitter {
         self.waiting.clear();
         self.pieces.clear();
         self.fronts.clear();
+    }
+}
+
+impl CompiledOutput {
+    /// Whether the output's cap lets a run pass.
+    fn admits(&self, run: &Run, now_nanoseconds: u64) -> bool {
+        let limiter = self.limiter.as_ref();
+        limiter.is_none_or(|limiter| limiter.admits(now_nanoseconds, run.packets(), run.ip_bytes()))
     }
 }
 

@@ -18,7 +18,7 @@ use mcr_datapath::{
 };
 use mcr_testbed::payload::{self, Content};
 use mcr_testbed::{DEVICE, Interface, Lan, Namespace, Topology};
-use mcr_wire::{CodePoint, Destination, DropReason, MacAddr, Rewrite, TimeToLive, VlanId};
+use mcr_wire::{CodePoint, Destination, DropReason, MacAddr, RateCap, Rewrite, TimeToLive, VlanId};
 
 pub const GROUP_IN: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(239, 1, 1, 1), 5001);
 pub const GROUP_OUT: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(239, 2, 2, 2), 6001);
@@ -60,6 +60,7 @@ impl Output {
         OutputEntry {
             counters: Arc::clone(&self.counters),
             action: OutputAction::Send { socket: Arc::clone(&self.socket), rewrite: self.rewrite, mtu: self.mtu },
+            cap: RateCap::NONE,
         }
     }
 }
@@ -84,6 +85,8 @@ impl Relay {
             sources: self.sources.clone(),
             counters: Arc::clone(&self.counters),
             outputs: self.outputs.iter().map(Output::entry).collect(),
+            cap: RateCap::NONE,
+            cap: RateCap::NONE,
         }
     }
 

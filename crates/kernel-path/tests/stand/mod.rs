@@ -13,7 +13,7 @@ use mcr_kernel_path::{
 use mcr_testbed::table::{self, Counts, MARK, OutputCounts};
 pub(crate) use mcr_testbed::table::{Output, Relay};
 use mcr_testbed::{Mac, RawReceiver, Topology};
-use mcr_wire::{DropReason, FrameMeta, MacAddr, Refused, Reject, Rewrite, parse};
+use mcr_wire::{DropReason, FrameMeta, MacAddr, RateCap, Refused, Reject, Rewrite, parse};
 
 /// What the program answers when it leaves a frame alone, takes it, or hands it on.
 pub(crate) const NEXT: i32 = -1;
@@ -121,11 +121,15 @@ impl Stand {
                     Output::Drop(reason) => OutputAction::Drop(reason),
                     Output::Send { lan, rewrite, mtu } => OutputAction::Send { port: lan as u32, rewrite, mtu },
                 };
-                outputs.push(OutputEntry { counters: self.writer.output_counters(0).unwrap(), action });
+                outputs.push(OutputEntry {
+                    counters: self.writer.output_counters(0).unwrap(),
+                    action,
+                    cap: RateCap::NONE,
+                });
             }
             let counters = self.writer.relay_counters(0).unwrap();
             let (destination, sources) = (relay.destination, relay.sources.clone());
-            entries.push(RelayEntry { destination, sources, counters, outputs, exit: Exit::Tcx });
+            entries.push(RelayEntry { destination, sources, counters, outputs, exit: Exit::Tcx, cap: RateCap::NONE });
         }
         if self.behind_driver.is_some() {
             self.set_exits(&mut entries);

@@ -4,7 +4,7 @@ use std::net::SocketAddrV4;
 
 use mcr_kernel_path::{Exit, InputTable, Maps, OutputAction, OutputEntry, RelayEntry, TableWriter};
 use mcr_testbed::{Frame, RawReceiver, RawSender};
-use mcr_wire::{Destination, MacAddr, Rewrite};
+use mcr_wire::{Destination, MacAddr, RateCap, Rewrite};
 
 use super::*;
 
@@ -214,10 +214,12 @@ fn tables_that_were_handed_over_send_nothing_the_other_way() {
             sources: Vec::new(),
             counters: writer.relay_counters(u64::from(base + chunk)).unwrap(),
             exit: Exit::Tcx,
+            cap: RateCap::NONE,
             outputs: (u32::from(chunk) * 64..u32::from(chunk + 1) * 64)
                 .map(|port| OutputEntry {
                     counters: writer.output_counters(u64::from(base) << 32 | u64::from(port)).unwrap(),
                     action: OutputAction::Send { port, rewrite, mtu: 1500 },
+                    cap: RateCap::NONE,
                 })
                 .collect(),
         });

@@ -127,6 +127,7 @@ impl Change<'_> {
         let outputs = plan.outputs.iter().zip(&counters.outputs).map(|(output, counters)| OutputEntry {
             counters: Arc::clone(counters),
             action: action(self.outputs, &output.action),
+            cap: output.cap,
         });
         Ok(RelayEntry {
             destination: destination(plan),
@@ -134,6 +135,7 @@ impl Change<'_> {
             counters: Arc::clone(&counters.relay),
             outputs: outputs.collect(),
             exit: self.exit(plan),
+            cap: plan.cap,
         })
     }
 }
