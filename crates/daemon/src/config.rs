@@ -10,6 +10,7 @@ mod meaning;
 mod permission;
 mod report;
 mod shape;
+mod template;
 
 use std::fmt;
 use std::fs::File;
@@ -99,8 +100,8 @@ pub fn check_text(name: &str, text: &str) -> Result<Vec<Relay>, ConfigError> {
 fn check(text: &str) -> Result<Vec<Relay>, Vec<Finding>> {
     let document = grammar(text)?;
     let mut findings = Findings::default();
-    let config = shape::config(document.get_ref(), &mut findings);
-    let relays = meaning::relays(document.get_ref(), &config, &mut findings);
+    let shaped = shape::config(document.get_ref(), &mut findings);
+    let relays = meaning::relays(document.get_ref(), &shaped, &mut findings);
     findings.into_result().map(|()| relays)
 }
 

@@ -36,6 +36,7 @@ mod discover;
 mod foreground;
 mod frames;
 mod headers;
+mod identical;
 mod interfaces;
 mod killed;
 mod loops;

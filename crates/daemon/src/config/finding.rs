@@ -37,6 +37,8 @@ pub(super) struct Findings {
     /// Of every wrong field: its path and those of the tables around it.
     touched: std::collections::HashSet<String>,
     fields: std::collections::HashSet<String>,
+    /// Whether what is read now was filled into a template, which has texts only.
+    numbers_may_be_text: bool,
 }
 
 /// How messages of the TOML parser begin, what they mean to somebody who does not know its grammar, and what to do.
@@ -73,6 +75,16 @@ impl Finding {
 }
 
 impl Findings {
+    /// Says whether what is read from now on was filled into a template.
+    pub(super) fn numbers_may_be_text(&mut self, they_may: bool) {
+        self.numbers_may_be_text = they_may;
+    }
+
+    /// Whether a number may stand as text.
+    pub(super) fn may_numbers_be_text(&self) -> bool {
+        self.numbers_may_be_text
+    }
+
     /// Adds a mistake of the field that `error` names.
     pub(super) fn add(&mut self, span: Range<usize>, label: impl Into<String>, error: FieldError) {
         let FieldError { field, message, remedy } = error;

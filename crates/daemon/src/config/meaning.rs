@@ -10,37 +10,34 @@ use mcr_model::{FieldError, RelayName};
 use toml::de::{DeTable, DeValue};
 
 use super::finding::{Earlier, Findings};
+use super::shape::Shaped;
 
-/// The relays of `config`, complete only when nothing was found.
-pub(super) fn relays(document: &DeTable<'_>, config: &ConfigSpec, findings: &mut Findings) -> Vec<Relay> {
-    let ConfigSpec { datapath, relay } = config;
+/// The relays of a configuration, complete only when nothing was found.
+pub(super) fn relays(document: &DeTable<'_>, shaped: &Shaped, findings: &mut Findings) -> Vec<Relay> {
+    let Shaped { config: ConfigSpec { datapath, relay }, written, is_whole } = shaped;
     let datapath = spec::check_datapath("datapath", datapath.as_deref()).unwrap_or_else(|errors| {
         errors.into_iter().for_each(|error| findings.add(locate(document, "datapath"), "", error));
         None
     });
     // Where a relay was left out, the indices of the later ones are not those of the text.
-    if relay.len() != written(document) {
+    if !is_whole {
         return Vec::new();
     }
-    names(document, config, findings);
+    names(document, shaped, findings);
     let mut relays = Vec::with_capacity(relay.len());
-    for (i, spec) in relay.iter().enumerate() {
+    for (spec, &place) in relay.iter().zip(written) {
         match spec.check() {
             Ok(relay) => {
                 let choice = relay.datapath().or(datapath);
                 relays.push(relay.moved_by(choice));
             }
-            Err(errors) => errors.into_iter().for_each(|error| add(document, i, &spec.name, error, findings)),
+            Err(errors) => errors.into_iter().for_each(|error| add(document, place, &spec.name, error, findings)),
         }
     }
     if findings.is_empty() {
-        fit(document, &relays, findings);
+        fit(document, &relays, written, findings);
     }
     relays
-}
-
-fn written(document: &DeTable<'_>) -> usize {
-    document.get("relay").and_then(|relays| relays.get_ref().as_array()).map_or(0, |relays| relays.len())
 }
 
 fn add(document: &DeTable<'_>, index: usize, name: &str, error: FieldError, findings: &mut Findings) {
@@ -55,20 +52,26 @@ fn add(document: &DeTable<'_>, index: usize, name: &str, error: FieldError, find
 }
 
 /// No name may stand twice.
-fn names(document: &DeTable<'_>, config: &ConfigSpec, findings: &mut Findings) {
+fn names(document: &DeTable<'_>, shaped: &Shaped, findings: &mut Findings) {
     let mut first: HashMap<&str, usize> = HashMap::new();
-    for (i, spec) in config.relay.iter().enumerate() {
+    for (spec, &i) in shaped.config.relay.iter().zip(&shaped.written) {
         let field = format!("relay[{i}].name");
         if findings.concern(&field) {
             continue;
         }
         let Some(earlier) = first.insert(&spec.name, i) else { continue };
         first.insert(&spec.name, earlier);
+        let short: String = spec.name.chars().take(80).collect();
+        if earlier == i {
+            let what = format!("several relays of this template are named {short:?}");
+            let error = FieldError::new(&field, what, "put {item} or {index} into the name");
+            findings.add(locate(document, &field), "", error);
+            continue;
+        }
         let earlier = Earlier {
             span: locate(document, &format!("relay[{earlier}].name")),
             label: "the name is taken here".to_owned(),
         };
-        let short: String = spec.name.chars().take(80).collect();
         let error =
             FieldError::new(&field, format!("two relays are named {short:?}"), "give each its own name, or remove one");
         findings.add_clash(locate(document, &field), "and used again here", earlier, error);
@@ -76,10 +79,11 @@ fn names(document: &DeTable<'_>, config: &ConfigSpec, findings: &mut Findings) {
 }
 
 /// How the relays fit beside each other is the engine's question; an engine of our own answers it.
-fn fit(document: &DeTable<'_>, relays: &[Relay], findings: &mut Findings) {
+fn fit(document: &DeTable<'_>, relays: &[Relay], written: &[usize], findings: &mut Findings) {
     let Err(refusals) = Engine::new("").load_file(relays.to_vec()) else { return };
     for refusal in refusals {
         let index = relays.iter().position(|relay| relay.name() == refusal.name()).unwrap_or_default();
+        let index = written.get(index).copied().unwrap_or_default();
         let place = locate(document, &format!("relay[{index}].name"));
         let (message, remedy) = split(&refusal);
         findings.add(place, "", FieldError::new(format!("relay[{index}]"), message, remedy));

@@ -16,18 +16,53 @@ use toml::Spanned;
 use toml::de::{DeInteger, DeString, DeTable, DeValue};
 
 use super::finding::Findings;
+use super::template;
 
 /// Stands for a text or a number that could not be read, so that the other fields are still checked. It is valid
 /// everywhere, and what is said of a field that was found wrong already is not told again.
 const PLACEHOLDER: &str = "x";
 const PLACEHOLDER_PORT: i64 = 9;
 
-/// The configuration, with placeholders where the shape is wrong.
-pub(super) fn config(document: &DeTable<'_>, findings: &mut Findings) -> ConfigSpec {
+/// A configuration as far as its shape is right.
+pub(super) struct Shaped {
+    /// With placeholders where the shape is wrong.
+    pub(super) config: ConfigSpec,
+    /// For each relay of `config` the place in the text of the one that it came from: a template stands for several.
+    pub(super) written: Vec<usize>,
+    /// Whether no relay was left out.
+    pub(super) is_whole: bool,
+}
+
+pub(super) fn config(document: &DeTable<'_>, findings: &mut Findings) -> Shaped {
     let mut keys = Keys::new(document, 0..0, String::new(), findings);
-    let spec = ConfigSpec { datapath: keys.text("datapath"), relay: keys.list("relay", relay) };
+    let datapath = keys.text("datapath");
+    let relays = keys.list("relay", relays);
     keys.finish();
-    spec
+    let is_whole = relays.iter().all(|relays| !relays.is_empty()) && relays.len() == count(document);
+    let written = relays.iter().enumerate().flat_map(|(place, relays)| relays.iter().map(move |_| place)).collect();
+    Shaped { config: ConfigSpec { datapath, relay: relays.into_iter().flatten().collect() }, written, is_whole }
+}
+
+fn count(document: &DeTable<'_>) -> usize {
+    document.get("relay").and_then(|relays| relays.get_ref().as_array()).map_or(0, |relays| relays.len())
+}
+
+/// The relays that one table stands for: one, unless it is a template.
+fn relays(value: &Spanned<DeValue<'_>>, path: String, findings: &mut Findings) -> Option<Vec<RelaySpec>> {
+    if !template::is_template(value) {
+        return relay(value, path, findings).map(|relay| vec![relay]);
+    }
+    let copies = template::expand(value, &path, findings);
+    findings.numbers_may_be_text(true);
+    // What is wrong in one is wrong in all: it is told once.
+    let sound = |findings: &Findings, relay: &RelaySpec| (!findings.concern(&path)).then(|| relay.clone());
+    let mut relays = Vec::with_capacity(copies.len());
+    for copy in &copies {
+        let Some(spec) = relay(copy, path.clone(), findings).and_then(|relay| sound(findings, &relay)) else { break };
+        relays.push(spec);
+    }
+    findings.numbers_may_be_text(false);
+    Some(relays)
 }
 
 fn relay(value: &Spanned<DeValue<'_>>, path: String, findings: &mut Findings) -> Option<RelaySpec> {
@@ -120,6 +155,11 @@ fn text(value: &Spanned<DeValue<'_>>, path: String, findings: &mut Findings) -> 
 }
 
 fn number(key: &str, value: &Spanned<DeValue<'_>>, path: String, findings: &mut Findings) -> Option<i64> {
+    if let (DeValue::String(text), true) = (value.get_ref(), findings.may_numbers_be_text())
+        && let Ok(number) = text.parse()
+    {
+        return Some(number);
+    }
     let DeValue::Integer(integer) = value.get_ref() else {
         wrong_type(value, "a whole number", &unquoted(key, value.get_ref()), path, findings);
         return None;
