@@ -230,7 +230,6 @@ impl Packet {
             counters: Arc::default(),
             outputs: net.lans().iter().map(output).collect(),
             cap: RateCap::NONE,
-            cap: RateCap::NONE,
         };
         workers.install(&InputTable { relays: vec![relay], our_macs: vec![] }).expect("install");
         rings.iter().for_each(|ring| set_filter(ring.as_fd(), &program).expect("filter"));

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::net::Ipv4Addr;
 
-use mcr_model::{Datapath, DatapathChoice, DropReason, InterfaceName, RelayName};
+use mcr_model::{Datapath, DatapathChoice, DropReason, InterfaceName, Relay, RelayName};
 
 use crate::effect::{Failure, InputKey, Subject};
 use crate::engine::{Engine, Entry};
@@ -32,6 +32,7 @@ enum AtDriver {
 }
 
 const SHARED: &str = "another relay takes the same packets";
+const CAPPED: &str = "it has a cap on a rate, which is kept at tcx ingress";
 
 /// What is against a datapath, and what to do about it.
 pub(crate) struct Hindrance {
@@ -88,13 +89,12 @@ impl Serving {
 impl View<'_> {
     /// What moves the packets of `entry`, or would, as far as it is known what works.
     pub(crate) fn serving(&self, entry: &Entry) -> Serving {
-        match self.choice(entry) {
-            // Or a relay that is added would end the one that was there before.
-            DatapathChoice::Only(Datapath::Xdp) if entry.shares_destination => {
-                Serving { datapath: Datapath::Tcx, because: Some(format!("not xdp: {SHARED}")) }
+        match (self.choice(entry), left_to_tcx(entry)) {
+            (DatapathChoice::Only(Datapath::Xdp), Some(why)) => {
+                Serving { datapath: Datapath::Tcx, because: Some(format!("not xdp: {why}")) }
             }
-            DatapathChoice::Only(datapath) => Serving { datapath, because: asked_for(datapath) },
-            DatapathChoice::Auto => self.best(entry),
+            (DatapathChoice::Only(datapath), _) => Serving { datapath, because: asked_for(datapath) },
+            (DatapathChoice::Auto, _) => self.best(entry),
         }
     }
 
@@ -188,13 +188,12 @@ impl View<'_> {
         if !entry.relay.input().target.is_group() {
             return Some(hindrance("its input is no multicast group", "use datapath = \"tcx\""));
         }
-        if entry.shares_destination {
-            let remedy = "make them one relay with several outputs, or use datapath = \"tcx\"";
-            return Some(hindrance(SHARED, remedy));
-        }
-        let outputs = entry.relay.outputs();
-        if !entry.relay.caps().is_none() || outputs.iter().any(|output| !output.caps.is_none()) {
-            return Some(hindrance("its rate is capped, which XDP does not do", "use datapath = \"tcx\""));
+        if let Some(why) = left_to_tcx(entry) {
+            let remedy = match why {
+                SHARED => "make them one relay with several outputs, or use datapath = \"tcx\"",
+                _ => "use datapath = \"tcx\"",
+            };
+            return Some(hindrance(why, remedy));
         }
         self.shaped_output(entry).filter(|_| self.choice(entry) == DatapathChoice::Auto)
     }
@@ -265,6 +264,17 @@ impl View<'_> {
             entry.shares_destination = key(entry).is_some_and(|key| counts[&key] > 1);
         }
     }
+}
+
+/// Why a relay is served by `tcx` even where `xdp` was asked for. Or a relay that is added would end the one that was there
+/// before, and a cap would end the relay that it is set on.
+fn left_to_tcx(entry: &Entry) -> Option<&'static str> {
+    let is_capped =
+        |relay: &Relay| !relay.caps().is_none() || relay.outputs().iter().any(|output| !output.caps.is_none());
+    if entry.shares_destination {
+        return Some(SHARED);
+    }
+    is_capped(&entry.relay).then_some(CAPPED)
 }
 
 fn told(failure: &Failure) -> Hindrance {

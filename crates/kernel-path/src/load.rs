@@ -38,8 +38,8 @@ impl Default for Sizes {
             relays: 16_384,
             outputs: 32_768,
             sources: 16_384,
-            inputs: 64,
-            own_macs: 4096,
+            inputs: 1024,
+            own_macs: 16_384,
             ports: 256,
             fan_outs: 1024,
         }
