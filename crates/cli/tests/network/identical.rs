@@ -38,24 +38,22 @@ fn devices_with_one_address(datapath: Datapath, count: u16) {
     (1..=count).for_each(|number| service.wait_for_state(&format!("plc-{number}"), "ready", SOON * 4));
     let receiver = RawReceiver::new(net.lan(1).host_side());
 
+    let mut seen: BTreeMap<(String, u16), u16> = BTreeMap::new();
     for frame in 0..FRAMES {
         for (number, sender) in (1..).zip(&senders) {
             let payload = format!("device {number}, frame {frame}");
             sender.send(&Frame::udp("192.168.168.55:4000", "239.1.1.1:5001", payload.into_bytes()).ttl(1));
         }
-    }
-    let mut seen: BTreeMap<(String, u16), u16> = BTreeMap::new();
-    for _ in 0..FRAMES * count {
-        let frame = receiver.next_udp(Duration::from_secs(3));
-        let text = String::from_utf8(frame.payload).expect("text");
-        let number: u16 = text.split([' ', ',']).nth(1).and_then(|number| number.parse().ok()).expect(&text);
-        let source = format!("10.0.1.{}", number + 100);
-        assert_eq!(
-            (frame.source.ip().to_string(), frame.destination.port()),
-            (source.clone(), number + 6000),
-            "{text}"
-        );
-        *seen.entry((source, number)).or_default() += 1;
+        // Before the next: what comes together from one device may leave together, and is one frame to this receiver.
+        for _ in 0..count {
+            let frame = receiver.next_udp(Duration::from_secs(3));
+            let text = String::from_utf8(frame.payload).expect("text");
+            let number: u16 = text.split([' ', ',']).nth(1).and_then(|number| number.parse().ok()).expect(&text);
+            let source = format!("10.0.1.{}", number + 100);
+            let (ip, port) = (frame.source.ip().to_string(), frame.destination.port());
+            assert_eq!((ip, port), (source.clone(), number + 6000), "{text}");
+            *seen.entry((source, number)).or_default() += 1;
+        }
     }
     assert_eq!(seen.len(), usize::from(count));
     assert!(seen.values().all(|frames| *frames == FRAMES), "{seen:?}");
