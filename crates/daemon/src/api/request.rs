@@ -111,7 +111,8 @@ pub(super) fn relay(body: &[u8], named: Named<'_>) -> Result<Wanted, Rejection> 
         // What is said of one alone names its line.
         Rejection::wrong_relay(if all.len() > 1 { all } else { vec![unreadable(error)] })
     })?;
-    let Body { name, input, output, datapath, link_local, allow_ptp, silent_after, expect, breaker, lease, .. } = parsed;
+    let Body { name, input, output, datapath, link_local, allow_ptp, silent_after, expect, breaker, lease, .. } =
+        parsed;
     let Body { max_packets_per_second, max_bits_per_second, .. } = parsed;
     let name = match (named, name) {
         (Named::InBody, Some(name)) => name,
