@@ -91,6 +91,7 @@ fn main() {
         Some(Part::Clients) => {
             let clients = clients::clients(&Topology::device_relay_lan(1)).expect("MCR starts");
             println!("with a lease: {}\nstored:       {}", clients.lent, clients.stored);
+            println!("one write to the disk alone: p99 {:.1} ms", scale::disk());
         }
         Some(Part::Load { path, outputs, seconds, rate, coalesce }) => {
             let coalesce = if coalesce { Switch::On } else { Switch::Off };

@@ -197,6 +197,7 @@ fn middle(scales: &[Scale]) -> Option<Scale> {
         add_p50_ms: of(|scale| scale.add_p50_ms),
         add_p99_ms: of(|scale| scale.add_p99_ms),
         added: first.added * scales.len(),
+        disk_p99_ms: of(|scale| scale.disk_p99_ms),
         lent_p99_ms: of(|scale| scale.lent_p99_ms),
         stored_p99_ms: of(|scale| scale.stored_p99_ms),
         resident_mb: of(|scale| scale.resident_mb),

@@ -1,5 +1,6 @@
 //! A thousand relays: how soon they are ready, how long one more takes, how much memory they need.
 
+use std::io::Write;
 use std::time::{Duration, Instant};
 
 use mcr_testbed::Topology;
@@ -21,6 +22,8 @@ pub(crate) struct Scale {
     pub(crate) add_p50_ms: f64,
     pub(crate) add_p99_ms: f64,
     pub(crate) added: usize,
+    /// One write to the same disk with nothing else, until it is there, in milliseconds: each creation waits for one.
+    pub(crate) disk_p99_ms: f64,
     /// The same for fifty clients at once that make a thousand, on connections that stay, in milliseconds: with a lease,
     /// and for good.
     pub(crate) lent_p99_ms: f64,
@@ -44,6 +47,7 @@ pub(crate) fn scale(net: &Topology) -> Option<Scale> {
     let (resident_mb, rings_mb) = memory(&running);
     let mut times: Vec<f64> = (0..ADDED).map(|i| add(&running, i)).collect();
     times.sort_by(f64::total_cmp);
+    let disk_p99_ms = disk();
     drop(running);
     let Clients { lent, stored } = clients(net)?;
     Some(Scale {
@@ -52,6 +56,7 @@ pub(crate) fn scale(net: &Topology) -> Option<Scale> {
         add_p50_ms: times[ADDED / 2],
         add_p99_ms: times[ADDED * 99 / 100],
         added: ADDED,
+        disk_p99_ms,
         lent_p99_ms: lent.p99_ms,
         stored_p99_ms: stored.p99_ms,
         resident_mb,
@@ -70,6 +75,19 @@ fn add(running: &Running, number: usize) -> f64 {
     let time = start.elapsed().as_secs_f64() * 1000.0;
     assert!(answer.contains("\"ready\""), "{answer}");
     time
+}
+
+/// The p99 of writing a page beside where the daemon keeps its state, in milliseconds.
+pub(crate) fn disk() -> f64 {
+    let mut file = tempfile::tempfile().expect("a temporary file");
+    let mut write = || {
+        let start = Instant::now();
+        file.write_all(&[7; 4096]).and_then(|()| file.sync_data()).expect("write to the disk");
+        start.elapsed().as_secs_f64() * 1000.0
+    };
+    let mut times: Vec<f64> = (0..ADDED).map(|_| write()).collect();
+    times.sort_by(f64::total_cmp);
+    times[ADDED * 99 / 100]
 }
 
 /// Resident memory without and of the mappings of packet sockets, in MB (`/proc/PID/smaps`).

@@ -77,14 +77,8 @@ impl Service {
     #[cfg(feature = "otlp")]
     #[track_caller]
     pub(crate) fn start_with_variables(namespace: &Namespace, config: &str, variables: &[(&str, &str)]) -> Service {
-        let folder = tempfile::tempdir().expect("a temporary folder");
-        std::fs::write(folder.path().join("mcr.toml"), config).expect("write the configuration");
-        let mut command = run_command(namespace, folder.path());
-        command.envs(variables.iter().copied()).stderr(log_file(folder.path()));
-        let child = command.spawn().expect("start mcr run");
-        let service = Service { folder, datapath: DatapathChoice::Auto, child, options: Vec::new() };
-        service.wait_for_answer();
-        service
+        let exports: String = variables.iter().map(|(name, value)| format!("export {name}='{value}' && ")).collect();
+        Service::start_with_mounts(namespace, config, &format!("{exports}shift && exec \"$@\""))
     }
 
     /// Starts the daemon where its state can't be kept: a file stands where the folder should.
