@@ -33,6 +33,7 @@ fn relay(name: &str, state: RelayState, outputs: &[&str]) -> RelayStatus {
         datapath_reason: None,
         from: "eth0:239.1.1.1:5001".to_owned(),
         lease: None,
+        breaker: None,
         received: traffic(1000),
         last_packet_seconds: None,
         outputs: outputs.iter().enumerate().map(output).collect(),
