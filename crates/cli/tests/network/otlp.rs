@@ -80,7 +80,7 @@ fn counters_and_requests_arrive_at_a_collector() {
     service.add("camera", "dev0:239.1.1.1:5001", &["lan1:239.2.2.1:6001"]);
     send(net.device(), DEVICE, "239.1.1.1:5001".parse().unwrap(), SERIES, 20_000);
     // A number is eight bytes, little-endian; texts are as they are (protobuf, `sfixed64 as_int`).
-    let count = u64::from(SERIES.count).to_le_bytes();
+    let count = SERIES.count.to_le_bytes();
     for name in ["mcr.relay.received.packets", "mcr.output.sent.packets"] {
         let all = [name.as_bytes(), b"camera", &count, b"service.name", b"mcr", b"studio-7"];
         wait_until(SOON, name, || collector.has("/v1/metrics", &all));
