@@ -1,6 +1,12 @@
 //! Test traffic over ordinary sockets: what [`send`](crate::verbs) writes and what `listen` makes of it.
 
+pub(crate) mod capture;
+pub(crate) mod ears;
 pub(crate) mod foreign;
+pub(crate) mod frame;
+pub(crate) mod groups;
+pub(crate) mod map;
+pub(crate) mod outbox;
 pub(crate) mod pace;
 pub(crate) mod payload;
 pub(crate) mod reverse_path;

@@ -16,6 +16,7 @@ pub(crate) mod list;
 mod listen;
 mod plan;
 mod relay;
+mod replay;
 mod rm;
 mod run;
 mod send;

@@ -56,8 +56,18 @@ impl Schedule {
         self.due.checked_duration_since(now).filter(|wait| !wait.is_zero())
     }
 
+    /// How many packets are due, `most` at most; they are sent now.
+    pub(crate) fn take(&mut self, now: Instant, most: u64) -> u64 {
+        let mut taken = 0;
+        while taken < most && self.wait(now).is_none() {
+            self.sent(now);
+            taken += 1;
+        }
+        taken
+    }
+
     /// The packet that was due is sent.
-    pub(crate) fn sent(&mut self, now: Instant) {
+    fn sent(&mut self, now: Instant) {
         self.due += self.interval;
         if now.saturating_duration_since(self.due) > Self::MOST_LATE {
             self.due = now;
@@ -93,8 +103,7 @@ mod tests {
         schedule.sent(at(35));
         schedule.sent(at(35));
         assert_eq!(schedule.wait(at(35)), Some(Duration::from_millis(5)));
-        schedule.sent(at(5_000));
-        schedule.sent(at(5_000));
+        assert_eq!(schedule.take(at(5_000), 1_000), 2);
         assert!(schedule.wait(at(5_000)).is_some(), "five seconds are not made up");
     }
 }

@@ -1,10 +1,12 @@
 //! Ordinary UDP sockets, as any program would use: for traffic that tests the relay from outside.
 
+use std::collections::HashMap;
 use std::io;
 use std::mem::size_of;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, UdpSocket};
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::fs::MetadataExt;
+use std::time::Duration;
 
 use mcr_model::grant::Prefix;
 use mcr_model::{DscpRule, Input, InterfaceName, Output, SourceRule, TtlRule};
@@ -150,14 +152,40 @@ pub(crate) fn probing(interfaces: &[&str], ranges: &[Prefix]) -> Result<Vec<Sock
     Ok(sockets)
 }
 
-/// Packets that arrived for `socket` while its buffer was full: lost by the listener, not on the way.
-pub(crate) fn own_drops(socket: &UdpSocket) -> Option<u64> {
-    let inode = std::fs::File::from(socket.as_fd().try_clone_to_owned().ok()?).metadata().ok()?.ino().to_string();
+/// Packets that arrived for each of these while its buffer was full: lost by the listener, not on the way.
+pub(crate) fn own_drops(sockets: &[UdpSocket]) -> Vec<Option<u64>> {
     // Columns of `net/ipv4/udp.c`, udp4_format_sock: the inode is the tenth, drops the last.
-    let table = std::fs::read_to_string("/proc/thread-self/net/udp").ok()?;
-    let lines = table.lines().skip(1).map(|line| line.split_ascii_whitespace().collect::<Vec<_>>());
-    let mut ours = lines.filter(|columns| columns.get(9) == Some(&inode.as_str()));
-    ours.next()?.last()?.parse().ok()
+    let table = std::fs::read_to_string("/proc/thread-self/net/udp").unwrap_or_default();
+    let row = |line: &str| {
+        let columns: Vec<&str> = line.split_ascii_whitespace().collect();
+        Some((columns.get(9)?.parse::<u64>().ok()?, columns.last()?.parse::<u64>().ok()?))
+    };
+    let drops: HashMap<u64, u64> = table.lines().skip(1).filter_map(row).collect();
+    let inode = |socket: &UdpSocket| {
+        Some(std::fs::File::from(socket.as_fd().try_clone_to_owned().ok()?).metadata().ok()?.ino())
+    };
+    sockets.iter().map(|socket| drops.get(&inode(socket)?).copied()).collect()
+}
+
+/// Which of these have something to read, after `at_most` at the latest.
+pub(crate) fn readable(sockets: &[UdpSocket], at_most: Duration) -> Vec<usize> {
+    let poll = |socket: &UdpSocket| libc::pollfd { fd: socket.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+    let mut polls: Vec<libc::pollfd> = sockets.iter().map(poll).collect();
+    let milliseconds = i32::try_from(at_most.as_millis()).unwrap_or(i32::MAX).max(1);
+    // SAFETY: the array has as many entries as are told, and lives through the call.
+    unsafe { libc::poll(polls.as_mut_ptr(), polls.len() as libc::nfds_t, milliseconds) };
+    polls.iter().enumerate().filter(|(_, poll)| poll.revents != 0).map(|(index, _)| index).collect()
+}
+
+/// The soft limit on open files is 1,024 by tradition, for select(2), which is not used here.
+pub(crate) fn raise_file_limit() {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: `limit` outlives the call.
+    if unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) } == 0 {
+        limit.rlim_cur = limit.rlim_max;
+        // SAFETY: `limit` outlives the call. Without more files a socket that is one too many says so.
+        unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) };
+    }
 }
 
 /// Bound to the device rather than to an address: works without a route and without an address, and no packet of
@@ -238,7 +266,8 @@ fn bind_failure(local: SocketAddrV4, interface: &InterfaceName, error: &io::Erro
     })
 }
 
-fn index(interface: &InterfaceName) -> io::Result<u32> {
+/// The number of an interface.
+pub(crate) fn index(interface: &InterfaceName) -> io::Result<u32> {
     let name = std::ffi::CString::new(interface.as_str())?;
     // SAFETY: `name` is a C string that outlives the call, which only reads it.
     match unsafe { libc::if_nametoindex(name.as_ptr()) } {

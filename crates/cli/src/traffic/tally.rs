@@ -6,12 +6,27 @@ use std::time::{Duration, Instant};
 
 use crate::traffic::HEADER_BYTES;
 use crate::traffic::foreign::{Account, Foreign};
-use crate::traffic::payload::{Content, Stamp, parse};
+use crate::traffic::payload::{Content, Stamp};
 use crate::traffic::sequence::{Arrival, Sequence};
 use crate::traffic::spread::{Spread, SpreadSeconds};
 
 /// More streams or sources than this are counted together, so that a flood of them takes no memory.
 const MOST_KEPT: usize = 1024;
+
+/// A payload that arrived.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Heard<'a> {
+    pub(crate) payload: &'a [u8],
+    /// What it is.
+    pub(crate) content: Content,
+    pub(crate) source: SocketAddr,
+    /// The port that it was sent to.
+    pub(crate) port: u16,
+    /// When it came.
+    pub(crate) now: Instant,
+    /// The same, since 1970.
+    pub(crate) nanoseconds: u64,
+}
 
 /// What arrived so far.
 #[derive(Debug, Default)]
@@ -38,22 +53,23 @@ struct TestStream {
 }
 
 impl Tally {
-    /// Counts a payload from `source` to `port` that arrived at `now`, which is `now_nanoseconds` since 1970.
-    pub(crate) fn count(&mut self, payload: &[u8], source: SocketAddr, port: u16, now: Instant, now_nanoseconds: u64) {
+    /// Counts a payload.
+    pub(crate) fn count(&mut self, heard: &Heard<'_>) {
+        let Heard { payload, content, source, port, now, nanoseconds } = *heard;
         self.packets += 1;
         self.bytes += payload.len() as u64 + HEADER_BYTES;
         self.between = Some((self.between.map_or(now, |(first, _)| first), now));
         if self.sources.len() < MOST_KEPT || self.sources.contains_key(&source) {
             *self.sources.entry(source).or_default() += 1;
         }
-        match parse(payload) {
+        match content {
             Content::Foreign => {
                 self.foreign_packets += 1;
                 let at = self.between.map_or(Duration::ZERO, |(first, _)| now.duration_since(first));
                 self.foreign.count(payload, source, port, at);
             }
             Content::Corrupt => self.corrupt += 1,
-            Content::Test(stamp) => self.count_test(stamp, now_nanoseconds),
+            Content::Test(stamp) => self.count_test(stamp, nanoseconds),
         }
     }
 
@@ -180,11 +196,11 @@ impl Tally {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::traffic::payload::emit;
+    use crate::traffic::payload::{Pattern, emit, parse};
 
     fn packet(stream: u32, sequence: u64) -> Vec<u8> {
         let mut payload = vec![0; 100];
-        emit(Stamp { stream, sequence, sent_nanoseconds: 1_000 }, &mut payload);
+        emit(Stamp { stream, sequence, sent_nanoseconds: 1_000 }, &Pattern::Random, &mut payload);
         payload
     }
 
@@ -198,7 +214,8 @@ mod tests {
         let packets =
             [packet(1, 0), packet(1, 2), packet(2, 7), packet(1, 2), corrupt, b"hello".to_vec(), packet(1, 1)];
         for (i, payload) in packets.iter().enumerate() {
-            tally.count(payload, source, 5000, start + Duration::from_millis(i as u64), 3_000);
+            let now = start + Duration::from_millis(i as u64);
+            tally.count(&Heard { payload, content: parse(payload), source, port: 5000, now, nanoseconds: 3_000 });
         }
         assert_eq!((tally.packets(), tally.foreign(), tally.corrupt(), tally.good()), (7, 1, 1, 5));
         assert_eq!((tally.lost(), tally.duplicates(), tally.reordered()), (0, 1, 1));

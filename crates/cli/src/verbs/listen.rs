@@ -2,8 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
-use std::net::UdpSocket;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use mcr_model::Input;
 use mcr_model::spec::InputSpec;
@@ -12,12 +11,14 @@ use serde::Serialize;
 use crate::args::{Format, Listen};
 use crate::failure::Failure;
 use crate::interrupt::Interrupt;
+use crate::traffic::ears::{Ears, Heed};
 use crate::traffic::foreign::{Account, Told};
 use crate::traffic::spread::SpreadSeconds;
 use crate::traffic::tally::Tally;
-use crate::traffic::{MAX_PAYLOAD_BYTES, reverse_path, socket};
+use crate::traffic::{groups, reverse_path};
 use crate::view::quantity::{bit_rate, bytes, count, packet_rate, packets, seconds};
-use crate::view::screen::Screen;
+use crate::view::screen::{Screen, TROUBLE};
+use crate::view::table::{Align, Cell, Table};
 
 /// When to end, besides when somebody asks for it.
 #[derive(Debug, Clone, Copy)]
@@ -69,65 +70,71 @@ struct Summary {
     jitter_seconds: Option<SpreadSeconds>,
     /// Senders of packets that are no test packets, and what their headers say.
     foreign: Vec<Account>,
+    /// The same of each group, when there are several.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    groups: Vec<Summary>,
 }
 
 /// Listens, counts, and fails unless everything came.
 pub(crate) fn listen(args: Listen) -> Result<(), Failure> {
     let Listen { from, count, duration, timeout, output } = args;
-    let spec = InputSpec::from_endpoint(&from).map_err(|error| Failure::usage(error.to_string()))?;
-    let input = spec.check("endpoint").map_err(|errors| {
-        let errors: Vec<String> = errors.iter().map(ToString::to_string).collect();
-        Failure::usage(errors.join("\nmcr: "))
-    })?;
+    let inputs = inputs(&from)?;
     let reverse_path_before = reverse_path::dropped();
-    let socket = socket::listening(&input)?;
-    let interrupt = Interrupt::watch()?;
-    let joined = if input.target.is_group() { "; the group is joined" } else { "" };
-    // For whoever starts a sender next. Whether anybody reads it makes no difference to the count.
-    let _ = writeln!(io::stderr(), "listening on {input}{joined}");
-    let screen = Screen::stdout();
-    let tally = receive(&socket, input.port.get(), Ends { count, duration, silence: timeout }, &interrupt, screen)?;
-    screen.end_live_line()?;
-    let host = HostDrops {
-        own_buffer: socket::own_drops(&socket),
-        reverse_path: reverse_path::dropped().zip(reverse_path_before).map(|(now, before)| now.saturating_sub(before)),
+    let what = from.join(", ");
+    let joined = match inputs.iter().filter(|input| input.target.is_group()).count() {
+        0 => "",
+        1 => "; the group is joined",
+        _ => "; the groups are joined",
     };
-    let summary = summary(&input, &tally, count, host);
+    let mut ears = Ears::open(inputs)?;
+    let interrupt = Interrupt::watch()?;
+    // For whoever starts a sender next. Whether anybody reads it makes no difference to the count.
+    let _ = writeln!(io::stderr(), "listening on {what}{joined}");
+    let screen = Screen::stdout();
+    receive(&mut ears, Ends { count, duration, silence: timeout }, &interrupt, screen)?;
+    screen.end_live_line()?;
+    let reverse_path = reverse_path::dropped().zip(reverse_path_before).map(|(now, before)| now.saturating_sub(before));
+    let summary = summaries(&what, &ears, count, reverse_path);
     screen.print(&match output.format {
         Format::Json => serde_json::to_string(&summary).unwrap_or_default() + "\n",
-        Format::Text => text(&summary),
+        Format::Text => text(&summary, screen),
     })?;
     if summary.complete { Ok(()) } else { Err(Failure::Silent) }
 }
 
-fn receive(socket: &UdpSocket, port: u16, ends: Ends, interrupt: &Interrupt, screen: Screen) -> Result<Tally, Failure> {
+/// Each group is an input of its own.
+fn inputs(from: &[String]) -> Result<Vec<Input>, Failure> {
+    let mut inputs = Vec::new();
+    for given in from {
+        for endpoint in groups::expand(given).map_err(Failure::usage)? {
+            let spec = InputSpec::from_endpoint(&endpoint).map_err(|error| Failure::usage(error.to_string()))?;
+            inputs.push(spec.check("endpoint").map_err(|errors| {
+                let errors: Vec<String> = errors.iter().map(ToString::to_string).collect();
+                Failure::usage(errors.join("\nmcr: "))
+            })?);
+        }
+    }
+    Ok(inputs)
+}
+
+fn receive(ears: &mut Ears, ends: Ends, interrupt: &Interrupt, screen: Screen) -> Result<(), Failure> {
     // How long Ctrl-C and the ends may go unnoticed on a silent wire.
     const GLANCE: Duration = Duration::from_millis(100);
-    let failed = |error: io::Error| Failure::failed(format!("cannot receive: {error}"));
-    socket.set_read_timeout(Some(GLANCE)).map_err(failed)?;
-    let mut tally = Tally::default();
-    let mut buffer = vec![0; MAX_PAYLOAD_BYTES + 1];
     let started = Instant::now();
     let mut last_arrival = started;
     let mut line = LiveLine { shown: started, packets: 0, bytes: 0 };
     loop {
-        let arrival = socket.recv_from(&mut buffer);
-        let now = Instant::now();
-        match arrival {
-            Ok((payload_bytes, source)) => {
-                let clock = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_nanos() as u64);
-                tally.count(&buffer[..payload_bytes], source, port, now, clock);
-                last_arrival = now;
-            }
-            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {}
-            Err(error) => return Err(failed(error)),
+        let heed = ears.listen(GLANCE)?;
+        let (now, tally) = (Instant::now(), ears.total());
+        if heed == Heed::Something {
+            last_arrival = now;
         }
-        line.show(&tally, now, screen)?;
+        line.show(tally, now, screen)?;
         let is_over = ends.count.is_some_and(|count| tally.packets() >= count && tally.good() >= count)
             || ends.duration.is_some_and(|duration| now.duration_since(started) >= duration)
             || ends.silence.is_some_and(|silence| now.duration_since(last_arrival) >= silence);
         if is_over || interrupt.is_asked() {
-            return Ok(tally);
+            return Ok(());
         }
     }
 }
@@ -160,10 +167,25 @@ impl LiveLine {
     }
 }
 
-fn summary(input: &Input, tally: &Tally, expected: Option<u64>, host: HostDrops) -> Summary {
+/// Of the whole, and of each group when there are several.
+fn summaries(from: &str, ears: &Ears, expected: Option<u64>, reverse_path: Option<u64>) -> Summary {
+    let each: Vec<_> = ears.each().collect();
+    let drops = each.iter().filter_map(|(_, _, drops)| *drops).reduce(|sum, drops| sum + drops);
+    let mut whole = summary(from, ears.total(), expected, HostDrops { own_buffer: drops, reverse_path });
+    if each.len() > 1 {
+        let of_one = |(input, tally, own_buffer): &(&Input, &Tally, Option<u64>)| {
+            summary(&input.to_string(), tally, None, HostDrops { own_buffer: *own_buffer, reverse_path: None })
+        };
+        whole.groups = each.iter().map(of_one).collect();
+        whole.complete &= whole.groups.iter().all(|group| group.complete);
+    }
+    whole
+}
+
+fn summary(from: &str, tally: &Tally, expected: Option<u64>, host: HostDrops) -> Summary {
     let rates = tally.rates();
     Summary {
-        from: input.to_string(),
+        from: from.to_owned(),
         complete: tally.good() > 0
             && tally.lost() == 0
             && tally.corrupt() == 0
@@ -187,11 +209,12 @@ fn summary(input: &Input, tally: &Tally, expected: Option<u64>, host: HostDrops)
         latency_seconds: tally.latency(),
         jitter_seconds: tally.jitter(),
         foreign: tally.foreign_accounts().collect(),
+        groups: Vec::new(),
     }
 }
 
-fn text(summary: &Summary) -> String {
-    let Summary { from, complete, received_packets, expected_packets, .. } = summary;
+fn text(summary: &Summary, screen: Screen) -> String {
+    let Summary { from, complete, received_packets, expected_packets, groups, .. } = summary;
     if *received_packets == 0 {
         return nothing_came(summary);
     }
@@ -212,9 +235,42 @@ fn text(summary: &Summary) -> String {
     }));
     lines.extend(summary.latency_seconds.map(|latency| format!("  latency  {}", spread(latency))));
     lines.extend(summary.jitter_seconds.map(|jitter| format!("  jitter   {}", spread(jitter))));
-    lines.extend(summary.sources.iter().map(|(source, number)| format!("  source   {source}: {}", packets(*number))));
-    lines.extend(summary.foreign.iter().map(foreign_line));
-    lines.join("\n") + "\n"
+    if groups.is_empty() {
+        let sources = summary.sources.iter();
+        lines.extend(sources.map(|(source, number)| format!("  source   {source}: {}", packets(*number))));
+        lines.extend(summary.foreign.iter().map(foreign_line));
+        return lines.join("\n") + "\n";
+    }
+    lines.join("\n") + "\n\n" + &group_table(groups).render(screen.ink())
+}
+
+/// A line for each group; what wants attention is marked.
+fn group_table(groups: &[Summary]) -> Table<8> {
+    let mut table = Table::new([
+        ("GROUP", Align::Left),
+        ("PACKETS", Align::Right),
+        ("RATE", Align::Right),
+        ("BIT RATE", Align::Right),
+        ("LOST", Align::Right),
+        ("DUPLICATE", Align::Right),
+        ("REORDERED", Align::Right),
+        ("CORRUPT", Align::Right),
+    ]);
+    let bad = |number: u64| Cell::styled(count(number), if number > 0 { TROUBLE } else { anstyle::Style::new() });
+    for group in groups {
+        let style = if group.received_packets == 0 { TROUBLE } else { anstyle::Style::new() };
+        table.push([
+            group.from.as_str().into(),
+            Cell::styled(count(group.received_packets), style),
+            group.packets_per_second.map_or_else(|| "-".to_owned(), packet_rate).into(),
+            group.bits_per_second.map_or_else(|| "-".to_owned(), bit_rate).into(),
+            bad(group.lost_packets),
+            count(group.duplicate_packets).into(),
+            count(group.reordered_packets).into(),
+            bad(group.corrupt_packets),
+        ]);
+    }
+    table
 }
 
 fn spread(SpreadSeconds { least, mean, p50, p99, p999, most }: SpreadSeconds) -> String {

@@ -1,7 +1,7 @@
 //! `mcr send`
 
 use std::io;
-use std::net::UdpSocket;
+use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -13,24 +13,31 @@ use serde::Serialize;
 use crate::args::{Format, Send};
 use crate::failure::Failure;
 use crate::interrupt::Interrupt;
+use crate::traffic::outbox::{Outbox, Runs, Sent};
 use crate::traffic::pace::{Pace, Schedule};
-use crate::traffic::payload::{self, Stamp, mix};
-use crate::traffic::{HEADER_BYTES, MAX_PAYLOAD_BYTES, socket};
+use crate::traffic::payload::{self, Pattern, Stamp, mix};
+use crate::traffic::{HEADER_BYTES, MAX_PAYLOAD_BYTES, groups, socket};
+use crate::verbs::replay;
 use crate::view::quantity::{bit_rate, bytes, packet_rate, packets, seconds};
 use crate::view::screen::Screen;
 
 /// What was asked, checked.
 struct Plan {
-    to: Output,
+    /// As it was typed.
+    given: String,
+    /// Each group; alike in all else.
+    to: Vec<Output>,
     pace: Pace,
     count: Option<u64>,
     payload_bytes: RangeInclusive<usize>,
+    pattern: Pattern,
 }
 
 /// How it went, and what a script reads.
 #[derive(Debug, Serialize)]
 struct Summary {
     to: String,
+    groups: usize,
     stream: u32,
     sent_packets: u64,
     sent_bytes: u64,
@@ -42,12 +49,17 @@ struct Summary {
 
 /// Sends until the count is reached or somebody ends it.
 pub(crate) fn send(args: Send) -> Result<(), Failure> {
+    if args.pcap.is_some() {
+        return replay::replay(args);
+    }
     let format = args.output.format;
     let plan = plan(args)?;
-    let socket = socket::sending(&plan.to)?;
+    let first = plan.to.first().ok_or_else(|| Failure::usage("there is no group to send to"))?;
+    let runs = if plan.pace == Pace::Fastest { Runs::Together } else { Runs::Apart };
+    let outbox = Outbox::new(socket::sending(first)?, runs);
     let interrupt = Interrupt::watch()?;
     let screen = Screen::stdout();
-    let summary = Run::new(&plan).go(&socket, &interrupt, screen)?;
+    let summary = Run::new(&plan).go(outbox, &interrupt, screen)?;
     screen.end_live_line()?;
     screen.print(&match format {
         Format::Json => serde_json::to_string(&summary).unwrap_or_default() + "\n",
@@ -57,16 +69,24 @@ pub(crate) fn send(args: Send) -> Result<(), Failure> {
 }
 
 fn plan(args: Send) -> Result<Plan, Failure> {
-    let Send { to, rate, count, size, ttl, source, output: _ } = args;
-    let mut spec = OutputSpec::from_endpoint(&to).map_err(|error| Failure::usage(error.to_string()))?;
+    let Send { to: given, rate, count, size, pattern, ttl, source, .. } = args;
+    let endpoints = groups::expand(&given).map_err(Failure::usage)?;
+    let to = endpoints.iter().map(|endpoint| output(endpoint, ttl, source.as_deref())).collect::<Result<_, _>>()?;
+    let pace = Pace::parse(&rate).map_err(Failure::usage)?;
+    let payload_bytes = parse_size(&size).map_err(Failure::usage)?;
+    let pattern = Pattern::parse(&pattern).map_err(|error| Failure::usage(format!("--pattern {error}")))?;
+    Ok(Plan { given, to, pace, count, payload_bytes, pattern })
+}
+
+/// Where an endpoint with these options sends to, and how.
+pub(super) fn output(endpoint: &str, ttl: Option<i64>, source: Option<&str>) -> Result<Output, Failure> {
+    let mut spec = OutputSpec::from_endpoint(endpoint).map_err(|error| Failure::usage(error.to_string()))?;
     spec.ttl = ttl.map(TtlSpec::Number).or(spec.ttl);
-    spec.source = source.or(spec.source);
-    let to = spec.check("endpoint").map_err(|errors| {
+    spec.source = source.map(str::to_owned).or(spec.source);
+    spec.check("endpoint").map_err(|errors| {
         let errors: Vec<String> = errors.iter().map(ToString::to_string).collect();
         Failure::usage(errors.join("\nmcr: "))
-    })?;
-    let pace = Pace::parse(&rate).map_err(Failure::usage)?;
-    Ok(Plan { to, pace, count, payload_bytes: parse_size(&size).map_err(Failure::usage)? })
+    })
 }
 
 fn parse_size(given: &str) -> Result<RangeInclusive<usize>, String> {
@@ -81,27 +101,29 @@ fn parse_size(given: &str) -> Result<RangeInclusive<usize>, String> {
     }
 }
 
-/// A run of the sender: one stream.
+/// A run of the sender: a stream to each group, all with the same numbers.
 struct Run<'a> {
     plan: &'a Plan,
+    /// Of the first group; the others follow.
     stream: u32,
     sequence: u64,
-    sent_packets: u64,
-    sent_bytes: u64,
-    refused_packets: u64,
+    sent: Sent,
     started: Instant,
 }
 
 impl<'a> Run<'a> {
+    /// So many datagrams are made before they are sent; more would only age.
+    const BATCH: usize = 256;
+
     fn new(plan: &'a Plan) -> Self {
         // Distinct from other runs is enough: time and process id make it so.
         let stream = mix(nanoseconds_since_1970() ^ u64::from(std::process::id())) as u32;
-        Self { plan, stream, sequence: 0, sent_packets: 0, sent_bytes: 0, refused_packets: 0, started: Instant::now() }
+        Self { plan, stream, sequence: 0, sent: Sent::default(), started: Instant::now() }
     }
 
-    fn go(mut self, socket: &UdpSocket, interrupt: &Interrupt, screen: Screen) -> Result<Summary, Failure> {
+    fn go(mut self, mut outbox: Outbox, interrupt: &Interrupt, screen: Screen) -> Result<Summary, Failure> {
         const GLANCE: Duration = Duration::from_millis(100);
-        let mut payload = vec![0; *self.plan.payload_bytes.end()];
+        let rounds = (Self::BATCH / self.plan.to.len()).max(1) as u64;
         let mut schedule = Schedule::new(self.plan.pace, self.started);
         let mut next_line = self.started + Duration::from_secs(1);
         while !interrupt.is_asked() && self.plan.count.is_none_or(|count| self.sequence < count) {
@@ -114,72 +136,82 @@ impl<'a> Run<'a> {
                 std::thread::sleep(wait.min(GLANCE));
                 continue;
             }
-            self.send_one(socket, &mut payload)?;
-            schedule.sent(now);
+            let left = self.plan.count.map_or(rounds, |count| count - self.sequence);
+            let due = schedule.take(now, rounds.min(left));
+            self.send_rounds(&mut outbox, due)?;
         }
         Ok(self.summary())
     }
 
-    fn send_one(&mut self, socket: &UdpSocket, buffer: &mut [u8]) -> Result<(), Failure> {
-        let range = &self.plan.payload_bytes;
-        let spread = (range.end() - range.start() + 1) as u64;
-        let payload_bytes = range.start() + (mix(self.sequence) % spread) as usize;
-        let payload = &mut buffer[..payload_bytes];
-        let sent_nanoseconds = nanoseconds_since_1970();
-        payload::emit(Stamp { stream: self.stream, sequence: self.sequence, sent_nanoseconds }, payload);
-        match socket.send(payload) {
-            Ok(_) => {
-                self.sent_packets += 1;
-                self.sent_bytes += payload_bytes as u64 + HEADER_BYTES;
+    /// So many datagrams to each group. One group after the other: equal ones that follow each other can go as one.
+    fn send_rounds(&mut self, outbox: &mut Outbox, rounds: u64) -> Result<(), Failure> {
+        let Plan { to, payload_bytes, pattern, .. } = self.plan;
+        let spread = (payload_bytes.end() - payload_bytes.start() + 1) as u64;
+        for (number, output) in to.iter().enumerate() {
+            // The socket is connected to the only one, so that a host that does not listen is noticed.
+            let target = (to.len() > 1).then(|| SocketAddr::new(IpAddr::from(output.target.ip()), output.port.get()));
+            for sequence in self.sequence..self.sequence + rounds {
+                let length = payload_bytes.start() + (mix(sequence) % spread) as usize;
+                let stream = self.stream.wrapping_add(number as u32);
+                let stamp = Stamp { stream, sequence, sent_nanoseconds: nanoseconds_since_1970() };
+                outbox.put(target, length, |payload| payload::emit(stamp, pattern, payload));
             }
-            // Full queues and receivers of unicast that are not there yet: the packet is lost, the run goes on.
-            Err(error)
-                if error.raw_os_error() == Some(libc::ENOBUFS) || error.kind() == io::ErrorKind::ConnectionRefused =>
-            {
-                self.refused_packets += 1;
-            }
-            Err(error) => return Err(self.send_failure(payload_bytes, &error)),
         }
-        self.sequence += 1;
+        let Sent { packets, payload_bytes, refused } =
+            outbox.send().map_err(|(length, error)| self.send_failure(length, &error))?;
+        self.sent.packets += packets;
+        self.sent.payload_bytes += payload_bytes;
+        self.sent.refused += refused;
+        self.sequence += rounds;
         Ok(())
     }
 
     fn send_failure(&self, payload_bytes: usize, error: &io::Error) -> Failure {
-        let Output { interface, target, .. } = &self.plan.to;
-        let sent = packets(self.sent_packets);
-        Failure::failed(match error.raw_os_error() {
-            Some(libc::EMSGSIZE) => format!(
-                "{payload_bytes} bytes do not fit the MTU of {interface} in one packet, and a relay drops fragments; use a smaller --size"
-            ),
-            Some(libc::ENETDOWN) => {
-                format!("{interface} is down, after {sent}; `ip link set {interface} up`")
-            }
-            Some(libc::ENETUNREACH) => format!(
-                "there is no route to {target} on {interface}; does it have an IPv4 address? `ip address show {interface}`"
-            ),
-            _ => format!("cannot send to {target} on {interface}, after {sent}: {error}"),
-        })
+        send_failure(&self.plan.to[0], self.sent.packets, payload_bytes, error)
+    }
+
+    fn sent_bytes(&self) -> u64 {
+        self.sent.payload_bytes + self.sent.packets * HEADER_BYTES
     }
 
     fn line(&self, now: Instant) -> String {
         let seconds = now.duration_since(self.started).as_secs_f64();
-        let rate = packet_rate(self.sent_packets as f64 / seconds);
-        format!("sent {}, {rate}, {}", packets(self.sent_packets), bit_rate(self.sent_bytes as f64 * 8.0 / seconds))
+        let rate = packet_rate(self.sent.packets as f64 / seconds);
+        format!("sent {}, {rate}, {}", packets(self.sent.packets), bit_rate(self.sent_bytes() as f64 * 8.0 / seconds))
     }
 
     fn summary(&self) -> Summary {
         let seconds = self.started.elapsed().as_secs_f64();
         Summary {
-            to: self.plan.to.to_string(),
+            to: self.plan.given.clone(),
+            groups: self.plan.to.len(),
             stream: self.stream,
-            sent_packets: self.sent_packets,
-            sent_bytes: self.sent_bytes,
-            refused_packets: self.refused_packets,
+            sent_packets: self.sent.packets,
+            sent_bytes: self.sent_bytes(),
+            refused_packets: self.sent.refused,
             seconds,
-            packets_per_second: self.sent_packets as f64 / seconds,
-            bits_per_second: self.sent_bytes as f64 * 8.0 / seconds,
+            packets_per_second: self.sent.packets as f64 / seconds,
+            bits_per_second: self.sent_bytes() as f64 * 8.0 / seconds,
         }
     }
+}
+
+/// Why a datagram could not be sent, after so many that could.
+pub(super) fn send_failure(to: &Output, sent_packets: u64, payload_bytes: usize, error: &io::Error) -> Failure {
+    let Output { interface, target, .. } = to;
+    let sent = packets(sent_packets);
+    Failure::failed(match error.raw_os_error() {
+        Some(libc::EMSGSIZE) => format!(
+            "{payload_bytes} bytes do not fit the MTU of {interface} in one packet, and a relay drops fragments; use a smaller --size"
+        ),
+        Some(libc::ENETDOWN) => {
+            format!("{interface} is down, after {sent}; `ip link set {interface} up`")
+        }
+        Some(libc::ENETUNREACH) => format!(
+            "there is no route to {target} on {interface}; does it have an IPv4 address? `ip address show {interface}`"
+        ),
+        _ => format!("cannot send to {target} on {interface}, after {sent}: {error}"),
+    })
 }
 
 fn text(summary: &Summary) -> String {

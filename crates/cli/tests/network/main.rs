@@ -35,6 +35,7 @@ mod churn;
 mod discover;
 mod foreground;
 mod frames;
+mod generator;
 mod headers;
 mod identical;
 mod interfaces;
