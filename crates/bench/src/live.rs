@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use aya::Ebpf;
 use aya::maps::{Array, MapData};
+use mcr_kernel_path::sys;
 use mcr_testbed::Interface;
 
 use crate::cpu;
@@ -101,7 +102,7 @@ impl LiveFrames {
                     // SAFETY: a plain system call.
                     thread.store(unsafe { libc::gettid() }, Ordering::Release);
                     cpu::become_the_generator();
-                    let result = kernel::run_on_live_frames(program, interface.index(), frame, burst);
+                    let result = sys::run_on_live_frames(program, interface.index(), frame, burst);
                     returned.store(true, Ordering::Release);
                     result.expect("XDP programs run on live frames (Linux 5.18)");
                 });

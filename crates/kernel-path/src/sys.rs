@@ -246,15 +246,51 @@ pub(crate) fn create_device_map(slots: u32) -> io::Result<OwnedFd> {
 
 /// Runs an XDP program once on a frame, and lets the frame go where the program says.
 pub(crate) fn run_live(program: BorrowedFd<'_>, frame: &[u8]) -> io::Result<()> {
+    run(program, frame, &TestRun { repeat: 1, ..TestRun::default() })
+}
+
+/// `struct xdp_md`.
+#[repr(C)]
+#[derive(Default)]
+struct XdpContext {
+    data: u32,
+    data_end: u32,
+    data_meta: u32,
+    ingress_ifindex: u32,
+    receive_queue: u32,
+    egress_ifindex: u32,
+}
+
+/// As a generator for tests and benchmarks: runs an XDP program on live copies of a frame, as if they had come in at an
+/// interface of the calling thread's namespace, `batch` at a time, until a signal ends it. Needs `CAP_NET_ADMIN` and
+/// `CAP_BPF`.
+///
+/// # Errors
+/// What bpf(2) says of `BPF_PROG_TEST_RUN`, but for the signal.
+pub fn run_on_live_frames(program: BorrowedFd<'_>, ifindex: u32, frame: &[u8], batch: u32) -> io::Result<()> {
+    let context = XdpContext { data_end: frame.len() as u32, ingress_ifindex: ifindex, ..XdpContext::default() };
+    let attribute = TestRun {
+        repeat: i32::MAX as u32,
+        context_bytes_in: size_of::<XdpContext>() as u32,
+        context_in: (&raw const context) as u64,
+        batch,
+        ..TestRun::default()
+    };
+    match run(program, frame, &attribute) {
+        Err(error) if error.raw_os_error() != Some(libc::EINTR) => Err(error),
+        _ => Ok(()),
+    }
+}
+
+fn run(program: BorrowedFd<'_>, frame: &[u8], how: &TestRun) -> io::Result<()> {
     let attribute = TestRun {
         program: number(program),
         data_bytes_in: frame.len() as u32,
         data_in: frame.as_ptr() as u64,
-        repeat: 1,
         flags: BPF_F_TEST_XDP_LIVE_FRAMES,
-        ..TestRun::default()
+        ..*how
     };
-    // SAFETY: the frame lives until the call is over; nothing is written.
+    // SAFETY: the frame and the context, if there is one, live until the call is over; nothing is written.
     unsafe { call(BPF_PROG_TEST_RUN, &attribute) }.map(drop)
 }
 
