@@ -3,7 +3,7 @@
 //! input and output.
 //!
 //! `cargo run --release -p mcr-datapath --example worker_rate -- [outputs…]`, as root; `PAYLOAD`, `RINGS` and `ROUNDS` change
-//! what they say, `ONLY=cost` leaves out what other work on the machine disturbs, and `nice -n -10` in front puts it where the daemon runs. Frames come from a raw generator in bursts of 16; at the far ends an XDP program drops them, so that
+//! what they say, `RELAYS=10000` has a worker beside one with so many more relays, which get nothing; `ONLY=cost` leaves out what other work on the machine disturbs, and `nice -n -10` in front puts it where the daemon runs. Frames come from a raw generator in bursts of 16; at the far ends an XDP program drops them, so that
 //! the outputs are without segmentation offload, and the interface counts.
 
 use std::collections::HashMap;
@@ -40,8 +40,13 @@ fn main() {
         let bench = Bench::new(outputs, number("PAYLOAD", 1_250));
         for _ in 0..number("ROUNDS", 2) {
             let plain = bench.measure("sockets", &Plain::start(&bench.net));
-            let packet = bench.measure("packet", &Packet::start(&bench.net, number("RINGS", 1)));
+            let packet = bench.measure("packet", &Packet::start(&bench.net, number("RINGS", 1), 0));
             println!("1:{outputs:<3} packet is {:.2} of sockets", packet / plain);
+            let others = number("RELAYS", 0);
+            if others > 0 {
+                let many = bench.measure("many", &Packet::start(&bench.net, number("RINGS", 1), others));
+                println!("1:{outputs:<3} with {others} relays more packet is {:.2} of that with one", many / packet);
+            }
         }
     }
 }
@@ -217,21 +222,25 @@ struct Packet {
 }
 
 impl Packet {
-    fn start(net: &Topology, rings: usize) -> Packet {
+    fn start(net: &Topology, rings: usize, others: usize) -> Packet {
         let (index, geometry) = (net.relay_input().index(), RingGeometry::for_mtu(1500));
         let rings = net.relay().run(|| open_inputs(index, &geometry, rings)).expect("rings");
-        let program = filter::compile(&[(*GROUP.ip(), GROUP.port())]);
+        let (first, last) = (u32::from(*GROUP.ip()), u32::from(*GROUP.ip()) + others as u32);
+        let groups = || (first..=last).map(Ipv4Addr::from);
+        let program = filter::compile(&groups().map(|group| (group, GROUP.port())).collect::<Vec<_>>());
         let counters = InputCounters::default();
         let copies = rings.iter().map(|ring| ring.try_clone().expect("a descriptor"));
         let workers = InputWorkers::start("bench", copies, geometry, &counters).expect("workers");
-        let relay = RelayEntry {
-            destination: Destination { vlan: None, address: *GROUP.ip(), port: GROUP.port() },
+        let outputs: Vec<OutputEntry> = net.lans().iter().map(output).collect();
+        let relay = |group| RelayEntry {
+            destination: Destination { vlan: None, address: group, port: GROUP.port() },
             sources: vec![],
             counters: Arc::default(),
-            outputs: net.lans().iter().map(output).collect(),
             cap: RateCap::NONE,
+            outputs: outputs.iter().map(|output| OutputEntry { counters: Arc::default(), ..output.clone() }).collect(),
         };
-        workers.install(&InputTable { relays: vec![relay], our_macs: vec![] }).expect("install");
+        let relays = groups().map(relay).collect();
+        workers.install(&InputTable { relays, our_macs: vec![] }).expect("install");
         rings.iter().for_each(|ring| set_filter(ring.as_fd(), &program).expect("filter"));
         Packet { workers, counters }
     }
