@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use mcr_wire::{Bucket, DropReason, RateCap};
+pub use mcr_wire::{DroppedSnapshot, OutputSnapshot, RelaySnapshot};
 
 /// A total with one writer.
 #[derive(Debug, Default)]
@@ -69,36 +70,7 @@ impl Default for Dropped {
 
 impl Dropped {
     fn add_to(&self, snapshot: &mut DroppedSnapshot) {
-        snapshot.0.iter_mut().zip(&self.0).for_each(|(sum, total)| *sum += total.get());
-    }
-}
-
-/// Packets by drop reason, at one moment.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct DroppedSnapshot([u64; DropReason::COUNT]);
-
-impl Default for DroppedSnapshot {
-    fn default() -> Self {
-        Self([0; DropReason::COUNT])
-    }
-}
-
-impl DroppedSnapshot {
-    /// Packets that left by this door.
-    #[must_use]
-    pub fn get(&self, reason: DropReason) -> u64 {
-        self.0[reason.index()]
-    }
-
-    /// Packets that left by any of them.
-    #[must_use]
-    pub fn total(&self) -> u64 {
-        self.0.iter().sum()
-    }
-
-    /// The doors that packets left by, with their number.
-    pub fn iter(&self) -> impl Iterator<Item = (DropReason, u64)> + '_ {
-        DropReason::ALL.iter().map(|&reason| (reason, self.get(reason))).filter(|&(_, n)| n > 0)
+        DropReason::ALL.iter().zip(&self.0).for_each(|(reason, total)| snapshot.add(*reason, total.get()));
     }
 }
 
@@ -134,18 +106,6 @@ pub(crate) struct RelayShare {
     last_seen: Total,
 }
 
-/// [`RelayCounters`] at one moment.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct RelaySnapshot {
-    /// Datagrams that matched the relay; a super-frame counts as its segments.
-    pub received_packets: u64,
-    /// Sum of the lengths of their IP packets.
-    pub received_bytes: u64,
-    /// When the last one was taken from the ring, in nanoseconds of `CLOCK_MONOTONIC`, to the
-    /// kernel's tick (some milliseconds); 0 when there was none.
-    pub last_seen_nanoseconds: u64,
-}
-
 impl RelayCounters {
     /// The share of an input's worker.
     pub(crate) fn share(&self, worker: usize) -> Arc<RelayShare> {
@@ -169,6 +129,7 @@ impl RelayCounters {
         self.shares.sum(|sum: RelaySnapshot, share| RelaySnapshot {
             received_packets: sum.received_packets + share.packets.get(),
             received_bytes: sum.received_bytes + share.bytes.get(),
+            at_driver_packets: 0,
             last_seen_nanoseconds: sum.last_seen_nanoseconds.max(share.last_seen.get()),
         })
     }
@@ -197,17 +158,6 @@ pub(crate) struct OutputShare {
     packets: Total,
     bytes: Total,
     dropped: Dropped,
-}
-
-/// [`OutputCounters`] at one moment.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct OutputSnapshot {
-    /// Datagrams that the kernel took.
-    pub sent_packets: u64,
-    /// Sum of the lengths of their IP packets.
-    pub sent_bytes: u64,
-    /// Datagrams of the relay that were not sent.
-    pub dropped: DroppedSnapshot,
 }
 
 impl OutputCounters {

@@ -7,20 +7,20 @@ use std::array;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use mcr_wire::DropReason;
+use mcr_wire::{DropReason, DroppedSnapshot, OutputSnapshot, RelaySnapshot};
 
 use crate::layout::{BUCKET_BYTES, DROPPED_BYTES, RECEIVED_BYTES, SENT_BYTES};
-use crate::maps::{Maps, Totals};
+use crate::maps::{MappedMaps, Totals};
 
 /// Counters of one kind: the maps that hold them, and the slots whose owners are gone.
 #[derive(Debug)]
 pub(crate) struct Pool {
-    maps: Maps,
+    maps: MappedMaps,
     left: Mutex<Vec<u32>>,
 }
 
 impl Pool {
-    pub(crate) fn new(maps: Maps) -> Arc<Self> {
+    pub(crate) fn new(maps: MappedMaps) -> Arc<Self> {
         Arc::new(Self { maps, left: Mutex::default() })
     }
 
@@ -52,7 +52,8 @@ impl Slot {
 
     fn dropped(&self, totals: Totals) -> DroppedSnapshot {
         let at = self.index as usize * DropReason::COUNT;
-        DroppedSnapshot(array::from_fn(|reason| self.pool.maps.totals(totals).get(at + reason)))
+        let mapped = self.pool.maps.totals(totals);
+        array::from_fn(|reason| mapped.get(at + reason)).into()
     }
 
     fn clear(&self, totals: Totals, entry_bytes: usize) {
@@ -82,54 +83,11 @@ impl Drop for Slot {
     }
 }
 
-/// Packets by drop reason, at one moment.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct DroppedSnapshot([u64; DropReason::COUNT]);
-
-impl Default for DroppedSnapshot {
-    fn default() -> Self {
-        Self([0; DropReason::COUNT])
-    }
-}
-
-impl DroppedSnapshot {
-    /// Packets that left by this door.
-    #[must_use]
-    pub fn get(&self, reason: DropReason) -> u64 {
-        self.0[reason.index()]
-    }
-
-    /// Packets that left by any of them.
-    #[must_use]
-    pub fn total(&self) -> u64 {
-        self.0.iter().sum()
-    }
-
-    /// The doors that packets left by, with their number.
-    pub fn iter(&self) -> impl Iterator<Item = (DropReason, u64)> + '_ {
-        DropReason::ALL.iter().map(|&reason| (reason, self.get(reason))).filter(|&(_, n)| n > 0)
-    }
-}
-
 /// What arrived for a relay.
 #[derive(Debug)]
 pub struct RelayCounters {
     slot: Slot,
     identity: u64,
-}
-
-/// [`RelayCounters`] at one moment.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct RelaySnapshot {
-    /// Datagrams that matched the relay; a super-frame counts as its segments.
-    pub received_packets: u64,
-    /// Sum of the lengths of their IP packets.
-    pub received_bytes: u64,
-    /// Of the datagrams, those that the program at the driver served.
-    pub at_driver_packets: u64,
-    /// When the last one came, in nanoseconds of `CLOCK_MONOTONIC`, to the kernel's tick (some milliseconds); 0 when there
-    /// was none.
-    pub last_seen_nanoseconds: u64,
 }
 
 impl RelayCounters {
@@ -199,17 +157,6 @@ fn missing(crossed: u32, counted: u32) -> u32 {
 pub struct OutputCounters {
     slot: Slot,
     identity: u64,
-}
-
-/// [`OutputCounters`] at one moment.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct OutputSnapshot {
-    /// Datagrams that the kernel took.
-    pub sent_packets: u64,
-    /// Sum of the lengths of their IP packets.
-    pub sent_bytes: u64,
-    /// Datagrams of the relay that were not sent.
-    pub dropped: DroppedSnapshot,
 }
 
 impl OutputCounters {

@@ -34,11 +34,10 @@ mod table;
 mod writer;
 mod xdp;
 
-pub use counters::{
-    DroppedSnapshot, InputCounters, InputSnapshot, OutputCounters, OutputSnapshot, RelayCounters, RelaySnapshot,
-};
+pub use counters::{InputCounters, InputSnapshot, OutputCounters, RelayCounters};
 pub use load::{LoadError, Loaded, Sizes, load};
 pub use maps::{Maps, NotOurMaps};
+pub use mcr_wire::{DroppedSnapshot, OutputSnapshot, RelaySnapshot};
 pub use pinned::{NotReopened, interface_of, layout};
 pub use ports::Ports;
 pub use table::{Exit, InputTable, NotAtDriver, OutputAction, OutputEntry, RelayEntry, not_at_driver};

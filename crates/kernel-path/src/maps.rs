@@ -1,6 +1,7 @@
 //! The tables, as descriptors: all that a writer or a reader of counters needs.
 
 use std::io;
+use std::ops::Deref;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::ptr::NonNull;
 use std::sync::Arc;
@@ -44,8 +45,15 @@ pub struct Maps(Arc<Inner>);
 struct Inner {
     fds: [OwnedFd; Maps::COUNT],
     infos: [MapInfo; Maps::COUNT],
-    mapped: [Mapped; 6],
     cpus: u32,
+}
+
+/// The tables with their counters in our memory, for whoever writes or reads them: the keeper, which does neither, is spared
+/// the megabytes.
+#[derive(Debug, Clone)]
+pub(crate) struct MappedMaps {
+    maps: Maps,
+    mapped: Arc<[Mapped; 6]>,
 }
 
 /// Places in [`Maps::NAMES`].
@@ -110,7 +118,7 @@ impl Maps {
     /// The tables that these descriptors are of, in the order of [`Maps::NAMES`]. Needs no privilege.
     ///
     /// # Errors
-    /// When they are not maps of ours, or can not be mapped into memory.
+    /// When they are not maps of ours.
     pub fn from_fds(fds: Vec<OwnedFd>) -> Result<Self, NotOurMaps> {
         let fds: [OwnedFd; Self::COUNT] = fds.try_into().map_err(|fds: Vec<_>| NotOurMaps::Count(fds.len()))?;
         let mut infos = [MapInfo::default(); Self::COUNT];
@@ -122,11 +130,20 @@ impl Maps {
             }
             infos[index] = info;
         }
+        let of = |totals: Totals| infos[FIRST_TOTALS + totals as usize].max_entries;
+        let cpus = of(Totals::Sent) / of(Totals::Dropped).max(1);
+        if cpus == 0 || of(Totals::Received) % cpus != 0 || of(Totals::Sent) % cpus != 0 {
+            return Err(NotOurMaps::Layout { name: "sent", found: format!("{infos:?}") });
+        }
+        Ok(Self(Arc::new(Inner { fds, infos, cpus })))
+    }
+
+    /// Maps the counters into memory.
+    pub(crate) fn map(self) -> io::Result<MappedMaps> {
         let map = |totals: Totals| {
             let index = FIRST_TOTALS + totals as usize;
-            let words = infos[index].max_entries as usize * infos[index].value_bytes as usize / 8;
-            Mapped::new(fds[index].as_fd(), words)
-                .map_err(|error| NotOurMaps::Unusable { name: Self::NAMES[index], error })
+            let info = &self.0.infos[index];
+            Mapped::new(self.0.fds[index].as_fd(), info.max_entries as usize * info.value_bytes as usize / 8)
         };
         let mapped = [
             map(Totals::Received)?,
@@ -136,12 +153,7 @@ impl Maps {
             map(Totals::State)?,
             map(Totals::Buckets)?,
         ];
-        let of = |totals: Totals| infos[FIRST_TOTALS + totals as usize].max_entries;
-        let cpus = of(Totals::Sent) / of(Totals::Dropped).max(1);
-        if cpus == 0 || of(Totals::Received) % cpus != 0 || of(Totals::Sent) % cpus != 0 {
-            return Err(NotOurMaps::Layout { name: "sent", found: format!("{infos:?}") });
-        }
-        Ok(Self(Arc::new(Inner { fds, infos, mapped, cpus })))
+        Ok(MappedMaps { maps: self, mapped: Arc::new(mapped) })
     }
 
     /// The kernel's number of the first: other tables have another.
@@ -164,10 +176,6 @@ impl Maps {
         self.0.infos[table as usize].max_entries
     }
 
-    pub(crate) fn totals(&self, totals: Totals) -> &Mapped {
-        &self.0.mapped[totals as usize]
-    }
-
     /// Counters of one CPU, or of all when they are shared.
     pub(crate) fn slots(&self, totals: Totals) -> u32 {
         let entries = self.0.infos[FIRST_TOTALS + totals as usize].max_entries;
@@ -180,6 +188,20 @@ impl Maps {
     /// CPUs that have counters of their own.
     pub(crate) fn cpus(&self) -> u32 {
         self.0.cpus
+    }
+}
+
+impl MappedMaps {
+    pub(crate) fn totals(&self, totals: Totals) -> &Mapped {
+        &self.mapped[totals as usize]
+    }
+}
+
+impl Deref for MappedMaps {
+    type Target = Maps;
+
+    fn deref(&self) -> &Maps {
+        &self.maps
     }
 }
 

@@ -5,9 +5,12 @@
 //! led to before rests until a grace period has passed; one is waited for only when nothing else is free, so a change costs
 //! a few map writes and no waiting.
 
+mod adopt;
+mod error;
+mod installed;
+
 use std::io;
 use std::net::Ipv4Addr;
-use std::os::fd::BorrowedFd;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 
@@ -16,67 +19,21 @@ use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::counters::{InputCounters, OutputCounters, Pool, RelayCounters};
 use crate::layout::{
-    CapRecord, DestinationKey, MOST_OUTPUTS, MOST_SHARING, OutputRecord, OwnMacKey, Plain, RelayRecord,
-    STATE_GENERATION, STATE_OWN_MAC_BITS, SourceKey, WatchedKey,
+    DestinationKey, MOST_OUTPUTS, MOST_SHARING, OutputRecord, OwnMacKey, Plain, RelayRecord, STATE_GENERATION,
+    STATE_OWN_MAC_BITS, SourceKey, WatchedKey,
 };
-use crate::maps::{Maps, Table, Totals};
+use crate::maps::{MappedMaps, Maps, Table, Totals};
 use crate::slots::Slots;
 use crate::sys;
-use crate::table::{Exit, InputTable, NotAtDriver, OutputEntry, RelayEntry, not_at_driver};
+use crate::table::{Exit, InputTable, OutputEntry, RelayEntry, not_at_driver};
 
-/// Why a table was not written. What was in force before still is, for the destination that failed.
-#[derive(Debug, thiserror::Error)]
-pub enum WriteError {
-    /// A table is full.
-    #[error(
-        "the in-kernel table of {what} is full ({limit}); raise its size under [tables] in the keeper's policy (/etc/mcr/policy.toml) and restart mcr-netd"
-    )]
-    Full {
-        /// What it holds.
-        what: &'static str,
-        /// How many.
-        limit: u32,
-    },
-    /// One relay has too many outputs.
-    #[error(
-        "the relay of {destination} has {outputs} outputs, and the in-kernel datapath sends to {MOST_OUTPUTS} at most; split it into several relays"
-    )]
-    TooManyOutputs {
-        /// What it listens to.
-        destination: Destination,
-        /// How many it has.
-        outputs: usize,
-    },
-    /// Too many relays share a destination.
-    #[error("{relays} relays listen to {destination}, and the in-kernel datapath takes {MOST_SHARING} at most")]
-    TooManySharing {
-        /// What they listen to.
-        destination: Destination,
-        /// How many.
-        relays: usize,
-    },
-    /// The program at the driver does not take these relays.
-    #[error("what listens to {destination} can not be served at the driver: {why}")]
-    NotAtDriver {
-        /// What they listen to.
-        destination: Destination,
-        /// Why.
-        why: NotAtDriver,
-    },
-    /// The kernel refused.
-    #[error("the kernel refused to change the in-kernel table of {what}: {error}")]
-    Refused {
-        /// What it holds.
-        what: &'static str,
-        /// Why.
-        error: io::Error,
-    },
-}
+pub use self::error::WriteError;
+use self::installed::{Installed, InstalledOutput, image, sorted};
 
 /// Writes the tables; one at a time for a set of maps. Needs their descriptors and no privilege.
 #[derive(Debug)]
 pub struct TableWriter {
-    maps: Maps,
+    maps: MappedMaps,
     counters: Arc<Pools>,
     relay_records: Slots,
     output_records: Slots,
@@ -104,63 +61,14 @@ struct Pools {
     inputs: Arc<Pool>,
 }
 
-/// A relay that is in force.
-#[derive(Debug)]
-struct Installed {
-    record: u32,
-    counters: Arc<RelayCounters>,
-    /// Sorted.
-    sources: Vec<Ipv4Addr>,
-    source_list: u32,
-    outputs: Vec<InstalledOutput>,
-    /// As written.
-    exit: u32,
-    /// As written.
-    cap: CapRecord,
-}
-
-#[derive(Debug)]
-struct InstalledOutput {
-    record: u32,
-    counters: Arc<OutputCounters>,
-    /// As written, but for `next`.
-    image: OutputRecord,
-}
-
-impl Installed {
-    fn is(&self, entry: &RelayEntry) -> bool {
-        self.counters.slot() == entry.counters.slot()
-            && self.sources == sorted(&entry.sources)
-            && self.has_outputs(&entry.outputs)
-            && self.exit == RelayRecord::exit(entry.exit, &entry.outputs)
-            && self.cap == entry.cap.into()
-    }
-
-    fn has_outputs(&self, entries: &[OutputEntry]) -> bool {
-        self.outputs.len() == entries.len()
-            && self.outputs.iter().zip(entries).all(|(installed, entry)| installed.image == image(entry))
-    }
-}
-
-fn image(entry: &OutputEntry) -> OutputRecord {
-    let record = OutputRecord::new(&entry.action, entry.counters.slot(), entry.counters.identity());
-    OutputRecord { cap: entry.cap.into(), ..record }
-}
-
-fn sorted(sources: &[Ipv4Addr]) -> Vec<Ipv4Addr> {
-    let mut sources = sources.to_vec();
-    sources.sort_unstable();
-    sources.dedup();
-    sources
-}
-
 impl TableWriter {
     /// A writer that takes over what the maps hold: nothing when they are new, and else what another writer left. Relays
     /// that are in force stay in force, and their counters go on.
     ///
     /// # Errors
-    /// When the maps can not be read or cleaned of what nothing leads to.
+    /// When the maps can not be mapped into memory, read, or cleaned of what nothing leads to.
     pub fn adopt(maps: Maps) -> Result<Self, WriteError> {
+        let maps = maps.map().map_err(WriteError::NotMapped)?;
         let pool = || Pool::new(maps.clone());
         let counters = Arc::new(Pools { relays: pool(), outputs: pool(), inputs: pool() });
         let none = || Slots::new(0..0, |_| false);
@@ -655,141 +563,6 @@ impl TableWriter {
     }
 }
 
-impl InstalledOutput {
-    fn share(&self) -> Self {
-        Self { record: self.record, counters: Arc::clone(&self.counters), image: self.image }
-    }
-}
-
 fn take(slots: &mut Slots, what: &'static str) -> Result<u32, WriteError> {
     slots.take().ok_or(WriteError::Full { what, limit: 0 })
-}
-
-/// Taking over from another writer.
-impl TableWriter {
-    fn read_back(&mut self) -> Result<(), WriteError> {
-        let keys = |map: BorrowedFd<'_>| sys::keys(map);
-        let listed: Vec<SourceKey> = self.keys(Table::Sources)?;
-        self.last_source_list = listed.iter().map(|key| key.list).max().unwrap_or(0);
-        let mut by_list: FxHashMap<u32, Vec<Ipv4Addr>> = FxHashMap::default();
-        for SourceKey { list, address } in &listed {
-            by_list.entry(*list).or_default().push(Ipv4Addr::from(*address));
-        }
-        self.own_macs = keys(self.maps.table(Table::OwnMacs))
-            .map_err(|error| self.refused(Table::OwnMacs, error))?
-            .into_iter()
-            .collect();
-        let mut watched: FxHashSet<WatchedKey> = self.keys(Table::Watched)?.into_iter().collect();
-        for key in &watched {
-            let slot: u32 = self.lookup(Table::Watched, key)?;
-            let pool = &self.counters.inputs;
-            self.inputs.entry(key.ifindex).or_insert_with(|| InputCounters::adopt(pool, slot));
-        }
-        for key in self.keys::<DestinationKey>(Table::Destinations)? {
-            let relays = self.read_relays(&key, &mut by_list)?;
-            self.installed.insert(key, relays);
-            let address = WatchedKey { ifindex: key.ifindex, address: key.address };
-            *self.watched.entry(address).or_insert(0) += 1;
-            if !self.inputs.contains_key(&key.ifindex) {
-                // The writer before was stopped between two writes.
-                watched.remove(&address);
-            }
-        }
-        self.forget_strays(&watched, &by_list)?;
-        let lists = self.installed.values().flatten().map(|relay| relay.sources.len());
-        self.sources = lists.sum::<usize>() as u32;
-        Ok(())
-    }
-
-    /// Removes what the writer before left without use when it was stopped between two writes.
-    fn forget_strays(
-        &mut self,
-        watched: &FxHashSet<WatchedKey>,
-        lists: &FxHashMap<u32, Vec<Ipv4Addr>>,
-    ) -> Result<(), WriteError> {
-        for key in watched.iter().filter(|key| !self.watched.contains_key(*key)) {
-            self.delete(Table::Watched, key)?;
-        }
-        for (&list, addresses) in lists {
-            for address in addresses {
-                self.delete(Table::Sources, &SourceKey { list, address: address.octets() })?;
-            }
-        }
-        Ok(())
-    }
-
-    fn read_relays(
-        &mut self,
-        key: &DestinationKey,
-        by_list: &mut FxHashMap<u32, Vec<Ipv4Addr>>,
-    ) -> Result<Vec<Installed>, WriteError> {
-        let mut relays: Vec<Installed> = Vec::new();
-        let mut number: u32 = self.lookup(Table::Destinations, key)?;
-        while number != 0 && relays.len() < MOST_SHARING {
-            let record: RelayRecord = self.lookup(Table::Relays, &number)?;
-            let mut sources = by_list.remove(&record.source_list).unwrap_or_default();
-            sources.sort_unstable();
-            relays.push(Installed {
-                record: number,
-                counters: RelayCounters::adopt(&self.counters.relays, record.slot, record.identity),
-                sources,
-                source_list: record.source_list,
-                outputs: self.read_outputs(record.first_output)?,
-                exit: record.exit,
-                cap: record.cap,
-            });
-            number = record.next;
-        }
-        Ok(relays)
-    }
-
-    fn read_outputs(&self, first: u32) -> Result<Vec<InstalledOutput>, WriteError> {
-        let mut outputs: Vec<InstalledOutput> = Vec::new();
-        let mut number = first;
-        while number != 0 && outputs.len() < MOST_OUTPUTS {
-            let record: OutputRecord = self.lookup(Table::Outputs, &number)?;
-            let counters = OutputCounters::adopt(&self.counters.outputs, record.slot, record.identity);
-            outputs.push(InstalledOutput { record: number, counters, image: OutputRecord { next: 0, ..record } });
-            number = record.next;
-        }
-        Ok(outputs)
-    }
-
-    /// Counters in force can be found by their identity.
-    fn know(&mut self) {
-        for relay in self.installed.values().flatten().filter(|relay| relay.counters.identity() != 0) {
-            self.known_relays.insert(relay.counters.identity(), Arc::downgrade(&relay.counters));
-        }
-        for output in self.installed.values().flatten().flat_map(|relay| &relay.outputs) {
-            if output.counters.identity() != 0 {
-                self.known_outputs.insert(output.counters.identity(), Arc::downgrade(&output.counters));
-            }
-        }
-    }
-
-    /// Numbers that are not in use can be taken.
-    fn number(&mut self) {
-        let relays = || self.installed.values().flatten();
-        let outputs = || relays().flat_map(|relay| &relay.outputs);
-        let relay_records: FxHashSet<u32> = relays().map(|relay| relay.record).collect();
-        let relay_counters: FxHashSet<u32> = relays().map(|relay| relay.counters.slot()).collect();
-        let output_records: FxHashSet<u32> = outputs().map(|output| output.record).collect();
-        let output_counters: FxHashSet<u32> = outputs().map(|output| output.counters.slot()).collect();
-        let input_counters: FxHashSet<u32> = self.inputs.values().map(|input| input.slot()).collect();
-        let maps = &self.maps;
-        // Record 0 ends a list.
-        self.relay_records = Slots::new(1..maps.entries(Table::Relays), |n| relay_records.contains(&n));
-        self.output_records = Slots::new(1..maps.entries(Table::Outputs), |n| output_records.contains(&n));
-        self.relay_counters = Slots::new(0..maps.slots(Totals::Received), |n| relay_counters.contains(&n));
-        self.output_counters = Slots::new(0..maps.slots(Totals::Sent), |n| output_counters.contains(&n));
-        self.input_counters = Slots::new(0..maps.slots(Totals::InputDropped), |n| input_counters.contains(&n));
-    }
-
-    fn keys<K: Plain>(&self, table: Table) -> Result<Vec<K>, WriteError> {
-        sys::keys(self.maps.table(table)).map_err(|error| self.refused(table, error))
-    }
-
-    fn lookup<K: Plain, V: Plain>(&self, table: Table, key: &K) -> Result<V, WriteError> {
-        sys::lookup(self.maps.table(table), key).map_err(|error| self.refused(table, error))
-    }
 }

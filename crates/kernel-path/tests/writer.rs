@@ -184,7 +184,7 @@ fn what_can_not_be_written_takes_nothing_away() {
     let mut writer = TableWriter::adopt(maps).unwrap();
     let action = OutputAction::Drop(DropReason::OutputDown);
     let mut relay = entry(&mut writer, 1, group(1), action);
-    relay.outputs.push(OutputEntry { counters: writer.output_counters(2).unwrap(), action });
+    relay.outputs.push(OutputEntry { counters: writer.output_counters(2).unwrap(), ..relay.outputs[0].clone() });
     relay.sources = vec![[10, 0, 0, 1].into(), [10, 0, 0, 2].into()];
     for name in ["sources", "outputs", "relays", "destinations", "watched"] {
         let broken = Broken::new(tables[Maps::NAMES.iter().position(|known| *known == name).unwrap()]);

@@ -14,6 +14,7 @@ pub mod frame;
 pub mod ipv4;
 pub mod rate;
 pub mod rewrite;
+pub mod snapshot;
 pub mod udp;
 
 pub use drop_reason::DropReason;
@@ -22,3 +23,4 @@ pub use field::{CodePoint, CodePointMap, TimeToLive};
 pub use frame::{ChecksumState, Datagram, Destination, FrameMeta, Refused, Reject, UdpChecksum, parse};
 pub use rate::{Bucket, RateCap};
 pub use rewrite::{Completion, Headers, Rewrite};
+pub use snapshot::{DroppedSnapshot, OutputSnapshot, RelaySnapshot};

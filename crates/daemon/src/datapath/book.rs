@@ -9,6 +9,7 @@ use mcr_datapath::counters as packet;
 use mcr_engine::{OutputTotals, RelayPlan, RelayTotals, Totals};
 use mcr_kernel_path::{self as kernel, TableWriter, WriteError};
 use mcr_model::{DropReason, RelayName};
+use mcr_wire::{OutputSnapshot, RelaySnapshot};
 
 /// The books of all relays.
 #[derive(Debug, Default)]
@@ -180,20 +181,8 @@ impl Book {
 impl PacketCounters {
     fn totals(&self) -> RelayTotals {
         // Outputs first: a packet that is counted in between shows as received and not yet sent, never the reverse.
-        let outputs = self.outputs.iter().map(|output| {
-            let seen = output.snapshot();
-            OutputTotals {
-                sent: Totals { packets: seen.sent_packets, bytes: seen.sent_bytes },
-                dropped: DropReason::ALL.map(|reason| seen.dropped.get(reason)),
-            }
-        });
-        let outputs = outputs.collect();
-        let seen = self.relay.snapshot();
-        RelayTotals {
-            received: Totals { packets: seen.received_packets, bytes: seen.received_bytes },
-            outputs,
-            last_packet: last_packet(seen.last_seen_nanoseconds),
-        }
+        let outputs = self.outputs.iter().map(|output| of_output_snapshot(&output.snapshot())).collect();
+        of_snapshot(&self.relay.snapshot(), outputs)
     }
 }
 
@@ -211,19 +200,26 @@ impl KernelCounters {
         // In the same order as above.
         let outputs = self.outputs.iter().map(|output| {
             let lost = if crossings_are_over { self.relay.missing_at(output) } else { 0 };
-            let seen = output.snapshot();
-            let mut dropped = DropReason::ALL.map(|reason| seen.dropped.get(reason));
-            dropped[DropReason::SendFailed.index()] += lost;
-            OutputTotals { sent: Totals { packets: seen.sent_packets, bytes: seen.sent_bytes }, dropped }
+            let mut seen = output.snapshot();
+            seen.dropped.add(DropReason::SendFailed, lost);
+            of_output_snapshot(&seen)
         });
         let outputs = outputs.collect();
-        let seen = self.relay.snapshot();
-        RelayTotals {
-            received: Totals { packets: seen.received_packets, bytes: seen.received_bytes },
-            outputs,
-            last_packet: last_packet(seen.last_seen_nanoseconds),
-        }
+        of_snapshot(&self.relay.snapshot(), outputs)
     }
+}
+
+fn of_snapshot(seen: &RelaySnapshot, outputs: Vec<OutputTotals>) -> RelayTotals {
+    RelayTotals {
+        received: Totals { packets: seen.received_packets, bytes: seen.received_bytes },
+        outputs,
+        last_packet: last_packet(seen.last_seen_nanoseconds),
+    }
+}
+
+fn of_output_snapshot(seen: &OutputSnapshot) -> OutputTotals {
+    let sent = Totals { packets: seen.sent_packets, bytes: seen.sent_bytes };
+    OutputTotals { sent, dropped: seen.dropped.by_index() }
 }
 
 /// On `CLOCK_MONOTONIC`.

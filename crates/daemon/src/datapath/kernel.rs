@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use mcr_engine::{EffectError, Ifindex, InputPlan, InterfaceLedger, Outcome, Refused, Until};
 use mcr_kernel_path::{InputCounters, Maps, TableWriter, WriteError};
-use mcr_model::{DropReason, RelayName};
+use mcr_model::RelayName;
 use mcr_netd::{Hook, Keeper};
 use mcr_wire::MacAddr;
 
@@ -151,7 +151,7 @@ impl KernelPath {
     pub(crate) fn ledgers(&self) -> impl Iterator<Item = (Ifindex, InterfaceLedger)> {
         self.inputs.iter().map(|(interface, input)| {
             let seen = input.counters.snapshot();
-            (*interface, InterfaceLedger { dropped: DropReason::ALL.map(|reason| seen.dropped.get(reason)) })
+            (*interface, InterfaceLedger { dropped: seen.dropped.by_index() })
         })
     }
 }

@@ -89,7 +89,7 @@ impl PacketPath {
         self.inputs.iter().map(|(interface, input)| {
             input.workers.poll_statistics();
             let seen = input.counters.snapshot();
-            (*interface, InterfaceLedger { dropped: DropReason::ALL.map(|reason| seen.dropped.get(reason)) })
+            (*interface, InterfaceLedger { dropped: seen.dropped.by_index() })
         })
     }
 }

@@ -306,7 +306,9 @@ fn check_output(
     let sent = if outcome == Some(Outcome::Sent) { (packets, bytes) } else { (0, 0) };
     let got = (is.sent_packets - was.sent_packets, is.sent_bytes - was.sent_bytes);
     if got != sent {
-        return Err(format!("sent {got:?} instead of {sent:?}"));
+        let more = |(reason, count): (DropReason, u64)| (reason.name(), count - was.dropped.get(reason));
+        let dropped: Vec<_> = is.dropped.iter().map(more).filter(|(_, more)| *more > 0).collect();
+        return Err(format!("sent {got:?} instead of {sent:?}, dropped {dropped:?}"));
     }
     for reason in DropReason::ALL {
         let got = is.dropped.get(reason) - was.dropped.get(reason);

@@ -87,7 +87,7 @@ impl Change<'_> {
     /// Without an error: they were not tried, because one before them had found a table full.
     fn refuse(&mut self, relays: &[Arc<RelayPlan>], error: Option<&WriteError>) {
         let until = match error {
-            Some(WriteError::Refused { .. }) => Until::Pause,
+            Some(WriteError::Refused { .. } | WriteError::NotMapped(_)) => Until::Pause,
             Some(
                 WriteError::Full { .. }
                 | WriteError::TooManyOutputs { .. }

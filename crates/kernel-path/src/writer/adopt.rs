@@ -1,0 +1,145 @@
+//! Taking over from another writer.
+
+use std::net::Ipv4Addr;
+use std::os::fd::BorrowedFd;
+use std::sync::Arc;
+
+use rustc_hash::{FxHashMap, FxHashSet};
+
+use super::installed::{Installed, InstalledOutput};
+use super::{TableWriter, WriteError};
+use crate::counters::{InputCounters, OutputCounters, RelayCounters};
+use crate::layout::{
+    DestinationKey, MOST_OUTPUTS, MOST_SHARING, OutputRecord, Plain, RelayRecord, SourceKey, WatchedKey,
+};
+use crate::maps::{Table, Totals};
+use crate::slots::Slots;
+use crate::sys;
+
+impl TableWriter {
+    pub(super) fn read_back(&mut self) -> Result<(), WriteError> {
+        let keys = |map: BorrowedFd<'_>| sys::keys(map);
+        let listed: Vec<SourceKey> = self.keys(Table::Sources)?;
+        self.last_source_list = listed.iter().map(|key| key.list).max().unwrap_or(0);
+        let mut by_list: FxHashMap<u32, Vec<Ipv4Addr>> = FxHashMap::default();
+        for SourceKey { list, address } in &listed {
+            by_list.entry(*list).or_default().push(Ipv4Addr::from(*address));
+        }
+        self.own_macs = keys(self.maps.table(Table::OwnMacs))
+            .map_err(|error| self.refused(Table::OwnMacs, error))?
+            .into_iter()
+            .collect();
+        let mut watched: FxHashSet<WatchedKey> = self.keys(Table::Watched)?.into_iter().collect();
+        for key in &watched {
+            let slot: u32 = self.lookup(Table::Watched, key)?;
+            let pool = &self.counters.inputs;
+            self.inputs.entry(key.ifindex).or_insert_with(|| InputCounters::adopt(pool, slot));
+        }
+        for key in self.keys::<DestinationKey>(Table::Destinations)? {
+            let relays = self.read_relays(&key, &mut by_list)?;
+            self.installed.insert(key, relays);
+            let address = WatchedKey { ifindex: key.ifindex, address: key.address };
+            *self.watched.entry(address).or_insert(0) += 1;
+            if !self.inputs.contains_key(&key.ifindex) {
+                // The writer before was stopped between two writes.
+                watched.remove(&address);
+            }
+        }
+        self.forget_strays(&watched, &by_list)?;
+        let lists = self.installed.values().flatten().map(|relay| relay.sources.len());
+        self.sources = lists.sum::<usize>() as u32;
+        Ok(())
+    }
+
+    /// Removes what the writer before left without use when it was stopped between two writes.
+    fn forget_strays(
+        &mut self,
+        watched: &FxHashSet<WatchedKey>,
+        lists: &FxHashMap<u32, Vec<Ipv4Addr>>,
+    ) -> Result<(), WriteError> {
+        for key in watched.iter().filter(|key| !self.watched.contains_key(*key)) {
+            self.delete(Table::Watched, key)?;
+        }
+        for (&list, addresses) in lists {
+            for address in addresses {
+                self.delete(Table::Sources, &SourceKey { list, address: address.octets() })?;
+            }
+        }
+        Ok(())
+    }
+
+    fn read_relays(
+        &mut self,
+        key: &DestinationKey,
+        by_list: &mut FxHashMap<u32, Vec<Ipv4Addr>>,
+    ) -> Result<Vec<Installed>, WriteError> {
+        let mut relays: Vec<Installed> = Vec::new();
+        let mut number: u32 = self.lookup(Table::Destinations, key)?;
+        while number != 0 && relays.len() < MOST_SHARING {
+            let record: RelayRecord = self.lookup(Table::Relays, &number)?;
+            let mut sources = by_list.remove(&record.source_list).unwrap_or_default();
+            sources.sort_unstable();
+            relays.push(Installed {
+                record: number,
+                counters: RelayCounters::adopt(&self.counters.relays, record.slot, record.identity),
+                sources,
+                source_list: record.source_list,
+                outputs: self.read_outputs(record.first_output)?,
+                exit: record.exit,
+                cap: record.cap,
+            });
+            number = record.next;
+        }
+        Ok(relays)
+    }
+
+    fn read_outputs(&self, first: u32) -> Result<Vec<InstalledOutput>, WriteError> {
+        let mut outputs: Vec<InstalledOutput> = Vec::new();
+        let mut number = first;
+        while number != 0 && outputs.len() < MOST_OUTPUTS {
+            let record: OutputRecord = self.lookup(Table::Outputs, &number)?;
+            let counters = OutputCounters::adopt(&self.counters.outputs, record.slot, record.identity);
+            outputs.push(InstalledOutput { record: number, counters, image: OutputRecord { next: 0, ..record } });
+            number = record.next;
+        }
+        Ok(outputs)
+    }
+
+    /// Counters in force can be found by their identity.
+    pub(super) fn know(&mut self) {
+        for relay in self.installed.values().flatten().filter(|relay| relay.counters.identity() != 0) {
+            self.known_relays.insert(relay.counters.identity(), Arc::downgrade(&relay.counters));
+        }
+        for output in self.installed.values().flatten().flat_map(|relay| &relay.outputs) {
+            if output.counters.identity() != 0 {
+                self.known_outputs.insert(output.counters.identity(), Arc::downgrade(&output.counters));
+            }
+        }
+    }
+
+    /// Numbers that are not in use can be taken.
+    pub(super) fn number(&mut self) {
+        let relays = || self.installed.values().flatten();
+        let outputs = || relays().flat_map(|relay| &relay.outputs);
+        let relay_records: FxHashSet<u32> = relays().map(|relay| relay.record).collect();
+        let relay_counters: FxHashSet<u32> = relays().map(|relay| relay.counters.slot()).collect();
+        let output_records: FxHashSet<u32> = outputs().map(|output| output.record).collect();
+        let output_counters: FxHashSet<u32> = outputs().map(|output| output.counters.slot()).collect();
+        let input_counters: FxHashSet<u32> = self.inputs.values().map(|input| input.slot()).collect();
+        let maps = &self.maps;
+        // Record 0 ends a list.
+        self.relay_records = Slots::new(1..maps.entries(Table::Relays), |n| relay_records.contains(&n));
+        self.output_records = Slots::new(1..maps.entries(Table::Outputs), |n| output_records.contains(&n));
+        self.relay_counters = Slots::new(0..maps.slots(Totals::Received), |n| relay_counters.contains(&n));
+        self.output_counters = Slots::new(0..maps.slots(Totals::Sent), |n| output_counters.contains(&n));
+        self.input_counters = Slots::new(0..maps.slots(Totals::InputDropped), |n| input_counters.contains(&n));
+    }
+
+    fn keys<K: Plain>(&self, table: Table) -> Result<Vec<K>, WriteError> {
+        sys::keys(self.maps.table(table)).map_err(|error| self.refused(table, error))
+    }
+
+    fn lookup<K: Plain, V: Plain>(&self, table: Table, key: &K) -> Result<V, WriteError> {
+        sys::lookup(self.maps.table(table), key).map_err(|error| self.refused(table, error))
+    }
+}

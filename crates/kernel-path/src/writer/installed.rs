@@ -1,0 +1,64 @@
+//! What is in force, as the writer remembers it.
+
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+
+use crate::counters::{OutputCounters, RelayCounters};
+use crate::layout::{CapRecord, OutputRecord, RelayRecord};
+use crate::table::{OutputEntry, RelayEntry};
+
+/// A relay that is in force.
+#[derive(Debug)]
+pub(super) struct Installed {
+    pub(super) record: u32,
+    pub(super) counters: Arc<RelayCounters>,
+    /// Sorted.
+    pub(super) sources: Vec<Ipv4Addr>,
+    pub(super) source_list: u32,
+    pub(super) outputs: Vec<InstalledOutput>,
+    /// As written.
+    pub(super) exit: u32,
+    /// As written.
+    pub(super) cap: CapRecord,
+}
+
+#[derive(Debug)]
+pub(super) struct InstalledOutput {
+    pub(super) record: u32,
+    pub(super) counters: Arc<OutputCounters>,
+    /// As written, but for `next`.
+    pub(super) image: OutputRecord,
+}
+
+impl Installed {
+    pub(super) fn is(&self, entry: &RelayEntry) -> bool {
+        self.counters.slot() == entry.counters.slot()
+            && self.sources == sorted(&entry.sources)
+            && self.has_outputs(&entry.outputs)
+            && self.exit == RelayRecord::exit(entry.exit, &entry.outputs)
+            && self.cap == entry.cap.into()
+    }
+
+    pub(super) fn has_outputs(&self, entries: &[OutputEntry]) -> bool {
+        self.outputs.len() == entries.len()
+            && self.outputs.iter().zip(entries).all(|(installed, entry)| installed.image == image(entry))
+    }
+}
+
+pub(super) fn image(entry: &OutputEntry) -> OutputRecord {
+    let record = OutputRecord::new(&entry.action, entry.counters.slot(), entry.counters.identity());
+    OutputRecord { cap: entry.cap.into(), ..record }
+}
+
+pub(super) fn sorted(sources: &[Ipv4Addr]) -> Vec<Ipv4Addr> {
+    let mut sources = sources.to_vec();
+    sources.sort_unstable();
+    sources.dedup();
+    sources
+}
+
+impl InstalledOutput {
+    pub(super) fn share(&self) -> Self {
+        Self { record: self.record, counters: Arc::clone(&self.counters), image: self.image }
+    }
+}
