@@ -86,7 +86,6 @@ impl Relay {
             counters: Arc::clone(&self.counters),
             outputs: self.outputs.iter().map(Output::entry).collect(),
             cap: RateCap::NONE,
-            cap: RateCap::NONE,
         }
     }
 
