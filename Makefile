@@ -4,7 +4,7 @@ CARGO ?= cargo
 # Network tests make their own namespaces and need root; everything else does not care.
 export RUST_BACKTRACE ?= 1
 
-.PHONY: help demo test check build install bench schemathesis otlp fuzz differential clean
+.PHONY: help demo test check build install bench schemathesis otlp fuzz loom miri deny sbom reproducible differential clean
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -18,11 +18,12 @@ test: ## run every test (root; installs what they need)
 	@scripts/install-packages.sh test
 	@scripts/test.sh
 
-check: ## formatting, lints, documentation links
+check: ## formatting, lints, documentation links, licences and sources of dependencies
 	@scripts/install-packages.sh check
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --document-private-items --locked --quiet
+	$(CARGO) test --locked --quiet -p mcr-testbed --test dependencies
 
 build: ## release binaries in target/release
 	$(CARGO) build --release --locked --bin mcr --bin mcr-netd
@@ -49,8 +50,28 @@ otlp: ## the feature otlp: lints, and its export against a collector of the test
 	$(CARGO) test --locked -p mcr-daemon --features otlp --lib otlp
 	$(CARGO) test --locked -p mcr-cli --features otlp --test network otlp:: -- --nocapture
 
-fuzz: ## fuzz the frame parser and the recognisers of flows (FUZZ_SECONDS, default 60)
-	@scripts/fuzz.sh $${FUZZ_SECONDS:-60}
+fuzz: ## fuzz everything that reads bytes or text of others (FUZZ_SECONDS together, default 600)
+	@scripts/install-packages.sh check
+	@scripts/fuzz.sh $${FUZZ_SECONDS:-600} all
+
+loom: ## every order of events between a worker and those who direct it
+	RUSTFLAGS="--cfg loom" $(CARGO) test --locked --release --target-dir target/loom -p mcr-datapath --lib orders
+
+miri: ## the code that reads and writes frames under Miri, which sees undefined behaviour (nightly; a minute)
+	PROPTEST_CASES=4 MIRIFLAGS=-Zmiri-disable-isolation $(CARGO) +nightly miri test --locked --target-dir target/miri -p mcr-wire --lib
+
+deny: ## cargo-deny over deny.toml: licences, bans, sources, and known weaknesses where their list can be had
+	@scripts/deny.sh
+
+sbom: ## the bill of materials of the two programs, CycloneDX, in target/mcr.cdx.json
+	@scripts/install-packages.sh sbom
+	@mkdir -p target
+	@scripts/sbom.py >target/mcr.cdx.json
+	@echo "target/mcr.cdx.json: $$(grep -c '"purl"' target/mcr.cdx.json) packages"
+
+reproducible: ## build the release twice, in two folders, and compare (minutes)
+	@scripts/install-packages.sh demo
+	@scripts/reproducible.sh
 
 differential: ## a million random frames and relays through the in-kernel programs and mcr-wire (root; MCR_FRAMES, MCR_SEED)
 	@scripts/install-packages.sh test

@@ -4,12 +4,13 @@ set -euo pipefail
 
 declare -A package_of=(
     [ip]=iproute2 [ethtool]=ethtool [tc]=iproute2 [ffmpeg]=ffmpeg [socat]=socat [cc]=gcc [c++]=g++ [make]=make [jq]=jq [curl]=curl
-    [clang]=clang [llvm-strip]=llvm [nft]=nftables [smcrouted]=smcroute [promtool]=prometheus [setpriv]=util-linux [ping]=iputils-ping
+    [clang]=clang [llvm-strip]=llvm [nft]=nftables [smcrouted]=smcroute [promtool]=prometheus [setpriv]=util-linux [ping]=iputils-ping [systemd-analyze]=systemd [python3]=python3
 )
 case "${1:?which target}" in
     demo)  commands=(ip ethtool cc clang) ;;
-    check) commands=(cc clang llvm-strip) ;;
-    test)  commands=(ip ethtool tc cc c++ clang llvm-strip ffmpeg curl nft smcrouted socat promtool setpriv ping) ;;
+    check) commands=(cc clang llvm-strip python3) ;;
+    sbom)  commands=(python3) ;;
+    test)  commands=(ip ethtool tc cc c++ clang llvm-strip ffmpeg curl nft smcrouted socat promtool setpriv ping systemd-analyze) ;;
     bench) commands=(ip ethtool cc clang llvm-strip nft smcrouted socat) ;;
     *) echo "install-packages.sh: no such target: $1" >&2; exit 2 ;;
 esac

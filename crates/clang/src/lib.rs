@@ -34,6 +34,8 @@ fn command(clang: &str, source: &Path, out: &Path, object: &str) -> Command {
     // `-target bpfel` has no system headers of its own; those of the machine are found by hand.
     command.args(["-nostdinc", "-isystem", "/usr/include", "-isystem"]);
     command.arg(format!("/usr/include/{architecture}-linux-gnu"));
+    // The line numbers in the object name files: by paths that are the same wherever it is built.
+    command.arg("-fdebug-compilation-dir=.").arg(format!("-ffile-prefix-map={}=generated", out.display()));
     command.arg("-I").arg(out).arg("-c").arg(source).arg("-o").arg(out.join(object));
     command
 }

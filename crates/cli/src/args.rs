@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
+use mcr_confine::Confinement;
 use mcr_model::grant::Prefix;
 use mcr_model::{DatapathChoice, InterfaceName, Lease, RelayName, WaitFor};
 
@@ -195,6 +196,9 @@ pub(crate) struct Relay {
     /// How the result is written.
     #[command(flatten)]
     pub(crate) output: Output,
+    /// Whether it is confined.
+    #[command(flatten)]
+    pub(crate) debugging: Debugging,
 }
 
 /// How the daemon writes its log.
@@ -247,6 +251,24 @@ pub(crate) struct Run {
     /// What to log, for example info, debug or mcr_engine=debug
     #[arg(long, value_name = "FILTER", env = "MCR_LOG", hide_env_values = true, default_value = "info")]
     pub(crate) log: String,
+    /// Whether it is confined.
+    #[command(flatten)]
+    pub(crate) debugging: Debugging,
+}
+
+/// What a process keeps that is to be looked into.
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Debugging {
+    /// Keep system calls and files that are not needed (no seccomp, no Landlock), for debugging only
+    #[arg(long, env = mcr_confine::UNCONFINED_VARIABLE, hide_env_values = true)]
+    #[arg(value_parser = clap::builder::BoolishValueParser::new())]
+    unconfined: bool,
+}
+
+impl Debugging {
+    pub(crate) fn confinement(&self) -> Confinement {
+        Confinement::unless(self.unconfined)
+    }
 }
 
 /// `mcr add`

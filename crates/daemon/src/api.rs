@@ -502,3 +502,9 @@ impl Backend for Control {
         Control::wait(self, name, condition, timeout, grant).await
     }
 }
+
+/// The relay that a request to make one has in its body.
+#[cfg(fuzzing)]
+pub fn relay_body(body: &[u8]) -> Option<Relay> {
+    request::relay(body, request::Named::InBody).ok().map(|wanted| wanted.relay)
+}

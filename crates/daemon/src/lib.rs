@@ -6,6 +6,7 @@
 pub mod access;
 pub mod api;
 pub mod config;
+mod confinement;
 pub mod control;
 mod datapath;
 mod doors;
@@ -28,3 +29,9 @@ pub use control::{Control, Waited};
 pub use datapath::workers::Workers;
 pub use doors::check_access;
 pub use lifecycle::{Foreground, ForegroundOptions, KeeperChoice, RunOptions, clean, foreground, run};
+
+/// What the fuzz targets reach; `cargo fuzz` sets the condition.
+#[cfg(fuzzing)]
+pub mod fuzzing {
+    pub use crate::api::relay_body;
+}

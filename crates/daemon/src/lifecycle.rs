@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
+use mcr_confine::Confinement;
 use mcr_engine::Refusal;
 use mcr_model::relay::Relay;
 use mcr_model::status::RelayStatus;
@@ -19,7 +20,7 @@ use crate::control::{Control, Start};
 use crate::datapath::workers::Workers;
 use crate::store::Store;
 use crate::troubles::Troubles;
-use crate::{api, config, doors, log, notify, serve, state};
+use crate::{api, config, confinement, doors, log, notify, serve, state};
 
 /// Which keeper to use.
 #[derive(Debug, Clone)]
@@ -51,6 +52,8 @@ pub struct RunOptions {
     pub workers: Workers,
     /// How to log.
     pub log: log::LogOptions,
+    /// Whether it gives up what it does not need.
+    pub confinement: Confinement,
 }
 
 /// What `mcr relay` was asked for.
@@ -60,6 +63,8 @@ pub struct ForegroundOptions {
     pub relay: Relay,
     /// The program of the keeper, as in [`KeeperChoice::program`].
     pub keeper_program: Option<PathBuf>,
+    /// Whether it gives up what it does not need.
+    pub confinement: Confinement,
 }
 
 /// The daemon, until SIGTERM or SIGINT; SIGHUP reads the configuration again. SIGUSR1 ends it too, but leaves what it
@@ -90,6 +95,9 @@ fn prepare(options: &RunOptions) -> anyhow::Result<(doors::Prepared, Control)> {
     warn_of_no_pins(options.datapath);
     put_packets_first();
     privileges::drop_all_capabilities(options.user.as_deref()).context("can not give up privileges")?;
+    let read = confinement::read_again(options.config.as_deref(), options.access.as_deref(), &doors.rules());
+    let write = [state::folder(options.state.as_deref(), &options.socket), folder_of(&options.socket)];
+    confinement::give_up_files(options.confinement, read, write.to_vec())?;
     let control = Control::start(Start {
         keeper,
         keeper_socket: Some(options.keeper.socket.clone()),
@@ -100,6 +108,10 @@ fn prepare(options: &RunOptions) -> anyhow::Result<(doors::Prepared, Control)> {
         workers: options.workers,
     })?;
     Ok((doors, control))
+}
+
+fn folder_of(socket: &Path) -> PathBuf {
+    socket.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new(".")).to_owned()
 }
 
 /// Removes what a daemon or a keeper that was killed left in the kernel: programs, tables, groups. A daemon that runs
@@ -145,6 +157,12 @@ async fn serve_until_told(
     control: Control,
     file: Option<Configuration>,
 ) -> anyhow::Result<()> {
+    // Everything is open that ever will be.
+    if let Err(error) = confinement::give_up_calls(options.confinement) {
+        control.shutdown().await;
+        serve::remove(&options.socket);
+        return Err(error);
+    }
     if let Err(refusals) = control.begin(file).await {
         control.shutdown().await;
         serve::remove(&options.socket);
@@ -289,6 +307,7 @@ pub fn foreground(options: ForegroundOptions) -> anyhow::Result<Foreground> {
     let keeper = Keeper::spawn(&SpawnMode::Private, options.keeper_program.as_deref())?;
     put_packets_first();
     privileges::drop_all_capabilities(None).context("can not give up privileges")?;
+    confinement::give_up_files(options.confinement, Vec::new(), Vec::new())?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let control = Control::start(Start {
         keeper,
@@ -299,6 +318,7 @@ pub fn foreground(options: ForegroundOptions) -> anyhow::Result<Foreground> {
         troubles: Troubles::default(),
         workers: Workers::Automatic,
     })?;
+    confinement::give_up_calls(options.confinement)?;
     let name = options.relay.name().clone();
     runtime.block_on(control.create(options.relay, None))?;
     Ok(Foreground { control, runtime, name })

@@ -43,10 +43,8 @@ impl Telemetry {
     /// # Errors
     /// When a variable makes no sense.
     pub(crate) fn start(control: &Control) -> anyhow::Result<Self> {
-        let wants = |of_one: &str| is_set(OTEL_EXPORTER_OTLP_ENDPOINT) || is_set(of_one);
-        let is_off = std::env::var("OTEL_SDK_DISABLED").is_ok_and(|value| value.eq_ignore_ascii_case("true"));
-        let traces = (!is_off && wants(OTEL_EXPORTER_OTLP_TRACES_ENDPOINT)).then(traces).transpose()?;
-        let metrics = (!is_off && wants(OTEL_EXPORTER_OTLP_METRICS_ENDPOINT)).then(|| metrics(control)).transpose()?;
+        let traces = wants(OTEL_EXPORTER_OTLP_TRACES_ENDPOINT).then(traces).transpose()?;
+        let metrics = wants(OTEL_EXPORTER_OTLP_METRICS_ENDPOINT).then(|| metrics(control)).transpose()?;
         if traces.is_some() || metrics.is_some() {
             tracing::info!(traces = traces.is_some(), metrics = metrics.is_some(), "sending OTLP");
         }
@@ -64,6 +62,17 @@ impl Telemetry {
             tracing::warn!(%error, "the last traces or metrics did not reach the collector");
         }
     }
+}
+
+/// Whether anything is to be sent.
+pub(crate) fn is_wanted() -> bool {
+    [OTEL_EXPORTER_OTLP_TRACES_ENDPOINT, OTEL_EXPORTER_OTLP_METRICS_ENDPOINT].into_iter().any(wants)
+}
+
+/// Whether an endpoint is named for this, or for everything.
+fn wants(of_one: &str) -> bool {
+    let is_off = std::env::var("OTEL_SDK_DISABLED").is_ok_and(|value| value.eq_ignore_ascii_case("true"));
+    !is_off && (is_set(OTEL_EXPORTER_OTLP_ENDPOINT) || is_set(of_one))
 }
 
 fn is_set(variable: &str) -> bool {

@@ -20,7 +20,7 @@ const SOCKET: &str = "/run/mcr/mcr.sock";
 /// # Errors
 /// [`OpenError`]: the folder that was asked for can't be used, or another daemon uses it.
 pub(crate) fn open(wanted: Option<&Path>, socket: &Path, troubles: &Troubles) -> Result<Store, OpenError> {
-    let folder = wanted.map_or_else(|| usual(socket), Path::to_owned);
+    let folder = folder(wanted, socket);
     match Store::open(&folder) {
         Ok((store, aside)) => {
             aside.iter().for_each(|aside| tell(aside, troubles));
@@ -38,6 +38,11 @@ pub(crate) fn open(wanted: Option<&Path>, socket: &Path, troubles: &Troubles) ->
         }
         Err(error) => Err(error),
     }
+}
+
+/// The folder that [`open`] uses.
+pub(crate) fn folder(wanted: Option<&Path>, socket: &Path) -> PathBuf {
+    wanted.map_or_else(|| usual(socket), Path::to_owned)
 }
 
 fn tell(aside: &SetAside, troubles: &Troubles) {

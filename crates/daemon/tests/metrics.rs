@@ -68,6 +68,7 @@ fn snapshot(relays: Vec<RelayStatus>) -> Snapshot {
         relays: BTreeMap::new(),
         keeper_pid: None,
         troubles: Vec::new(),
+        confinement: None,
     };
     let process = Process {
         cpu_seconds: Some(1.75),

@@ -21,6 +21,7 @@ mod socket;
 mod transmit;
 mod virtio;
 mod wait;
+mod wake;
 mod worker;
 
 pub use eye::{open_eye, open_gaze};

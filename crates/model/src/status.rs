@@ -167,6 +167,30 @@ pub struct DaemonStatus {
     /// What is wrong with it, and stays so until somebody does something. Callers whose access is limited see none.
     #[serde(default)]
     pub troubles: Vec<Trouble>,
+    /// What it has given up, so that it could not do it if it was taken over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub confinement: Option<ConfinementStatus>,
+}
+
+/// What a daemon has given up besides its capabilities.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ConfinementStatus {
+    /// System calls that it does not need (seccomp).
+    pub seccomp: bool,
+    /// Files that it does not need (Landlock): `full`, `partial` on an older kernel, or `none`.
+    pub landlock: String,
+}
+
+impl ConfinementStatus {
+    /// The word for a line.
+    #[must_use]
+    pub fn word(&self) -> &'static str {
+        match (self.seccomp, self.landlock.as_str()) {
+            (true, "full") => "confined",
+            (false, "none") => "unconfined",
+            _ => "partly confined",
+        }
+    }
 }
 
 /// What kept a relay from being reached, as an RFC 9457 problem document.

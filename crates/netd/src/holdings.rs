@@ -260,7 +260,7 @@ impl Holdings {
     fn keep_one_way(&mut self) {
         self.guard.renew(&self.policy);
         let sockets = self.inputs.values().flat_map(|input| &input.rings).chain(self.outputs.values());
-        for socket in sockets {
+        for socket in sockets.chain(self.gazes.values()) {
             // What goes wrong is told when a socket is asked for next.
             let _ = self.guard.admit(std::slice::from_ref(socket));
         }
@@ -463,6 +463,7 @@ impl Holdings {
         if let Entry::Vacant(place) = self.gazes.entry(interface) {
             let socket = open_gaze(interface)
                 .map_err(|error| system(format!("can not look at {name}"), &error, open_remedy(&error)))?;
+            self.guard.admit(std::slice::from_ref(&socket))?;
             place.insert(socket);
         }
         Ok(Done { reply: Reply::Done, handed: Handed::Gaze(interface) })

@@ -34,6 +34,25 @@ mod service;
 mod signals;
 mod socket_path;
 
+/// What the fuzz targets reach; `cargo fuzz` sets the condition.
+#[cfg(fuzzing)]
+pub mod fuzzing {
+    use crate::protocol::{Reply, Request};
+
+    /// Reads a message of either side. A request that is understood has exactly these bytes; a reply, once its texts are
+    /// cut to their length, is read as it was written.
+    pub fn message(bytes: &[u8]) {
+        if let Ok(request) = Request::decode(bytes) {
+            assert_eq!(request.message.encode(request.sequence), bytes);
+        }
+        if let Ok(reply) = Reply::decode(bytes) {
+            let written = reply.message.encode(reply.sequence);
+            let again = Reply::decode(&written).expect("what was written is read");
+            assert_eq!(again.message.encode(again.sequence), written);
+        }
+    }
+}
+
 pub use client::{Held, HeldInput, HeldMembership, Keeper, KeeperError, KeeperErrorKind, KeeperWatch, SpawnMode};
 pub use listener::ListenError;
 pub use pins::is_bpffs;

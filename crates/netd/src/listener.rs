@@ -3,7 +3,7 @@
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
-use std::os::unix::fs::{DirBuilderExt, FileTypeExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use crate::channel::{Channel, check};
@@ -60,7 +60,7 @@ impl Listener {
         let socket = listen(&address).map_err(failed)?;
         let listener = Self { socket, path: path.to_owned(), _lock: lock };
         if let Some(owner) = owner {
-            std::os::unix::fs::lchown(path, Some(owner), None).map_err(failed)?;
+            hand_over(path, owner).map_err(failed)?;
         }
         Ok(listener)
     }
@@ -91,6 +91,19 @@ impl Drop for Listener {
     fn drop(&mut self) {
         // The lock is still held, so the file is ours. When it stays, the next keeper replaces it.
         let _ = fs::remove_file(&self.path);
+    }
+}
+
+/// Lets a user connect. A keeper that may not give files away lets its own group, which is to be the user's then; of whoever
+/// connects it is asked who that is in any case.
+fn hand_over(path: &Path, owner: libc::uid_t) -> io::Result<()> {
+    // SAFETY: getegid takes no arguments and can not fail.
+    let group = unsafe { libc::getegid() };
+    match std::os::unix::fs::lchown(path, Some(owner), None) {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied && group != 0 => {
+            fs::set_permissions(path, fs::Permissions::from_mode(0o660))
+        }
+        other => other,
     }
 }
 

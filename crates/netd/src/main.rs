@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
+use mcr_confine::Confinement;
 use mcr_netd::{DEFAULT_SOCKET_PATH, Door, PolicyChoice, ServeError, ServeOptions, WhenReleased, serve};
 
 /// The privileged keeper of MCR: opens packet sockets, joins groups and keeps neighbours for the
@@ -41,6 +42,11 @@ struct Arguments {
     /// End when the daemon has released everything
     #[arg(long)]
     end_on_release: bool,
+
+    /// Keep system calls and files that are not needed (no seccomp, no Landlock), for debugging only
+    #[arg(long, env = mcr_confine::UNCONFINED_VARIABLE, hide_env_values = true)]
+    #[arg(value_parser = clap::builder::BoolishValueParser::new())]
+    unconfined: bool,
 }
 
 fn main() -> ExitCode {
@@ -59,7 +65,7 @@ fn main() -> ExitCode {
 }
 
 fn options(arguments: Arguments) -> ServeOptions {
-    let Arguments { socket, fd, policy, allow_input, allow_output, user, end_on_release } = arguments;
+    let Arguments { socket, fd, policy, allow_input, allow_output, user, end_on_release, unconfined } = arguments;
     let door = match (socket, fd) {
         (None, None) => Door::Listening(PathBuf::from(DEFAULT_SOCKET_PATH)),
         (Some(path), None) => Door::Listening(path),
@@ -71,5 +77,6 @@ fn options(arguments: Arguments) -> ServeOptions {
         policy: PolicyChoice { file: policy, inputs: allow_input, outputs: allow_output },
         user,
         when_released: if end_on_release { WhenReleased::End } else { WhenReleased::Stay },
+        confinement: Confinement::unless(unconfined),
     }
 }

@@ -23,7 +23,7 @@ use crate::channel::check;
 use crate::protocol::Hook;
 
 /// Where the kernel's objects get their names.
-const BPFFS: &str = "/sys/fs/bpf";
+pub(crate) const BPFFS: &str = "/sys/fs/bpf";
 /// `BPF_FS_MAGIC` (`include/uapi/linux/magic.h`).
 const BPFFS_MAGIC: u32 = 0xcafe_4a11;
 /// Our own directory there.

@@ -2,9 +2,10 @@
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use mcr_confine::{Confinement, Reach, calls, files};
 use sd_notify::NotifyState;
 
 use crate::channel::{Channel, Patience, Received, check};
@@ -15,7 +16,7 @@ use crate::kernel_path::{KernelPath, Pinning};
 use crate::listener::{ListenError, Listener};
 use crate::log::{self, Log, Severity, SystemLog};
 use crate::pins;
-use crate::policy::{PolicyChoice, PolicyError};
+use crate::policy::{DEFAULT_POLICY_PATH, PolicyChoice, PolicyError};
 use crate::privileges::{self, PrivilegesError};
 use crate::protocol::{Failure, FailureKind, Numbered, Reply, Request, VERSION};
 use crate::signals::{Signals, Told};
@@ -42,6 +43,8 @@ pub struct ServeOptions {
     pub user: Option<String>,
     /// What to do when the daemon has given everything back.
     pub when_released: WhenReleased,
+    /// Whether the keeper gives up system calls and files that it does not need.
+    pub confinement: Confinement,
 }
 
 /// How daemons come in.
@@ -85,6 +88,12 @@ pub enum ServeError {
     /// Privileges are missing or can not be given up.
     #[error(transparent)]
     Privileges(#[from] PrivilegesError),
+    /// System calls can not be given up.
+    #[error(transparent)]
+    Calls(#[from] calls::CallsError),
+    /// Files can not be given up.
+    #[error(transparent)]
+    Files(#[from] files::FilesError),
     /// The kernel refused.
     #[error("{call}: {error}; check the limits and the kernel's log")]
     System {
@@ -184,7 +193,7 @@ enum Parting {
 impl Service {
     /// What needs more than the two capabilities comes first: the socket's file and its owner.
     fn start(options: ServeOptions) -> Result<Self, ServeError> {
-        let ServeOptions { door, policy, user, when_released } = options;
+        let ServeOptions { door, policy, user, when_released, confinement } = options;
         // Asked first, so that this is what a user without privileges hears, not what fails for want of them.
         if !privileges::may_open_packet_sockets() {
             return Err(PrivilegesError::NotPrivileged.into());
@@ -200,6 +209,7 @@ impl Service {
             }
         };
         let guard = Guard::new(path.as_deref(), user);
+        let paths = still_needed(&policy, path.as_deref());
         let listener = path.map(|path| Listener::bind(&path, user)).transpose()?;
         raise_file_limit();
         // A keeper that nobody can find again leaves nothing behind.
@@ -219,6 +229,10 @@ impl Service {
         }
         if matches!(log, Log::System(_)) {
             log::detach_standard_streams().map_err(failed("letting go of the standard streams"))?;
+        }
+        if confinement == Confinement::Full {
+            files::give_up(&paths, Reach::Host)?;
+            calls::give_up(calls::Program::Keeper)?;
         }
         let visitors = Vec::new();
         let mut service = Self {
@@ -526,6 +540,19 @@ impl Visitor {
 
 fn readable(fd: BorrowedFd<'_>) -> libc::pollfd {
     libc::pollfd { fd: fd.as_raw_fd(), events: libc::POLLIN, revents: 0 }
+}
+
+/// What is read and written once the keeper has started: the policy, again; pins; the kernel's own word; its socket, which it
+/// removes at the end.
+fn still_needed(policy: &PolicyChoice, socket: Option<&Path>) -> files::Paths {
+    let policy = policy.file.as_deref().unwrap_or(Path::new(DEFAULT_POLICY_PATH));
+    let system = ["/etc", "/nix/store", "/proc", "/sys"].map(PathBuf::from);
+    files::Paths {
+        read: system.into_iter().chain(files::folders_of(policy)).collect(),
+        write: std::iter::once(PathBuf::from(pins::BPFFS))
+            .chain(socket.into_iter().flat_map(files::folders_of))
+            .collect(),
+    }
 }
 
 /// Takes over an inherited descriptor, if it is a connection of the right kind.

@@ -78,8 +78,9 @@ fn header(board: &Board, now: Instant, pen: Pen) -> Vec<Line<'static>> {
 
 fn first_line(board: &Board, pen: Pen) -> Line<'static> {
     let mut spans = vec![Span::styled("mcr top", pen.heading()), Span::raw(format!("  {}", board.server))];
-    if let Some(DaemonStatus { version, pid, uptime_seconds, .. }) = &board.status {
-        spans.push(Span::raw(format!("  {version}, process {pid}, up {}", seconds(*uptime_seconds))));
+    if let Some(DaemonStatus { version, pid, uptime_seconds, confinement, .. }) = &board.status {
+        let confined = confinement.as_ref().map(|confinement| format!(" ({})", confinement.word())).unwrap_or_default();
+        spans.push(Span::raw(format!("  {version}, process {pid}{confined}, up {}", seconds(*uptime_seconds))));
     }
     if board.motion == Motion::Paused {
         spans.push(Span::styled("  paused", pen.heading()));

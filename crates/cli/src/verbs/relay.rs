@@ -23,7 +23,7 @@ const READY: Duration = Duration::from_secs(2);
 
 /// Runs the relay until somebody ends it, then shows its ledger.
 pub(crate) fn relay(args: Relay) -> Result<(), Failure> {
-    let Relay { from, to, datapath, scope, caps, keeper, output } = args;
+    let Relay { from, to, datapath, scope, caps, keeper, output, debugging } = args;
     let relay = capped(spec(NAME, &from, &to, datapath, &scope)?, caps).check().map_err(|errors| {
         let errors: Vec<String> = errors.iter().map(ToString::to_string).collect();
         Failure::usage(errors.join("\nmcr: "))
@@ -31,7 +31,7 @@ pub(crate) fn relay(args: Relay) -> Result<(), Failure> {
     warn_of_xdp(relay.input().interface.as_str());
     warn_of_twins(&relay);
     let screen = Screen::stdout();
-    let options = ForegroundOptions { relay, keeper_program: keeper };
+    let options = ForegroundOptions { relay, keeper_program: keeper, confinement: debugging.confinement() };
     let foreground = mcr_daemon::foreground(options).map_err(|error| Failure::failed(format!("{error:#}")))?;
     // Only now: privileges are those of a thread, so no thread may start before they are given up.
     let interrupt = Interrupt::watch()?;

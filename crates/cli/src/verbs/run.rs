@@ -28,6 +28,7 @@ pub(crate) fn run(args: Run) -> Result<(), Failure> {
         workers,
         log_format,
         log,
+        debugging,
     } = args;
     let keeper = KeeperChoice { socket: keeper_socket, program: keeper };
     if clean {
@@ -47,6 +48,7 @@ pub(crate) fn run(args: Run) -> Result<(), Failure> {
         user,
         workers: workers.map_or(Workers::Automatic, Workers::Exactly),
         log: LogOptions { format, filter: log },
+        confinement: debugging.confinement(),
     };
     mcr_daemon::run(options).map_err(|error| Failure::failed(format!("{error:#}")))
 }

@@ -1,6 +1,6 @@
 //! `mcr status`: the daemon as a whole, and what is wrong with it.
 
-use mcr_model::status::DaemonStatus;
+use mcr_model::status::{ConfinementStatus, DaemonStatus};
 use mcr_model::trouble::Trouble;
 
 use crate::args::{Format, Status};
@@ -21,7 +21,7 @@ pub(crate) fn status(args: Status) -> Result<(), Failure> {
 }
 
 fn text(status: &DaemonStatus, ink: Ink) -> String {
-    let DaemonStatus { version, pid, uptime_seconds, config, relays, keeper_pid, troubles } = status;
+    let DaemonStatus { version, pid, uptime_seconds, config, relays, keeper_pid, troubles, confinement } = status;
     let keeper = keeper_pid.map_or_else(|| "one of its own".to_owned(), |pid| format!("pid {pid}"));
     let mut lines = vec![
         format!("{}, pid {pid}, up for {}", ink.paint(HEADING, &format!("mcr {version}")), seconds(*uptime_seconds)),
@@ -29,11 +29,17 @@ fn text(status: &DaemonStatus, ink: Ink) -> String {
         format!("  keeper   {keeper}"),
         format!("  relays   {}", counted(relays)),
     ];
+    lines.extend(confinement.as_ref().map(|given_up| format!("  confined {}", confined(given_up))));
     for Trouble { kind: _, relay: _, message, remedy } in troubles {
         lines.push(format!("  {}  {message}", ink.paint(TROUBLE, "trouble")));
         lines.push(format!("           {remedy}"));
     }
     lines.join("\n") + "\n"
+}
+
+fn confined(given_up: &ConfinementStatus) -> String {
+    let ConfinementStatus { seccomp, landlock } = given_up;
+    format!("system calls: {}; files: {landlock}", if *seccomp { "full" } else { "none" })
 }
 
 /// How many there are, and how many in each state.
@@ -57,6 +63,7 @@ mod tests {
         let well = status(serde_json::json!({
             "version": "1.2.3", "pid": 42, "uptime_seconds": 7260.0, "config": "/etc/mcr/mcr.toml",
             "relays": {"ready": 2, "flowing": 10, "failed": 0}, "keeper_pid": 41,
+            "confinement": {"seccomp": true, "landlock": "partial"},
         }));
         let ill = status(serde_json::json!({
             "version": "1.2.3", "pid": 42, "uptime_seconds": 1.5, "relays": {},
@@ -67,6 +74,7 @@ mod tests {
           config   /etc/mcr/mcr.toml
           keeper   pid 41
           relays   12: 10 flowing, 2 ready
+          confined system calls: full; files: partial
         ---
         mcr 1.2.3, pid 42, up for 1.5 s
           config   (no file)

@@ -8,3 +8,4 @@ mod import;
 mod mcr;
 mod relays;
 mod traffic;
+mod units;

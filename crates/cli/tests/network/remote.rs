@@ -284,6 +284,14 @@ fn certificates_and_rules_are_read_again_without_a_restart() {
     let cacert = served.path("second-ca.pem");
     assert_eq!(served.curl_as("noc", &["--cacert", cacert.to_str().unwrap(), &page]), 403);
     assert_eq!(served.curl_as("view", &["--cacert", cacert.to_str().unwrap(), &page]), 200);
+    // To listen somewhere else takes a restart: a daemon that runs can't bind a socket any more.
+    let elsewhere = before.replace(ADDRESS, "127.0.0.1:7555");
+    assert_ne!(elsewhere, before);
+    std::fs::write(&file, elsewhere).unwrap();
+    served.service.signal(libc::SIGHUP);
+    let told = "a daemon that runs has given that up: restart it (systemctl restart mcr)";
+    wait_until(SOON, "that a restart is needed is told", || served.service.log().contains(told));
+    assert_eq!(served.curl_as("view", &["--cacert", cacert.to_str().unwrap(), &page]), 200);
     // Without [remote] nobody listens any more.
     std::fs::write(&file, "").unwrap();
     served.service.signal(libc::SIGHUP);

@@ -20,6 +20,7 @@ use super::hands::Hands;
 use super::unanswered::Unanswered;
 use super::waiting::{Waiter, Waiters};
 use super::{Command, Start, Waited};
+use crate::confinement;
 use crate::events::EventLog;
 use crate::netlink::{Change, Netlink};
 
@@ -540,6 +541,7 @@ impl Turn {
             relays,
             keeper_pid: self.hands.keeper_pid(),
             troubles: self.keeper_trouble().into_iter().collect(),
+            confinement: Some(confinement::status()),
         }
     }
 

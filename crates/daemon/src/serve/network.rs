@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use mcr_confine::calls;
 use rustls_pki_types::CertificateDer;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{oneshot, watch};
@@ -86,6 +87,9 @@ fn listen(address: SocketAddr) -> Result<std::net::TcpListener, NetworkError> {
         let remedy = match error.kind() {
             io::ErrorKind::AddrInUse => "another program has it; stop that, or name another port in the access file",
             io::ErrorKind::AddrNotAvailable => "it is no address of this host; correct `listen` in the access file",
+            io::ErrorKind::PermissionDenied if calls::are_given_up() => {
+                "a daemon that runs has given that up: restart it (systemctl restart mcr)"
+            }
             io::ErrorKind::PermissionDenied => "ports below 1024 take a privilege; name a higher one, as 7443",
             _ => "correct `listen` in the access file",
         };

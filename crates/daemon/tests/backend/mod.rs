@@ -189,6 +189,7 @@ impl Backend for Bench {
                 message: "relay theirs of the API was left out at the start".to_owned(),
                 remedy: "put it anew".to_owned(),
             }],
+            confinement: None,
         }
     }
 

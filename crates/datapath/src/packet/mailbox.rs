@@ -2,10 +2,21 @@
 
 use std::fmt;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::os::fd::BorrowedFd;
+use std::sync::PoisonError;
 
+#[cfg(loom)]
+use loom::sync::{
+    Condvar, Mutex, MutexGuard,
+    atomic::{AtomicBool, AtomicU64, Ordering},
+};
+#[cfg(not(loom))]
+use std::sync::{
+    Condvar, Mutex, MutexGuard,
+    atomic::{AtomicBool, AtomicU64, Ordering},
+};
+
+use super::wake::Wake;
 use crate::table::CompiledTable;
 
 /// The worker's thread has ended, and with it the relays of the input.
@@ -25,8 +36,8 @@ const NO_SUSPICION: u64 = u64::MAX;
 
 /// Shared between a worker and those who direct it.
 #[derive(Debug)]
-pub(super) struct Mailbox {
-    slot: Mutex<Slot>,
+pub(super) struct Mailbox<T = CompiledTable> {
+    slot: Mutex<Slot<T>>,
     changed: Condvar,
     /// One exchange at a time.
     exchanging: Mutex<()>,
@@ -35,28 +46,23 @@ pub(super) struct Mailbox {
     stopped: AtomicBool,
     /// See [`Mailbox::suspect`].
     suspected: AtomicU64,
-    /// An eventfd that ends the worker's wait.
-    wake: OwnedFd,
+    /// Ends the worker's wait.
+    wake: Wake,
 }
 
 #[derive(Debug)]
-enum Slot {
+enum Slot<T> {
     Empty,
     /// For the worker.
-    New(Box<CompiledTable>),
+    New(Box<T>),
     /// From the worker.
-    Old(Box<CompiledTable>),
+    Old(Box<T>),
     /// There is no worker any more.
     Gone,
 }
 
-impl Mailbox {
+impl<T> Mailbox<T> {
     pub(super) fn new() -> io::Result<Self> {
-        // SAFETY: no pointers are passed.
-        let fd = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) };
-        if fd < 0 {
-            return Err(io::Error::last_os_error());
-        }
         Ok(Self {
             slot: Mutex::new(Slot::Empty),
             changed: Condvar::new(),
@@ -64,13 +70,12 @@ impl Mailbox {
             pending: AtomicBool::new(false),
             stopped: AtomicBool::new(false),
             suspected: AtomicU64::new(NO_SUSPICION),
-            // SAFETY: `fd` was just opened and nobody else has it.
-            wake: unsafe { OwnedFd::from_raw_fd(fd) },
+            wake: Wake::new()?,
         })
     }
 
     /// Gives the worker a table and waits until it uses it; returns the one that it used before.
-    pub(super) fn exchange(&self, table: Box<CompiledTable>) -> Result<Box<CompiledTable>, WorkerGone> {
+    pub(super) fn exchange(&self, table: Box<T>) -> Result<Box<T>, WorkerGone> {
         let _one = self.exchanging.lock().unwrap_or_else(PoisonError::into_inner);
         let mut slot = self.slot();
         if matches!(*slot, Slot::Gone) {
@@ -78,7 +83,7 @@ impl Mailbox {
         }
         *slot = Slot::New(table);
         self.pending.store(true, Ordering::Release);
-        self.wake();
+        self.wake.set();
         loop {
             match std::mem::replace(&mut *slot, Slot::Empty) {
                 Slot::Old(table) => return Ok(table),
@@ -95,13 +100,13 @@ impl Mailbox {
     /// Ends the worker after its round.
     pub(super) fn stop(&self) {
         self.stopped.store(true, Ordering::Release);
-        self.wake();
+        self.wake.set();
     }
 
     /// Has the worker look whether the kernel is stuck: it dropped frames while this many were taken.
     pub(super) fn suspect(&self, frames: u64) {
         self.suspected.store(frames, Ordering::Release);
-        self.wake();
+        self.wake.set();
     }
 
     /// The worker's side: what [`Mailbox::suspect`] was told, once.
@@ -128,12 +133,12 @@ impl Mailbox {
     /// The worker's side: takes a table that waits, after `prepare` has seen it; whether there was
     /// one.
     #[inline]
-    pub(super) fn collect(&self, table: &mut Box<CompiledTable>, prepare: impl FnOnce(&CompiledTable)) -> bool {
+    pub(super) fn collect(&self, table: &mut Box<T>, prepare: impl FnOnce(&T)) -> bool {
         self.has_table() && self.collect_pending(table, prepare)
     }
 
     #[cold]
-    fn collect_pending(&self, table: &mut Box<CompiledTable>, prepare: impl FnOnce(&CompiledTable)) -> bool {
+    fn collect_pending(&self, table: &mut Box<T>, prepare: impl FnOnce(&T)) -> bool {
         let mut slot = self.slot();
         self.pending.store(false, Ordering::Release);
         match std::mem::replace(&mut *slot, Slot::Empty) {
@@ -152,32 +157,135 @@ impl Mailbox {
 
     /// The worker's side: readable when there is something to collect or to stop.
     pub(super) fn wake_up(&self) -> BorrowedFd<'_> {
-        self.wake.as_fd()
+        self.wake.event()
     }
 
     /// The worker's side: when this is dropped, also by a panic, nobody waits for it any more.
-    pub(super) fn farewell(&self) -> Farewell<'_> {
+    pub(super) fn farewell(&self) -> Farewell<'_, T> {
         Farewell(self)
     }
 
-    fn wake(&self) {
-        let one = 1_u64.to_ne_bytes();
-        // A full counter is readable as well, so there is no error to handle.
-        // SAFETY: the pointer and the length describe `one`, which outlives the call.
-        unsafe { libc::write(self.wake.as_raw_fd(), one.as_ptr().cast(), one.len()) };
-    }
-
-    fn slot(&self) -> MutexGuard<'_, Slot> {
+    fn slot(&self) -> MutexGuard<'_, Slot<T>> {
         self.slot.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// See [`Mailbox::farewell`].
-pub(super) struct Farewell<'a>(&'a Mailbox);
+pub(super) struct Farewell<'a, T>(&'a Mailbox<T>);
 
-impl Drop for Farewell<'_> {
+impl<T> Drop for Farewell<'_, T> {
     fn drop(&mut self) {
         *self.0.slot() = Slot::Gone;
         self.0.changed.notify_all();
+    }
+}
+
+/// Every order in which two or three threads can get in each other's way (`make loom`).
+#[cfg(all(loom, test))]
+mod orders {
+    use loom::sync::Arc;
+    use loom::thread;
+
+    use super::*;
+
+    /// A worker that uses tables as the real one does, until it is stopped or has taken `most`; the one that it has at the end.
+    fn work(mailbox: &Mailbox<u32>, most: usize) -> u32 {
+        let _farewell = mailbox.farewell();
+        let mut table = Box::new(0);
+        let mut taken = 0;
+        while !mailbox.is_stopped() && taken < most {
+            if mailbox.has_table() && mailbox.collect(&mut table, |_| {}) {
+                taken += 1;
+            } else {
+                mailbox.wake.wait();
+            }
+        }
+        *table
+    }
+
+    fn with_worker(most: usize) -> (Arc<Mailbox<u32>>, thread::JoinHandle<u32>) {
+        let mailbox = Arc::new(Mailbox::new().unwrap());
+        let at_work = Arc::clone(&mailbox);
+        (mailbox, thread::spawn(move || work(&at_work, most)))
+    }
+
+    #[test]
+    fn an_exchange_ends_with_the_table_before() {
+        loom::model(|| {
+            let (mailbox, worker) = with_worker(usize::MAX);
+            assert_eq!(mailbox.exchange(Box::new(1)), Ok(Box::new(0)));
+            assert_eq!(mailbox.exchange(Box::new(2)), Ok(Box::new(1)));
+            mailbox.stop();
+            assert_eq!(worker.join().unwrap(), 2);
+        });
+    }
+
+    #[test]
+    fn two_that_exchange_get_what_the_other_gave_or_the_first() {
+        // All orders with up to three switches where nobody has to wait: those without a bound take minutes.
+        let mut model = loom::model::Builder::new();
+        model.preemption_bound = Some(3);
+        model.check(|| {
+            let (mailbox, worker) = with_worker(usize::MAX);
+            let other = thread::spawn({
+                let mailbox = Arc::clone(&mailbox);
+                move || *mailbox.exchange(Box::new(1)).unwrap()
+            });
+            let got = *mailbox.exchange(Box::new(2)).unwrap();
+            let others = other.join().unwrap();
+            mailbox.stop();
+            let mut all = [got, others, worker.join().unwrap()];
+            all.sort_unstable();
+            assert_eq!(all, [0, 1, 2], "no table is lost or given out twice");
+        });
+    }
+
+    /// A worker that ends at any moment leaves nobody waiting; who is told that it is gone may have been heard before.
+    #[test]
+    fn nobody_waits_for_a_worker_that_ends() {
+        loom::model(|| {
+            let (mailbox, worker) = with_worker(1);
+            let first = mailbox.exchange(Box::new(1));
+            assert!(first == Ok(Box::new(0)) || first == Err(WorkerGone), "{first:?}");
+            assert_eq!(mailbox.exchange(Box::new(2)), Err(WorkerGone));
+            assert_eq!(worker.join().unwrap(), 1);
+        });
+    }
+
+    #[test]
+    fn the_word_to_stop_is_heard() {
+        loom::model(|| {
+            let (mailbox, worker) = with_worker(usize::MAX);
+            let told = thread::spawn({
+                let mailbox = Arc::clone(&mailbox);
+                move || mailbox.exchange(Box::new(1))
+            });
+            mailbox.stop();
+            let table = worker.join().unwrap();
+            if let Ok(before) = told.join().unwrap() {
+                assert_eq!((*before, table), (0, 1));
+            }
+        });
+    }
+
+    #[test]
+    fn a_suspicion_is_heard_once() {
+        loom::model(|| {
+            let mailbox = Arc::new(Mailbox::<u32>::new().unwrap());
+            let worker = thread::spawn({
+                let mailbox = Arc::clone(&mailbox);
+                move || {
+                    loop {
+                        if let Some(frames) = mailbox.take_suspicion() {
+                            return frames;
+                        }
+                        mailbox.wake.wait();
+                    }
+                }
+            });
+            mailbox.suspect(7);
+            assert_eq!(worker.join().unwrap(), 7);
+            assert_eq!(mailbox.take_suspicion(), None);
+        });
     }
 }

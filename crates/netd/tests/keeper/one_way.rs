@@ -104,8 +104,9 @@ fn misuse(border: &Border, keeper: &mut Keeper) -> usize {
     let geometry = RingGeometry::for_mtu(1_500);
     let (rings, _) = keeper.open_input(border.ot0.index(), &geometry, 2).unwrap();
     let (sender, _) = keeper.open_output(border.it0.index()).unwrap();
+    let gaze = keeper.open_gaze(border.ot0.index()).unwrap();
     without_capabilities(|| {
-        for socket in rings.iter().chain([&sender]) {
+        for socket in rings.iter().chain([&sender, &gaze]) {
             let mark: libc::c_int = 0;
             // SAFETY: the pointer describes `mark`.
             let unmarked = unsafe {
@@ -113,7 +114,7 @@ fn misuse(border: &Border, keeper: &mut Keeper) -> usize {
             };
             assert_eq!(unmarked, -1, "a mark is the keeper's to change");
         }
-        rings.iter().chain([&sender]).map(|socket| flood(socket, border.ot0.index())).sum()
+        rings.iter().chain([&sender, &gaze]).map(|socket| flood(socket, border.ot0.index())).sum()
     })
 }
 
@@ -122,7 +123,7 @@ fn sockets_that_were_handed_over_send_nothing_the_other_way() {
     let border = Border::new("oneway");
     let wire = RawReceiver::new(&border.plant);
     let (process, mut keeper) = border.start("");
-    assert_eq!(misuse(&border, &mut keeper), 3 * 4 * FLOOD, "the ways that are tried are ways");
+    assert_eq!(misuse(&border, &mut keeper), 4 * 4 * FLOOD, "the ways that are tried are ways");
     assert!(hears_flood(&wire), "without a rule they lead out");
     drop((keeper, process));
 
@@ -165,6 +166,7 @@ fn each_end_is_used_for_one_thing() {
         keeper.attach(it0, mcr_netd::Hook::Tcx).unwrap_err(),
         keeper.attach(it0, mcr_netd::Hook::Xdp).unwrap_err(),
         keeper.join(it0, group(0), &[]).unwrap_err(),
+        keeper.open_gaze(it0).unwrap_err(),
     ] {
         refused(&error, FailureKind::Policy);
     }
