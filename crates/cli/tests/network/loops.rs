@@ -74,12 +74,10 @@ fn a_storm_trips_the_breaker_and_nothing_else(datapath: Datapath) {
     let there = Service::start_on(datapath, &ring.a, "");
     let back = Service::start_on(datapath, &ring.b, "");
     there.add("bystander", &format!("left:{OTHER}"), &["right:239.1.2.9:6009"]);
-    let with_breaker = format!(
-        r#"{{"name": "there", "breaker": {{"max_packets_per_second": 2000, "recover_after": "2s"}},
-            "input": {{"interface": "left", "group": "239.1.1.1", "port": 5001}},
-            "output": [{{"interface": "right", "group": "239.1.1.1", "port": 5001}}]}}"#
-    );
-    assert_eq!(there.http("POST", "/api/v1/relays", &with_breaker).0, 201);
+    let with_breaker = r#"{"name": "there", "breaker": {"max_packets_per_second": 2000, "recover_after": "2s"},
+            "input": {"interface": "left", "group": "239.1.1.1", "port": 5001},
+            "output": [{"interface": "right", "group": "239.1.1.1", "port": 5001}]}"#;
+    assert_eq!(there.http("POST", "/api/v1/relays", with_breaker).0, 201);
     back.add("back", &format!("right:{GROUP}"), &[&format!("left:{GROUP}")]);
 
     let (bystander, goes_on) = (ring.receiver("239.1.2.9:6009"), AtomicBool::new(true));
