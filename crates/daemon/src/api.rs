@@ -225,7 +225,7 @@ struct Interfaces {
     params(
         ("limit" = Option<usize>, Query, description = "So many at most; all unless given", example = 100, minimum = 1),
         ("after" = Option<String>, Query, description = "Only those whose names come after this one",
-            example = "camera-3", max_length = 63),
+            example = "camera-3", pattern = "^[a-z0-9][a-z0-9._-]{0,62}$"),
     ),
     responses((status = 200, body = Relays)),
 )]
@@ -233,7 +233,7 @@ async fn list<B: Backend>(backend: Scoped<B>, RawQuery(query): RawQuery) -> Resu
     let Page { after, limit } = request::page(query.as_deref().unwrap_or_default())?;
     let mut relays = backend.relays().await;
     if let Some(after) = after {
-        relays.retain(|relay| relay.name > after);
+        relays.retain(|relay| relay.name.as_str() > after.as_str());
     }
     let is_whole = limit.is_none_or(|limit| relays.len() <= limit);
     relays.truncate(limit.unwrap_or(usize::MAX));

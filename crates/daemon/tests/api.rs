@@ -287,6 +287,7 @@ async fn requests_that_are_wrong() {
         (400, ask("GET", "/api/v1/relays/%ff")),
         (400, ask("GET", "/api/v1/relays?limit=0")),
         (400, ask("GET", "/api/v1/relays?page=2")),
+        (400, ask("GET", format!("/api/v1/relays?after={}", "0".repeat(64)))),
         (400, ask("GET", "/api/v1/relays/from-file/wait?for=ever")),
         (400, ask("GET", "/api/v1/relays/from-file/wait?timeout=5")),
         (400, ask("GET", "/api/v1/relays/from-file/wait?timeout=2h")),

@@ -297,7 +297,7 @@ pub(super) fn history(query: &str) -> Result<(Step, Option<Duration>), Rejection
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct Page {
     /// Only what comes after that name.
-    pub(super) after: Option<String>,
+    pub(super) after: Option<RelayName>,
     pub(super) limit: Option<usize>,
 }
 
@@ -306,7 +306,10 @@ pub(super) fn page(query: &str) -> Result<Page, Rejection> {
     let mut page = Page::default();
     for pair in query.split('&').filter(|pair| !pair.is_empty()) {
         match pair.split_once('=').unwrap_or((pair, "")) {
-            ("after", name) => page.after = Some(name.to_owned()),
+            ("after", text) => {
+                let wrong = |_| Rejection::bad_query("after", text, "write the name of a relay, as after=camera-3");
+                page.after = Some(text.parse().map_err(wrong)?);
+            }
             ("limit", text) => {
                 let limit = text.parse().ok().filter(|limit| *limit > 0);
                 let wrong = || Rejection::bad_query("limit", text, "write a number from 1, as limit=100");
