@@ -1,6 +1,6 @@
 //! Whether each path carries what it should: the right bytes, once, to each output, of both kinds of sender.
 
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use mcr_testbed::{ChecksumStatus, DEVICE, Offload, RawReceiver, Seen, Switch, Topology};
@@ -80,14 +80,14 @@ fn carries(net: &Topology, generator: &mut Generator, path: Path, ingress: Ingre
 }
 
 /// Source, destination and TTL behind the relay; the source port may be any.
-fn expected(path: Path, output: usize, source_port: u16) -> (SocketAddrV4, SocketAddrV4, u8) {
-    let as_sent = |source: Ipv4Addr, ttl| (SocketAddrV4::new(source, source_port), GROUP, ttl);
+fn expected(path: Path, output: usize, source_port: u16) -> (SocketAddr, SocketAddr, u8) {
+    let as_sent = |source: Ipv4Addr, ttl| (SocketAddr::new(source.into(), source_port), GROUP.into(), ttl);
     match path {
         Path::Redirect => as_sent(DEVICE, TTL),
         Path::Smcroute => as_sent(ROUTABLE, TTL - 1),
         Path::Xdp | Path::Tcx | Path::Packet | Path::Auto | Path::Nftables | Path::Sockets | Path::Socat => (
-            SocketAddrV4::new(Ipv4Addr::new(10, 0, output as u8, 1), source_port),
-            SocketAddrV4::new(output_group(output), OUTPUT_PORT),
+            SocketAddr::new([10, 0, output as u8, 1].into(), source_port),
+            SocketAddr::new(output_group(output).into(), OUTPUT_PORT),
             16,
         ),
     }

@@ -12,11 +12,15 @@ pub(crate) mod payload;
 pub(crate) mod reverse_path;
 pub(crate) mod sequence;
 pub(crate) mod socket;
+mod source;
 pub(crate) mod spread;
 pub(crate) mod tally;
 
-/// Bytes of the IPv4 and UDP headers before each payload: totals are those of IP packets, as everywhere in MCR.
-pub(crate) const HEADER_BYTES: u64 = 28;
+/// Bytes of the IP and UDP headers before each payload to or from an address of this family: totals are those of IP
+/// packets, as everywhere in MCR.
+pub(crate) fn header_bytes(address: std::net::IpAddr) -> u64 {
+    if address.is_ipv4() { 28 } else { 48 }
+}
 
 /// The largest payload that fits an IPv4 packet (RFC 768, RFC 791).
 pub(crate) const MAX_PAYLOAD_BYTES: usize = 65_507;

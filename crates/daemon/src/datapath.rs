@@ -43,7 +43,7 @@ fn rewrite(plan: &SendPlan) -> Rewrite {
         destination_mac: MacAddr::new(plan.destination_mac),
         vlan: plan.vlan,
         source: plan.source,
-        destination: std::net::SocketAddrV4::new(plan.destination, plan.port),
+        destination: std::net::SocketAddr::new(plan.destination, plan.port),
         source_port: plan.source_port,
         ttl: plan.ttl,
         dscp: plan.dscp,

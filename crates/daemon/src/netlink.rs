@@ -5,11 +5,11 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
-use mcr_engine::{Ifindex, InterfaceFacts, Neighbour};
+use mcr_engine::{HostAddress, Ifindex, InterfaceFacts, Lasting, Neighbour, Standing};
 use netlink_packet_core::{NLM_F_DUMP, NLM_F_REQUEST, NetlinkBuffer, NetlinkHeader, NetlinkMessage, NetlinkPayload};
-use netlink_packet_route::address::{AddressAttribute, AddressMessage};
+use netlink_packet_route::address::{AddressAttribute, AddressHeaderFlags, AddressMessage};
 use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkMessage};
 use netlink_packet_route::neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourMessage, NeighbourState};
 use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteFlags, RouteMessage, RouteType};
@@ -23,7 +23,13 @@ mod group {
     pub(super) const NEIGHBOUR: u32 = 3;
     pub(super) const IPV4_ADDRESS: u32 = 5;
     pub(super) const IPV4_ROUTE: u32 = 7;
+    pub(super) const IPV6_ADDRESS: u32 = 9;
+    pub(super) const IPV6_ROUTE: u32 = 11;
+
+    pub(super) const ALL: [u32; 6] = [LINK, NEIGHBOUR, IPV4_ADDRESS, IPV4_ROUTE, IPV6_ADDRESS, IPV6_ROUTE];
 }
+
+const FAMILIES: [AddressFamily; 2] = [AddressFamily::Inet, AddressFamily::Inet6];
 
 /// Large enough for any one datagram of a dump (the kernel uses at most 32 KiB) and for bursts of events.
 const BUFFER_BYTES: usize = 64 * 1024;
@@ -40,7 +46,7 @@ pub(crate) enum Change {
     /// One neighbour.
     Neighbour(Neighbour),
     /// One neighbour, which the kernel has forgotten.
-    NeighbourGone(Ifindex, Ipv4Addr),
+    NeighbourGone(Ifindex, IpAddr),
     /// Events were lost: take a new picture of everything.
     Everything,
 }
@@ -59,7 +65,7 @@ impl Netlink {
         Ok(Self { socket, sequence: 0 })
     }
 
-    /// All interfaces with their IPv4 addresses.
+    /// All interfaces with their addresses.
     pub(crate) fn interfaces(&mut self) -> io::Result<Vec<InterfaceFacts>> {
         let mut found: BTreeMap<u32, InterfaceFacts> = BTreeMap::new();
         for answer in self.dump(RouteNetlinkMessage::GetLink(LinkMessage::default()))? {
@@ -67,41 +73,49 @@ impl Netlink {
                 found.extend(interface(&link).map(|facts| (facts.index.0, facts)));
             }
         }
-        let mut request = AddressMessage::default();
-        request.header.family = AddressFamily::Inet;
-        for answer in self.dump(RouteNetlinkMessage::GetAddress(request))? {
-            if let RouteNetlinkMessage::NewAddress(message) = answer
-                && let Some(facts) = found.get_mut(&message.header.index)
-            {
-                add_address(facts, &message);
+        for family in FAMILIES {
+            let mut request = AddressMessage::default();
+            request.header.family = family;
+            for answer in self.dump(RouteNetlinkMessage::GetAddress(request))? {
+                if let RouteNetlinkMessage::NewAddress(message) = answer
+                    && let Some(facts) = found.get_mut(&message.header.index)
+                {
+                    add_address(facts, &message);
+                }
             }
         }
         Ok(found.into_values().collect())
     }
 
-    /// All IPv4 neighbours that have a link-layer address.
+    /// All neighbours that have a link-layer address.
     pub(crate) fn neighbours(&mut self) -> io::Result<Vec<Neighbour>> {
-        let mut request = NeighbourMessage::default();
-        request.header.family = AddressFamily::Inet;
-        let answers = self.dump(RouteNetlinkMessage::GetNeighbour(request))?;
-        Ok(answers
-            .into_iter()
-            .filter_map(|answer| match answer {
+        let mut found = Vec::new();
+        for family in FAMILIES {
+            let mut request = NeighbourMessage::default();
+            request.header.family = family;
+            let answers = self.dump(RouteNetlinkMessage::GetNeighbour(request))?;
+            found.extend(answers.into_iter().filter_map(|answer| match answer {
                 RouteNetlinkMessage::NewNeighbour(message) => neighbour(&message),
                 _ => None,
-            })
-            .collect())
+            }));
+        }
+        Ok(found)
     }
 
     /// The neighbour that carries packets from `interface` to `destination`: a router, or the host itself.
-    pub(crate) fn next_hop(&mut self, interface: Ifindex, destination: Ipv4Addr) -> io::Result<Ipv4Addr> {
+    pub(crate) fn next_hop(&mut self, interface: Ifindex, destination: IpAddr) -> io::Result<IpAddr> {
         let mut request = RouteMessage::default();
-        request.header.address_family = AddressFamily::Inet;
-        request.header.destination_prefix_length = 32;
+        let to = match destination {
+            IpAddr::V4(address) => (AddressFamily::Inet, 32, RouteAddress::Inet(address)),
+            IpAddr::V6(address) => (AddressFamily::Inet6, 128, RouteAddress::Inet6(address)),
+        };
+        let (family, prefix_length, to) = to;
+        request.header.address_family = family;
+        request.header.destination_prefix_length = prefix_length;
         // Without this the kernel takes a host that it has no route to for one on the link, because an interface is
         // named (`net/ipv4/route.c`, ip_route_output_key_hash_rcu).
         request.header.flags = RouteFlags::FibMatch;
-        request.attributes.push(RouteAttribute::Destination(RouteAddress::Inet(destination)));
+        request.attributes.push(RouteAttribute::Destination(to));
         request.attributes.push(RouteAttribute::Oif(interface.0));
         let answers = self.ask(RouteNetlinkMessage::GetRoute(request), NLM_F_REQUEST)?;
         let Some(RouteNetlinkMessage::NewRoute(route)) = answers.into_iter().next() else {
@@ -111,7 +125,8 @@ impl Netlink {
             return Err(io::Error::from_raw_os_error(libc::ENETUNREACH));
         }
         let gateway = route.attributes.iter().find_map(|attribute| match attribute {
-            RouteAttribute::Gateway(RouteAddress::Inet(gateway)) => Some(*gateway),
+            RouteAttribute::Gateway(RouteAddress::Inet(gateway)) => Some(IpAddr::V4(*gateway)),
+            RouteAttribute::Gateway(RouteAddress::Inet6(gateway)) => Some(IpAddr::V6(*gateway)),
             _ => None,
         });
         Ok(gateway.unwrap_or(destination))
@@ -164,7 +179,7 @@ impl Monitor {
         let mut socket = Socket::new(NETLINK_ROUTE)?;
         socket.bind_auto()?;
         socket.set_rx_buf_sz(BUFFER_BYTES as libc::c_int * 16)?;
-        for group in [group::LINK, group::NEIGHBOUR, group::IPV4_ADDRESS, group::IPV4_ROUTE] {
+        for group in group::ALL {
             socket.add_membership(group)?;
         }
         Ok(Self { socket })
@@ -250,13 +265,47 @@ fn interface(link: &LinkMessage) -> Option<InterfaceFacts> {
     })
 }
 
-/// The kernel lists the addresses of an interface with the primary ones before the secondary ones.
+/// The kernel lists the addresses of an interface with the primary ones before the secondary ones in IPv4, and from the
+/// newest to the oldest in IPv6, where the oldest should come first: what is used must not change with each new one.
 fn add_address(facts: &mut InterfaceFacts, message: &AddressMessage) {
-    let local = message.attributes.iter().find_map(|attribute| match attribute {
-        AddressAttribute::Local(std::net::IpAddr::V4(address)) => Some(*address),
-        _ => None,
-    });
-    facts.addresses.extend(local.map(|address| (address, message.header.prefix_len)));
+    let mut ip = None;
+    for attribute in &message.attributes {
+        match attribute {
+            // Of a link with one peer `Address` is the peer's.
+            AddressAttribute::Local(local) => ip = Some(*local),
+            AddressAttribute::Address(address) => ip = ip.or(Some(*address)),
+            _ => {}
+        }
+    }
+    let Some(ip) = ip else { return };
+    let prefix_length = message.header.prefix_len;
+    match ip {
+        IpAddr::V4(_) => facts.addresses.push((ip, prefix_length).into()),
+        IpAddr::V6(_) => {
+            let flags = message.header.flags;
+            let address = HostAddress { ip, prefix_length, standing: standing(flags), lasting: lasting(flags) };
+            let first = facts.addresses.iter().take_while(|address| address.ip.is_ipv4()).count();
+            facts.addresses.insert(first, address);
+        }
+    }
+}
+
+/// Of an IPv6 address. One that is taken for granted (RFC 4429) may be used while it is checked.
+fn standing(flags: AddressHeaderFlags) -> Standing {
+    if flags.contains(AddressHeaderFlags::Dadfailed) {
+        Standing::Duplicate
+    } else if flags.contains(AddressHeaderFlags::Tentative) && !flags.contains(AddressHeaderFlags::Optimistic) {
+        Standing::Tentative
+    } else if flags.contains(AddressHeaderFlags::Deprecated) {
+        Standing::Deprecated
+    } else {
+        Standing::Good
+    }
+}
+
+/// The bit that says "secondary" in IPv4 says "temporary" in IPv6 (`include/uapi/linux/if_addr.h`).
+fn lasting(flags: AddressHeaderFlags) -> Lasting {
+    if flags.contains(AddressHeaderFlags::Secondary) { Lasting::Temporary } else { Lasting::Permanent }
 }
 
 fn neighbour(message: &NeighbourMessage) -> Option<Neighbour> {
@@ -264,7 +313,8 @@ fn neighbour(message: &NeighbourMessage) -> Option<Neighbour> {
     let mut mac = None;
     for attribute in &message.attributes {
         match attribute {
-            NeighbourAttribute::Destination(NeighbourAddress::Inet(ip)) => address = Some(*ip),
+            NeighbourAttribute::Destination(NeighbourAddress::Inet(ip)) => address = Some(IpAddr::V4(*ip)),
+            NeighbourAttribute::Destination(NeighbourAddress::Inet6(ip)) => address = Some(IpAddr::V6(*ip)),
             NeighbourAttribute::LinkLocalAddress(bytes) => mac = <[u8; 6]>::try_from(&bytes[..]).ok(),
             _ => {}
         }

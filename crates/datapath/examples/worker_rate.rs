@@ -7,7 +7,7 @@
 //! the outputs are without segmentation offload, and the interface counts.
 
 use std::collections::HashMap;
-use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4, UdpSocket};
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -226,7 +226,7 @@ impl Packet {
         let (index, geometry) = (net.relay_input().index(), RingGeometry::for_mtu(1500));
         let rings = net.relay().run(|| open_inputs(index, &geometry, rings)).expect("rings");
         let (first, last) = (u32::from(*GROUP.ip()), u32::from(*GROUP.ip()) + others as u32);
-        let groups = || (first..=last).map(Ipv4Addr::from);
+        let groups = || (first..=last).map(|group| IpAddr::from(Ipv4Addr::from(group)));
         let program = filter::compile(&groups().map(|group| (group, GROUP.port())).collect::<Vec<_>>());
         let counters = InputCounters::default();
         let copies = rings.iter().map(|ring| ring.try_clone().expect("a descriptor"));
@@ -259,13 +259,13 @@ fn output(lan: &Lan) -> OutputEntry {
     let index = lan.relay_side().index();
     let socket = lan.cable().near().namespace().run(|| open_output(index)).expect("an output");
     let [_, _, number, _] = lan.relay_address().octets();
-    let group = Ipv4Addr::new(239, 2, 2, number);
+    let group = IpAddr::from([239, 2, 2, number]);
     let rewrite = Rewrite {
         source_mac: MacAddr::new(lan.relay_side().mac().0),
         destination_mac: MacAddr::for_group(group),
         vlan: None,
-        source: Some(lan.relay_address()),
-        destination: SocketAddrV4::new(group, 6001),
+        source: Some(lan.relay_address().into()),
+        destination: SocketAddr::new(group, 6001),
         source_port: None,
         ttl: TimeToLive::Set(16),
         dscp: CodePoint::Keep,

@@ -2,7 +2,7 @@
 //!
 //! A table is compiled once, when it is installed, so that a packet costs one look-up.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use mcr_wire::{Destination, DropReason, MacAddr, RateCap, Rewrite};
@@ -27,7 +27,7 @@ pub struct RelayEntry {
     /// What it listens to; without a VLAN, only untagged (or priority-tagged) frames.
     pub destination: Destination,
     /// The sources it accepts; none listed means any.
-    pub sources: Vec<Ipv4Addr>,
+    pub sources: Vec<IpAddr>,
     /// Where arrivals are counted.
     pub counters: Arc<RelayCounters>,
     /// Where copies go.
@@ -81,7 +81,7 @@ pub(crate) struct CompiledTable {
 #[derive(Debug)]
 pub(crate) struct CompiledRelay {
     /// Sorted.
-    sources: Vec<Ipv4Addr>,
+    sources: Vec<IpAddr>,
     pub(crate) counters: Arc<RelayShare>,
     pub(crate) limiter: Option<Limiter>,
     pub(crate) outputs: Vec<CompiledOutput>,
@@ -180,7 +180,7 @@ impl CompiledRelay {
     }
 
     #[inline]
-    pub(crate) fn accepts(&self, source: Ipv4Addr) -> bool {
+    pub(crate) fn accepts(&self, source: IpAddr) -> bool {
         self.sources.is_empty() || self.sources.binary_search(&source).is_ok()
     }
 }

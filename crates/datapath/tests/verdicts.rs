@@ -66,8 +66,8 @@ fn a_datagram_leaves_with_every_field_as_configured() {
     assert_eq!(seen.source_mac.0, rewrite.source_mac.octets());
     assert_eq!(seen.destination_mac.0, [1, 0, 0x5e, 2, 2, 2]);
     assert_eq!(seen.tags, []);
-    assert_eq!(seen.source, std::net::SocketAddrV4::new(rewrite.source.expect("one that is set"), 40_000));
-    assert_eq!(seen.destination, GROUP_OUT);
+    assert_eq!(seen.source, std::net::SocketAddr::new(rewrite.source.expect("one that is set"), 40_000));
+    assert_eq!(seen.destination, GROUP_OUT.into());
     assert_eq!((seen.ttl, seen.identification, seen.traffic_class), (TTL, 77, 34 << 2 | 3));
     assert_eq!(seen.flags_and_offset, 0x4000);
     assert!(seen.ip_checksum_is_right && seen.udp_checksum_is_right);

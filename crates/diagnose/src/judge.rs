@@ -66,20 +66,20 @@ impl<'a> Case<'a> {
             Relays::NoDaemon | Relays::Unknown(_) => Vec::new(),
         };
         let index = link.map(|link| link.index);
-        let is_ours = |f: &&Forwarded| f.group == question.input.target.ip() && f.from == index && index.is_some();
+        let is_ours = |f: &&Forwarded| f.group == question.group && f.from == index && index.is_some();
         let forwarded: Vec<&Forwarded> = facts.forwarded.iter().filter(is_ours).collect();
         let has_other_taker = !relays.is_empty() || !forwarded.is_empty();
         // Where a relay or router takes the packets, a socket of the same port may be there for other groups.
         let wants = |socket: &&Socket| match &question.subject {
             Subject::Relay(_) => false,
-            Subject::Endpoint => !has_other_taker || is_of_group(socket, question.input.target.ip()),
+            Subject::Endpoint => !has_other_taker || is_of_group(socket, question.group),
         };
         let sockets = facts.sockets.iter().flatten().filter(wants).collect();
         Self { question, facts, link, relays, sockets, forwarded }
     }
 
     fn group(&self) -> Ipv4Addr {
-        self.question.input.target.ip()
+        self.question.group
     }
 
     fn port(&self) -> u16 {
@@ -121,7 +121,7 @@ impl<'a> Case<'a> {
 
     /// Whether the question admits a source.
     fn lists(&self, source: Ipv4Addr) -> bool {
-        self.question.input.sources.is_empty() || self.question.input.sources.contains(&source)
+        self.question.sources.is_empty() || self.question.sources.contains(&source)
     }
 
     /// Packets of exactly what is asked for.
@@ -132,7 +132,7 @@ impl<'a> Case<'a> {
     /// Sources whose packets matter: those that were seen, or else those that were asked for.
     fn sources(&self) -> BTreeSet<Ipv4Addr> {
         let seen: BTreeSet<Ipv4Addr> = self.wanted().iter().map(|flow| flow.source).collect();
-        if seen.is_empty() { self.question.input.sources.iter().copied().collect() } else { seen }
+        if seen.is_empty() { self.question.sources.iter().copied().collect() } else { seen }
     }
 
     /// Drops by the kernel of what is asked for, with these reasons.

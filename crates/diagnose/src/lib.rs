@@ -13,6 +13,7 @@ mod judge;
 mod observe;
 mod report;
 
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use mcr_model::Input;
@@ -31,13 +32,42 @@ pub struct Question {
     /// Whom the packets are for.
     pub subject: Subject,
     /// Where the packets should arrive.
-    pub input: Input,
+    input: Input,
+    /// The address that they are sent to.
+    group: Ipv4Addr,
+    /// The only sources that are asked about; empty: any.
+    sources: Vec<Ipv4Addr>,
     /// How long to look at the wires.
     pub look: Duration,
     /// How many routers are between an output and its receivers, if that is known.
     pub hops: Option<u8>,
     /// Whether to join the group while looking, so that a switch sends it here.
     pub membership: Join,
+}
+
+/// What can not be looked into: the observations are those of IPv4.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{input} is IPv6, of which nothing is explained yet; look at `mcr show`, `mcr stats` and `ip -6 maddress`")]
+pub struct NotExplained {
+    input: String,
+}
+
+impl Question {
+    /// Asks about `input`: at once for long enough to see ordinary flows, without joining.
+    ///
+    /// # Errors
+    /// When it is IPv6.
+    pub fn new(subject: Subject, input: Input, look: Duration) -> Result<Self, NotExplained> {
+        let IpAddr::V4(group) = input.target.ip() else {
+            return Err(NotExplained { input: input.to_string() });
+        };
+        let v4 = |source: &IpAddr| match source {
+            IpAddr::V4(source) => Some(*source),
+            IpAddr::V6(_) => None,
+        };
+        let sources = input.sources.iter().filter_map(v4).collect();
+        Ok(Self { subject, input, group, sources, look, hops: None, membership: Join::No })
+    }
 }
 
 /// Whom the packets are for.

@@ -15,7 +15,7 @@ mod socket;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::net::{Ipv4Addr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, UdpSocket};
 use std::time::Duration;
 
 use crate::facts::{
@@ -174,7 +174,11 @@ fn outputs(question: &Question, relays: &Relays) -> Vec<(String, Ipv4Addr)> {
     let Relays::Known(relays) = relays else { return Vec::new() };
     let outputs = relays.iter().filter(|relay| takes(relay, question)).flat_map(|relay| &relay.relay.output);
     let checked = outputs.filter_map(|output| output.check("output").ok());
-    checked.map(|output| (output.interface.to_string(), output.target.ip())).collect()
+    let of_ipv4 = checked.filter_map(|output| match output.target.ip() {
+        IpAddr::V4(address) => Some((output.interface.to_string(), address)),
+        IpAddr::V6(_) => None,
+    });
+    of_ipv4.collect()
 }
 
 /// Where to look: at the interfaces in question, at the other ports of their bridges, and below VLAN interfaces.
@@ -186,7 +190,7 @@ fn interest(question: &Question, links: &[Link], outputs: &[(String, Ipv4Addr)])
         let ports = links.iter().filter(|port| bridge.is_some() && port.master == bridge);
         interfaces.extend(ports.map(|port| port.index).chain([link.index]).chain(link.parent));
     }
-    let addresses = outputs.iter().map(|(_, address)| *address).chain([question.input.target.ip()]).collect();
+    let addresses = outputs.iter().map(|(_, address)| *address).chain([question.group]).collect();
     Interest { interfaces, addresses, port: question.input.port.get() }
 }
 
@@ -196,7 +200,7 @@ fn join(question: &Question, links: &[Link]) -> Option<UdpSocket> {
     let index = interface(links, question.input.interface.as_str()).filter(|_| wanted)?.index;
     let socket = UdpSocket::bind("0.0.0.0:0").ok()?;
     let by_index = socket2::InterfaceIndexOrAddress::Index(index);
-    socket2::SockRef::from(&socket).join_multicast_v4_n(&question.input.target.ip(), &by_index).ok()?;
+    socket2::SockRef::from(&socket).join_multicast_v4_n(&question.group, &by_index).ok()?;
     Some(socket)
 }
 
@@ -222,8 +226,8 @@ fn add_losses(links: &mut [Link], before: &link::Losses, after: &link::Losses) {
 /// The sources whose way back matters: those seen, and those asked for.
 fn sources(question: &Question, wire: &Observed<crate::Wire>) -> BTreeSet<Ipv4Addr> {
     let flows = wire.iter().flat_map(|wire| &wire.flows);
-    let seen = flows.filter(|flow| flow.destination == question.input.target.ip()).map(|flow| flow.source);
-    seen.chain(question.input.sources.iter().copied()).take(64).collect()
+    let seen = flows.filter(|flow| flow.destination == question.group).map(|flow| flow.source);
+    seen.chain(question.sources.iter().copied()).take(64).collect()
 }
 
 /// The sockets of the port, with their owners, what they have joined, and what they lost meanwhile. Our own is not among them:
@@ -244,7 +248,7 @@ fn judged_sockets(
         socket.new_drops = earlier.map_or(0, |earlier| socket.drops.saturating_sub(earlier.socket.drops));
         socket.owners = held.iter().map(|held| held.owner.clone()).collect::<BTreeSet<Owner>>().into_iter().collect();
         if let Some(fd) = held.first().and_then(|held| socket::borrow(held).ok()) {
-            let group = question.input.target.ip();
+            let group = question.group;
             socket.membership = input.and_then(|link| socket::membership(&fd, link.index, group));
             socket.hears_all = socket::hears_all(&fd);
             let asked = groups.iter().take(MOST_GROUPS_ASKED);

@@ -5,8 +5,8 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use mcr_diagnose::{
-    Blind, Bridge, BridgeGroup, Direction, Facts, Firewall, Flow, Foreground, Hold, Join, KernelDrop, Link, Mark,
-    Membership, Owner, Port, Question, Relays, Report, Route, Settings, Socket, Subject, Verdict, Wire, judge,
+    Blind, Bridge, BridgeGroup, Direction, Facts, Firewall, Flow, Foreground, Hold, KernelDrop, Link, Mark, Membership,
+    Owner, Port, Question, Relays, Report, Route, Settings, Socket, Subject, Verdict, Wire, judge,
 };
 use mcr_model::spec::InputSpec;
 
@@ -15,7 +15,7 @@ const DEVICE: Ipv4Addr = Ipv4Addr::new(192, 168, 168, 55);
 
 fn question() -> Question {
     let input = InputSpec::from_endpoint("eth0:239.1.1.1:5001").expect("an endpoint").check("").expect("an input");
-    Question { subject: Subject::Endpoint, input, look: Duration::from_secs(1), hops: None, membership: Join::No }
+    Question::new(Subject::Endpoint, input, Duration::from_secs(1)).unwrap()
 }
 
 fn link(index: u32, name: &str) -> Link {

@@ -1,7 +1,7 @@
 //! What is: what the effects reported, and what was found when the daemon started beside a living keeper.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use mcr_model::RelayName;
 
@@ -19,7 +19,7 @@ pub struct Inventory {
     /// Interfaces with an open sending side.
     pub outputs: Vec<Ifindex>,
     /// Neighbours that are kept fresh.
-    pub neighbours: Vec<(Ifindex, Ipv4Addr)>,
+    pub neighbours: Vec<(Ifindex, IpAddr)>,
 }
 
 /// The engine's record of what is in force.
@@ -32,9 +32,9 @@ pub(crate) struct Actual {
     pub(crate) proven: BTreeSet<Ifindex>,
     /// Those of them that seem to take nothing any more, and are to be tried again.
     pub(crate) doubted: BTreeSet<Ifindex>,
-    pub(crate) groups: BTreeMap<(Ifindex, Ipv4Addr), Vec<Ipv4Addr>>,
-    pub(crate) next_hops: BTreeMap<(Ifindex, Ipv4Addr), Ipv4Addr>,
-    pub(crate) kept: BTreeSet<(Ifindex, Ipv4Addr)>,
+    pub(crate) groups: BTreeMap<(Ifindex, IpAddr), Vec<IpAddr>>,
+    pub(crate) next_hops: BTreeMap<(Ifindex, IpAddr), IpAddr>,
+    pub(crate) kept: BTreeSet<(Ifindex, IpAddr)>,
     /// Held by the keeper, not opened by this daemon: closed unless it becomes wanted.
     pub(crate) leftover_inputs: BTreeSet<InputKey>,
     pub(crate) leftover_outputs: BTreeSet<Ifindex>,

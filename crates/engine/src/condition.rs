@@ -5,6 +5,7 @@ use std::time::Duration;
 use mcr_model::relay::{Output, Relay};
 use mcr_model::{Condition, Datapath, DropReason, RelayState};
 
+use crate::address::{LEAST_MTU_OF_IPV6, NoSource};
 use crate::effect::{InputKey, Subject};
 use crate::engine::{Engine, Entry};
 use crate::fact::InterfaceFacts;
@@ -148,13 +149,44 @@ impl Engine {
                     facts.name
                 ),
             ),
-            (DropReason::NoSourceAddress, _) => (
-                format!("output interface {} has no IPv4 address to send from", facts.name),
-                format!("add one with `ip address add … dev {}`, or set source on the output", facts.name),
-            ),
+            (DropReason::NoSourceAddress, _) => no_source(facts, output),
             (other, _) => (other.meaning().to_owned(), other.remedy().to_owned()),
         };
         OutputHealth::Failing { reason, remedy }
+    }
+}
+
+/// Why packets of `output` have no source address, and what to do.
+fn no_source(facts: &InterfaceFacts, output: &Output) -> (String, String) {
+    let name = &facts.name;
+    let family = if output.target.ip().is_ipv4() { "IPv4" } else { "IPv6" };
+    let add = format!("add one with `ip address add … dev {name}`, or set source on the output");
+    match facts.source_for(output.target) {
+        // It has one by now.
+        Ok(_) => (DropReason::NoSourceAddress.meaning().to_owned(), "nothing: it is taken at once".to_owned()),
+        Err(NoSource::None) => (format!("output interface {name} has no {family} address to send from"), add),
+        Err(NoSource::MtuBelowIpv6) => (
+            format!(
+                "output interface {name} has no IPv6 address to send from: its MTU of {} is below {LEAST_MTU_OF_IPV6}, \
+                 the least that IPv6 needs",
+                facts.mtu
+            ),
+            format!("`ip link set {name} mtu {LEAST_MTU_OF_IPV6}` or more, then give it an address"),
+        ),
+        Err(NoSource::OnlyLinkLocal) => (
+            format!(
+                "output interface {name} has only link-local IPv6 addresses, with which nothing gets past a router"
+            ),
+            add,
+        ),
+        Err(NoSource::Tentative(address)) => (
+            format!("{address}, the address of output interface {name}, is still being checked for a duplicate"),
+            "nothing: it is used as soon as the check is over, about two seconds after the link came up".to_owned(),
+        ),
+        Err(NoSource::Duplicate(address)) => (
+            format!("{address}, the address of output interface {name}, belongs to another host as well"),
+            "give one of the two another address".to_owned(),
+        ),
     }
 }
 

@@ -4,7 +4,7 @@
 //! nearly everywhere, and a relay is served at once.
 
 use std::collections::{BTreeMap, HashMap};
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use mcr_model::{Datapath, DatapathChoice, DropReason, InterfaceName, Relay, RelayName};
 
@@ -119,8 +119,10 @@ impl View<'_> {
     fn local_need(&self, entry: &Entry) -> Option<Hindrance> {
         let input = entry.relay.input();
         let port = input.port.get();
-        let listens = |address| self.listeners.contains(&(address, port));
-        (listens(Ipv4Addr::UNSPECIFIED) || listens(input.target.ip())).then(|| Hindrance {
+        let listens = |address: IpAddr| self.listeners.contains(&(address, port));
+        // What is bound to the unspecified address of IPv6 takes IPv4 as well.
+        let any_v4 = input.target.ip().is_ipv4() && listens(Ipv4Addr::UNSPECIFIED.into());
+        (any_v4 || listens(Ipv6Addr::UNSPECIFIED.into()) || listens(input.target.ip())).then(|| Hindrance {
             reason: format!("an application of this host listens to UDP port {port} and would get nothing"),
             remedy: "end it, or have it listen elsewhere".to_owned(),
         })

@@ -1,6 +1,6 @@
 //! What the engine asks to be done, and what came of it.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use mcr_model::{Datapath, InterfaceName, RelayName};
@@ -14,9 +14,9 @@ pub struct Membership {
     /// Where.
     pub interface: Ifindex,
     /// The group.
-    pub group: Ipv4Addr,
+    pub group: IpAddr,
     /// The only sources wanted (INCLUDE, RFC 3376); empty: any source.
-    pub sources: Vec<Ipv4Addr>,
+    pub sources: Vec<IpAddr>,
 }
 
 /// The receiving side of a datapath on an interface.
@@ -69,21 +69,21 @@ pub enum Effect {
         /// The interface.
         interface: Ifindex,
         /// The host.
-        destination: Ipv4Addr,
+        destination: IpAddr,
     },
     /// Have the kernel resolve a neighbour and keep it fresh.
     Resolve {
         /// The interface.
         interface: Ifindex,
         /// The neighbour.
-        next_hop: Ipv4Addr,
+        next_hop: IpAddr,
     },
     /// No longer keep it.
     Forget {
         /// The interface.
         interface: Ifindex,
         /// The neighbour.
-        next_hop: Ipv4Addr,
+        next_hop: IpAddr,
     },
     /// Put a table in force on an input.
     Install {
@@ -104,7 +104,7 @@ pub enum Outcome {
     /// It is done.
     Done,
     /// The answer to [`Effect::FindNextHop`]: the neighbour that packets go to.
-    NextHop(Ipv4Addr),
+    NextHop(IpAddr),
     /// The table of an [`Effect::Install`] is in force but for these relays, which this datapath can not take.
     Refused(Vec<Refused>),
 }
@@ -154,10 +154,10 @@ pub struct Failure {
 pub(crate) enum Subject {
     Input(InputKey),
     Output(Ifindex),
-    NextHop(Ifindex, Ipv4Addr),
-    Neighbour(Ifindex, Ipv4Addr),
+    NextHop(Ifindex, IpAddr),
+    Neighbour(Ifindex, IpAddr),
     Table(InputKey),
-    Group(Ifindex, Ipv4Addr),
+    Group(Ifindex, IpAddr),
     /// An output at the driver.
     Proof(Ifindex),
     /// A relay that the table of a datapath did not take.

@@ -1,7 +1,7 @@
 //! The engine itself: the relays, what is known, what is in force, and the difference.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -107,10 +107,10 @@ pub struct Engine {
     /// For relays that do not say.
     datapath: DatapathChoice,
     /// What applications of this host listen to.
-    listeners: BTreeSet<(Ipv4Addr, u16)>,
+    listeners: BTreeSet<(IpAddr, u16)>,
     incarnations: u64,
     pub(crate) facts: BTreeMap<InterfaceName, InterfaceFacts>,
-    neighbours: BTreeMap<(Ifindex, Ipv4Addr), [u8; 6]>,
+    neighbours: BTreeMap<(Ifindex, IpAddr), [u8; 6]>,
     ledgers: BTreeMap<Ifindex, InterfaceLedger>,
     pub(crate) actual: Actual,
     pub(crate) failures: Failures,
@@ -350,7 +350,7 @@ impl Engine {
     }
 
     /// All that applications of this host listen to by UDP; the unspecified address stands for any.
-    pub fn listeners_are(&mut self, listeners: BTreeSet<(Ipv4Addr, u16)>) {
+    pub fn listeners_are(&mut self, listeners: BTreeSet<(IpAddr, u16)>) {
         if self.listeners != listeners {
             self.listeners = listeners;
             self.wish_changed();
@@ -430,7 +430,7 @@ impl Engine {
     }
 
     /// The kernel has forgotten a neighbour altogether, and with it that it was to be kept.
-    pub fn neighbour_is_gone(&mut self, interface: Ifindex, address: Ipv4Addr) {
+    pub fn neighbour_is_gone(&mut self, interface: Ifindex, address: IpAddr) {
         self.neighbour_is(Neighbour { interface, address, mac: None });
         if self.actual.kept.remove(&(interface, address)) {
             self.unsettle();
@@ -794,7 +794,11 @@ impl Engine {
             multicast: facts.multicast,
             mtu: facts.mtu,
             mac: facts.mac.map(|byte| format!("{byte:02x}")).join(":"),
-            addresses: facts.addresses.iter().map(|(address, prefix)| format!("{address}/{prefix}")).collect(),
+            addresses: facts
+                .addresses
+                .iter()
+                .map(|address| format!("{}/{}", address.ip, address.prefix_length))
+                .collect(),
             input_of: self.relays.values().filter(|entry| entry.relay.input().interface == facts.name).count(),
             output_of: self
                 .relays

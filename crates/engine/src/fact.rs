@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use mcr_model::{EventKind, InterfaceName};
 
+use crate::address::HostAddress;
 use crate::engine::Engine;
 
 /// The kernel's number of an interface. An interface that is deleted and made again gets another one.
@@ -31,16 +32,11 @@ pub struct InterfaceFacts {
     pub multicast: bool,
     /// The kernel's name of what queues the packets that leave.
     pub queueing: String,
-    /// Its IPv4 addresses with prefix length, primary ones first, in the kernel's order.
-    pub addresses: Vec<(Ipv4Addr, u8)>,
+    /// Its addresses: those of IPv4, primary ones first, then those of IPv6, the oldest first.
+    pub addresses: Vec<HostAddress>,
 }
 
 impl InterfaceFacts {
-    /// The source address for packets that leave here and were given none.
-    pub fn first_address(&self) -> Option<Ipv4Addr> {
-        self.addresses.first().map(|(address, _)| *address)
-    }
-
     /// Whether frames can leave.
     pub fn can_send(&self) -> bool {
         self.up && self.carrier
@@ -52,14 +48,6 @@ impl InterfaceFacts {
         !["", "noqueue", "noop", "mq", "fq", "fq_codel", "pfifo_fast", "pfifo", "bfifo"]
             .contains(&self.queueing.as_str())
     }
-
-    /// Whether `destination` is on this link, so that it needs no router.
-    pub fn is_on_link(&self, destination: Ipv4Addr) -> bool {
-        self.addresses.iter().any(|(address, prefix)| {
-            let mask = u32::MAX.checked_shl(32 - u32::from(*prefix)).unwrap_or(0);
-            u32::from(*address) & mask == u32::from(destination) & mask
-        })
-    }
 }
 
 /// What the kernel's neighbour table says of one address on one interface.
@@ -68,7 +56,7 @@ pub struct Neighbour {
     /// The interface.
     pub interface: Ifindex,
     /// The neighbour's address.
-    pub address: Ipv4Addr,
+    pub address: IpAddr,
     /// Its link-layer address; `None`: not resolved, or the resolution failed.
     pub mac: Option<[u8; 6]>,
 }
@@ -102,34 +90,9 @@ impl Engine {
                 (true, true) | (false, false) => {}
             }
             if known.map_or(&[][..], |known| &known.addresses) != facts.addresses {
-                let addresses = facts.addresses.iter().map(|(address, _)| *address).collect();
+                let addresses = facts.addresses.iter().map(|address| address.ip).collect();
                 self.happened(EventKind::InterfaceAddresses { interface, addresses });
             }
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn on_link() {
-        let mut eth0 = InterfaceFacts {
-            index: Ifindex(2),
-            name: "eth0".parse().unwrap(),
-            mac: [2; 6],
-            mtu: 1500,
-            up: true,
-            carrier: true,
-            multicast: true,
-            queueing: "noqueue".to_owned(),
-            addresses: vec![([10, 0, 0, 1].into(), 24)],
-        };
-        assert!(eth0.is_on_link([10, 0, 0, 200].into()));
-        assert!(!eth0.is_on_link([10, 0, 1, 1].into()));
-        eth0.addresses = vec![([10, 0, 0, 1].into(), 32), ([1, 1, 1, 1].into(), 0)];
-        assert!(eth0.is_on_link([9, 9, 9, 9].into()));
-        assert_eq!(eth0.first_address(), Some([10, 0, 0, 1].into()));
     }
 }

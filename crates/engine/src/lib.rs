@@ -6,6 +6,7 @@
 //! carries each effect out, reports it with [`Engine::done`], and asks again until the batch is empty.
 
 mod actual;
+mod address;
 mod breaker;
 mod condition;
 mod datapath;
@@ -24,6 +25,7 @@ mod traffic;
 mod watch;
 
 pub use actual::Inventory;
+pub use address::{HostAddress, Lasting, Standing};
 pub use effect::{Effect, EffectError, Failure, InputKey, Membership, Outcome, Refused, Until};
 pub use engine::{Counted, Difference, Engine, Flow, Replaced, Wanted};
 pub use fact::{Ifindex, InterfaceFacts, Neighbour};

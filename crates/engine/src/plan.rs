@@ -1,7 +1,7 @@
 //! What should be: the relays against what is known of the interfaces, as tables for the datapath.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use mcr_model::relay::{Output, Relay};
@@ -57,11 +57,11 @@ pub struct RelayPlan {
     /// The tag of its frames; `None`: untagged.
     pub vlan: Option<VlanId>,
     /// The address they are sent to.
-    pub destination: Ipv4Addr,
+    pub destination: IpAddr,
     /// The port they are sent to, in host byte order.
     pub port: u16,
     /// The only sources; empty: any.
-    pub sources: Vec<Ipv4Addr>,
+    pub sources: Vec<IpAddr>,
     /// One for each output of the relay, in its order.
     pub outputs: Vec<OutputPlan>,
     /// How much of what arrives is looked at.
@@ -91,23 +91,23 @@ pub enum Action {
 pub struct SendPlan {
     /// The interface that it leaves on.
     pub interface: Ifindex,
-    /// The MTU there, in bytes.
+    /// The largest IP packet that may leave there, in bytes.
     pub mtu: u32,
     /// The interface's own link-layer address.
     pub source_mac: [u8; 6],
-    /// The group's (RFC 1112 section 6.4) or the next hop's.
+    /// The group's or the next hop's.
     pub destination_mac: [u8; 6],
     /// The tag to push.
     pub vlan: Option<VlanId>,
     /// The source address; `None`: as it arrived.
-    pub source: Option<Ipv4Addr>,
+    pub source: Option<IpAddr>,
     /// The destination address.
-    pub destination: Ipv4Addr,
+    pub destination: IpAddr,
     /// The destination port, in host byte order.
     pub port: u16,
     /// The source port, in host byte order; `None`: as it arrived.
     pub source_port: Option<u16>,
-    /// The time to live.
+    /// The time to live or hop limit.
     pub ttl: TimeToLive,
     /// The code point.
     pub dscp: CodePoint,
@@ -120,22 +120,22 @@ pub(crate) struct Desired {
     pub(crate) outputs: BTreeMap<Ifindex, InterfaceName>,
     /// Outputs that are worth trying at the driver, with their own addresses.
     pub(crate) proofs: BTreeMap<Ifindex, [u8; 6]>,
-    pub(crate) groups: BTreeMap<(Ifindex, Ipv4Addr), Vec<Ipv4Addr>>,
-    pub(crate) routed: BTreeSet<(Ifindex, Ipv4Addr)>,
-    pub(crate) neighbours: BTreeSet<(Ifindex, Ipv4Addr)>,
+    pub(crate) groups: BTreeMap<(Ifindex, IpAddr), Vec<IpAddr>>,
+    pub(crate) routed: BTreeSet<(Ifindex, IpAddr)>,
+    pub(crate) neighbours: BTreeSet<(Ifindex, IpAddr)>,
     pub(crate) plans: BTreeMap<InputKey, InputPlan>,
 }
 
 /// What the plan is made from.
 pub(crate) struct View<'a> {
     pub(crate) facts: &'a BTreeMap<InterfaceName, InterfaceFacts>,
-    pub(crate) neighbours: &'a BTreeMap<(Ifindex, Ipv4Addr), [u8; 6]>,
+    pub(crate) neighbours: &'a BTreeMap<(Ifindex, IpAddr), [u8; 6]>,
     pub(crate) actual: &'a Actual,
     pub(crate) failures: &'a Failures,
     /// For relays that do not say.
     pub(crate) datapath: DatapathChoice,
     /// What applications of this host listen to; the unspecified address stands for any.
-    pub(crate) listeners: &'a BTreeSet<(Ipv4Addr, u16)>,
+    pub(crate) listeners: &'a BTreeSet<(IpAddr, u16)>,
 }
 
 impl View<'_> {
@@ -263,14 +263,14 @@ impl View<'_> {
             return Err(DropReason::OutputDown);
         }
         let source = match output.source {
-            SourceRule::OfInterface => Some(facts.first_address().ok_or(DropReason::NoSourceAddress)?),
+            SourceRule::OfInterface => Some(facts.source_for(output.target).map_err(|_| DropReason::NoSourceAddress)?),
             SourceRule::Set(source) => Some(source),
             SourceRule::Keep => None,
         };
         let destination_mac = self.destination_mac(facts, output).ok_or(DropReason::NoNeighbour)?;
         Ok(SendPlan {
             interface: facts.index,
-            mtu: facts.mtu,
+            mtu: facts.mtu.min(LARGEST_PACKET),
             source_mac: facts.mac,
             destination_mac,
             vlan: output.vlan,
@@ -292,7 +292,7 @@ impl View<'_> {
     }
 
     /// The neighbour that packets of `output` go to, as far as it is known.
-    pub(crate) fn next_hop(&self, facts: &InterfaceFacts, output: &Output) -> Option<Ipv4Addr> {
+    pub(crate) fn next_hop(&self, facts: &InterfaceFacts, output: &Output) -> Option<IpAddr> {
         let destination = output.target.ip();
         if facts.is_on_link(destination) {
             return Some(destination);
@@ -300,6 +300,9 @@ impl View<'_> {
         self.actual.next_hops.get(&(facts.index, destination)).copied()
     }
 }
+
+/// Bytes of the largest IP packet whose length its header can tell; the loopback interface has an MTU of one more.
+const LARGEST_PACKET: u32 = 65_535;
 
 /// FNV-1a over the definition, without what is to move the packets: a relay that only moves is the same.
 fn identity(relay: &Relay) -> u64 {

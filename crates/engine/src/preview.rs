@@ -1,7 +1,7 @@
 //! What a set of relays of the file would change, and what about it may not be meant.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use mcr_model::difference::differences;
 use mcr_model::plan::{AddedRelay, ChangedRelay, Plan, RemovedRelay, TouchedFlow, Warning, WarningKind};
@@ -27,8 +27,8 @@ pub struct Link {
 pub enum Receivers {
     /// Nobody can tell.
     Unknown,
-    /// A bridge that listens to IGMP: the groups that somebody behind it has joined.
-    Joined(BTreeSet<Ipv4Addr>),
+    /// A bridge that listens to IGMP: the IPv4 groups that somebody behind it has joined.
+    Joined(BTreeSet<IpAddr>),
 }
 
 impl Engine {
@@ -68,7 +68,7 @@ impl Engine {
             plan.warnings.extend(public_group(relay, output));
             plan.warnings.extend(short_ttl(relay, output));
             match links.get(&output.interface).map(|link| &link.receivers) {
-                Some(Receivers::Joined(groups)) if output.target.is_group() => {
+                Some(Receivers::Joined(groups)) if output.target.is_group() && output.target.ip().is_ipv4() => {
                     plan.warnings.extend((!groups.contains(&output.target.ip())).then(|| no_receiver(relay, output)));
                 }
                 Some(Receivers::Joined(_)) => {}
@@ -130,10 +130,11 @@ fn flow(entry: &Entry) -> Option<TouchedFlow> {
     flows.then_some(TouchedFlow { state: mcr_model::RelayState::Flowing, received })
 }
 
-/// Groups that switches and network cards can't tell apart on one interface (RFC 1112 section 6.4); at least one of
+/// Groups that switches and network cards can't tell apart on one interface, for only their last bits are in the link-layer
+/// address (23 of IPv4, 32 of IPv6); at least one of
 /// them is the file's.
 fn shared_macs(file: &[Relay], all: &[&Relay]) -> Vec<Warning> {
-    type Users<'a> = BTreeMap<Ipv4Addr, BTreeSet<&'a RelayName>>;
+    type Users<'a> = BTreeMap<IpAddr, BTreeSet<&'a RelayName>>;
     let mut by_mac: BTreeMap<(&InterfaceName, [u8; 6]), Users<'_>> = BTreeMap::new();
     for relay in all {
         let input = (&relay.input().interface, relay.input().target);
@@ -149,7 +150,7 @@ fn shared_macs(file: &[Relay], all: &[&Relay]) -> Vec<Warning> {
         .filter(|(_, users)| users.len() > 1 && users.values().flatten().any(|name| files.contains(*name)));
     shared
         .map(|((interface, mac), users)| {
-            let groups: Vec<String> = users.keys().map(Ipv4Addr::to_string).collect();
+            let groups: Vec<String> = users.keys().map(ToString::to_string).collect();
             let relays: BTreeSet<&RelayName> = users.values().flatten().copied().collect();
             Warning {
                 kind: WarningKind::SharedMac,
@@ -160,7 +161,7 @@ fn shared_macs(file: &[Relay], all: &[&Relay]) -> Vec<Warning> {
                     groups.join(" and "),
                     mac.map(|byte| format!("{byte:02x}")).join(":")
                 ),
-                remedy: "choose groups that differ in their last 23 bits".to_owned(),
+                remedy: format!("choose groups that differ in their last {} bits", if mac[0] == 1 { 23 } else { 32 }),
             }
         })
         .collect()
@@ -171,15 +172,23 @@ fn about(relay: &Relay, kind: WarningKind, message: String, remedy: &str) -> War
 }
 
 fn public_group(relay: &Relay, output: &Output) -> Option<Warning> {
-    let private = matches!(output.target.ip().octets()[0], 232 | 239);
-    (output.target.is_group() && !private).then(|| {
-        about(
-            relay,
-            WarningKind::PublicGroup,
-            format!("the group of output {output} is not in 239.0.0.0/8: it may be assigned to others (RFC 5771)"),
-            "use a group in 239.0.0.0/8, or in 232.0.0.0/8 for receivers that join their source",
-        )
-    })
+    let about = |message, remedy| about(relay, WarningKind::PublicGroup, message, remedy);
+    match output.target.ip() {
+        _ if !output.target.is_group() => None,
+        IpAddr::V4(group) => (!matches!(group.octets()[0], 232 | 239)).then(|| {
+            about(
+                format!("the group of output {output} is not in 239.0.0.0/8: it may be assigned to others (RFC 5771)"),
+                "use a group in 239.0.0.0/8, or in 232.0.0.0/8 for receivers that join their source",
+            )
+        }),
+        // Without the T flag a group is one that IANA has assigned.
+        IpAddr::V6(group) => (group.octets()[1] & 0x10 == 0).then(|| {
+            about(
+                format!("the group of output {output} is a permanent one: it may be assigned to others (RFC 4291)"),
+                "use a transient group, as ff15::1, or one in ff35::/32 for receivers that join their source",
+            )
+        }),
+    }
 }
 
 fn short_ttl(relay: &Relay, output: &Output) -> Option<Warning> {

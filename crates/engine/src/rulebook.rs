@@ -1,7 +1,7 @@
 //! Whether a relay fits beside the others: no name twice, no output fed twice from one input, no cycle.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use mcr_model::RelayName;
 use mcr_model::relay::{Input, Output, Place, Relay};
@@ -128,7 +128,7 @@ pub(crate) struct Rulebook {
 
 #[derive(Debug)]
 struct Rule {
-    sources: Vec<Ipv4Addr>,
+    sources: Vec<IpAddr>,
     outputs: Vec<Output>,
 }
 
@@ -204,11 +204,11 @@ fn takes(input: &Input, output: &Output) -> bool {
 
 /// Whether packets with the source of an output pass a list of wanted sources. A source that is taken from the
 /// interface can change, and one that is kept is not known, so both pass every list.
-fn source_passes(wanted: &[Ipv4Addr], source: Option<Ipv4Addr>) -> bool {
+fn source_passes(wanted: &[IpAddr], source: Option<IpAddr>) -> bool {
     wanted.is_empty() || source.is_none_or(|source| wanted.contains(&source))
 }
 
-fn overlap(a: &[Ipv4Addr], b: &[Ipv4Addr]) -> bool {
+fn overlap(a: &[IpAddr], b: &[IpAddr]) -> bool {
     a.is_empty() || b.is_empty() || a.iter().any(|source| b.contains(source))
 }
 

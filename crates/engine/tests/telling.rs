@@ -1,6 +1,7 @@
 //! What the engine tells of time that passes: leases that end, flows that stop, rates that are wrong, drops that begin.
 //! Every effect succeeds here; time is a number of milliseconds.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use mcr_engine::{Engine, Ifindex, InterfaceFacts, Outcome, OutputTotals, Refusal, RelayTotals, Sample, Step, Totals};
@@ -41,7 +42,7 @@ fn interface(index: u32, name: &str) -> InterfaceFacts {
         carrier: true,
         multicast: true,
         queueing: "noqueue".to_owned(),
-        addresses: vec![([10, 0, index as u8, 1].into(), 24)],
+        addresses: vec![(IpAddr::from([10, 0, index as u8, 1]), 24).into()],
     }
 }
 

@@ -1,7 +1,7 @@
 //! The engine against a small pretended machine: effects are carried out on a `Vec` of facts, time is a number.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,8 +19,8 @@ use proptest::prelude::*;
 struct Machine {
     inputs: BTreeMap<InputKey, InputPlan>,
     outputs: BTreeSet<Ifindex>,
-    groups: BTreeMap<(Ifindex, Ipv4Addr), Vec<Ipv4Addr>>,
-    neighbours: BTreeSet<(Ifindex, Ipv4Addr)>,
+    groups: BTreeMap<(Ifindex, IpAddr), Vec<IpAddr>>,
+    neighbours: BTreeSet<(Ifindex, IpAddr)>,
     /// Interfaces on which every effect fails.
     broken: BTreeSet<Ifindex>,
     /// Receiving sides that can not be opened.
@@ -139,7 +139,7 @@ fn interface(index: u32, name: &str) -> InterfaceFacts {
         carrier: true,
         multicast: true,
         queueing: "noqueue".to_owned(),
-        addresses: vec![([10, 0, index as u8, 1].into(), 24)],
+        addresses: vec![(IpAddr::from([10, 0, index as u8, 1]), 24).into()],
     }
 }
 
@@ -231,7 +231,7 @@ fn a_changed_address_changes_the_source() {
     engine.create(camera()).unwrap();
     machine.settle(&mut engine, 0);
     let mut moved = two();
-    moved[1].addresses = vec![([172, 16, 0, 9].into(), 16)];
+    moved[1].addresses = vec![(IpAddr::from([172, 16, 0, 9]), 16).into()];
     engine.interfaces_are(moved);
     let effects = machine.settle(&mut engine, 1);
     let effects: Vec<_> = effects.into_iter().filter(|effect| !matches!(effect, Effect::Prove { .. })).collect();
@@ -271,7 +271,7 @@ fn two_relays_of_one_group_share_its_membership() {
     engine.create(relay("a", "eth0:192.168.168.55@239.1.1.1:5001", &["eth1:239.2.2.2:6001"])).unwrap();
     engine.create(relay("b", "eth0:192.168.168.56@239.1.1.1:5001", &["eth1:239.2.2.3:6001"])).unwrap();
     machine.settle(&mut engine, 0);
-    let key = (Ifindex(2), Ipv4Addr::from([239, 1, 1, 1]));
+    let key = (Ifindex(2), IpAddr::from([239, 1, 1, 1]));
     assert_eq!(machine.groups[&key].len(), 2);
     engine.create(relay("c", "eth0:239.1.1.1:5009", &["eth1:239.2.2.4:6001"])).unwrap();
     machine.settle(&mut engine, 1);
@@ -279,7 +279,7 @@ fn two_relays_of_one_group_share_its_membership() {
     engine.remove(&"c".parse().unwrap()).unwrap();
     engine.remove(&"a".parse().unwrap()).unwrap();
     machine.settle(&mut engine, 2);
-    assert_eq!(machine.groups[&key], [Ipv4Addr::from([192, 168, 168, 56])]);
+    assert_eq!(machine.groups[&key], [IpAddr::from([192, 168, 168, 56])]);
 }
 
 #[test]
@@ -851,12 +851,12 @@ fn what_an_application_of_this_host_listens_to_is_left_to_it() {
     engine.create(camera()).unwrap();
     machine.settle(&mut engine, 0);
     assert_eq!(datapath(&engine, "camera").0, "tcx");
-    engine.listeners_are([(Ipv4Addr::UNSPECIFIED, 5001)].into());
+    engine.listeners_are([(Ipv4Addr::UNSPECIFIED.into(), 5001)].into());
     machine.settle(&mut engine, 1);
     let why = "not tcx: an application of this host listens to UDP port 5001 and would get nothing";
     assert_eq!(datapath(&engine, "camera"), ("packet".into(), why.into()));
     assert_eq!(machine.inputs.keys().collect::<Vec<_>>(), [&packet(2)]);
-    engine.listeners_are([(Ipv4Addr::from([239, 9, 9, 9]), 5001)].into());
+    engine.listeners_are([(IpAddr::from([239, 9, 9, 9]), 5001)].into());
     machine.settle(&mut engine, 2);
     assert_eq!(datapath(&engine, "camera").0, "tcx");
 }

@@ -137,9 +137,9 @@ impl Flows {
         let key = Key {
             interface,
             vlan: destination.vlan.map(|vlan| vlan.get()),
-            group: destination.address.into(),
+            group: destination.address,
             port: destination.port,
-            source: (*datagram.source.ip()).into(),
+            source: datagram.source.ip(),
         };
         if self.flows.len() >= MOST_FLOWS && !self.flows.contains_key(&key) {
             self.beyond += datagram.packets();
@@ -156,7 +156,7 @@ impl Flows {
     fn announced(&mut self, announcement: Announcement) {
         let Announcement { session, streams, is_deletion } = announcement;
         for stream in streams {
-            let place = (IpAddr::from(stream.group), stream.port);
+            let place = (stream.group.into(), stream.port);
             if is_deletion {
                 self.sessions.remove(&place);
             } else if self.sessions.len() < MOST_SESSIONS || self.sessions.contains_key(&place) {

@@ -8,6 +8,7 @@
 #include <bpf/bpf_endian.h>
 
 #define ETHERTYPE_IPV4 0x0800
+#define ETHERTYPE_IPV6 0x86dd
 #define TPID_8021Q 0x8100
 #define TPID_8021AD 0x88a8
 #define PROTOCOL_UDP 17
@@ -22,6 +23,8 @@
 #define MAC_BYTES 12 /* both */
 #define TAG_BYTES 4
 #define IPV4_BYTES 20
+#define IPV6_BYTES 40
+#define EXTENSION_BYTES 8
 #define UDP_BYTES 8
 #define MOST_IPV4_BYTES 60
 
@@ -38,6 +41,27 @@ struct ipv4 {
 	__be32 destination;
 };
 
+struct ipv6 {
+	__be32 first; /* version, traffic class, flow label */
+	__be16 payload_bytes;
+	__u8 next;
+	__u8 hop_limit;
+	__be32 source[4];
+	__be32 destination[4];
+};
+#define IPV6_VERSION 0x60000000
+#define IPV6_VERSION_MASK 0xf0000000
+#define IPV6_LABEL_MASK 0x000fffff
+
+/* What an IPv6 header may lead to besides UDP and still be looked into (RFC 8200 section 4). */
+enum extension {
+	EXTENSION_HOP_BY_HOP = 0,
+	EXTENSION_ROUTING = 43,
+	EXTENSION_FRAGMENT = 44,
+	EXTENSION_DESTINATION = 60,
+};
+#define EXTENSION_OFFSET_MASK 0xfff8 /* of a fragment header */
+
 struct udp {
 	__be16 source;
 	__be16 destination;
@@ -45,17 +69,33 @@ struct udp {
 	__be16 checksum;
 };
 
-/* Ethernet, IPv4 and UDP in one piece, so that one helper call reads or writes them; the pad aligns the addresses. */
+/* Ethernet, IP and UDP in one piece, so that one helper call reads or writes them; the pad aligns the addresses. */
 struct headers {
 	__u16 pad;
 	__u8 destination_mac[6];
 	__u8 source_mac[6];
 	__be16 ethertype;
-	struct ipv4 ip;
-	struct udp udp;
+	union {
+		struct {
+			struct ipv4 ip;
+			struct udp udp;
+		};
+		struct {
+			struct ipv6 ip6;
+			struct udp udp6;
+		};
+	};
 };
 #define HEADERS_BYTES (ETHERNET_BYTES + IPV4_BYTES + UDP_BYTES)
-_Static_assert(sizeof(struct headers) == 2 + HEADERS_BYTES, "no holes");
+#define HEADERS6_BYTES (ETHERNET_BYTES + IPV6_BYTES + UDP_BYTES)
+_Static_assert(sizeof(struct headers) == 2 + HEADERS6_BYTES, "no holes");
+_Static_assert(__builtin_offsetof(struct headers, udp) == 2 + HEADERS_BYTES - UDP_BYTES, "no holes");
+
+static __always_inline int is_extension(__u8 kind)
+{
+	return kind == EXTENSION_HOP_BY_HOP || kind == EXTENSION_ROUTING || kind == EXTENSION_FRAGMENT ||
+	       kind == EXTENSION_DESTINATION;
+}
 
 static __always_inline int is_tag(__be16 ethertype)
 {

@@ -15,11 +15,17 @@ struct recent {
 };
 MAP(recents, BPF_MAP_TYPE_PERCPU_ARRAY, __u32, struct recent, 0);
 
+static __always_inline int same_address(const struct mcr_address *a, const struct mcr_address *b)
+{
+	return a->word[0] == b->word[0] && a->word[1] == b->word[1] && a->word[2] == b->word[2] &&
+	       a->word[3] == b->word[3];
+}
+
 static __always_inline int listens_to(const struct mcr_relay *relay, const struct mcr_destination *destination)
 {
 	return relay->destination.ifindex == destination->ifindex &&
-	       relay->destination.address == destination->address && relay->destination.port == destination->port &&
-	       relay->destination.vlan == destination->vlan;
+	       same_address(&relay->destination.address, &destination->address) &&
+	       relay->destination.port == destination->port && relay->destination.vlan == destination->vlan;
 }
 
 /* The first relay of a destination, or none. */
@@ -56,9 +62,9 @@ static __always_inline struct mcr_relay *find(const struct mcr_destination *dest
 	return 0;
 }
 
-static __always_inline int accepts(const struct mcr_relay *relay, __be32 source)
+static __always_inline int accepts(const struct mcr_relay *relay, const struct mcr_address *source)
 {
-	struct mcr_source key = { .list = relay->source_list, .address = source };
+	struct mcr_source key = { .list = relay->source_list, .address = *source };
 
 	return key.list == 0 || bpf_map_lookup_elem(&sources, &key);
 }

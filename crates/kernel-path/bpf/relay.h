@@ -19,13 +19,20 @@
 /* Most relays that share a destination. */
 #define MCR_MOST_SHARING 1024
 
+/* An address of either family; of IPv4 in the first word, with zeros behind. Which family it is says something beside it. */
+struct mcr_address {
+	__be32 word[4];
+};
+
 /* The key of a look-up. */
 struct mcr_destination {
 	__u32 ifindex;
-	__be32 address;
+	struct mcr_address address;
 	__be16 port;
-	__u16 vlan; /* 0: untagged, or tagged with a priority only */
+	__u16 vlan; /* 0: untagged, or tagged with a priority only; and MCR_KEY_IPV6 */
 };
+/* Set in the upper bits, which no VLAN has. */
+#define MCR_KEY_IPV6 0x8000
 
 /* A cap on a rate: what is admitted costs time (mcr-wire, rate.rs). Zeros: no cap. */
 struct mcr_cap {
@@ -48,10 +55,16 @@ struct mcr_relay {
 	__u32 source_list;  /* number of the list in `sources`; 0: any source */
 	__u32 slot;         /* of its counters */
 	__u32 exit;         /* enum mcr_exit, and its number */
-	__u32 mtu;          /* bytes of the largest IP packet that all outputs send */
+	__u32 mtu;          /* bytes of the largest IP packet that may come, so that all outputs can send it */
 	__u32 least_ttl;    /* that all outputs send a copy of */
+	__u32 flags;        /* enum mcr_relay_flags */
 	__u64 identity; /* the writer's own; for whoever adopts the maps */
 	struct mcr_cap cap;
+};
+
+/* What the program at the driver has to know of a relay's outputs. */
+enum mcr_relay_flags {
+	MCR_NEEDS_CHECKSUM = 1, /* IPv4 comes and IPv6 leaves, which has no datagram without a checksum */
 };
 
 /* Where the program at the driver sends the frames of a relay, in the upper eight bits; a number is in the lower ones. */
@@ -69,6 +82,7 @@ enum mcr_output_flags {
 	MCR_SET_DSCP = 2,
 	MCR_MAP_DSCP = 4,
 	MCR_KEEP_SOURCE = 8,
+	MCR_OUTPUT_IPV6 = 16, /* copies leave as IPv6 */
 };
 
 /* Most code points that an output maps by themselves. */
@@ -82,8 +96,8 @@ struct mcr_output {
 	__u32 mtu; /* bytes of the largest IP packet */
 	__u8 destination_mac[6];
 	__u8 source_mac[6];
-	__be32 source;
-	__be32 destination;
+	struct mcr_address source;
+	struct mcr_address destination;
 	__be16 destination_port;
 	__be16 source_port;
 	__u16 vlan; /* 0: none is pushed */
@@ -101,8 +115,8 @@ struct mcr_output {
 
 /* The key of a listed source. */
 struct mcr_source {
-	__u32 list;
-	__be32 address;
+	__u32 list; /* of addresses of one family */
+	struct mcr_address address;
 };
 
 /* The key of a link-layer address of our own. */
@@ -123,7 +137,8 @@ struct mcr_state {
 /* The key of an address whose unreadable frames are counted on the input. */
 struct mcr_watched {
 	__u32 ifindex;
-	__be32 address;
+	struct mcr_address address;
+	__u32 family; /* 0 or MCR_KEY_IPV6 */
 };
 
 /* What arrived for a relay, one for each CPU. */
@@ -148,25 +163,27 @@ struct mcr_dropped {
 
 #define MCR_SAME_LAYOUT(type, bytes) _Static_assert(sizeof(struct type) == (bytes), #type)
 #define MCR_SAME_OFFSET(type, field, at) _Static_assert(__builtin_offsetof(struct type, field) == (at), #type "." #field)
-MCR_SAME_LAYOUT(mcr_destination, 12);
-MCR_SAME_OFFSET(mcr_destination, vlan, 10);
+MCR_SAME_LAYOUT(mcr_destination, 24);
+MCR_SAME_OFFSET(mcr_destination, vlan, 22);
 MCR_SAME_LAYOUT(mcr_bucket, 16);
-MCR_SAME_LAYOUT(mcr_relay, 64);
-MCR_SAME_OFFSET(mcr_relay, slot, 24);
-MCR_SAME_OFFSET(mcr_relay, identity, 40);
-MCR_SAME_OFFSET(mcr_relay, cap, 48);
-MCR_SAME_LAYOUT(mcr_output, 88);
+MCR_SAME_LAYOUT(mcr_relay, 80);
+MCR_SAME_OFFSET(mcr_relay, slot, 36);
+MCR_SAME_OFFSET(mcr_relay, flags, 52);
+MCR_SAME_OFFSET(mcr_relay, identity, 56);
+MCR_SAME_OFFSET(mcr_relay, cap, 64);
+MCR_SAME_LAYOUT(mcr_output, 112);
 MCR_SAME_OFFSET(mcr_output, destination_mac, 16);
 MCR_SAME_OFFSET(mcr_output, source, 28);
-MCR_SAME_OFFSET(mcr_output, vlan, 40);
-MCR_SAME_OFFSET(mcr_output, drop, 45);
-MCR_SAME_OFFSET(mcr_output, dscp_to, 56);
-MCR_SAME_OFFSET(mcr_output, identity, 64);
-MCR_SAME_OFFSET(mcr_output, cap, 72);
-MCR_SAME_LAYOUT(mcr_source, 8);
+MCR_SAME_OFFSET(mcr_output, vlan, 64);
+MCR_SAME_OFFSET(mcr_output, drop, 69);
+MCR_SAME_OFFSET(mcr_output, dscp_to, 80);
+MCR_SAME_OFFSET(mcr_output, identity, 88);
+MCR_SAME_OFFSET(mcr_output, cap, 96);
+MCR_SAME_LAYOUT(mcr_source, 20);
 MCR_SAME_LAYOUT(mcr_own_mac, 12);
 MCR_SAME_LAYOUT(mcr_state, 16);
-MCR_SAME_LAYOUT(mcr_watched, 8);
+MCR_SAME_LAYOUT(mcr_watched, 24);
+MCR_SAME_OFFSET(mcr_watched, family, 20);
 MCR_SAME_LAYOUT(mcr_received, 32);
 MCR_SAME_LAYOUT(mcr_sent, 24);
 MCR_SAME_LAYOUT(mcr_dropped, 8 * MCR_DROP_REASONS);

@@ -78,18 +78,18 @@ static __always_inline void rewrite_ip(struct ipv4 *ip, const struct mcr_output 
 {
 	__u32 *word = (__u32 *)ip;
 	__u32 first = word[0], second = word[1], third = word[2];
-	__be32 source = output->flags & MCR_KEEP_SOURCE ? ip->source : output->source;
+	__be32 source = output->flags & MCR_KEEP_SOURCE ? ip->source : output->source.word[0];
 
 	if (output->flags & (MCR_SET_DSCP | MCR_MAP_DSCP))
 		first = (first & ~0xfc00) | (dscp_of(output, first >> 10 & 0x3f) & 0x3f) << 10;
 	second &= 0xffff | (__u32)bpf_htons(DONT_FRAGMENT) << 16;
 	third = (((third & output->ttl_mask) + output->ttl) & 0xff) | (third & 0xff00);
-	third |= (__u32)(__u16)~fold((__u64)first + second + third + source + output->destination) << 16;
+	third |= (__u32)(__u16)~fold((__u64)first + second + third + source + output->destination.word[0]) << 16;
 	word[0] = first;
 	word[1] = second;
 	word[2] = third;
 	ip->source = source;
-	ip->destination = output->destination;
+	ip->destination = output->destination.word[0];
 }
 
 /* Makes the headers, in place, those of an output's copy, but for the Ethernet header: the twin of Rewrite::emit in mcr-wire. */

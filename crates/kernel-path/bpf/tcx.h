@@ -134,7 +134,7 @@ static __always_inline int udp_checksum_is_right(const struct packet *packet, __
 /* A frame that no relay can be charged with, to an address that one of them listens to. */
 static __always_inline void count_on_input(const struct packet *packet, __u32 reason)
 {
-	struct mcr_watched key = { .ifindex = packet->skb->ifindex, .address = packet->headers.ip.destination };
+	struct mcr_watched key = { .ifindex = packet->skb->ifindex, .address.word[0] = packet->headers.ip.destination };
 	__u32 *slot = bpf_map_lookup_elem(&watched, &key);
 
 	if (slot)
@@ -237,7 +237,7 @@ static __always_inline enum readable read_headers(struct packet *packet)
 	    bpf_skb_load_bytes(skb, packet->ip_at + packet->header_bytes, &headers->udp, 4))
 		return NOT_OURS;
 	packet->destination.ifindex = skb->ifindex;
-	packet->destination.address = headers->ip.destination;
+	packet->destination.address.word[0] = headers->ip.destination;
 	packet->destination.port = headers->udp.destination;
 	return READABLE;
 }
@@ -430,9 +430,10 @@ static long each_output(__u32 index, struct packet *packet)
 
 static __noinline int serve(struct packet *packet, const struct mcr_relay *relay)
 {
+	struct mcr_address source = { .word[0] = packet->headers.ip.source };
 	__s32 reason = packet->reason;
 
-	if (!accepts(relay, packet->headers.ip.source))
+	if (!accepts(relay, &source))
 		return 0;
 	packet->accepted = 1;
 	count_received(relay->slot, packet->packets, packet->ip_bytes);

@@ -194,6 +194,7 @@ int mcr_xdp(struct xdp_md *ctx)
 	void *data = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;
 	struct mcr_destination destination = { .ifindex = ctx->ingress_ifindex };
 	struct crossing crossing = { .mark = MARK_RELAY };
+	struct mcr_address source = {};
 	struct ipv4 *ip = data + ETHERNET_BYTES;
 	__u32 total, there, tag_bytes = 0;
 	struct mcr_relay *relay;
@@ -222,11 +223,12 @@ int mcr_xdp(struct xdp_md *ctx)
 	    (ip->destination & bpf_htonl(0xf0000000)) != bpf_htonl(0xe0000000) || total < IPV4_BYTES + UDP_BYTES ||
 	    total > there || bpf_ntohs(udp->length) != total - IPV4_BYTES)
 		return XDP_PASS;
-	destination.address = ip->destination;
+	destination.address.word[0] = ip->destination;
+	source.word[0] = ip->source;
 	destination.port = udp->destination;
 	relay = find(&destination);
 	if (!relay || relay->exit >> 24 == MCR_EXIT_TCX || total > relay->mtu || ip->ttl < relay->least_ttl ||
-	    !accepts(relay, ip->source) || came_back_to_us(destination.ifindex, data + 6) || fold(sum_of_ip(ip)) != 0xffff ||
+	    !accepts(relay, &source) || came_back_to_us(destination.ifindex, data + 6) || fold(sum_of_ip(ip)) != 0xffff ||
 	    !right_checksum(ip, udp, end, &checksum))
 		return XDP_PASS;
 	if (redirect(relay->exit) != XDP_REDIRECT || lay_bare(ctx, there - total, tag_bytes))

@@ -145,8 +145,8 @@ impl Bench {
                 source_mac: MacAddr::new(lan.relay_side().mac().0),
                 destination_mac: MacAddr::for_group(group),
                 vlan: None,
-                source: Some(lan.relay_address()),
-                destination: std::net::SocketAddrV4::new(group, 6001),
+                source: Some(lan.relay_address().into()),
+                destination: std::net::SocketAddr::new(group, 6001),
                 source_port: None,
                 ttl: TimeToLive::Set(16),
                 dscp: CodePoint::Keep,
@@ -157,7 +157,11 @@ impl Bench {
         let outputs: Vec<OutputEntry> = outputs.collect();
         let input = self.net.relay_input().index();
         let entries = (0..relays).map(|number| RelayEntry {
-            destination: Destination { vlan: None, address: (0xef01_0101 + u32::from(number)).into(), port: 5001 },
+            destination: Destination {
+                vlan: None,
+                address: std::net::Ipv4Addr::from(0xef01_0101 + u32::from(number)).into(),
+                port: 5001,
+            },
             sources: vec![],
             counters: writer.relay_counters(0).expect("counters"),
             outputs: if number == 0 { outputs.clone() } else { vec![] },

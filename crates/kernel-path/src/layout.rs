@@ -3,7 +3,7 @@
 //! Addresses and ports are in network order, kept as bytes; everything else is in host order.
 
 use std::mem::{offset_of, size_of};
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use mcr_wire::{CodePoint, CodePointMap, Destination, DropReason, RateCap, Rewrite, TimeToLive, VlanId};
 
@@ -34,11 +34,56 @@ macro_rules! plain {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub(crate) struct DestinationKey {
     pub(crate) ifindex: u32,
-    pub(crate) address: [u8; 4],
+    pub(crate) address: Address,
     pub(crate) port: [u8; 2],
+    /// And [`KEY_IPV6`].
     pub(crate) vlan: u16,
 }
-plain!(DestinationKey, 12, vlan at 10);
+plain!(DestinationKey, 24, vlan at 22);
+
+/// `struct mcr_address`.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub(crate) struct Address([u8; 16]);
+plain!(Address, 16);
+
+/// Which of both an address is of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Family {
+    V4,
+    V6,
+}
+
+/// `MCR_KEY_IPV6`.
+const KEY_IPV6: u16 = 0x8000;
+
+impl From<IpAddr> for Address {
+    fn from(address: IpAddr) -> Self {
+        match address {
+            IpAddr::V4(address) => {
+                let [a, b, c, d] = address.octets();
+                Self([a, b, c, d, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0])
+            }
+            IpAddr::V6(address) => Self(address.octets()),
+        }
+    }
+}
+
+impl Address {
+    pub(crate) fn of(self, family: Family) -> IpAddr {
+        let [a, b, c, d, ..] = self.0;
+        match family {
+            Family::V4 => Ipv4Addr::new(a, b, c, d).into(),
+            Family::V6 => Ipv6Addr::from(self.0).into(),
+        }
+    }
+}
+
+impl Family {
+    pub(crate) fn of(address: IpAddr) -> Self {
+        if address.is_ipv4() { Self::V4 } else { Self::V6 }
+    }
+}
 
 /// `struct mcr_cap`.
 #[repr(C)]
@@ -67,12 +112,31 @@ pub(crate) struct RelayRecord {
     pub(crate) exit: u32,
     pub(crate) mtu: u32,
     pub(crate) least_ttl: u32,
+    pub(crate) flags: u32,
     pub(crate) identity: u64,
     pub(crate) cap: CapRecord,
 }
-plain!(RelayRecord, 64, slot at 24, identity at 40, cap at 48);
+plain!(RelayRecord, 80, slot at 36, flags at 52, identity at 56, cap at 64);
+
+/// `enum mcr_relay_flags`.
+const NEEDS_CHECKSUM: u32 = 1;
 
 impl RelayRecord {
+    /// What the program at the driver has to know of `outputs`, for packets that come to `destination`: the largest that
+    /// all of them can send, and the flags.
+    pub(crate) fn demands(destination: &DestinationKey, outputs: &[OutputEntry]) -> (u32, u32) {
+        let rewrites = || outputs.iter().filter_map(|output| output.action.sent());
+        let family = destination.family();
+        let mtu = rewrites().map(|(rewrite, mtu)| {
+            // Headers of another family take more room, or less.
+            let grows = header_bytes(Family::of(rewrite.destination.ip())) - header_bytes(family);
+            mtu.saturating_add_signed(-grows)
+        });
+        let is_ipv6 = |(rewrite, _): (&Rewrite, u32)| rewrite.destination.is_ipv6();
+        let needs_checksum = family == Family::V4 && rewrites().any(is_ipv6);
+        (mtu.min().unwrap_or(0), if needs_checksum { NEEDS_CHECKSUM } else { 0 })
+    }
+
     /// The word that tells the program at the driver where the frames of `outputs` go (`enum mcr_exit`).
     pub(crate) fn exit(exit: Exit, outputs: &[OutputEntry]) -> u32 {
         let ports: Vec<u32> = outputs.iter().filter_map(|output| output.action.port()).collect();
@@ -99,8 +163,8 @@ pub(crate) struct OutputRecord {
     pub(crate) mtu: u32,
     pub(crate) destination_mac: [u8; 6],
     pub(crate) source_mac: [u8; 6],
-    pub(crate) source: [u8; 4],
-    pub(crate) destination: [u8; 4],
+    pub(crate) source: Address,
+    pub(crate) destination: Address,
     pub(crate) destination_port: [u8; 2],
     pub(crate) source_port: [u8; 2],
     pub(crate) vlan: u16,
@@ -115,22 +179,23 @@ pub(crate) struct OutputRecord {
     pub(crate) identity: u64,
     pub(crate) cap: CapRecord,
 }
-plain!(OutputRecord, 88, source at 28, vlan at 40, drop at 45, dscp_to at 56, identity at 64, cap at 72);
+plain!(OutputRecord, 112, source at 28, vlan at 64, drop at 69, dscp_to at 80, identity at 88, cap at 96);
 
 /// `enum mcr_output_flags`.
 const SET_SOURCE_PORT: u8 = 1;
 const SET_DSCP: u8 = 2;
 const MAP_DSCP: u8 = 4;
 const KEEP_SOURCE: u8 = 8;
+const OUTPUT_IPV6: u8 = 16;
 
 /// `struct mcr_source`.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct SourceKey {
     pub(crate) list: u32,
-    pub(crate) address: [u8; 4],
+    pub(crate) address: Address,
 }
-plain!(SourceKey, 8);
+plain!(SourceKey, 20);
 
 /// `struct mcr_own_mac`.
 #[repr(C)]
@@ -147,9 +212,16 @@ plain!(OwnMacKey, 12);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub(crate) struct WatchedKey {
     pub(crate) ifindex: u32,
-    pub(crate) address: [u8; 4],
+    pub(crate) address: Address,
+    family: u32,
 }
-plain!(WatchedKey, 8);
+plain!(WatchedKey, 24, family at 20);
+
+impl From<&DestinationKey> for WatchedKey {
+    fn from(key: &DestinationKey) -> Self {
+        Self { ifindex: key.ifindex, address: key.address, family: u32::from(key.vlan & KEY_IPV6) }
+    }
+}
 
 /// `struct bpf_devmap_val` (include/uapi/linux/bpf.h), as it is written.
 #[repr(C)]
@@ -183,13 +255,22 @@ pub(crate) const STATE_GENERATION: usize = 1;
 impl DestinationKey {
     pub(crate) fn new(ifindex: u32, destination: &Destination) -> Self {
         let Destination { vlan, address, port } = *destination;
-        Self { ifindex, address: address.octets(), port: port.to_be_bytes(), vlan: vlan.map_or(0, VlanId::get) }
+        let family = match Family::of(address) {
+            Family::V4 => 0,
+            Family::V6 => KEY_IPV6,
+        };
+        let vlan = vlan.map_or(0, VlanId::get) | family;
+        Self { ifindex, address: address.into(), port: port.to_be_bytes(), vlan }
+    }
+
+    pub(crate) fn family(&self) -> Family {
+        if self.vlan & KEY_IPV6 == 0 { Family::V4 } else { Family::V6 }
     }
 
     pub(crate) fn destination(&self) -> Destination {
         Destination {
-            vlan: VlanId::new(self.vlan),
-            address: Ipv4Addr::from(self.address),
+            vlan: VlanId::new(self.vlan & !KEY_IPV6),
+            address: self.address.of(self.family()),
             port: u16::from_be_bytes(self.port),
         }
     }
@@ -217,19 +298,20 @@ impl OutputRecord {
             CodePoint::Map(map) => (MAP_DSCP, Some(map), map.other()),
         };
         let dscp_flag = dscp.map_or(0, |_| SET_DSCP);
+        let family_flag = if destination.is_ipv6() { OUTPUT_IPV6 } else { 0 };
         Self {
             port,
             mtu,
             destination_mac: destination_mac.octets(),
             source_mac: source_mac.octets(),
-            source: source.map_or([0; 4], |source| source.octets()),
-            destination: destination.ip().octets(),
+            source: source.map_or_else(Address::default, Address::from),
+            destination: destination.ip().into(),
             destination_port: destination.port().to_be_bytes(),
             source_port: source_port.unwrap_or(0).to_be_bytes(),
             vlan: vlan.map_or(0, VlanId::get),
             ttl: added,
             dscp: dscp.unwrap_or(0),
-            flags: port_flag | dscp_flag | map_flag | source_flag,
+            flags: port_flag | dscp_flag | map_flag | source_flag | family_flag,
             ttl_mask,
             least_ttl: ttl.least(),
             dscp_from: map.map_or_else(Default::default, |map| map.from()),
@@ -245,8 +327,9 @@ impl OutputRecord {
             let reason = DropReason::ALL.get(usize::from(index)).copied();
             return OutputAction::Drop(reason.unwrap_or(DropReason::SendFailed));
         }
+        let family = if self.flags & OUTPUT_IPV6 == 0 { Family::V4 } else { Family::V6 };
         let destination =
-            std::net::SocketAddrV4::new(self.destination.into(), u16::from_be_bytes(self.destination_port));
+            std::net::SocketAddr::new(self.destination.of(family), u16::from_be_bytes(self.destination_port));
         let ttl = match self.least_ttl {
             0 => TimeToLive::Set(self.ttl),
             1 => TimeToLive::Keep,
@@ -262,7 +345,7 @@ impl OutputRecord {
             source_mac: mcr_wire::MacAddr::new(self.source_mac),
             destination_mac: mcr_wire::MacAddr::new(self.destination_mac),
             vlan: VlanId::new(self.vlan),
-            source: (self.flags & KEEP_SOURCE == 0).then(|| self.source.into()),
+            source: (self.flags & KEEP_SOURCE == 0).then(|| self.source.of(family)),
             destination,
             source_port: (self.flags & SET_SOURCE_PORT != 0).then(|| u16::from_be_bytes(self.source_port)),
             ttl,
@@ -272,11 +355,37 @@ impl OutputRecord {
     }
 }
 
+/// Bytes of the IP header of a relayed datagram.
+fn header_bytes(family: Family) -> i32 {
+    match family {
+        Family::V4 => mcr_wire::ipv4::HEADER_BYTES as i32,
+        Family::V6 => mcr_wire::ipv6::HEADER_BYTES as i32,
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use std::net::SocketAddr;
+
     use mcr_wire::MacAddr;
 
     use super::*;
+
+    #[test]
+    fn keys_tell_the_destination_that_they_were_made_of() {
+        let keys = ["239.1.1.1:5001", "[ff3e::1]:5001", "[ef01:101::]:5001"].map(|text| {
+            let place: SocketAddr = text.parse().unwrap();
+            [None, VlanId::new(4094)].map(|vlan| {
+                let destination = Destination { vlan, address: place.ip(), port: place.port() };
+                let key = DestinationKey::new(7, &destination);
+                assert_eq!(key.destination(), destination);
+                key
+            })
+        });
+        // Of the same bytes, and yet another.
+        let [v4, _, v6] = keys.map(|[key, _]| key);
+        assert!(v4.address == v6.address && v4 != v6 && WatchedKey::from(&v4) != WatchedKey::from(&v6));
+    }
 
     #[test]
     fn records_tell_the_action_that_they_were_made_of() {
@@ -294,10 +403,16 @@ mod tests {
             Rewrite { vlan: None, source_port: None, ttl: TimeToLive::Keep, dscp: CodePoint::Set(34), ..rewrite };
         let map = CodePointMap::new([(46, 34), (0, 1)], Some(9)).unwrap();
         let mapped = Rewrite { source: None, ttl: TimeToLive::Decrement, dscp: CodePoint::Map(map), ..rewrite };
+        let ipv6 = Rewrite {
+            source: Some("fd00:1::1".parse().unwrap()),
+            destination: "[ff3e::2]:6001".parse().unwrap(),
+            ..rewrite
+        };
         for action in [
             OutputAction::Send { port: 7, rewrite, mtu: 1500 },
             OutputAction::Send { port: 8, rewrite: other, mtu: 9000 },
             OutputAction::Send { port: 9, rewrite: mapped, mtu: 9000 },
+            OutputAction::Send { port: 10, rewrite: ipv6, mtu: 1500 },
             OutputAction::Drop(DropReason::Truncated),
             OutputAction::Drop(DropReason::SendFailed),
         ] {

@@ -1,6 +1,6 @@
 //! What an input does with its frames: the relays that listen there and their outputs.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use mcr_wire::{Destination, DropReason, MacAddr, RateCap, Rewrite};
@@ -23,7 +23,7 @@ pub struct RelayEntry {
     /// What it listens to; without a VLAN, only untagged (or priority-tagged) frames.
     pub destination: Destination,
     /// The sources it accepts; none listed means any.
-    pub sources: Vec<Ipv4Addr>,
+    pub sources: Vec<IpAddr>,
     /// Where arrivals are counted; also what makes it the same relay when it is changed.
     pub counters: Arc<RelayCounters>,
     /// Where copies go, 64 at most.
@@ -133,9 +133,9 @@ impl OutputAction {
         }
     }
 
-    pub(crate) fn mtu(&self) -> Option<u32> {
+    pub(crate) fn sent(&self) -> Option<(&Rewrite, u32)> {
         match self {
-            Self::Send { mtu, .. } => Some(*mtu),
+            Self::Send { rewrite, mtu, .. } => Some((rewrite, *mtu)),
             Self::Drop(_) => None,
         }
     }

@@ -10,7 +10,7 @@ mod error;
 mod installed;
 
 use std::io;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 
@@ -329,6 +329,12 @@ impl TableWriter {
         if let Some(outputs) = entries.iter().map(|entry| entry.outputs.len()).find(|&outputs| outputs > MOST_OUTPUTS) {
             return Err(WriteError::TooManyOutputs { destination, outputs });
         }
+        let outputs = || entries.iter().flat_map(|entry| &entry.outputs);
+        let is_ipv6 =
+            |output: &OutputEntry| output.action.sent().is_some_and(|(rewrite, _)| rewrite.destination.is_ipv6());
+        if key.family() == crate::layout::Family::V6 || outputs().any(is_ipv6) {
+            return Err(WriteError::Ipv6 { destination });
+        }
         let at_driver = entries.iter().any(|entry| entry.exit != Exit::Tcx);
         match at_driver.then(|| not_at_driver(entries)).flatten() {
             Some(why) => Err(WriteError::NotAtDriver { destination, why }),
@@ -425,12 +431,13 @@ impl TableWriter {
             Some(before) => Ok(before.outputs.iter().map(InstalledOutput::share).collect()),
             None => self.write_outputs(&entry.outputs),
         };
-        let new_sources = |sources: &[Ipv4Addr]| if listed_before.is_some() { Vec::new() } else { sources.to_vec() };
+        let new_sources = |sources: &[IpAddr]| if listed_before.is_some() { Vec::new() } else { sources.to_vec() };
         let outputs: Vec<InstalledOutput> =
             outputs.inspect_err(|_| self.lay_to_rest(source_list, &new_sources(&sources), &[]))?;
         let counters = Arc::clone(&entry.counters);
         entry.outputs.iter().for_each(|output| output.counters.begin_with(&counters));
         let exit = RelayRecord::exit(entry.exit, &entry.outputs);
+        let (mtu, flags) = RelayRecord::demands(&destination, &entry.outputs);
         let record = RelayRecord {
             destination,
             next,
@@ -438,8 +445,9 @@ impl TableWriter {
             source_list,
             slot: counters.slot(),
             exit,
-            mtu: entry.outputs.iter().filter_map(|output| output.action.mtu()).min().unwrap_or(0),
+            mtu,
             least_ttl: entry.outputs.iter().filter_map(|output| output.action.least_ttl()).max().unwrap_or(0).into(),
+            flags,
             identity: counters.identity(),
             cap: entry.cap.into(),
         };
@@ -472,14 +480,14 @@ impl TableWriter {
     }
 
     /// Writes a source list; its number, 0 for any source.
-    fn write_sources(&mut self, sources: &[Ipv4Addr]) -> Result<u32, WriteError> {
+    fn write_sources(&mut self, sources: &[IpAddr]) -> Result<u32, WriteError> {
         if sources.is_empty() {
             return Ok(0);
         }
         self.last_source_list += 1;
         let list = self.last_source_list;
         for (written, source) in sources.iter().enumerate() {
-            if let Err(error) = self.update(Table::Sources, &SourceKey { list, address: source.octets() }, &1_u32) {
+            if let Err(error) = self.update(Table::Sources, &SourceKey { list, address: (*source).into() }, &1_u32) {
                 self.lay_to_rest(list, &sources[..written], &[]);
                 return Err(error);
             }
@@ -496,9 +504,9 @@ impl TableWriter {
     }
 
     /// The same for parts of one.
-    fn lay_to_rest(&mut self, source_list: u32, sources: &[Ipv4Addr], outputs: &[InstalledOutput]) {
+    fn lay_to_rest(&mut self, source_list: u32, sources: &[IpAddr], outputs: &[InstalledOutput]) {
         outputs.iter().for_each(|output| self.output_records.rest(output.record));
-        let key = |source: &Ipv4Addr| SourceKey { list: source_list, address: source.octets() };
+        let key = |source: &IpAddr| SourceKey { list: source_list, address: (*source).into() };
         self.resting_sources.extend(sources.iter().map(key));
     }
 
@@ -525,7 +533,7 @@ impl TableWriter {
 
     /// Counts a destination for its address: frames to it that can not be read are counted on the input.
     fn watch(&mut self, key: DestinationKey) -> Result<(), WriteError> {
-        let watched = WatchedKey { ifindex: key.ifindex, address: key.address };
+        let watched = WatchedKey::from(&key);
         let input = self.input_counters(key.ifindex)?.slot();
         if !self.watched.contains_key(&watched) {
             self.update(Table::Watched, &watched, &input)?;
@@ -535,7 +543,7 @@ impl TableWriter {
     }
 
     fn unwatch(&mut self, key: DestinationKey) -> Result<(), WriteError> {
-        let watched = WatchedKey { ifindex: key.ifindex, address: key.address };
+        let watched = WatchedKey::from(&key);
         let Some(count) = self.watched.get_mut(&watched) else { return Ok(()) };
         *count -= 1;
         if *count > 0 {

@@ -4,7 +4,7 @@
 
 mod stand;
 
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use mcr_testbed::table::rewrite;
 use mcr_testbed::{Checksum, Frame, Mac, Tag};
@@ -56,19 +56,46 @@ impl Random {
     }
 }
 
-fn group(random: &mut Random) -> Ipv4Addr {
-    Ipv4Addr::new(239, 1, 1, 1 + random.below(3) as u8)
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Family {
+    V4,
+    V6,
+}
+
+fn family(random: &mut Random) -> Family {
+    let _ = random.one_in(2);
+    Family::V4
+}
+
+/// Groups that differ in their last bits, and of IPv6 in their first.
+fn group(random: &mut Random, family: Family) -> IpAddr {
+    let number = 1 + random.below(3) as u8;
+    match family {
+        Family::V4 => [239, 1, 1, number].into(),
+        Family::V6 => Ipv6Addr::new(0xff3e + u16::from(random.one_in(4)), 0, 0, 0, 0, 0, 1, number.into()).into(),
+    }
+}
+
+/// Any address at all.
+fn address(random: &mut Random, family: Family) -> IpAddr {
+    match family {
+        Family::V4 => Ipv4Addr::from(random.next() as u32).into(),
+        Family::V6 => Ipv6Addr::from(u128::from(random.next()) << 64 | u128::from(random.next())).into(),
+    }
 }
 
 fn port(random: &mut Random) -> u16 {
     5001 + random.below(2) as u16
 }
 
-fn source(random: &mut Random) -> Ipv4Addr {
-    if random.one_in(20) {
-        return random.of(&[Ipv4Addr::UNSPECIFIED, Ipv4Addr::BROADCAST]);
+fn source(random: &mut Random, family: Family) -> IpAddr {
+    let (at_end, number) = (random.one_in(20), random.below(4) as u8);
+    match family {
+        Family::V4 if at_end => random.of(&[Ipv4Addr::UNSPECIFIED, Ipv4Addr::BROADCAST]).into(),
+        Family::V4 => [192, 168, 168, number].into(),
+        Family::V6 if at_end => random.of(&[Ipv6Addr::UNSPECIFIED, Ipv6Addr::from(u128::MAX)]).into(),
+        Family::V6 => Ipv6Addr::new(0xfd00, 0xdead, 0, 0, 0, 0, 0, number.into()).into(),
     }
-    Ipv4Addr::new(192, 168, 168, random.below(4) as u8)
 }
 
 fn vlan(random: &mut Random) -> Option<VlanId> {
@@ -96,14 +123,15 @@ fn output(random: &mut Random) -> Output {
     if random.one_in(8) {
         return Output::Drop(DropReason::ALL[random.below(DropReason::COUNT as u64) as usize]);
     }
-    let address = if random.one_in(10) { Ipv4Addr::from(random.next() as u32) } else { group(random) };
-    let to = SocketAddrV4::new(address, random.edgy());
+    let family = family(random);
+    let target = if random.one_in(10) { address(random, family) } else { group(random, family) };
+    let to = SocketAddr::new(target, random.edgy());
     let rewrite = Rewrite {
         vlan: if random.one_in(3) { VlanId::new(1 + random.below(4094) as u16) } else { None },
         source: match random.below(10) {
-            0 => Some(Ipv4Addr::from(random.next() as u32)),
+            0 => Some(address(random, family)),
             1 => None,
-            _ => Some(source(random)),
+            _ => Some(source(random, family)),
         },
         source_port: random.one_in(2).then(|| random.edgy()),
         ttl: ttl(random),
@@ -116,9 +144,10 @@ fn output(random: &mut Random) -> Output {
 
 fn relays(random: &mut Random) -> Vec<Relay> {
     let relay = |random: &mut Random| {
-        let destination = Destination { vlan: vlan(random), address: group(random), port: port(random) };
+        let family = family(random);
+        let destination = Destination { vlan: vlan(random), address: group(random, family), port: port(random) };
         let sources =
-            if random.one_in(3) { (0..1 + random.below(3)).map(|_| source(random)).collect() } else { vec![] };
+            if random.one_in(3) { (0..1 + random.below(3)).map(|_| source(random, family)).collect() } else { vec![] };
         let most = if random.one_in(20) { 64 } else { 5 };
         let outputs = (0..random.below(most + 1)).map(|_| output(random)).collect();
         Relay { destination, sources, outputs }
@@ -137,11 +166,13 @@ fn frame(random: &mut Random) -> Vec<u8> {
         1 => vec![0xff; bytes as usize],
         _ => (0..bytes).map(|_| random.byte()).collect(),
     };
-    let from = SocketAddrV4::new(source(random), random.edgy());
-    let to = SocketAddrV4::new(group(random), port(random));
+    let family = family(random);
+    let from = SocketAddr::new(source(random, family), random.edgy());
+    let to = SocketAddr::new(group(random, family), port(random));
     let mut frame = Frame::udp(&from.to_string(), &to.to_string(), payload)
         .ttl(random.byte())
         .traffic_class(random.byte())
+        .flow_label(random.next() as u32)
         .identification(random.edgy())
         .flags_and_offset(random.of(&[0, 0x4000, 0x4000, 0x4000, 0x8000, 0xc000]));
     if random.one_in(2) {
@@ -161,7 +192,13 @@ fn frame(random: &mut Random) -> Vec<u8> {
         4 => frame = frame.udp_checksum(Checksum::Exactly(random.edgy())),
         5 => frame = frame.udp_length(random.edgy()),
         6 => frame = frame.total_length(random.edgy()),
-        7 => frame = frame.options(&vec![1; 4 * (1 + random.below(10) as usize)]),
+        7 if family == Family::V4 => frame = frame.options(&vec![1; 4 * (1 + random.below(10) as usize)]),
+        7 | 8 if family == Family::V6 => {
+            let kind = random.of(&[0, 43, 44, 60]);
+            let mut body = [0; 7].map(|_: u8| random.byte());
+            body[0] = random.of(&[0, 0, 1, 9]);
+            frame = frame.extension(kind, &body);
+        }
         8 => frame = frame.flags_and_offset(random.word()),
         9 => frame = frame.header_words(random.below(16) as u8),
         10 => frame = frame.version(random.below(16) as u8),

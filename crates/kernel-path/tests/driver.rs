@@ -19,7 +19,7 @@ fn relaying_to(lans: &[usize]) -> Stand {
     let outputs = (1..).zip(lans).map(|(number, &lan)| {
         let rewrite = Rewrite {
             source_mac: MacAddr::new(stand.net.lan(lan).relay_side().mac().0),
-            source: Some(stand.net.lan(lan).relay_address()),
+            source: Some(stand.net.lan(lan).relay_address().into()),
             ttl: TimeToLive::Set(number),
             dscp: CodePoint::Set(34),
             ..rewrite(&format!("239.2.2.{number}:6001"))

@@ -18,7 +18,7 @@ fn three_lans() -> Stand {
     let outputs = (1..=3).map(|lan| {
         let rewrite = Rewrite {
             source_mac: MacAddr::new(stand.net.lan(lan).relay_side().mac().0),
-            source: Some(stand.net.lan(lan).relay_address()),
+            source: Some(stand.net.lan(lan).relay_address().into()),
             ttl: TimeToLive::Set(10 + lan as u8),
             dscp: CodePoint::Set(34),
             ..rewrite(&format!("239.2.2.{lan}:6001"))

@@ -103,7 +103,7 @@ fn another_writer_takes_over_what_is_in_force() {
     let to = destination("239.1.1.1:5001", 0);
     let action = OutputAction::Send { port: 1, rewrite: states()[0], mtu: 1500 };
     let mut first = entry(&mut stand.writer, 77, to, action);
-    first.sources = vec![mcr_testbed::DEVICE];
+    first.sources = vec![mcr_testbed::DEVICE.into()];
     let gone = entry(&mut stand.writer, 78, group(1), action);
     let table = InputTable { relays: vec![first, gone], our_macs: vec![] };
     stand.writer.install(stand.input, table).unwrap();
@@ -114,7 +114,7 @@ fn another_writer_takes_over_what_is_in_force() {
     let mut second = TableWriter::adopt(maps_again(stand.loaded.maps())).unwrap();
     assert_eq!(second.inputs(), [stand.input]);
     let mut again = entry(&mut second, 77, to, action);
-    again.sources = vec![mcr_testbed::DEVICE];
+    again.sources = vec![mcr_testbed::DEVICE.into()];
     assert_eq!(again.counters.snapshot().received_packets, 100);
     assert_eq!(again.outputs[0].counters.snapshot().sent_packets, 100);
     second.install(stand.input, InputTable { relays: vec![again.clone()], our_macs: vec![] }).unwrap();

@@ -1,7 +1,7 @@
 //! Addresses, ports and the header values that an output may set.
 
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use serde::Serialize;
 
@@ -26,11 +26,25 @@ pub enum ValueError {
         /// What was typed.
         given: IpAddr,
     },
-    /// IPv6, which relays do not carry yet.
-    #[error("{given} is IPv6, which this version does not relay")]
-    Ipv6 {
+    /// An IPv6 group that never leaves its host (RFC 4291 section 2.7).
+    #[error("{given} is of a scope that never leaves its host")]
+    NeverOnWire {
         /// What was typed.
         given: IpAddr,
+    },
+    /// An IPv4 address in the clothes of IPv6 (RFC 4291 section 2.5.5.2).
+    #[error("{given} is {ipv4} written as IPv6, which is on no wire")]
+    Mapped {
+        /// What was typed.
+        given: IpAddr,
+        /// What it stands for.
+        ipv4: Ipv4Addr,
+    },
+    /// An address with a zone (RFC 4007).
+    #[error("{given:?} names a zone")]
+    Zone {
+        /// What was typed.
+        given: String,
     },
     /// A number outside of its range.
     #[error("{what} {given} is out of range")]
@@ -42,31 +56,58 @@ pub enum ValueError {
     },
 }
 
+/// What to do about a zone.
+pub(crate) const NO_ZONE: &str = "leave out the % and what follows: the interface says it already";
+
+impl ValueError {
+    /// What to write instead of an address that was refused; `wanted`, when nothing better is known.
+    pub(crate) fn remedy(&self, wanted: &str) -> String {
+        match self {
+            Self::Zone { .. } => NO_ZONE.to_owned(),
+            Self::Mapped { ipv4, .. } => format!("write {ipv4}"),
+            Self::NotAnAddress { .. }
+            | Self::NotMulticast { .. }
+            | Self::NotUnicast { .. }
+            | Self::NeverOnWire { .. }
+            | Self::OutOfRange { .. } => wanted.to_owned(),
+        }
+    }
+}
+
 /// Where packets are addressed to: a multicast group or one host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(transparent)]
-pub struct Target(Ipv4Addr);
+pub struct Target(IpAddr);
 
 impl Target {
-    /// A multicast group: 224.0.0.0/4 (RFC 5771).
+    /// A multicast group: 224.0.0.0/4 (RFC 5771), or ff00::/8 of a scope that is on a wire (RFC 7346).
     ///
     /// # Errors
-    /// [`ValueError::NotMulticast`], [`ValueError::Ipv6`].
+    /// [`ValueError::NotMulticast`], [`ValueError::NeverOnWire`], [`ValueError::Mapped`].
     pub fn group(given: IpAddr) -> Result<Self, ValueError> {
-        let address = v4(given)?;
-        if address.is_multicast() { Ok(Self(address)) } else { Err(ValueError::NotMulticast { given }) }
+        match given {
+            IpAddr::V6(address) => not_mapped(address)?,
+            IpAddr::V4(_) => {}
+        }
+        if !given.is_multicast() {
+            return Err(ValueError::NotMulticast { given });
+        }
+        match scope_of(given) {
+            Some(0 | 1) => Err(ValueError::NeverOnWire { given }),
+            _ => Ok(Self(given)),
+        }
     }
 
     /// The unicast address of one host.
     ///
     /// # Errors
-    /// [`ValueError::NotUnicast`], [`ValueError::Ipv6`].
+    /// [`ValueError::NotUnicast`], [`ValueError::Mapped`].
     pub fn unicast(given: IpAddr) -> Result<Self, ValueError> {
         host(given).map(Self)
     }
 
     /// The address.
-    pub fn ip(self) -> Ipv4Addr {
+    pub fn ip(self) -> IpAddr {
         self.0
     }
 
@@ -75,36 +116,65 @@ impl Target {
         self.0.is_multicast()
     }
 
-    /// Whether it is in 224.0.0.0/24, the local network control block (RFC 5771 section 4), which routers never
-    /// forward and routing protocols live in.
+    /// Whether it is a link-local group, which routers never forward and routing protocols live in: 224.0.0.0/24 (RFC
+    /// 5771 section 4), or IPv6 of link-local scope, ff02::/16 with any flags (RFC 4291 section 2.7).
+    pub fn is_link_local_group(self) -> bool {
+        match self.0 {
+            IpAddr::V4(address) => address.octets()[..3] == [224, 0, 0],
+            IpAddr::V6(_) => scope_of(self.0) == Some(2),
+        }
+    }
+
+    /// Whether it is no address beyond this link: a link-local group or host.
     pub fn is_link_local(self) -> bool {
-        self.0.octets()[..3] == [224, 0, 0]
+        let is_host = matches!(self.0, IpAddr::V6(address) if address.is_unicast_link_local());
+        is_host || self.is_link_local_group()
     }
 }
 
-/// A unicast IPv4 address that a host can have: not 0.0.0.0/8, multicast, reserved or broadcast.
-///
-/// # Errors
-/// [`ValueError::NotUnicast`], [`ValueError::Ipv6`].
-pub fn host(given: IpAddr) -> Result<Ipv4Addr, ValueError> {
-    let address = v4(given)?;
-    let first = address.octets()[0];
-    if first == 0 || first >= 224 { Err(ValueError::NotUnicast { given }) } else { Ok(address) }
-}
-
-fn v4(given: IpAddr) -> Result<Ipv4Addr, ValueError> {
-    match given {
-        IpAddr::V4(address) => Ok(address),
-        IpAddr::V6(_) => Err(ValueError::Ipv6 { given }),
+/// The scope of an IPv6 group (RFC 7346 section 2).
+fn scope_of(group: IpAddr) -> Option<u8> {
+    match group {
+        IpAddr::V6(group) if group.is_multicast() => Some(group.octets()[1] & 0x0f),
+        IpAddr::V4(_) | IpAddr::V6(_) => None,
     }
 }
 
-/// Text to an IP address.
+/// A unicast address that a host can have on a wire: of IPv4 not 0.0.0.0/8, multicast, reserved or broadcast; of IPv6
+/// not ::, ::1 or multicast.
 ///
 /// # Errors
-/// [`ValueError::NotAnAddress`].
+/// [`ValueError::NotUnicast`], [`ValueError::Mapped`].
+pub fn host(given: IpAddr) -> Result<IpAddr, ValueError> {
+    let is_host = match given {
+        IpAddr::V4(address) => (1..224).contains(&address.octets()[0]),
+        IpAddr::V6(address) => {
+            not_mapped(address)?;
+            !(address.is_unspecified() || address.is_loopback() || address.is_multicast())
+        }
+    };
+    if is_host { Ok(given) } else { Err(ValueError::NotUnicast { given }) }
+}
+
+fn not_mapped(address: Ipv6Addr) -> Result<(), ValueError> {
+    match address.to_ipv4_mapped() {
+        Some(ipv4) => Err(ValueError::Mapped { given: address.into(), ipv4 }),
+        None => Ok(()),
+    }
+}
+
+/// Text to an IP address. IPv6 may be in brackets; a zone (`%eth0`) is refused, because the interface says it already.
+///
+/// # Errors
+/// [`ValueError::NotAnAddress`], [`ValueError::Zone`].
 pub fn parse_ip(given: &str) -> Result<IpAddr, ValueError> {
-    given.parse().map_err(|_| ValueError::NotAnAddress { given: given.chars().take(80).collect() })
+    let shown = || given.chars().take(80).collect();
+    let bare = given.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).filter(|bare| bare.contains(':'));
+    let bare = bare.unwrap_or(given);
+    match bare.split_once('%') {
+        Some((address, _)) if address.parse::<Ipv6Addr>().is_ok() => Err(ValueError::Zone { given: shown() }),
+        _ => bare.parse().map_err(|_| ValueError::NotAnAddress { given: shown() }),
+    }
 }
 
 macro_rules! ranged {
@@ -146,7 +216,7 @@ ranged!(
     Port, u16, "port", 1..=65535
 );
 ranged!(
-    /// A time to live, 1 to 255. 0 would never leave the host (RFC 1122 section 3.2.1.7).
+    /// A time to live or hop limit, 1 to 255. 0 would never leave the host (RFC 1122 section 3.2.1.7).
     Ttl, u8, "ttl", 1..=255
 );
 ranged!(
@@ -180,13 +250,48 @@ mod tests {
     fn targets() {
         assert!(Target::group("239.1.1.1".parse().unwrap()).is_ok());
         assert!(Target::group("10.1.1.1".parse().unwrap()).is_err());
-        assert!(Target::group("ff3e::1".parse().unwrap()).is_err());
         assert!(Target::unicast("10.1.1.1".parse().unwrap()).is_ok());
-        for bad in ["0.0.0.0", "0.1.2.3", "224.0.0.1", "240.0.0.1", "255.255.255.255", "::1"] {
+        for bad in [
+            "0.0.0.0",
+            "0.1.2.3",
+            "224.0.0.1",
+            "240.0.0.1",
+            "255.255.255.255",
+            "::",
+            "::1",
+            "ff02::1",
+            "::ffff:10.0.0.1",
+        ] {
             assert!(Target::unicast(bad.parse().unwrap()).is_err(), "{bad}");
         }
-        assert!(Target::group("224.0.0.251".parse().unwrap()).unwrap().is_link_local());
-        assert!(!Target::group("224.0.1.1".parse().unwrap()).unwrap().is_link_local());
+        assert!(Target::group("224.0.0.251".parse().unwrap()).unwrap().is_link_local_group());
+        assert!(!Target::group("224.0.1.1".parse().unwrap()).unwrap().is_link_local_group());
+    }
+
+    #[test]
+    fn targets_of_ipv6() {
+        let group = |text: &str| Target::group(text.parse().unwrap());
+        for (good, link_local) in [("ff3e::1", false), ("ff02::fb", true), ("ff12::1", true), ("ff05::1:3", false)] {
+            assert_eq!(group(good).unwrap().is_link_local_group(), link_local, "{good}");
+        }
+        for bad in ["ff01::1", "ff00::1", "ff11::5"] {
+            assert!(matches!(group(bad), Err(ValueError::NeverOnWire { .. })), "{bad}");
+        }
+        assert!(matches!(group("fd00::1"), Err(ValueError::NotMulticast { .. })));
+        assert!(matches!(group("::ffff:239.1.1.1"), Err(ValueError::Mapped { .. })));
+        for good in ["fd00::1", "2001:db8::1", "fe80::1"] {
+            let target = Target::unicast(good.parse().unwrap()).unwrap();
+            assert_eq!((target.is_group(), target.is_link_local()), (false, good == "fe80::1"));
+        }
+    }
+
+    #[test]
+    fn text_of_addresses() {
+        assert_eq!(parse_ip("ff3e::1").unwrap(), parse_ip("[ff3e::1]").unwrap());
+        assert!(matches!(parse_ip("fe80::1%eth0"), Err(ValueError::Zone { .. })));
+        for bad in ["[239.1.1.1]", "239.1.1", "[ff3e::1", "ff3e::1%", "", "%eth0"] {
+            assert!(parse_ip(bad).is_err(), "{bad}");
+        }
     }
 
     #[test]

@@ -2,7 +2,9 @@
 //!
 //! The text becomes an [`InputSpec`] or [`OutputSpec`]; the values are checked where those of a file are.
 
-use crate::address::{Target, parse_ip};
+use std::net::IpAddr;
+
+use crate::address::{NO_ZONE, Target, ValueError, parse_ip};
 use crate::header::{DscpSpec, TtlSpec};
 use crate::spec::{InputSpec, OutputSpec};
 
@@ -88,7 +90,7 @@ impl<'a> Parts<'a> {
         let Some((interface, rest)) = place.split_once(':') else {
             return Err(error(given, "it has no interface before a ':'", SHAPE));
         };
-        if interface.is_empty() || parse_ip(interface).is_ok() {
+        if interface.is_empty() || interface.starts_with('[') || parse_ip(interface).is_ok() {
             return Err(error(given, "the interface is missing", SHAPE));
         }
         let (source, rest) = match rest.split_once('@') {
@@ -98,8 +100,15 @@ impl<'a> Parts<'a> {
         let Some((address, port)) = rest.rsplit_once(':') else {
             return Err(error(given, "it has no port after the address", SHAPE));
         };
-        if parse_ip(unbracketed(address)).is_err() {
-            return Err(error(given, &format!("{address:?} is not an IP address"), SHAPE));
+        match parse_ip(address) {
+            Err(ValueError::Zone { .. }) => return Err(error(given, "it names a zone", NO_ZONE)),
+            Err(_) => return Err(error(given, &format!("{address:?} is not an IP address"), SHAPE)),
+            // Without brackets nobody could tell the port from the address.
+            Ok(IpAddr::V6(ip)) if !address.starts_with('[') => {
+                let remedy = format!("write {interface}:[{ip}]:{port}");
+                return Err(error(given, "an IPv6 address has to be in brackets", &remedy));
+            }
+            Ok(_) => {}
         }
         let port =
             port.parse().map_err(|_| error(given, &format!("{port:?} is not a port number"), "use 1 to 65535"))?;

@@ -1,6 +1,6 @@
 //! What happens, for those who want to hear of it: one definition of every kind of event.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -138,13 +138,13 @@ pub enum EventKind {
         /// Its name.
         interface: String,
     },
-    /// The IPv4 addresses of an interface changed.
+    /// The addresses of an interface changed.
     InterfaceAddresses {
         /// Its name.
         interface: String,
         /// All that it has now.
         #[schema(value_type = Vec<String>)]
-        addresses: Vec<Ipv4Addr>,
+        addresses: Vec<IpAddr>,
     },
     /// Relays of a configuration were put in force.
     ConfigurationLoaded {

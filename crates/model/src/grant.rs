@@ -102,9 +102,9 @@ impl Grant {
     /// The first field that it is not about.
     pub fn check(&self, relay: &Relay) -> Result<(), Outside> {
         let input = relay.input();
-        self.check_endpoint("input", &input.interface, input.target.ip().into())?;
+        self.check_endpoint("input", &input.interface, input.target.ip())?;
         for (i, output) in relay.outputs().iter().enumerate() {
-            self.check_endpoint(&format!("output[{i}]"), &output.interface, output.target.ip().into())?;
+            self.check_endpoint(&format!("output[{i}]"), &output.interface, output.target.ip())?;
         }
         Ok(())
     }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use mcr_wire::{CodePoint, CodePointMap, TimeToLive};
 use serde::de::{self, Deserializer, MapAccess, Visitor};
@@ -53,10 +53,10 @@ pub struct DscpMap {
 /// The source address of copies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum SourceRule {
-    /// The first address of the output interface.
+    /// An address of the output interface.
     OfInterface,
     /// This one, which need not be one of this host.
-    Set(Ipv4Addr),
+    Set(IpAddr),
     /// As it arrived.
     Keep,
 }
@@ -207,8 +207,8 @@ impl SourceRule {
             None => Ok(Self::OfInterface),
             Some(KEEP) => Ok(Self::Keep),
             Some(given) => parse_ip(given).and_then(host).map(Self::Set).map_err(|error| {
-                let remedy = "write the IPv4 address of one host, for example 192.168.168.55, or \"keep\"";
-                FieldError::new(field, error.to_string(), remedy)
+                let wanted = "write the address of one host, for example 192.168.168.55 or fd00::55, or \"keep\"";
+                FieldError::new(field, error.to_string(), error.remedy(wanted))
             }),
         }
     }
@@ -223,7 +223,7 @@ impl SourceRule {
     }
 
     /// The address, if it is known without looking.
-    pub fn address(self) -> Option<Ipv4Addr> {
+    pub fn address(self) -> Option<IpAddr> {
         match self {
             Self::Set(address) => Some(address),
             Self::OfInterface | Self::Keep => None,

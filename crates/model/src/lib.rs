@@ -48,7 +48,7 @@ pub use state::{Condition, RelayState};
 pub use wait::WaitFor;
 pub use watch::Watch;
 
-/// The link-layer address of a group (RFC 1112 section 6.4).
-pub fn group_mac(group: std::net::Ipv4Addr) -> [u8; 6] {
+/// The link-layer address of a group (RFC 1112 section 6.4, RFC 2464 section 7).
+pub fn group_mac(group: std::net::IpAddr) -> [u8; 6] {
     mcr_wire::MacAddr::for_group(group).octets()
 }

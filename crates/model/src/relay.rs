@@ -1,7 +1,7 @@
 //! A relay: one input, one or more outputs, every value checked.
 
 use std::fmt;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use mcr_wire::VlanId;
 
@@ -23,7 +23,7 @@ pub struct Input {
     /// The UDP port that they are sent to.
     pub port: Port,
     /// The only sources that are relayed (source-specific, RFC 4607); empty: any source.
-    pub sources: Vec<Ipv4Addr>,
+    pub sources: Vec<IpAddr>,
     /// The 802.1Q tag that the frames carry on `interface`; `None`: untagged frames only.
     pub vlan: Option<VlanId>,
 }
@@ -37,11 +37,11 @@ pub struct Output {
     pub target: Target,
     /// The UDP port that it is sent to.
     pub port: Port,
-    /// Its source address.
+    /// Its source address, of the target's family.
     pub source: SourceRule,
     /// Its source port; `None`: as it arrived.
     pub source_port: Option<Port>,
-    /// Its time to live.
+    /// Its time to live or hop limit.
     pub ttl: TtlRule,
     /// Its code point.
     pub dscp: DscpRule,
@@ -66,7 +66,7 @@ pub struct Relay {
 /// Which special addresses and ports a relay was explicitly allowed to carry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Scope {
-    /// 224.0.0.0/24 may be an input or output.
+    /// 224.0.0.0/24 and ff02::/16 may be an input or output.
     pub link_local: bool,
     /// Ports 319 and 320 may be.
     pub ptp: bool,
@@ -86,6 +86,7 @@ impl Relay {
         for (i, output) in outputs.iter().enumerate() {
             errors.extend(check_scope(scope, &format!("output[{i}]"), output.target, output.port));
         }
+        errors.extend(check_families(&input, &outputs));
         errors.extend(check_outputs(&input, &outputs));
         if errors.is_empty() {
             let (watch, caps) = Default::default();
@@ -184,11 +185,15 @@ impl Output {
 
 fn check_scope(scope: Scope, part: &str, target: Target, port: Port) -> Vec<FieldError> {
     let mut errors = Vec::new();
-    if target.is_link_local() && !scope.link_local {
+    if target.is_link_local_group() && !scope.link_local {
+        let (range, instead) = match target.ip() {
+            IpAddr::V4(_) => ("in 224.0.0.0/24", "in 239.0.0.0/8"),
+            IpAddr::V6(_) => ("of link-local scope", "of a wider scope, as ff35::1"),
+        };
         errors.push(FieldError::new(
             format!("{part}.group"),
-            format!("{target} is in 224.0.0.0/24, the link-local groups that routing protocols and discovery use and no router forwards"),
-            "use a group in 239.0.0.0/8, or set link_local = true (--link-local) if it must cross",
+            format!("{target} is {range}, the link-local groups that routing protocols and discovery use and no router forwards"),
+            format!("use a group {instead}, or set link_local = true (--link-local) if it must cross"),
         ));
     }
     if port.is_ptp() && !scope.ptp {
@@ -199,6 +204,32 @@ fn check_scope(scope: Scope, part: &str, target: Target, port: Port) -> Vec<Fiel
         ));
     }
     errors
+}
+
+/// A source is of the family of what it sends to.
+fn check_families(input: &Input, outputs: &[Output]) -> Vec<FieldError> {
+    let sources = input.sources.iter().enumerate();
+    let of_input = sources.map(|(i, source)| (format!("input.sources[{i}]"), *source, input.target));
+    // What is kept is of the input's family.
+    let source = |output: &Output| match output.source {
+        SourceRule::OfInterface => None,
+        SourceRule::Set(source) => Some(source),
+        SourceRule::Keep => Some(input.target.ip()),
+    };
+    let of_outputs = outputs
+        .iter()
+        .enumerate()
+        .filter_map(|(i, output)| Some((format!("output[{i}].source"), source(output)?, output.target)));
+    let differ = of_input.chain(of_outputs).filter(|(_, source, target)| source.is_ipv4() != target.ip().is_ipv4());
+    let error = |(field, source, target): (String, IpAddr, Target)| {
+        let family = if target.ip().is_ipv4() { "an IPv4" } else { "an IPv6" };
+        FieldError::new(
+            field,
+            format!("{source} can not send to {target}: they are of different IP families"),
+            format!("write {family} address, or leave it out"),
+        )
+    };
+    differ.map(error).collect()
 }
 
 fn check_outputs(input: &Input, outputs: &[Output]) -> Vec<FieldError> {
@@ -232,14 +263,26 @@ fn check_outputs(input: &Input, outputs: &[Output]) -> Vec<FieldError> {
     errors
 }
 
+/// An address as it stands before a port: IPv6 in brackets.
+struct Bracketed(IpAddr);
+
+impl fmt::Display for Bracketed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            IpAddr::V4(address) => address.fmt(f),
+            IpAddr::V6(address) => write!(f, "[{address}]"),
+        }
+    }
+}
+
 impl fmt::Display for Input {
     /// Endpoint text, as a person types it.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:", self.interface)?;
         if let [only] = self.sources[..] {
-            write!(f, "{only}@")?;
+            write!(f, "{}@", Bracketed(only))?;
         }
-        write!(f, "{}:{}", self.target, self.port)?;
+        write!(f, "{}:{}", Bracketed(self.target.ip()), self.port)?;
         if self.sources.len() > 1 {
             self.sources.iter().try_for_each(|source| write!(f, ",source={source}"))?;
         }
@@ -250,7 +293,7 @@ impl fmt::Display for Input {
 impl fmt::Display for Output {
     /// Endpoint text without the options that do not decide where the copy goes.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}:{}", self.interface, self.target, self.port)?;
+        write!(f, "{}:{}:{}", self.interface, Bracketed(self.target.ip()), self.port)?;
         self.vlan.iter().try_for_each(|vlan| write!(f, ",vlan={vlan}"))
     }
 }

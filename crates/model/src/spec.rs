@@ -2,7 +2,7 @@
 //!
 //! These types accept anything that has the right shape; [`RelaySpec::check`] is the one door to a [`Relay`].
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use mcr_wire::VlanId;
 use serde::{Deserialize, Serialize};
@@ -45,7 +45,7 @@ pub struct RelaySpec {
     /// What moves its packets: `auto`, `xdp`, `tcx` or `packet`; none: what the daemon's configuration says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub datapath: Option<String>,
-    /// Allow 224.0.0.0/24.
+    /// Allow 224.0.0.0/24 and ff02::/16.
     #[serde(default, skip_serializing_if = "is_false")]
     pub link_local: bool,
     /// Allow ports 319 and 320.
@@ -114,7 +114,8 @@ pub struct OutputSpec {
     /// The UDP port that it is sent to.
     #[schema(minimum = 1, maximum = 65535, example = 6001)]
     pub port: i64,
-    /// Its source address, or `keep` for the one that it arrived with; none: the first address of the interface.
+    /// Its source address, or `keep` for the one that it arrived with; none: an address of the interface that fits the
+    /// destination.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(example = "10.1.0.1")]
     pub source: Option<String>,
@@ -122,7 +123,7 @@ pub struct OutputSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(minimum = 1, maximum = 65535)]
     pub source_port: Option<i64>,
-    /// Its time to live: 1 to 255, `keep` (as it arrived) or `decrement` (one less); none: 16.
+    /// Its time to live or hop limit: 1 to 255, `keep` (as it arrived) or `decrement` (one less); none: 16.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(example = 16)]
     pub ttl: Option<TtlSpec>,
@@ -200,7 +201,10 @@ impl InputSpec {
         let port = errors.take(field("port"), Port::try_from(*port), PORT_RANGE);
         let mut checked = Vec::new();
         for (i, source) in sources.iter().enumerate() {
-            checked.extend(errors.take(field(&format!("sources[{i}]")), parse_host(source), HOST_WANTED));
+            let host = parse_ip(source).and_then(host).map_err(|error| {
+                FieldError::new(field(&format!("sources[{i}]")), error.to_string(), error.remedy(HOST_WANTED))
+            });
+            checked.extend(errors.keep(host));
         }
         checked.sort_unstable();
         checked.dedup();
@@ -283,7 +287,7 @@ impl From<&Input> for InputSpec {
             group,
             address,
             port: port.get().into(),
-            sources: sources.iter().map(Ipv4Addr::to_string).collect(),
+            sources: sources.iter().map(IpAddr::to_string).collect(),
             vlan: vlan.map(|vlan| vlan.get().into()),
         }
     }
@@ -312,8 +316,9 @@ impl From<&Output> for OutputSpec {
 
 const PORT_RANGE: &str = "use 1 to 65535";
 const VLAN_RANGE: &str = "use 1 to 4094";
-const HOST_WANTED: &str = "write the IPv4 address of one host, for example 192.168.168.55";
-const GROUP_WANTED: &str = "groups are 224.0.0.0 to 239.255.255.255; for local use take one in 239.0.0.0/8";
+const HOST_WANTED: &str = "write the address of one host, for example 192.168.168.55 or fd00::55";
+const GROUP_WANTED: &str =
+    "groups are 224.0.0.0 to 239.255.255.255 and ff00::/8; for local use take one in 239.0.0.0/8 or ff35::/16";
 
 /// The choice that a text means; `None` when there is none.
 ///
@@ -335,14 +340,17 @@ fn check_target(part: &str, group: Option<&str>, address: Option<&str>) -> Resul
                 error.to_string(),
                 format!("{GROUP_WANTED}; for one host write address = {group:?}"),
             )),
-            Err(error) => Err(FieldError::new(field("group"), error.to_string(), GROUP_WANTED)),
+            Err(error @ ValueError::NeverOnWire { .. }) => {
+                Err(FieldError::new(field("group"), error.to_string(), "use a group of a wider scope, as ff35::1"))
+            }
+            Err(error) => Err(FieldError::new(field("group"), error.to_string(), error.remedy(GROUP_WANTED))),
         }),
         (None, Some(address)) => one(match parse_ip(address).and_then(Target::unicast) {
             Ok(target) => Ok(target),
             Err(error) => Err(FieldError::new(
                 field("address"),
                 error.to_string(),
-                "write a host's IPv4 address; for a multicast group write group = \"…\"",
+                error.remedy("write a host's address; for a multicast group write group = \"…\""),
             )),
         }),
         (None, None) => one(Err(FieldError::new(
@@ -361,10 +369,6 @@ fn check_target(part: &str, group: Option<&str>, address: Option<&str>) -> Resul
 fn group_or_address(target: Target) -> (Option<String>, Option<String>) {
     let text = Some(target.to_string());
     if target.is_group() { (text, None) } else { (None, text) }
-}
-
-fn parse_host(given: &str) -> Result<Ipv4Addr, ValueError> {
-    parse_ip(given).and_then(host)
 }
 
 fn check_vlan(given: i64) -> Result<VlanId, ValueError> {

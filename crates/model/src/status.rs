@@ -4,7 +4,7 @@
 //! headers included; rates are over the last whole second or so and absent until two totals are known.
 
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -109,8 +109,8 @@ pub struct OutputStatus {
     pub remedy: Option<String>,
     /// The source address that its packets carry now.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<String>, format = Ipv4, example = "10.1.0.1")]
-    pub source: Option<Ipv4Addr>,
+    #[schema(value_type = Option<String>, example = "10.1.0.1")]
+    pub source: Option<IpAddr>,
     /// What left.
     pub sent: Traffic,
     /// All that was dropped.

@@ -32,6 +32,10 @@ fn endpoints_read_as_they_are_written() {
         "eth0.100:239.1.1.1:5001,vlan=7",
         "eth0:10.0.0.7:5001",
         "eth0:239.1.1.1:5001,source=10.0.0.1,source=10.0.0.2",
+        "eth0:[ff3e::1]:5001",
+        "eth0:[fd00:dead::55]@[ff3e::1]:5001,vlan=7",
+        "eth0:[ff3e::1]:5001,source=fd00::1,source=fd00::2",
+        "eth0:[fe80::7]:5001",
     ] {
         assert_eq!(input(text).as_deref(), Ok(text));
     }
@@ -66,7 +70,13 @@ fn a_wrong_endpoint_says_what_and_what_to_do() {
         ("eth0:224.0.0.256@239.1.1.1:5001", "is not an IP address"),
         ("eth0:224.0.0.9@239.1.1.1:5001", "not a unicast address"),
         ("a-very-long-interface-name:239.1.1.1:1", "not an interface name"),
-        ("eth0:[ff3e::1]:5001", "IPv6, which this version does not relay"),
+        ("[ff3e::1]:5001", "interface is missing"),
+        ("eth0:ff3e::1:5001", "write eth0:[ff3e::1]:5001"),
+        ("eth0:[ff02::1%eth0]:5001", "names a zone"),
+        ("eth0:[fe80::5%2]@[ff3e::1]:5001", "names a zone"),
+        ("eth0:[ff01::1]:5001", "never leaves its host"),
+        ("eth0:[::ffff:239.1.1.1]:5001", "write 239.1.1.1"),
+        ("eth0:[::1]:5001", "not a multicast group"),
     ] {
         let error = input(text).expect_err(text);
         assert!(error.contains(wanted), "{text}: {error}");
@@ -88,6 +98,13 @@ fn a_relay_that_harms_is_refused_with_the_field() {
     let (field, text) = refused("eth0:224.0.0.251:5353", &["eth1:239.2.2.2:6001"]);
     assert_eq!(field, "input.group");
     assert!(text.contains("link_local = true"), "{text}");
+    let (field, text) = refused("eth0:239.1.1.1:1", &["eth1:[ff02::fb]:5353"]);
+    assert_eq!(field, "output[0].group");
+    assert!(text.contains("link-local scope") && text.contains("link_local = true"), "{text}");
+    let (field, text) = refused("eth0:10.0.0.1@[ff3e::1]:1", &["eth1:239.2.2.2:1"]);
+    assert_eq!(field, "input.sources[0]");
+    assert!(text.contains("different IP families"), "{text}");
+    assert_eq!(refused("eth0:[ff3e::1]:1", &["eth1:239.2.2.2:1,source=fd00::1"]).0, "output[0].source");
     let (field, text) = refused("eth0:224.0.1.129:319", &["eth1:239.2.2.2:6001"]);
     assert_eq!(field, "input.port");
     assert!(text.contains("falsify the clock"), "{text}");

@@ -1,4 +1,5 @@
-//! Frames made by hand: Ethernet, VLAN tags, IPv4 and UDP with every field settable, right unless asked to be wrong.
+//! Frames made by hand: Ethernet, VLAN tags, IPv4 or IPv6, and UDP with every field settable, right unless asked to be
+//! wrong.
 //!
 //! ```
 //! use mcr_testbed::{Checksum, Frame};
@@ -8,9 +9,9 @@
 //! assert_ne!(good.bytes(), damaged.bytes());
 //! ```
 //!
-//! Layouts: IEEE 802.3 and 802.1Q, RFC 791 section 3.1, RFC 768. All fields go out in network order.
+//! Layouts: IEEE 802.3 and 802.1Q, RFC 791 section 3.1, RFC 8200 section 3, RFC 768. All fields go out in network order.
 
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4};
 
 use crate::interface::Mac;
 
@@ -19,6 +20,9 @@ pub const ETHERNET_BYTES: usize = 14;
 /// Bytes of a UDP header.
 pub const UDP_BYTES: usize = 8;
 const ETHERTYPE_IPV4: u16 = 0x0800;
+const ETHERTYPE_IPV6: u16 = 0x86dd;
+const IPV4_BYTES: usize = 20;
+const IPV6_BYTES: usize = 40;
 const PROTOCOL_UDP: u8 = 17;
 
 /// What to write in a checksum field.
@@ -69,19 +73,21 @@ pub struct Frame {
     source_mac: Mac,
     destination_mac: Mac,
     pub(crate) tags: Vec<Tag>,
-    ethertype: u16,
-    version: u8,
+    ethertype: Option<u16>,
+    version: Option<u8>,
     header_words: Option<u8>,
     pub(crate) traffic_class: u8,
     total_length: Option<u16>,
     pub(crate) identification: u16,
     pub(crate) flags_and_offset: u16,
+    pub(crate) flow_label: u32,
     pub(crate) ttl: u8,
     protocol: u8,
     ip_checksum: Checksum,
-    pub(crate) source: SocketAddrV4,
-    pub(crate) destination: SocketAddrV4,
+    pub(crate) source: SocketAddr,
+    pub(crate) destination: SocketAddr,
     options: Vec<u8>,
+    extensions: Vec<(u8, Vec<u8>)>,
     udp_length: Option<u16>,
     pub(crate) udp_checksum: Checksum,
     pub(crate) payload: Vec<u8>,
@@ -93,28 +99,30 @@ impl Frame {
     /// A right frame: to the group's MAC address (or broadcast, for a unicast address) from 02:00:00:00:00:01, TTL 16, DF set.
     ///
     /// # Panics
-    /// When an address is not `a.b.c.d:port`.
+    /// When an address is not `a.b.c.d:port` or `[a::b]:port`.
     #[track_caller]
     pub fn udp(source: &str, destination: &str, payload: impl Into<Vec<u8>>) -> Frame {
-        let destination: SocketAddrV4 = endpoint(destination);
+        let destination = end(destination);
         let to_group = destination.ip().is_multicast();
         Frame {
             source_mac: Mac([0x02, 0, 0, 0, 0, 0x01]),
-            destination_mac: if to_group { Mac::of_group(*destination.ip()) } else { Mac::BROADCAST },
+            destination_mac: if to_group { Mac::of_group(destination.ip()) } else { Mac::BROADCAST },
             tags: Vec::new(),
-            ethertype: ETHERTYPE_IPV4,
-            version: 4,
+            ethertype: None,
+            version: None,
             header_words: None,
             traffic_class: 0,
             total_length: None,
-            identification: 0x1234,
+            identification: if destination.is_ipv4() { 0x1234 } else { 0 },
             flags_and_offset: 0x4000,
+            flow_label: 0,
             ttl: 16,
             protocol: PROTOCOL_UDP,
             ip_checksum: Checksum::Right,
-            source: endpoint(source),
+            source: end(source),
             destination,
             options: Vec::new(),
+            extensions: Vec::new(),
             udp_length: None,
             udp_checksum: Checksum::Right,
             payload: payload.into(),
@@ -143,13 +151,13 @@ impl Frame {
 
     /// The type after the tags.
     pub fn ethertype(mut self, ethertype: u16) -> Frame {
-        self.ethertype = ethertype;
+        self.ethertype = Some(ethertype);
         self
     }
 
     /// The IP version field, 4 bits.
     pub fn version(mut self, version: u8) -> Frame {
-        self.version = version;
+        self.version = Some(version);
         self
     }
 
@@ -165,9 +173,15 @@ impl Frame {
         self
     }
 
-    /// The IP total length field in bytes, whatever the packet is.
+    /// The length field of the IP header in bytes, whatever the packet is: in IPv6 that of what follows the header.
     pub fn total_length(mut self, bytes: u16) -> Frame {
         self.total_length = Some(bytes);
+        self
+    }
+
+    /// The flow label of IPv6, 20 bits.
+    pub fn flow_label(mut self, label: u32) -> Frame {
+        self.flow_label = label;
         self
     }
 
@@ -183,7 +197,7 @@ impl Frame {
         self
     }
 
-    /// Time to live.
+    /// Time to live or hop limit.
     pub fn ttl(mut self, ttl: u8) -> Frame {
         self.ttl = ttl;
         self
@@ -210,6 +224,13 @@ impl Frame {
         assert!(options.len() <= 40, "an IPv4 header has room for 40 bytes of options");
         self.options = options.to_vec();
         self.options.resize(options.len().next_multiple_of(4), 0);
+        self
+    }
+
+    /// Adds an IPv6 extension header of this kind, behind those already there; `body` is what follows its first byte,
+    /// which says what comes next.
+    pub fn extension(mut self, kind: u8, body: &[u8]) -> Frame {
+        self.extensions.push((kind, body.to_vec()));
         self
     }
 
@@ -252,9 +273,10 @@ impl Frame {
     /// The frame's IP packet cut into fragments of at most `payload_bytes` (a multiple of 8) after their headers, each a frame.
     ///
     /// # Panics
-    /// When `payload_bytes` is no multiple of 8, or zero.
+    /// When `payload_bytes` is no multiple of 8, or zero, or when it is IPv6.
     #[track_caller]
     pub fn fragments(&self, payload_bytes: usize) -> Vec<Vec<u8>> {
+        assert!(self.destination.is_ipv4(), "IPv6 fragments have a header of their own");
         assert!(payload_bytes > 0 && payload_bytes.is_multiple_of(8), "fragments begin at multiples of 8 bytes");
         let datagram = self.datagram();
         let pieces = datagram.len().div_ceil(payload_bytes);
@@ -262,7 +284,7 @@ impl Frame {
         for (number, piece) in datagram.chunks(payload_bytes).enumerate() {
             let more = if number + 1 < pieces { 0x2000 } else { 0 };
             let mut head = self.clone().flags_and_offset(more | low16(number * payload_bytes / 8));
-            head.total_length = Some(low16(20 + self.options.len() + piece.len()));
+            head.total_length = Some(low16(IPV4_BYTES + self.options.len() + piece.len()));
             let mut bytes = head.ethernet_header();
             bytes.extend(head.ip_header());
             bytes.extend(piece);
@@ -279,35 +301,75 @@ impl Frame {
             bytes.extend(tag.protocol.to_be_bytes());
             bytes.extend(tag.control.to_be_bytes());
         }
-        bytes.extend(self.ethertype.to_be_bytes());
+        let ethertype = if self.is_ipv6() { ETHERTYPE_IPV6 } else { ETHERTYPE_IPV4 };
+        bytes.extend(self.ethertype.unwrap_or(ethertype).to_be_bytes());
         bytes
     }
 
+    /// Whether it is addressed by IPv6.
+    pub fn is_ipv6(&self) -> bool {
+        self.destination.is_ipv6()
+    }
+
     fn ip_header(&self) -> Vec<u8> {
-        let header_bytes = 20 + self.options.len();
+        if self.is_ipv6() { self.ipv6_header() } else { self.ipv4_header() }
+    }
+
+    fn ipv4_header(&self) -> Vec<u8> {
+        let header_bytes = self.ip_header_bytes();
         let words = self.header_words.unwrap_or(u8::try_from(header_bytes / 4).unwrap_or(15));
-        let total = self.total_length_field();
-        let mut bytes = vec![self.version << 4 | words & 0x0f, self.traffic_class];
+        let total = self.total_length.unwrap_or_else(|| low16(self.ip_bytes()));
+        let mut bytes = vec![self.version.unwrap_or(4) << 4 | words & 0x0f, self.traffic_class];
         bytes.extend(total.to_be_bytes());
         bytes.extend(self.identification.to_be_bytes());
         bytes.extend(self.flags_and_offset.to_be_bytes());
         bytes.extend([self.ttl, self.protocol, 0, 0]);
-        bytes.extend(self.source.ip().octets());
-        bytes.extend(self.destination.ip().octets());
+        bytes.extend(octets(self.source.ip()));
+        bytes.extend(octets(self.destination.ip()));
         bytes.extend(&self.options);
         let checksum = self.ip_checksum.field(!sum(&bytes), 0);
         bytes[10..12].copy_from_slice(&checksum.to_be_bytes());
         bytes
     }
 
+    fn ipv6_header(&self) -> Vec<u8> {
+        let version = u32::from(self.version.unwrap_or(6));
+        let first = version << 28 | u32::from(self.traffic_class) << 20 | self.flow_label & 0x000f_ffff;
+        let length = self.total_length.unwrap_or_else(|| low16(self.ip_bytes() - IPV6_BYTES));
+        let kinds: Vec<u8> = self.extensions.iter().map(|(kind, _)| *kind).chain([self.protocol]).collect();
+        let mut bytes = first.to_be_bytes().to_vec();
+        bytes.extend(length.to_be_bytes());
+        bytes.extend([kinds[0], self.ttl]);
+        bytes.extend(octets(self.source.ip()));
+        bytes.extend(octets(self.destination.ip()));
+        for ((_, body), next) in self.extensions.iter().zip(&kinds[1..]) {
+            bytes.push(*next);
+            bytes.extend(body);
+        }
+        bytes
+    }
+
+    /// Bytes in front of the UDP header, from the IP header on.
+    fn ip_header_bytes(&self) -> usize {
+        let extensions = self.extensions.iter().map(|(_, body)| 1 + body.len());
+        if self.is_ipv6() { IPV6_BYTES + extensions.sum::<usize>() } else { IPV4_BYTES + self.options.len() }
+    }
+
     /// Where the UDP header begins.
     pub(crate) fn udp_offset(&self) -> u16 {
-        low16(ETHERNET_BYTES + 4 * self.tags.len() + 20 + self.options.len())
+        low16(ETHERNET_BYTES + 4 * self.tags.len() + self.ip_header_bytes())
+    }
+
+    /// Bytes of the packet as it is, whatever its header says.
+    fn ip_bytes(&self) -> usize {
+        self.ip_header_bytes() + UDP_BYTES + self.payload.len()
     }
 
     /// What the header says that the packet is long.
-    pub(crate) fn total_length_field(&self) -> u16 {
-        self.total_length.unwrap_or_else(|| low16(20 + self.options.len() + UDP_BYTES + self.payload.len()))
+    pub(crate) fn told_bytes(&self) -> u32 {
+        let before_field = if self.is_ipv6() { IPV6_BYTES } else { 0 };
+        let bytes = self.total_length.map_or(self.ip_bytes(), |field| before_field + usize::from(field));
+        u32::try_from(bytes).unwrap_or(u32::MAX)
     }
 
     /// UDP header and payload.
@@ -330,13 +392,21 @@ impl Frame {
         bytes
     }
 
+    /// That of IPv6 has the same words, and zeros between them.
     fn pseudo_header(&self, udp_length: u16) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(12 + UDP_BYTES + self.payload.len());
-        bytes.extend(self.source.ip().octets());
-        bytes.extend(self.destination.ip().octets());
+        let mut bytes = Vec::with_capacity(36 + UDP_BYTES + self.payload.len());
+        bytes.extend(octets(self.source.ip()));
+        bytes.extend(octets(self.destination.ip()));
         bytes.extend([0, PROTOCOL_UDP]);
         bytes.extend(udp_length.to_be_bytes());
         bytes
+    }
+}
+
+fn octets(address: IpAddr) -> Vec<u8> {
+    match address {
+        IpAddr::V4(address) => address.octets().to_vec(),
+        IpAddr::V6(address) => address.octets().to_vec(),
     }
 }
 
@@ -364,7 +434,7 @@ pub(crate) fn sum(bytes: &[u8]) -> u16 {
     (sum & 0xffff) as u16 + (sum >> 16) as u16
 }
 
-/// What of an untagged or tagged IPv4/UDP frame a receiver wants to look at.
+/// What of an untagged or tagged frame of UDP a receiver wants to look at.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Seen {
     /// To whom.
@@ -375,17 +445,19 @@ pub struct Seen {
     pub tags: Vec<Tag>,
     /// DSCP and ECN.
     pub traffic_class: u8,
-    /// Identification field.
+    /// Identification field; 0 in IPv6.
     pub identification: u16,
-    /// Flags and fragment offset.
+    /// Flags and fragment offset; 0 in IPv6.
     pub flags_and_offset: u16,
-    /// Time to live.
+    /// The flow label; 0 in IPv4.
+    pub flow_label: u32,
+    /// Time to live or hop limit.
     pub ttl: u8,
     /// From which address and port.
-    pub source: SocketAddrV4,
+    pub source: SocketAddr,
     /// To which address and port.
-    pub destination: SocketAddrV4,
-    /// Whether the IP header checksum is right.
+    pub destination: SocketAddr,
+    /// Whether the IP header checksum is right; IPv6 has none, which is right.
     pub ip_checksum_is_right: bool,
     /// The UDP checksum field as it is.
     pub udp_checksum: u16,
@@ -396,7 +468,8 @@ pub struct Seen {
 }
 
 impl Seen {
-    /// Reads a whole UDP datagram in a frame; `None` for anything else (ARP, IGMP, fragments, damaged lengths).
+    /// Reads a whole UDP datagram in a frame; `None` for anything else (ARP, IGMP, fragments, extension headers, damaged
+    /// lengths).
     pub fn read(frame: &[u8]) -> Option<Seen> {
         let mut at = 12;
         let mut tags = Vec::new();
@@ -405,33 +478,66 @@ impl Seen {
             at += 4;
         }
         let ip = frame.get(at + 2..)?;
-        let first = *ip.first()?;
-        let header_bytes = usize::from(first & 0x0f) * 4;
-        let is_udp = read_u16(frame, at)? == ETHERTYPE_IPV4 && first >> 4 == 4 && *ip.get(9)? == PROTOCOL_UDP;
+        match (read_u16(frame, at)?, ip.first()? >> 4) {
+            (ETHERTYPE_IPV4, 4) => Seen::read_ipv4(frame, tags, ip),
+            (ETHERTYPE_IPV6, 6) => Seen::read_ipv6(frame, tags, ip),
+            _ => None,
+        }
+    }
+
+    fn read_ipv4(frame: &[u8], tags: Vec<Tag>, ip: &[u8]) -> Option<Seen> {
+        let header_bytes = usize::from(*ip.first()? & 0x0f) * 4;
         let flags_and_offset = read_u16(ip, 6)?;
         let is_whole = flags_and_offset & 0x3fff == 0;
-        if !is_udp || !is_whole || header_bytes < 20 {
+        if *ip.get(9)? != PROTOCOL_UDP || !is_whole || header_bytes < IPV4_BYTES {
             return None;
         }
         let ip = ip.get(..usize::from(read_u16(ip, 2)?))?;
+        let addresses = ip.get(12..20)?;
         let udp = ip.get(header_bytes..)?;
-        let length = read_u16(udp, 4)?;
-        let udp = udp.get(..usize::from(length))?;
-        let mut covered = ip[12..20].to_vec();
-        covered.extend([0, PROTOCOL_UDP]);
-        covered.extend(length.to_be_bytes());
-        covered.extend(udp);
+        let seen = Seen::read_udp(frame, tags, addresses, udp)?;
         Some(Seen {
-            destination_mac: read_mac(frame, 0)?,
-            source_mac: read_mac(frame, 6)?,
-            tags,
             traffic_class: ip[1],
             identification: read_u16(ip, 4)?,
             flags_and_offset,
             ttl: ip[8],
-            source: SocketAddrV4::new(read_address(ip, 12)?, read_u16(udp, 0)?),
-            destination: SocketAddrV4::new(read_address(ip, 16)?, read_u16(udp, 2)?),
             ip_checksum_is_right: sum(&ip[..header_bytes]) == 0xffff,
+            ..seen
+        })
+    }
+
+    fn read_ipv6(frame: &[u8], tags: Vec<Tag>, ip: &[u8]) -> Option<Seen> {
+        let ip = ip.get(..IPV6_BYTES + usize::from(read_u16(ip, 4)?))?;
+        if ip[6] != PROTOCOL_UDP {
+            return None;
+        }
+        let first = u32::from_be_bytes(*ip.first_chunk()?);
+        let (addresses, udp) = ip[8..].split_at(32);
+        let seen = Seen::read_udp(frame, tags, addresses, udp)?;
+        Some(Seen { traffic_class: (first >> 20) as u8, flow_label: first & 0x000f_ffff, ttl: ip[7], ..seen })
+    }
+
+    /// What is the same in both families; the rest is left for whoever read the IP header.
+    fn read_udp(frame: &[u8], tags: Vec<Tag>, addresses: &[u8], udp: &[u8]) -> Option<Seen> {
+        let length = read_u16(udp, 4)?;
+        let udp = udp.get(..usize::from(length))?;
+        let mut covered = addresses.to_vec();
+        covered.extend([0, PROTOCOL_UDP]);
+        covered.extend(length.to_be_bytes());
+        covered.extend(udp);
+        let (source, destination) = addresses.split_at(addresses.len() / 2);
+        Some(Seen {
+            destination_mac: read_mac(frame, 0)?,
+            source_mac: read_mac(frame, 6)?,
+            tags,
+            traffic_class: 0,
+            identification: 0,
+            flags_and_offset: 0,
+            flow_label: 0,
+            ttl: 0,
+            source: SocketAddr::new(read_address(source)?, read_u16(udp, 0)?),
+            destination: SocketAddr::new(read_address(destination)?, read_u16(udp, 2)?),
+            ip_checksum_is_right: true,
             udp_checksum: read_u16(udp, 6)?,
             udp_checksum_is_right: read_u16(udp, 6)? != 0 && sum(&covered) == 0xffff,
             payload: udp.get(UDP_BYTES..)?.to_vec(),
@@ -447,8 +553,16 @@ fn read_mac(bytes: &[u8], at: usize) -> Option<Mac> {
     bytes.get(at..at + 6)?.try_into().ok().map(Mac)
 }
 
-fn read_address(bytes: &[u8], at: usize) -> Option<Ipv4Addr> {
-    bytes.get(at..at + 4)?.try_into().ok().map(|octets: [u8; 4]| Ipv4Addr::from(octets))
+fn read_address(octets: &[u8]) -> Option<IpAddr> {
+    match octets.len() {
+        4 => octets.first_chunk::<4>().map(|octets| Ipv4Addr::from(*octets).into()),
+        _ => octets.first_chunk::<16>().map(|octets| Ipv6Addr::from(*octets).into()),
+    }
+}
+
+#[track_caller]
+pub(crate) fn end(text: &str) -> SocketAddr {
+    text.parse().unwrap_or_else(|_| panic!("{text} is not an address and port, as 239.1.1.1:5000 or [ff3e::1]:5000"))
 }
 
 #[track_caller]
@@ -488,9 +602,29 @@ mod tests {
         assert_eq!(seen.destination_mac, Mac([0x01, 0x00, 0x5e, 1, 2, 3]));
         assert_eq!(seen.tags, [Tag { protocol: 0x88a8, control: 7 }, Tag { protocol: 0x8100, control: 0xa009 }]);
         assert_eq!((seen.traffic_class, seen.ttl, seen.identification), (0xb9, 16, 0x1234));
-        assert_eq!((seen.source, seen.destination), (endpoint("192.168.168.55:5000"), endpoint("239.1.2.3:5001")));
+        assert_eq!((seen.source, seen.destination), (end("192.168.168.55:5000"), end("239.1.2.3:5001")));
         assert!(seen.ip_checksum_is_right && seen.udp_checksum_is_right);
         assert_eq!(seen.payload, b"payload");
+    }
+
+    /// The datagram and its checksum are those of etherparse and of the kernel; so are the bytes of the header.
+    #[test]
+    fn an_ipv6_header_is_that_of_rfc_8200() {
+        let frame = Frame::udp("[fd00:dead::55]:5000", "[ff3e::1:2]:5001", b"abc")
+            .traffic_class(0xb9)
+            .flow_label(0x12345)
+            .ttl(3);
+        let bytes = frame.bytes();
+        assert_eq!(bytes[..6], [0x33, 0x33, 0, 1, 0, 2]);
+        assert_eq!(bytes[12..22], [0x86, 0xdd, 0x6b, 0x91, 0x23, 0x45, 0, 11, 17, 3]);
+        assert_eq!(bytes.len(), 14 + 40 + 8 + 3);
+        let seen = Seen::read(&bytes).expect("a whole datagram");
+        assert_eq!((seen.source, seen.destination), (end("[fd00:dead::55]:5000"), end("[ff3e::1:2]:5001")));
+        assert_eq!((seen.traffic_class, seen.flow_label, seen.ttl), (0xb9, 0x12345, 3));
+        assert!(seen.udp_checksum_is_right);
+        let wrong = Seen::read(&frame.clone().udp_checksum(Checksum::Wrong).bytes()).expect("a whole datagram");
+        assert!(!wrong.udp_checksum_is_right);
+        assert_eq!(Seen::read(&frame.extension(60, &[0; 7]).bytes()), None);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::ffi::{CStr, CString};
 use std::fmt;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use crate::namespace::Namespace;
 
@@ -14,10 +14,19 @@ impl Mac {
     /// ff:ff:ff:ff:ff:ff.
     pub const BROADCAST: Mac = Mac([0xff; 6]);
 
-    /// Where a group's frames go: 01:00:5e and the low 23 bits of the group (RFC 1112 section 6.4).
-    pub const fn of_group(group: Ipv4Addr) -> Mac {
-        let [_, b, c, d] = group.octets();
-        Mac([0x01, 0x00, 0x5e, b & 0x7f, c, d])
+    /// Where a group's frames go: 01:00:5e and the low 23 bits of the group (RFC 1112 section 6.4), or 33:33 and the low
+    /// 32 bits (RFC 2464 section 7).
+    pub const fn of_group(group: IpAddr) -> Mac {
+        match group {
+            IpAddr::V4(group) => {
+                let [_, b, c, d] = group.octets();
+                Mac([0x01, 0x00, 0x5e, b & 0x7f, c, d])
+            }
+            IpAddr::V6(group) => {
+                let [.., a, b, c, d] = group.octets();
+                Mac([0x33, 0x33, a, b, c, d])
+            }
+        }
     }
 
     fn from_text(text: &str) -> Option<Mac> {
@@ -138,6 +147,17 @@ impl Interface {
     #[track_caller]
     pub fn add_route(&self, prefix: &str) {
         self.namespace.ip(&format!("route add {prefix} dev {}", self.name()));
+    }
+
+    /// Switches IPv6 on and adds an address with its prefix length, which is good at once: no other host is asked.
+    #[track_caller]
+    pub fn add_ipv6(&self, address: &str) {
+        let (namespace, name) = (self.namespace(), self.name());
+        for scope in ["all", &name] {
+            namespace.sysctl(&format!("net/ipv6/conf/{scope}/accept_dad"), "0");
+        }
+        namespace.sysctl(&format!("net/ipv6/conf/{name}/disable_ipv6"), "0");
+        namespace.ip(&format!("address add {address} dev {name} nodad"));
     }
 
     /// Makes `mac` the permanent neighbour entry of `address`: no ARP.

@@ -58,5 +58,5 @@ pub use raw::{ChecksumStatus, OffloadingSender, RawReceiver, RawSender, Received
 pub use receiver::{Receiver, Tally};
 pub use sender::{Sender, Sending, Sent};
 pub use service_manager::ServiceManager;
-pub use topology::{DEVICE, Lan, Topology};
+pub use topology::{DEVICE, DEVICE6, Lan, Topology};
 pub use veth::{Bridge, Snooping, Veth};

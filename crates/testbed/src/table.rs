@@ -3,7 +3,7 @@
 //! What a copy has to look like is worked out here by [`Frame`], from the frame that came in and the output's orders; of the
 //! product's own code there are only the words (destination, rewrite, drop reason), none that reads or writes a frame.
 
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, SocketAddr};
 
 use mcr_wire::{CodePoint, CodePointMap, Destination, DropReason, MacAddr, Rewrite, TimeToLive, VlanId};
 
@@ -20,6 +20,10 @@ pub use wire::{Counts, Datapath, OutputCounts, every_row_on_a_wire};
 const GROUP: &str = "239.1.1.1:5001";
 /// The sender of most rows.
 const DEVICE: &str = "192.168.168.55:5000";
+/// As [`GROUP`], of IPv6.
+const GROUP6: &str = "[ff3e::1:1]:5001";
+/// As [`DEVICE`], of IPv6.
+const DEVICE6: &str = "[fd00:dead::55]:5000";
 /// A link-layer address that the relay's host sends from: what comes in with it is a loop.
 pub const OUR_MAC: Mac = Mac([2, 0x10, 0, 0, 0, 1]);
 /// The beginning of every source MAC address that the table's outputs use: tells their frames from everything else.
@@ -70,7 +74,7 @@ pub struct Relay {
     /// What it listens to.
     pub destination: Destination,
     /// The sources it accepts; none listed means any.
-    pub sources: Vec<Ipv4Addr>,
+    pub sources: Vec<IpAddr>,
     /// Where copies go.
     pub outputs: Vec<Output>,
 }
@@ -113,6 +117,8 @@ pub enum Outcome {
         lan: usize,
         /// As these frames, one for each datagram.
         frames: Vec<Vec<u8>>,
+        /// Bytes of their IP packets.
+        bytes: u64,
     },
     /// Nothing leaves.
     Dropped(DropReason),
@@ -135,23 +141,17 @@ impl Row {
 
     fn charge(&self, index: usize, relay: &Relay, refused: Option<DropReason>) -> Charge {
         let datagrams = self.datagrams();
-        let lengths = || datagrams.iter().map(|frame| u32::from(frame.total_length_field()));
         let outcomes = relay.outputs.iter().map(|output| match (refused, *output) {
             (Some(reason), _) | (None, Output::Drop(reason)) => Outcome::Dropped(reason),
             (None, Output::Send { rewrite, .. }) if ttl(&rewrite, self.frame.ttl) == 0 => {
                 Outcome::Dropped(DropReason::TtlExpired)
             }
-            (None, Output::Send { mtu, .. }) if lengths().any(|bytes| bytes > mtu) => {
-                Outcome::Dropped(DropReason::TooBig)
-            }
-            (None, Output::Send { lan, rewrite, .. }) => {
-                Outcome::Sent { lan, frames: datagrams.iter().map(|frame| copy(frame, &rewrite)).collect() }
-            }
+            (None, Output::Send { lan, rewrite, mtu }) => send(&datagrams, lan, &rewrite, mtu),
         });
         Charge {
             relay: index,
             packets: datagrams.len() as u64,
-            bytes: lengths().map(u64::from).sum(),
+            bytes: datagrams.iter().map(|frame| u64::from(frame.told_bytes())).sum(),
             outcomes: outcomes.collect(),
         }
     }
@@ -170,16 +170,39 @@ impl Row {
     }
 }
 
-impl Relay {
-    fn wants(&self, frame: &Frame) -> bool {
-        let vlan = frame.tags.first().and_then(|tag| VlanId::new(tag.control & 0x0fff));
-        let destination = Destination { vlan, address: *frame.destination.ip(), port: frame.destination.port() };
-        destination == self.destination && (self.sources.is_empty() || self.sources.contains(frame.source.ip()))
+impl Row {
+    /// Whether it tells of IPv6.
+    pub fn has_ipv6(&self) -> bool {
+        self.what.starts_with("IPv")
     }
 }
 
+impl Relay {
+    /// Whether IPv6 comes or leaves.
+    pub fn has_ipv6(&self) -> bool {
+        let leaves = |output: &Output| matches!(output, Output::Send { rewrite, .. } if rewrite.destination.is_ipv6());
+        self.destination.address.is_ipv6() || self.outputs.iter().any(leaves)
+    }
+
+    fn wants(&self, frame: &Frame) -> bool {
+        let vlan = frame.tags.first().and_then(|tag| VlanId::new(tag.control & 0x0fff));
+        let destination = Destination { vlan, address: frame.destination.ip(), port: frame.destination.port() };
+        destination == self.destination && (self.sources.is_empty() || self.sources.contains(&frame.source.ip()))
+    }
+}
+
+/// What becomes of datagrams at an output that sends.
+fn send(datagrams: &[Frame], lan: usize, rewrite: &Rewrite, mtu: u32) -> Outcome {
+    let copies: Vec<Frame> = datagrams.iter().map(|frame| copy(frame, rewrite)).collect();
+    if copies.iter().any(|copy| copy.told_bytes() > mtu) {
+        return Outcome::Dropped(DropReason::TooBig);
+    }
+    let bytes = copies.iter().map(|copy| u64::from(copy.told_bytes())).sum();
+    Outcome::Sent { lan, frames: copies.iter().map(Frame::bytes).collect(), bytes }
+}
+
 /// The frame that leaves when `arrived` is relayed.
-fn copy(arrived: &Frame, rewrite: &Rewrite) -> Vec<u8> {
+fn copy(arrived: &Frame, rewrite: &Rewrite) -> Frame {
     let priority = arrived.tags.first().map_or(0, |tag| tag.control & 0xf000);
     let mut copy = arrived
         .clone()
@@ -190,13 +213,14 @@ fn copy(arrived: &Frame, rewrite: &Rewrite) -> Vec<u8> {
         .flags_and_offset(arrived.flags_and_offset & 0x4000)
         .padding(0);
     copy.tags = rewrite.vlan.iter().map(|vlan| Tag { protocol: 0x8100, control: priority | vlan.get() }).collect();
-    copy.source = SocketAddrV4::new(
-        rewrite.source.unwrap_or(*arrived.source.ip()),
+    copy.source = SocketAddr::new(
+        rewrite.source.unwrap_or(arrived.source.ip()),
         rewrite.source_port.unwrap_or(arrived.source.port()),
     );
     copy.destination = rewrite.destination;
-    let checksum = if arrived.udp_checksum == Checksum::Zero { Checksum::Zero } else { Checksum::Right };
-    copy.udp_checksum(checksum).bytes()
+    // IPv6 has no datagram without a checksum.
+    let may_lack = arrived.udp_checksum == Checksum::Zero && !copy.is_ipv6();
+    copy.udp_checksum(if may_lack { Checksum::Zero } else { Checksum::Right })
 }
 
 fn ttl(rewrite: &Rewrite, arrived: u8) -> u8 {
@@ -223,7 +247,7 @@ pub fn relays() -> Vec<Relay> {
     let both = vec![[192, 168, 168, 55].into(), [192, 168, 168, 56].into()];
     let tagged = Output::Send { lan: 1, rewrite: all_set(), mtu: 1500 };
     let neither = vec![Output::Drop(DropReason::OutputDown), Output::Drop(DropReason::NoSourceAddress)];
-    vec![
+    let v4 = vec![
         relay(
             GROUP,
             vec![
@@ -255,6 +279,52 @@ pub fn relays() -> Vec<Relay> {
         relay("239.1.1.8:0", vec![plain(1, "239.2.2.11:0", 1500)]),
         relay("255.255.255.255:67", vec![plain(1, "239.2.2.12:1", 1500)]),
         relay("239.1.1.9:5009", from_what_arrived()),
+    ];
+    v4.into_iter().chain(relays_of_ipv6()).collect()
+}
+
+/// Those with IPv6 on one side or on both.
+fn relays_of_ipv6() -> Vec<Relay> {
+    let to_unicast = Rewrite { destination_mac: MacAddr::new([2, 9, 9, 9, 9, 9]), ..rewrite("[fd00:2::2]:7000") };
+    let tagged = Output::Send { lan: 1, rewrite: Rewrite { vlan: VlanId::new(200), ..all_set6() }, mtu: 1500 };
+    let across = Output::Send { lan: 2, rewrite: all_set(), mtu: 1500 };
+    let both = vec!["fd00:dead::55".parse().unwrap(), "fd00:dead::56".parse().unwrap()];
+    vec![
+        relay(
+            GROUP6,
+            vec![
+                tagged,
+                Output::Send { lan: 2, rewrite: to_unicast, mtu: 1500 },
+                across,
+                Output::Drop(DropReason::NoNeighbour),
+                plain(1, "[ff3e::2:2]:6001", 1500),
+                plain(1, "239.2.3.1:6001", 1500),
+            ],
+        ),
+        Relay { destination: destination(GROUP6, 100), ..relay(GROUP6, vec![tagged, plain(2, "239.2.3.2:1", 1500)]) },
+        Relay { sources: both, ..relay("[ff3e::1:2]:5002", vec![plain(1, "[ff3e::2:3]:1", 1500)]) },
+        relay("[ff3e::1:3]:5003", vec![plain(1, "[ff3e::2:4]:1", 100), plain(2, "239.2.3.3:1", 100)]),
+        relay("[fd00::1]:5004", vec![plain(1, "[ff3e::2:5]:1", 1500)]),
+        // One that differs in the first words of the address only.
+        relay("[ff05:1::1:1]:5001", vec![plain(2, "[ff3e::2:6]:1", 1500)]),
+        // From IPv4, with IPv4 between.
+        relay(
+            "239.1.1.12:5012",
+            vec![
+                plain(1, "[ff3e::2:7]:1", 1500),
+                Output::Send { lan: 2, rewrite: all_set6(), mtu: 1500 },
+                plain(1, "239.2.3.4:1", 1500),
+                tagged,
+            ],
+        ),
+        relay("239.1.1.10:5010", vec![plain(1, "[ff3e::2:8]:1", 100), plain(2, "239.2.3.5:1", 100)]),
+        Relay { destination: destination("239.1.1.12:5012", 100), ..relay("239.1.1.12:5012", vec![tagged]) },
+        // What arrived decides, in IPv6 and across.
+        relay("[ff3e::1:6]:5007", from_what_arrived6()),
+        // One output alone, in each direction.
+        relay("239.1.1.11:5011", vec![plain(1, "[ff3e::2:9]:1", 1500)]),
+        relay("[ff3e::1:4]:5005", vec![plain(1, "239.2.3.6:1", 1500)]),
+        relay("[ff3e::1:5]:5006", vec![plain(1, "[ff3e::2:a]:1", 1500)]),
     ]
 }
 
@@ -274,7 +344,7 @@ fn from_what_arrived() -> Vec<Output> {
     };
     let some = map(&[(46, 34), (34, 0), (0, 63)], None);
     let all = map(&[(46, 46), (1, 2), (2, 1), (3, 4), (4, 3), (5, 6), (6, 5), (63, 62)], Some(8));
-    [
+    let outputs = [
         Rewrite { ttl: TimeToLive::Keep, dscp: some, ..rewrite("239.2.2.13:1") },
         Rewrite { ttl: TimeToLive::Decrement, dscp: all, source: None, ..rewrite("239.2.2.13:2") },
         Rewrite {
@@ -284,11 +354,25 @@ fn from_what_arrived() -> Vec<Output> {
             vlan: VlanId::new(9),
             ..rewrite("239.2.2.13:3")
         },
-    ]
-    .into_iter()
-    .enumerate()
-    .map(|(place, rewrite)| Output::Send { lan: 1 + place % 2, rewrite, mtu: 1500 })
-    .collect()
+    ];
+    by_turns(outputs)
+}
+
+/// As [`from_what_arrived`], to IPv6 and to IPv4.
+fn from_what_arrived6() -> Vec<Output> {
+    let map = CodePointMap::new([(46, 34), (0, 63)], Some(8)).expect("few enough");
+    let (ttl, dscp) = (TimeToLive::Decrement, CodePoint::Map(map));
+    by_turns([
+        Rewrite { ttl: TimeToLive::Keep, dscp, source: None, ..rewrite("[ff3e::2:b]:1") },
+        Rewrite { ttl, dscp, ..rewrite("239.2.3.7:1") },
+        Rewrite { ttl, source: None, source_port: Some(7), vlan: VlanId::new(9), ..rewrite("[ff3e::2:c]:1") },
+    ])
+}
+
+/// To the lans by turns.
+fn by_turns<const N: usize>(rewrites: [Rewrite; N]) -> Vec<Output> {
+    let output = |(place, rewrite)| Output::Send { lan: 1 + place % 2, rewrite, mtu: 1500 };
+    rewrites.into_iter().enumerate().map(output).collect()
 }
 
 /// Every field that an output may set, set.
@@ -297,14 +381,19 @@ fn all_set() -> Rewrite {
     Rewrite { vlan: VlanId::new(200), source_port: Some(4000), ttl, dscp, ..rewrite("239.9.9.9:6009") }
 }
 
+fn all_set6() -> Rewrite {
+    let (ttl, dscp) = (TimeToLive::Set(3), CodePoint::Set(46));
+    Rewrite { source_port: Some(4000), ttl, dscp, ..rewrite("[ff3e::9:9]:6009") }
+}
+
 /// Where `to` (an address and a port) is, in a VLAN or in none (0).
 ///
 /// # Panics
 /// When it is no address and port.
 #[track_caller]
 pub fn destination(to: &str, vlan: u16) -> Destination {
-    let to = crate::frame::endpoint(to);
-    Destination { vlan: VlanId::new(vlan), address: *to.ip(), port: to.port() }
+    let to = crate::frame::end(to);
+    Destination { vlan: VlanId::new(vlan), address: to.ip(), port: to.port() }
 }
 
 /// The orders of an output that changes everything that it must and nothing that it need not.
@@ -313,12 +402,13 @@ pub fn destination(to: &str, vlan: u16) -> Destination {
 /// When `to` is no address and port.
 #[track_caller]
 pub fn rewrite(to: &str) -> Rewrite {
-    let destination = crate::frame::endpoint(to);
+    let destination = crate::frame::end(to);
+    let source = if destination.is_ipv4() { [10, 0, 1, 1].into() } else { "fd00:1::1".parse().unwrap() };
     Rewrite {
         source_mac: MacAddr::new([MARK[0], MARK[1], MARK[2], MARK[3], 0, 1]),
-        destination_mac: MacAddr::new(Mac::of_group(*destination.ip()).0),
+        destination_mac: MacAddr::new(Mac::of_group(destination.ip()).0),
         vlan: None,
-        source: Some([10, 0, 1, 1].into()),
+        source: Some(source),
         destination,
         source_port: None,
         ttl: TimeToLive::Set(16),

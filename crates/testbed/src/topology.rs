@@ -11,7 +11,7 @@
 //! The relay's host and the lans check sources strictly (`rp_filter=1`) and have no route to the device: a plain UDP socket in any
 //! of them never receives what the device sends.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use crate::interface::Interface;
 use crate::namespace::Namespace;
@@ -19,6 +19,9 @@ use crate::veth::Veth;
 
 /// The device's address: outside every network that the relay has a route to.
 pub const DEVICE: Ipv4Addr = Ipv4Addr::new(192, 168, 168, 55);
+
+/// Its address of IPv6, when it has one ([`Topology::with_ipv6`]).
+pub const DEVICE6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0xdead, 0, 0, 0, 0, 0, 0x55);
 
 /// A device, a relay host and its lans, all joined by cables.
 #[derive(Debug)]
@@ -61,6 +64,21 @@ impl Topology {
         input.far().add_address("10.0.0.1/24");
         let lans = (1..=outputs).map(|number| Lan::new(&relay, u8::try_from(number).unwrap_or(u8::MAX))).collect();
         Topology { device, relay, input, lans }
+    }
+
+    /// Gives every host IPv6 besides, with addresses that are good at once: the device fd00:dead::55/128, the relay fd00::1
+    /// towards it and fd00:n::1 towards lan n, whose host has fd00:n::2. Nobody has a route to the device. From now on
+    /// there is IPv6's own traffic on the cables.
+    #[must_use]
+    #[track_caller]
+    pub fn with_ipv6(self) -> Topology {
+        self.device_interface().add_ipv6(&format!("{DEVICE6}/128"));
+        self.relay_input().add_ipv6("fd00::1/64");
+        for lan in &self.lans {
+            lan.relay_side().add_ipv6(&format!("{}/64", lan.relay_ipv6()));
+            lan.host_side().add_ipv6(&format!("{}/64", lan.host_ipv6()));
+        }
+        self
     }
 
     /// Where the device is.
@@ -147,6 +165,16 @@ impl Lan {
     /// 10.0.n.2.
     pub fn host_address(&self) -> Ipv4Addr {
         Ipv4Addr::new(10, 0, self.number, 2)
+    }
+
+    /// fd00:n::1, which what is relayed as IPv6 should come from.
+    pub fn relay_ipv6(&self) -> Ipv6Addr {
+        Ipv6Addr::new(0xfd00, self.number.into(), 0, 0, 0, 0, 0, 1)
+    }
+
+    /// fd00:n::2.
+    pub fn host_ipv6(&self) -> Ipv6Addr {
+        Ipv6Addr::new(0xfd00, self.number.into(), 0, 0, 0, 0, 0, 2)
     }
 }
 

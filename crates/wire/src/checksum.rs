@@ -3,7 +3,7 @@
 //! Sums are kept in native byte order over 64-bit words: ones' complement addition does not care about byte order as
 //! long as the result is swapped back at the end (RFC 1071 section 2 B), and eight bytes at a time cost a quarter.
 
-use core::net::Ipv4Addr;
+use core::net::IpAddr;
 
 /// A ones' complement sum that is not folded yet.
 #[derive(Debug, Clone, Copy, Default)]
@@ -37,8 +37,11 @@ impl Sum {
     /// Adds an address.
     #[inline]
     #[must_use]
-    pub fn add_address(self, address: Ipv4Addr) -> Self {
-        Self(self.0 + u64::from(address.to_bits().to_be()))
+    pub fn add_address(self, address: IpAddr) -> Self {
+        match address {
+            IpAddr::V4(address) => Self(self.0 + u64::from(address.to_bits().to_be())),
+            IpAddr::V6(address) => self.add_bytes(&address.octets()),
+        }
     }
 
     /// The folded sum, in host byte order, not complemented: what a partial checksum carries.
@@ -101,9 +104,10 @@ const fn halves(word: u64) -> u64 {
     (word & 0xffff_ffff) + (word >> 32)
 }
 
-/// The sum over the IPv4 pseudo header of UDP (RFC 768): addresses, protocol and UDP length in bytes.
+/// The sum over the pseudo header of UDP: addresses, protocol and UDP length in bytes. That of IPv6 (RFC 8200
+/// section 8.1) has wider fields than that of IPv4 (RFC 768), but only zeros more.
 #[inline]
-pub fn udp_pseudo_header(source: Ipv4Addr, destination: Ipv4Addr, udp_bytes: u16) -> Sum {
+pub fn udp_pseudo_header(source: IpAddr, destination: IpAddr, udp_bytes: u16) -> Sum {
     Sum::default()
         .add_address(source)
         .add_address(destination)

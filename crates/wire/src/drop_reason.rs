@@ -39,8 +39,8 @@ reasons! {
     /// Shorter than its headers say.
     Truncated, "truncated", "the frame ends before its headers say that it does",
         "look for a faulty sender, cable or capture length";
-    /// Not a valid IPv4 header.
-    BadIpHeader, "bad_ip_header", "the IPv4 header contradicts itself",
+    /// Not a valid IP header.
+    BadIpHeader, "bad_ip_header", "the IP header contradicts itself",
         "look for a faulty sender";
     /// The IPv4 header checksum is wrong.
     BadIpChecksum, "bad_ip_checksum", "the IPv4 header checksum is wrong",
@@ -48,14 +48,14 @@ reasons! {
     /// A fragment of a larger datagram.
     Fragment, "fragment", "the datagram came in fragments, which carry no ports after the first",
         "have the sender use datagrams that fit its MTU, or raise the MTU on its side";
-    /// The IPv4 header has options.
-    IpOptions, "ip_options", "the IPv4 header has options, which are not carried over",
+    /// The IP header has options, or extension headers.
+    IpOptions, "ip_options", "the IP header has options or extension headers, which are not carried over",
         "switch the options off at the sender";
     /// The UDP length is not that of the IP packet.
     BadUdpLength, "bad_udp_length", "the UDP length does not agree with the IP length",
         "look for a faulty sender";
-    /// The UDP checksum is wrong.
-    BadUdpChecksum, "bad_udp_checksum", "the UDP checksum is wrong, so the payload is damaged",
+    /// The UDP checksum is wrong, or missing where there has to be one.
+    BadUdpChecksum, "bad_udp_checksum", "the UDP checksum is wrong, or missing in IPv6, so the payload may be damaged",
         "look for a faulty sender, switch or cable";
     /// A super-frame that is not UDP segmentation.
     GsoUnsupported, "gso_unsupported", "the frame is an aggregate that can not be split into datagrams",
@@ -88,7 +88,7 @@ reasons! {
     OutputQueueFull, "output_queue_full", "packets were relayed faster than the output interface sends",
         "use a faster interface, shape the source, or raise the queue length of the output";
     /// No source address to send from.
-    NoSourceAddress, "no_source_address", "the output interface has no IPv4 address to send from",
+    NoSourceAddress, "no_source_address", "the output interface has no address of the output's family to send from",
         "add one, or set source on the output";
     /// The kernel refused the packet for another reason.
     SendFailed, "send_failed", "the kernel refused to send the packet",

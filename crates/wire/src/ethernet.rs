@@ -1,7 +1,7 @@
 //! Ethernet II headers and 802.1Q tags (IEEE 802.3 clause 3.2, IEEE 802.1Q-2022 clause 9).
 
 use core::fmt;
-use core::net::Ipv4Addr;
+use core::net::IpAddr;
 
 /// Bytes of two addresses and an EtherType.
 pub const HEADER_BYTES: usize = 14;
@@ -9,6 +9,8 @@ pub const HEADER_BYTES: usize = 14;
 pub const TAG_BYTES: usize = 4;
 /// EtherType of IPv4.
 pub const ETHERTYPE_IPV4: u16 = 0x0800;
+/// EtherType of IPv6.
+pub const ETHERTYPE_IPV6: u16 = 0x86dd;
 /// Tag protocol identifier of a customer tag (802.1Q).
 pub const TPID_8021Q: u16 = 0x8100;
 /// Tag protocol identifier of a service tag (802.1ad).
@@ -31,12 +33,20 @@ impl MacAddr {
         self.0
     }
 
-    /// The address that frames of a group are sent to: 01:00:5e and the low 23 bits (RFC 1112 section 6.4).
-    /// 32 groups share each.
+    /// The address that frames of a group are sent to: 01:00:5e and the low 23 bits (RFC 1112 section 6.4), which 32
+    /// groups share, or 33:33 and the low 32 bits (RFC 2464 section 7).
     #[inline]
-    pub const fn for_group(group: Ipv4Addr) -> Self {
-        let [_, b, c, d] = group.octets();
-        Self([0x01, 0x00, 0x5e, b & 0x7f, c, d])
+    pub const fn for_group(group: IpAddr) -> Self {
+        match group {
+            IpAddr::V4(group) => {
+                let [_, b, c, d] = group.octets();
+                Self([0x01, 0x00, 0x5e, b & 0x7f, c, d])
+            }
+            IpAddr::V6(group) => {
+                let [.., a, b, c, d] = group.octets();
+                Self([0x33, 0x33, a, b, c, d])
+            }
+        }
     }
 }
 
@@ -112,10 +122,16 @@ mod tests {
 
     #[test]
     fn groups_map_to_their_low_23_bits() {
-        let mac = |group: [u8; 4]| MacAddr::for_group(Ipv4Addr::from(group)).octets();
+        let mac = |group: [u8; 4]| MacAddr::for_group(group.into()).octets();
         assert_eq!(mac([239, 1, 2, 3]), [1, 0, 0x5e, 1, 2, 3]);
         assert_eq!(mac([239, 129, 2, 3]), [1, 0, 0x5e, 1, 2, 3]);
         assert_eq!(mac([224, 255, 255, 255]), [1, 0, 0x5e, 0x7f, 255, 255]);
+    }
+
+    #[test]
+    fn groups_of_ipv6_map_to_their_low_32_bits() {
+        let group = "ff3e:1:2:3:4:5:8001:fe".parse().unwrap();
+        assert_eq!(MacAddr::for_group(group).octets(), [0x33, 0x33, 0x80, 0x01, 0, 0xfe]);
     }
 
     #[test]

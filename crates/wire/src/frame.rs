@@ -7,33 +7,34 @@
 //! | # | what is found | verdict | to |
 //! |---|---|---|---|
 //! | 1 | fewer bytes than the Ethernet header and its tag need | `truncated` | no |
-//! | 2 | a second VLAN tag, VLAN 4095, or an EtherType other than IPv4 | not ours | |
-//! | 3 | fewer bytes than an IPv4 header | `truncated` | no |
-//! | 4 | version not 4, header length under 20, total length under the header's | `bad_ip_header` | no |
-//! | 5 | a protocol other than UDP | not ours | |
-//! | 6 | the frame ends before the total length (bytes after it are padding, and cut off) | `truncated` | if there |
-//! | 7 | the IPv4 header checksum is wrong | `bad_ip_checksum` | if there |
-//! | 8 | a fragment, first or later | `fragment` | the first |
-//! | 9 | IPv4 options | `ip_options` | if there |
+//! | 2 | a second VLAN tag, VLAN 4095, or an EtherType other than IPv4 and IPv6 | not ours | |
+//! | 3 | fewer bytes than an IP header of that family | `truncated` | no |
+//! | 4 | a version that is not the EtherType's; IPv4: header length under 20, total length under the header's | `bad_ip_header` | no |
+//! | 5 | a protocol other than UDP; IPv6: also behind one extension header | not ours | |
+//! | 6 | the frame ends before the packet's length (bytes after it are padding, and cut off) | `truncated` | if there |
+//! | 7 | IPv4: the header checksum is wrong | `bad_ip_checksum` | if there |
+//! | 8 | a fragment, first or later, or an IPv6 fragment header | `fragment` | the first |
+//! | 9 | IPv4 options; IPv6 hop-by-hop or destination options, or a routing header | `ip_options` | if there |
 //! | 10 | no room for a UDP header, or its length is not that of the IP payload (nor, in a super-frame, that of one segment) | `bad_udp_length` | if there |
-//! | 11 | a super-frame without UDP checksum: segmentation would give its datagrams one | `gso_unsupported` | yes |
-//! | 12 | the UDP checksum is present, not vouched for, and wrong | `bad_udp_checksum` | yes |
+//! | 11 | IPv4: a super-frame without UDP checksum: segmentation would give its datagrams one | `gso_unsupported` | yes |
+//! | 12 | the UDP checksum is present, not vouched for, and wrong; IPv6: it is not present (RFC 8200 section 8.1) | `bad_udp_checksum` | yes |
+//!
+//! An IPv6 extension header that is cut off hides whether it is UDP: `truncated` if the frame ends there, `bad_ip_header`
+//! if the packet does, to nobody. Behind two extension headers nobody looks for ports.
 //!
 //! One tag may be in the frame or beside it ([`FrameMeta::vlan`]). A priority tag (VLAN 0) is no VLAN: the frame
 //! counts as untagged and keeps its priority.
 
 use core::fmt;
-use core::net::{Ipv4Addr, SocketAddrV4};
+use core::net::{IpAddr, SocketAddr};
 use core::num::NonZeroU16;
 
 use crate::checksum::udp_pseudo_header;
 use crate::drop_reason::DropReason;
-use crate::ethernet::{self, ETHERTYPE_IPV4, TPID_8021AD, TPID_8021Q, VlanId, VlanTag};
+use crate::ethernet::{self, ETHERTYPE_IPV4, ETHERTYPE_IPV6, TPID_8021AD, TPID_8021Q, VlanId, VlanTag};
 use crate::ipv4::{self, Ipv4};
+use crate::ipv6::{self, Extension, Ipv6, Leads};
 use crate::udp::{self, Udp};
-
-/// Bytes of the IPv4 and UDP headers of each datagram that is relayed.
-const HEADER_BYTES: usize = ipv4::HEADER_BYTES + udp::HEADER_BYTES;
 
 /// What the kernel knows of the UDP checksum of a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,14 +70,14 @@ pub struct Destination {
     /// The VLAN; `None`: untagged, or tagged with a priority only.
     pub vlan: Option<VlanId>,
     /// The address.
-    pub address: Ipv4Addr,
+    pub address: IpAddr,
     /// The UDP port, in host byte order.
     pub port: u16,
 }
 
 impl fmt::Display for Destination {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}", self.address, self.port)?;
+        SocketAddr::new(self.address, self.port).fmt(f)?;
         match self.vlan {
             Some(vlan) => write!(f, " in VLAN {vlan}"),
             None => Ok(()),
@@ -87,7 +88,7 @@ impl fmt::Display for Destination {
 /// The UDP checksum of a datagram that passed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum UdpChecksum {
-    /// The sender made none: it stays zero (RFC 768).
+    /// The sender made none: in IPv4 it stays zero (RFC 768).
     Zero,
     /// To be completed.
     Partial,
@@ -101,17 +102,19 @@ pub struct Datagram<'a> {
     /// Where it was sent.
     pub destination: Destination,
     /// Where it came from.
-    pub source: SocketAddrV4,
+    pub source: SocketAddr,
     /// Priority and drop eligibility of its tag, the upper four bits of the control information; 0 when untagged.
     pub priority_bits: u16,
     /// DSCP and ECN.
     pub traffic_class: u8,
-    /// Time to live, as it arrived.
+    /// Time to live or hop limit, as it arrived.
     pub ttl: u8,
-    /// Whether it must not be fragmented.
+    /// Whether it must not be fragmented; always so in IPv6.
     pub dont_fragment: bool,
-    /// The identification field.
+    /// The identification field; 0 in IPv6, which has it in fragments only.
     pub identification: u16,
+    /// The flow label of IPv6 (RFC 6437); 0 in IPv4.
+    pub flow_label: u32,
     /// Its checksum; [`parse`] says [`UdpChecksum::Partial`] of every super-frame.
     pub checksum: UdpChecksum,
     /// Set when it is a super-frame of several datagrams with this many bytes of payload each (the last may have less).
@@ -138,7 +141,7 @@ pub enum Reject {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Refused {
     /// Who sent it, if that can be read: a relay that lists its sources is charged for those only.
-    pub source: Option<Ipv4Addr>,
+    pub source: Option<IpAddr>,
     /// How many datagrams it would have been: one, unless it is a super-frame.
     pub packets: u64,
     /// Bytes of its IP packets, as [`Datagram::ip_bytes`] counts them: what the IP header says, or, when there is
@@ -150,11 +153,11 @@ impl Refused {
     /// Reads what can be read of a frame that [`parse`] refused.
     #[cold]
     pub fn of(frame: &[u8], meta: &FrameMeta) -> Self {
-        let Ok((_, packet)) = strip_link(frame, meta) else {
+        let Ok(Link { family, packet, .. }) = strip_link(frame, meta) else {
             let ip_bytes = frame.len().saturating_sub(ethernet::HEADER_BYTES) as u64;
             return Self { source: None, packets: 1, ip_bytes };
         };
-        let Ok(ip) = ip_header(packet) else {
+        let Ok(ip) = ip_header(family, packet) else {
             return Self { source: None, packets: 1, ip_bytes: packet.len() as u64 };
         };
         let payload_bytes = ip.total_bytes().saturating_sub(ip.header_bytes() + udp::HEADER_BYTES);
@@ -175,14 +178,26 @@ impl<'a> Datagram<'a> {
     /// Bytes of its IP packets, headers included.
     #[inline]
     pub fn ip_bytes(&self) -> u64 {
-        self.packets() * HEADER_BYTES as u64 + self.payload.len() as u64
+        self.packets() * self.header_bytes() as u64 + self.payload.len() as u64
     }
 
-    /// Bytes of the largest of its IP packets: what the MTU of an output has to hold.
+    /// Bytes of the largest of its IP packets.
     #[inline]
     pub fn largest_ip_bytes(&self) -> u64 {
-        let segment_bytes = self.segment_bytes.map_or(usize::MAX, |bytes| bytes.get().into());
-        (HEADER_BYTES + self.payload.len().min(segment_bytes)) as u64
+        (self.header_bytes() + self.largest_payload_bytes()) as u64
+    }
+
+    /// Bytes of the largest payload of its datagrams: with [`Rewrite::header_bytes`](crate::Rewrite::header_bytes), what
+    /// the MTU of an output has to hold.
+    #[inline]
+    pub fn largest_payload_bytes(&self) -> usize {
+        self.payload.len().min(self.segment_bytes.map_or(usize::MAX, |bytes| bytes.get().into()))
+    }
+
+    /// Bytes of the IP and UDP headers of each.
+    #[inline]
+    fn header_bytes(&self) -> usize {
+        header_bytes(self.destination.address)
     }
 
     /// Its datagrams one by one; itself only, unless it is a super-frame.
@@ -216,8 +231,8 @@ impl<'a> Datagram<'a> {
 /// The [`Reject`] of the table above.
 #[inline]
 pub fn parse<'a>(frame: &'a [u8], meta: &FrameMeta) -> Result<Datagram<'a>, Reject> {
-    let (tag, packet) = strip_link(frame, meta)?;
-    let ip = ip_header(packet)?;
+    let Link { tag, family, packet } = strip_link(frame, meta)?;
+    let ip = ip_header(family, packet)?;
     let packet = Packet { ip, vlan: tag.and_then(VlanTag::id), bytes: packet, meta };
     let segment = packet.whole_udp()?;
     let udp = packet.udp_header(segment)?;
@@ -230,21 +245,35 @@ pub fn parse<'a>(frame: &'a [u8], meta: &FrameMeta) -> Result<Datagram<'a>, Reje
     };
     Ok(Datagram {
         destination: Destination { vlan: packet.vlan, address: ip.destination(), port: udp.destination() },
-        source: SocketAddrV4::new(ip.source(), udp.source()),
+        source: SocketAddr::new(ip.source(), udp.source()),
         priority_bits: tag.map_or(0, VlanTag::priority_bits),
         traffic_class: ip.traffic_class(),
         ttl: ip.ttl(),
-        dont_fragment: ip.fragmentation() & ipv4::DONT_FRAGMENT != 0,
+        dont_fragment: ip.dont_fragment(),
         identification: ip.identification(),
+        flow_label: ip.flow_label(),
         checksum,
         segment_bytes,
         payload,
     })
 }
 
+/// What an Ethernet header leads to.
+struct Link<'a> {
+    tag: Option<VlanTag>,
+    family: Family,
+    packet: &'a [u8],
+}
+
+#[derive(Clone, Copy)]
+enum Family {
+    V4,
+    V6,
+}
+
 /// Takes the Ethernet header and at most one tag off: verdicts 1 and 2.
 #[inline]
-fn strip_link<'a>(frame: &'a [u8], meta: &FrameMeta) -> Result<(Option<VlanTag>, &'a [u8]), Reject> {
+fn strip_link<'a>(frame: &'a [u8], meta: &FrameMeta) -> Result<Link<'a>, Reject> {
     let cut = unattributed(DropReason::Truncated);
     let (addresses_and_type, rest) = frame.split_first_chunk::<{ ethernet::HEADER_BYTES }>().ok_or(cut)?;
     let outer = u16::from_be_bytes([addresses_and_type[12], addresses_and_type[13]]);
@@ -258,19 +287,39 @@ fn strip_link<'a>(frame: &'a [u8], meta: &FrameMeta) -> Result<(Option<VlanTag>,
     } else {
         (meta.vlan, outer, rest)
     };
-    if ethertype != ETHERTYPE_IPV4 || tag.is_some_and(VlanTag::is_reserved) {
+    let family = match ethertype {
+        ETHERTYPE_IPV4 => Family::V4,
+        ETHERTYPE_IPV6 => Family::V6,
+        _ => return Err(Reject::NotOurs),
+    };
+    if tag.is_some_and(VlanTag::is_reserved) {
         return Err(Reject::NotOurs);
     }
-    Ok((tag, packet))
+    Ok(Link { tag, family, packet })
 }
 
 const fn is_tag(ethertype: u16) -> bool {
     matches!(ethertype, TPID_8021Q | TPID_8021AD)
 }
 
+/// The IP header of a packet of UDP.
+#[derive(Clone, Copy)]
+enum Ip<'a> {
+    V4(Ipv4<'a>),
+    V6(Ipv6<'a>),
+}
+
 /// Verdicts 3 to 5.
 #[inline]
-fn ip_header(packet: &[u8]) -> Result<Ipv4<'_>, Reject> {
+fn ip_header(family: Family, packet: &[u8]) -> Result<Ip<'_>, Reject> {
+    match family {
+        Family::V4 => ipv4_header(packet).map(Ip::V4),
+        Family::V6 => ipv6_header(packet).map(Ip::V6),
+    }
+}
+
+#[inline]
+fn ipv4_header(packet: &[u8]) -> Result<Ipv4<'_>, Reject> {
     let ip = Ipv4::new(packet).ok_or(unattributed(DropReason::Truncated))?;
     if ip.version() != 4 || ip.header_bytes() < ipv4::HEADER_BYTES || ip.total_bytes() < ip.header_bytes() {
         return Err(unattributed(DropReason::BadIpHeader));
@@ -281,15 +330,133 @@ fn ip_header(packet: &[u8]) -> Result<Ipv4<'_>, Reject> {
     Ok(ip)
 }
 
+#[inline]
+fn ipv6_header(packet: &[u8]) -> Result<Ipv6<'_>, Reject> {
+    let ip = Ipv6::new(packet).ok_or(unattributed(DropReason::Truncated))?;
+    if ip.version() != 6 {
+        return Err(unattributed(DropReason::BadIpHeader));
+    }
+    match ip.leads() {
+        Leads::ToUdp | Leads::ToUdpBehind { .. } | Leads::Nowhere(_) => Ok(ip),
+        Leads::Elsewhere => Err(Reject::NotOurs),
+        Leads::Unreadable if packet.len() < ip.total_bytes() => Err(unattributed(DropReason::Truncated)),
+        Leads::Unreadable => Err(unattributed(DropReason::BadIpHeader)),
+    }
+}
+
+impl Ip<'_> {
+    #[inline]
+    fn total_bytes(&self) -> usize {
+        match self {
+            Self::V4(ip) => ip.total_bytes(),
+            Self::V6(ip) => ip.total_bytes(),
+        }
+    }
+
+    /// Bytes in front of the UDP header, as far as anybody looks for it.
+    #[inline]
+    fn header_bytes(&self) -> usize {
+        match self {
+            Self::V4(ip) => ip.header_bytes(),
+            Self::V6(ip) => match ip.leads() {
+                Leads::ToUdpBehind { udp_at, .. } => udp_at,
+                Leads::ToUdp | Leads::Nowhere(_) | Leads::Elsewhere | Leads::Unreadable => ipv6::HEADER_BYTES,
+            },
+        }
+    }
+
+    /// Whether the ports are behind the header, where they belong.
+    fn has_ports(&self) -> bool {
+        match self {
+            Self::V4(ip) => ip.is_first(),
+            Self::V6(ip) => matches!(ip.leads(), Leads::ToUdp | Leads::ToUdpBehind { .. }),
+        }
+    }
+
+    /// Verdicts 7 to 9.
+    #[inline]
+    fn judge(&self) -> Result<(), DropReason> {
+        match self {
+            Self::V4(ip) if !ip.checksum_is_right() => Err(DropReason::BadIpChecksum),
+            Self::V4(ip) if ip.is_fragment() => Err(DropReason::Fragment),
+            Self::V4(ip) if ip.header_bytes() > ipv4::HEADER_BYTES => Err(DropReason::IpOptions),
+            Self::V4(_) => Ok(()),
+            Self::V6(ip) => match ip.leads() {
+                Leads::ToUdpBehind { extension, .. } | Leads::Nowhere(extension) => Err(match extension {
+                    Extension::Fragment => DropReason::Fragment,
+                    Extension::Options => DropReason::IpOptions,
+                }),
+                Leads::ToUdp | Leads::Elsewhere | Leads::Unreadable => Ok(()),
+            },
+        }
+    }
+
+    #[inline]
+    fn source(&self) -> IpAddr {
+        match self {
+            Self::V4(ip) => ip.source().into(),
+            Self::V6(ip) => ip.source().into(),
+        }
+    }
+
+    #[inline]
+    fn destination(&self) -> IpAddr {
+        match self {
+            Self::V4(ip) => ip.destination().into(),
+            Self::V6(ip) => ip.destination().into(),
+        }
+    }
+
+    #[inline]
+    fn traffic_class(&self) -> u8 {
+        match self {
+            Self::V4(ip) => ip.traffic_class(),
+            Self::V6(ip) => ip.traffic_class(),
+        }
+    }
+
+    #[inline]
+    fn ttl(&self) -> u8 {
+        match self {
+            Self::V4(ip) => ip.ttl(),
+            Self::V6(ip) => ip.hop_limit(),
+        }
+    }
+
+    #[inline]
+    fn dont_fragment(&self) -> bool {
+        match self {
+            Self::V4(ip) => ip.fragmentation() & ipv4::DONT_FRAGMENT != 0,
+            Self::V6(_) => true,
+        }
+    }
+
+    #[inline]
+    fn identification(&self) -> u16 {
+        match self {
+            Self::V4(ip) => ip.identification(),
+            Self::V6(_) => 0,
+        }
+    }
+
+    #[inline]
+    fn flow_label(&self) -> u32 {
+        match self {
+            Self::V4(_) => 0,
+            Self::V6(ip) => ip.flow_label(),
+        }
+    }
+}
+
 const fn unattributed(reason: DropReason) -> Reject {
     Reject::Drop { reason, destination: None }
 }
 
-/// An IPv4 packet of UDP, its lengths and checksums still to be believed.
+/// An IP packet of UDP, its lengths and checksums still to be believed.
 struct Packet<'a, 'm> {
-    ip: Ipv4<'a>,
+    ip: Ip<'a>,
     vlan: Option<VlanId>,
-    /// From the IPv4 header to the end of the frame.
+    /// From the IP header to the end of the frame.
     bytes: &'a [u8],
     meta: &'m FrameMeta,
 }
@@ -301,16 +468,8 @@ impl<'a> Packet<'a, '_> {
         let Some(packet) = self.bytes.get(..self.ip.total_bytes()) else {
             return Err(self.refuse(DropReason::Truncated));
         };
-        if !self.ip.checksum_is_right() {
-            return Err(self.refuse(DropReason::BadIpChecksum));
-        }
-        if self.ip.is_fragment() {
-            return Err(self.refuse(DropReason::Fragment));
-        }
-        if self.ip.header_bytes() > ipv4::HEADER_BYTES {
-            return Err(self.refuse(DropReason::IpOptions));
-        }
-        Ok(&packet[ipv4::HEADER_BYTES..])
+        self.ip.judge().map_err(|reason| self.refuse(reason))?;
+        Ok(&packet[self.ip.header_bytes()..])
     }
 
     /// Verdict 10.
@@ -346,7 +505,10 @@ impl<'a> Packet<'a, '_> {
         match (udp.checksum(), self.meta.checksum) {
             // A zero sum of the pseudo header is no "none": the kernel's word comes first.
             (_, ChecksumState::Partial) => Ok(UdpChecksum::Partial),
-            (0, ChecksumState::Valid | ChecksumState::Unknown) => Ok(UdpChecksum::Zero),
+            (0, ChecksumState::Valid | ChecksumState::Unknown) => match self.ip {
+                Ip::V4(_) => Ok(UdpChecksum::Zero),
+                Ip::V6(_) => Err(self.refuse(DropReason::BadUdpChecksum)),
+            },
             (value, ChecksumState::Valid) => Ok(UdpChecksum::Known(value)),
             (value, ChecksumState::Unknown) if self.verifies(udp, segment) => Ok(UdpChecksum::Known(value)),
             (_, ChecksumState::Unknown) => Err(self.refuse(DropReason::BadUdpChecksum)),
@@ -366,9 +528,18 @@ impl<'a> Packet<'a, '_> {
         // Ports are not looked for in padding, nor in a later fragment.
         let there = &self.bytes[..self.bytes.len().min(self.ip.total_bytes())];
         let segment = there.get(self.ip.header_bytes()..).unwrap_or_default();
-        let port = udp::destination_port(segment).filter(|_| self.ip.is_first());
+        let port = udp::destination_port(segment).filter(|_| self.ip.has_ports());
         let destination = port.map(|port| Destination { vlan: self.vlan, address: self.ip.destination(), port });
         Reject::Drop { reason, destination }
+    }
+}
+
+/// Bytes of the IP and UDP headers of a relayed datagram to or from an address of this family.
+#[inline]
+pub(crate) const fn header_bytes(address: IpAddr) -> usize {
+    match address {
+        IpAddr::V4(_) => ipv4::HEADER_BYTES + udp::HEADER_BYTES,
+        IpAddr::V6(_) => ipv6::HEADER_BYTES + udp::HEADER_BYTES,
     }
 }
 

@@ -12,6 +12,7 @@ pub mod ethernet;
 pub mod field;
 pub mod frame;
 pub mod ipv4;
+pub mod ipv6;
 pub mod rate;
 pub mod rewrite;
 pub mod snapshot;

@@ -1,18 +1,22 @@
 //! The rewrite of a datagram into the frame that leaves on an output.
 //!
-//! Kept: payload, identification, DF, ECN, DSCP unless set, source port unless set, VLAN priority. Made anew:
-//! link-layer addresses, tag, source unless kept, destination, TTL unless kept, checksums. A zero UDP checksum stays zero; a known one is
-//! updated, never recomputed, so that damage to the payload on the way through this host is not covered up; a partial
-//! one is left to the kernel to complete.
+//! Kept: payload, identification, DF, flow label, ECN, DSCP unless set, source port unless set, VLAN priority. Made anew:
+//! link-layer addresses, tag, source unless kept, destination, TTL or hop limit unless kept, checksums. A zero UDP
+//! checksum stays zero in IPv4; a known one is updated, never recomputed, so that damage to the payload on the way
+//! through this host is not covered up; a partial one is left to the kernel to complete.
+//!
+//! Between the families: what came as IPv6 leaves as IPv4 with DF and identification 0, since nobody may fragment either
+//! (RFC 6864 section 4.1); what came as IPv4 leaves as IPv6 without a flow label, and a missing checksum is made, because
+//! IPv6 has none without one (RFC 8200 section 8.1).
 
-use core::net::{Ipv4Addr, SocketAddrV4};
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use crate::checksum::{Sum, udp_pseudo_header, update};
 use crate::drop_reason::DropReason;
-use crate::ethernet::{self, ETHERTYPE_IPV4, MacAddr, TPID_8021Q, VlanId};
+use crate::ethernet::{self, ETHERTYPE_IPV4, ETHERTYPE_IPV6, MacAddr, TPID_8021Q, VlanId};
 use crate::field::{CodePoint, TimeToLive};
-use crate::frame::{Datagram, UdpChecksum};
-use crate::{ipv4, udp};
+use crate::frame::{Datagram, UdpChecksum, header_bytes};
+use crate::{ipv4, ipv6, udp};
 
 /// What the frames of one output look like.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,13 +27,14 @@ pub struct Rewrite {
     pub destination_mac: MacAddr,
     /// The tag to push; its priority is the datagram's.
     pub vlan: Option<VlanId>,
-    /// The source address; `None`: as it arrived.
-    pub source: Option<Ipv4Addr>,
+    /// The source address, `None`: as it arrived. One that is not of the destination's family would leave as the
+    /// unspecified address.
+    pub source: Option<IpAddr>,
     /// The destination address and port.
-    pub destination: SocketAddrV4,
+    pub destination: SocketAddr,
     /// The source port, in host byte order; `None`: as it arrived.
     pub source_port: Option<u16>,
-    /// The time to live.
+    /// The time to live or hop limit.
     pub ttl: TimeToLive,
     /// The code point.
     pub dscp: CodePoint,
@@ -60,8 +65,8 @@ pub enum Completion {
 }
 
 impl Headers {
-    /// The most bytes of headers: Ethernet, one tag, IPv4, UDP.
-    pub const MOST_BYTES: usize = ethernet::HEADER_BYTES + ethernet::TAG_BYTES + ipv4::HEADER_BYTES + udp::HEADER_BYTES;
+    /// The most bytes of headers: Ethernet, one tag, IPv6, UDP.
+    pub const MOST_BYTES: usize = ethernet::HEADER_BYTES + ethernet::TAG_BYTES + ipv6::HEADER_BYTES + udp::HEADER_BYTES;
 
     /// The headers as they go on the wire.
     #[inline]
@@ -71,6 +76,12 @@ impl Headers {
 }
 
 impl Rewrite {
+    /// Bytes of the IP and UDP headers in front of each payload.
+    #[inline]
+    pub const fn header_bytes(&self) -> usize {
+        header_bytes(self.destination.ip())
+    }
+
     /// Why no copy of a datagram that arrived with this time to live is sent, if none is.
     #[inline]
     pub fn refusal(&self, ttl: u8) -> Option<DropReason> {
@@ -98,10 +109,14 @@ impl Rewrite {
     }
 
     /// Writes the whole frame of one datagram into `frame`; its length, or `None` when there is no room, when the
-    /// payload is more than an IPv4 packet can carry, when there is a [`refusal`](Rewrite::refusal), or when it is a
+    /// payload is more than an IP packet can carry, when there is a [`refusal`](Rewrite::refusal), or when it is a
     /// super-frame, whose [`segments`](Datagram::segments) are frames of their own. The checksum is completed here.
     pub fn frame(&self, datagram: &Datagram<'_>, frame: &mut [u8]) -> Option<usize> {
-        let is_too_large = datagram.payload.len() > udp::MOST_PAYLOAD_BYTES;
+        let most_payload_bytes = match self.destination {
+            SocketAddr::V4(_) => udp::MOST_PAYLOAD_BYTES,
+            SocketAddr::V6(_) => udp::MOST_PAYLOAD_BYTES_IPV6,
+        };
+        let is_too_large = datagram.payload.len() > most_payload_bytes;
         if datagram.segment_bytes.is_some() || is_too_large || self.refusal(datagram.ttl).is_some() {
             return None;
         }
@@ -130,13 +145,24 @@ impl Rewrite {
             bytes[14..16].copy_from_slice(&(datagram.priority_bits | vlan.get()).to_be_bytes());
             at = 16;
         }
-        bytes[at..at + 2].copy_from_slice(&ETHERTYPE_IPV4.to_be_bytes());
-        let ip_at = at + 2;
-        let udp_at = ip_at + ipv4::HEADER_BYTES;
-        let end = udp_at + udp::HEADER_BYTES;
-        // A datagram came out of an IPv4 packet, and a run is bounded by whoever gathers it: both fit 16 bits.
+        // A datagram came out of an IP packet, and a run is bounded by whoever gathers it: both fit 16 bits.
         let udp_bytes = payload_bytes.wrapping_add(udp::HEADER_BYTES) as u16;
-        bytes[ip_at..udp_at].copy_from_slice(&self.ip_header(datagram, udp_bytes));
+        let ip_at = at + 2;
+        let udp_at = match self.destination {
+            SocketAddr::V4(to) => {
+                bytes[at..ip_at].copy_from_slice(&ETHERTYPE_IPV4.to_be_bytes());
+                let end = ip_at + ipv4::HEADER_BYTES;
+                bytes[ip_at..end].copy_from_slice(&self.ipv4_header(datagram, udp_bytes, *to.ip()));
+                end
+            }
+            SocketAddr::V6(to) => {
+                bytes[at..ip_at].copy_from_slice(&ETHERTYPE_IPV6.to_be_bytes());
+                let end = ip_at + ipv6::HEADER_BYTES;
+                bytes[ip_at..end].copy_from_slice(&self.ipv6_header(datagram, udp_bytes, *to.ip()));
+                end
+            }
+        };
+        let end = udp_at + udp::HEADER_BYTES;
         let source_port = self.source_port.unwrap_or(datagram.source.port());
         let (field, completion) = self.udp_checksum(datagram, source_port, udp_bytes, checksum, udp_at);
         let header = udp::emit(source_port, self.destination.port(), udp_bytes, field);
@@ -145,23 +171,47 @@ impl Rewrite {
     }
 
     #[inline]
-    fn source_of(&self, datagram: &Datagram<'_>) -> Ipv4Addr {
-        self.source.unwrap_or(*datagram.source.ip())
+    fn source_of(&self, datagram: &Datagram<'_>) -> IpAddr {
+        self.source.unwrap_or(datagram.source.ip())
     }
 
     #[inline]
-    fn ip_header(&self, datagram: &Datagram<'_>, udp_bytes: u16) -> [u8; ipv4::HEADER_BYTES] {
-        let (dscp, ecn) = (datagram.traffic_class >> 2, datagram.traffic_class & 0x03);
+    fn ipv4_header(&self, datagram: &Datagram<'_>, udp_bytes: u16, to: Ipv4Addr) -> [u8; ipv4::HEADER_BYTES] {
         ipv4::Fields {
-            traffic_class: self.dscp.of(dscp) << 2 | ecn,
+            traffic_class: self.traffic_class(datagram),
             total_bytes: udp_bytes.wrapping_add(ipv4::HEADER_BYTES as u16),
             identification: datagram.identification,
             dont_fragment: datagram.dont_fragment,
             ttl: self.ttl.of(datagram.ttl),
-            source: self.source_of(datagram),
-            destination: *self.destination.ip(),
+            source: match self.source_of(datagram) {
+                IpAddr::V4(source) => source,
+                IpAddr::V6(_) => Ipv4Addr::UNSPECIFIED,
+            },
+            destination: to,
         }
         .emit()
+    }
+
+    #[inline]
+    fn ipv6_header(&self, datagram: &Datagram<'_>, udp_bytes: u16, to: Ipv6Addr) -> [u8; ipv6::HEADER_BYTES] {
+        ipv6::Fields {
+            traffic_class: self.traffic_class(datagram),
+            flow_label: datagram.flow_label,
+            payload_bytes: udp_bytes,
+            hop_limit: self.ttl.of(datagram.ttl),
+            source: match self.source_of(datagram) {
+                IpAddr::V4(_) => Ipv6Addr::UNSPECIFIED,
+                IpAddr::V6(source) => source,
+            },
+            destination: to,
+        }
+        .emit()
+    }
+
+    #[inline]
+    fn traffic_class(&self, datagram: &Datagram<'_>) -> u8 {
+        let (dscp, ecn) = (datagram.traffic_class >> 2, datagram.traffic_class & 0x03);
+        self.dscp.of(dscp) << 2 | ecn
     }
 
     #[inline]
@@ -174,18 +224,18 @@ impl Rewrite {
         udp_at: usize,
     ) -> (u16, Completion) {
         match checksum {
-            UdpChecksum::Zero => (0, Completion::Done),
+            UdpChecksum::Zero if self.destination.is_ipv4() => (0, Completion::Done),
             UdpChecksum::Known(value) => {
-                let old = words(*datagram.source.ip(), datagram.destination.address)
+                let old = words(datagram.source.ip(), datagram.destination.address)
                     .add_word(datagram.source.port())
                     .add_word(datagram.destination.port);
-                let new = words(self.source_of(datagram), *self.destination.ip())
+                let new = words(self.source_of(datagram), self.destination.ip())
                     .add_word(source_port)
                     .add_word(self.destination.port());
                 (not_zero(update(value, old, new)), Completion::Done)
             }
-            UdpChecksum::Partial => {
-                let sum = udp_pseudo_header(self.source_of(datagram), *self.destination.ip(), udp_bytes).fold();
+            UdpChecksum::Zero | UdpChecksum::Partial => {
+                let sum = udp_pseudo_header(self.source_of(datagram), self.destination.ip(), udp_bytes).fold();
                 let (start, offset) = (udp_at as u16, udp::CHECKSUM_OFFSET as u16);
                 (sum, Completion::Needed { start, offset })
             }
@@ -193,7 +243,7 @@ impl Rewrite {
     }
 }
 
-fn words(source: Ipv4Addr, destination: Ipv4Addr) -> Sum {
+fn words(source: IpAddr, destination: IpAddr) -> Sum {
     Sum::default().add_address(source).add_address(destination)
 }
 

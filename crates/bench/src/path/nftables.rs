@@ -59,7 +59,7 @@ fn statements(net: &Topology, outputs: usize) -> Vec<String> {
             "ip saddr set {} ip daddr set {group} ether saddr set {} ether daddr set {} {} to \"lan{output}\"",
             lan.relay_address(),
             lan.relay_side().mac(),
-            Mac::of_group(group),
+            Mac::of_group(group.into()),
             if output < outputs { "dup" } else { "fwd" },
         )
     };

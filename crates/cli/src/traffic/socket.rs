@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::io;
 use std::mem::size_of;
-use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::fs::MetadataExt;
 use std::time::Duration;
@@ -12,6 +12,7 @@ use mcr_model::grant::Prefix;
 use mcr_model::{DscpRule, Input, InterfaceName, Output, SourceRule, TtlRule};
 use socket2::{Domain, InterfaceIndexOrAddress, Protocol, Socket, Type};
 
+use super::source;
 use crate::failure::Failure;
 
 /// What a listener asks the kernel to hold for it: a tenth of a second at 300 Mbit/s.
@@ -24,15 +25,15 @@ pub(crate) fn sending(output: &Output) -> Result<UdpSocket, Failure> {
     if !caps.is_none() {
         return Err(Failure::usage("a sender has no cap; write how fast it sends as --rate"));
     }
-    let socket = open(interface)?;
+    let socket = open(interface, target.ip())?;
     let failed = |what: &str, error: &io::Error| Failure::failed(format!("cannot {what}: {error}"));
     let source = match source {
-        SourceRule::OfInterface => Ipv4Addr::UNSPECIFIED,
+        SourceRule::OfInterface => unspecified(target.ip()),
         SourceRule::Set(source) => *source,
         SourceRule::Keep => return Err(nothing_to_keep("source")),
     };
     let TtlRule::Set(ttl) = ttl else { return Err(nothing_to_keep("ttl")) };
-    let local = SocketAddrV4::new(source, source_port.map_or(0, |port| port.get()));
+    let local = SocketAddr::new(source, source_port.map_or(0, |port| port.get()));
     bind_source(&socket, local).map_err(|error| match error.kind() {
         io::ErrorKind::AddrNotAvailable => Failure::failed(format!(
             "{} is no address of this host; to send as if it were, run as root (CAP_NET_RAW), or leave it out",
@@ -40,32 +41,37 @@ pub(crate) fn sending(output: &Output) -> Result<UdpSocket, Failure> {
         )),
         _ => bind_failure(local, interface, &error),
     })?;
-    socket
-        .set_ttl_v4(ttl.get().into())
-        .and_then(|()| socket.set_multicast_ttl_v4(ttl.get().into()))
-        .map_err(|error| failed("set the time to live", &error))?;
+    let ttl = ttl.get().into();
+    let set_ttl = match target.ip() {
+        IpAddr::V4(_) => socket.set_ttl_v4(ttl).and_then(|()| socket.set_multicast_ttl_v4(ttl)),
+        IpAddr::V6(_) => socket.set_unicast_hops_v6(ttl).and_then(|()| socket.set_multicast_hops_v6(ttl)),
+    };
+    set_ttl.map_err(|error| failed("set the time to live", &error))?;
     match dscp {
         DscpRule::Keep => {}
-        // The code point is the upper six bits of the byte (RFC 2474).
         DscpRule::Set(dscp) => {
-            socket.set_tos_v4(u32::from(dscp.get()) << 2).map_err(|error| failed("set the DSCP", &error))?;
+            // The code point is the upper six bits of the byte (RFC 2474).
+            let class = u32::from(dscp.get()) << 2;
+            let set = match target.ip() {
+                IpAddr::V4(_) => socket.set_tos_v4(class),
+                IpAddr::V6(_) => socket.set_tclass_v6(class),
+            };
+            set.map_err(|error| failed("set the DSCP", &error))?;
         }
         DscpRule::Map(_) => return Err(nothing_to_keep("dscp")),
     }
-    // A datagram that does not fit must fail here: fragments are no test of a relay, which drops them.
-    set_option(&socket, libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, &libc::IP_PMTUDISC_DO)
-        .map_err(|error| failed("forbid fragments", &error))?;
-    let to = SocketAddrV4::new(target.ip(), port.get());
+    forbid_fragments(&socket, target.ip()).map_err(|error| failed("forbid fragments", &error))?;
+    let family = family(target.ip());
+    let to = SocketAddr::new(target.ip(), port.get());
     socket.connect(&to.into()).map_err(|error| {
         Failure::failed(format!(
-            "cannot send to {to} on {interface}: {error}; is {interface} up, with an IPv4 address? `ip address show {interface}` tells"
+            "cannot send to {to} on {interface}: {error}; is {interface} up, with an {family} address? `ip address show {interface}` tells"
         ))
     })?;
-    // The kernel would send from 0.0.0.0, and every receiver drop it.
-    if matches!(socket.local_addr().map(|local| local.as_socket()), Ok(Some(SocketAddr::V4(local))) if local.ip().is_unspecified())
-    {
+    // The kernel would send from the unspecified address, and every receiver drop it.
+    if matches!(socket.local_addr().map(|local| local.as_socket()), Ok(Some(local)) if local.ip().is_unspecified()) {
         return Err(Failure::failed(format!(
-            "{interface} has no IPv4 address to send from; add one with `ip address add ADDRESS/PREFIX dev {interface}`"
+            "{interface} has no {family} address to send from; add one with `ip address add ADDRESS/PREFIX dev {interface}`"
         )));
     }
     Ok(socket.into())
@@ -80,34 +86,58 @@ fn nothing_to_keep(option: &str) -> Failure {
 
 /// An address that this host does not have is taken as if it were one (IP_TRANSPARENT), which needs CAP_NET_RAW or CAP_NET_ADMIN:
 /// so a host plays a device whose address nobody has a route to.
-fn bind_source(socket: &Socket, local: SocketAddrV4) -> io::Result<()> {
+fn bind_source(socket: &Socket, local: SocketAddr) -> io::Result<()> {
     match socket.bind(&local.into()) {
         Err(error) if error.kind() == io::ErrorKind::AddrNotAvailable => {
             // What is refused is the address; that it could be allowed is said with it.
-            socket.set_ip_transparent_v4(true).map_err(|_| error)?;
+            let set = match local {
+                SocketAddr::V4(_) => socket.set_ip_transparent_v4(true),
+                SocketAddr::V6(_) => socket.set_ip_transparent_v6(true),
+            };
+            set.map_err(|_| error)?;
             socket.bind(&local.into())
         }
         done => done,
     }
 }
 
+/// A datagram that does not fit must fail here: fragments are no test of a relay, which drops them.
+fn forbid_fragments(socket: &Socket, target: IpAddr) -> io::Result<()> {
+    match target {
+        IpAddr::V4(_) => set_option(socket, libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, &libc::IP_PMTUDISC_DO),
+        IpAddr::V6(_) => set_option(socket, libc::IPPROTO_IPV6, libc::IPV6_DONTFRAG, &1),
+    }
+}
+
+fn unspecified(of_family: IpAddr) -> IpAddr {
+    match of_family {
+        IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+    }
+}
+
+fn family(address: IpAddr) -> &'static str {
+    if address.is_ipv4() { "IPv4" } else { "IPv6" }
+}
+
 /// A socket that receives what `input` says; the group is joined when it returns.
 pub(crate) fn listening(input: &Input) -> Result<UdpSocket, Failure> {
     let Input { interface, target, port, sources, vlan } = input;
     refuse_vlan(interface, vlan.is_some())?;
-    let socket = open(interface)?;
+    let socket = open(interface, target.ip())?;
     // Several listeners of one group are normal, on one host too.
     socket.set_reuse_address(true).map_err(|error| Failure::failed(format!("cannot share the port: {error}")))?;
     hold_much(&socket);
-    let local = SocketAddrV4::new(target.ip(), port.get());
+    let local = SocketAddr::new(target.ip(), port.get());
     socket.bind(&local.into()).map_err(|error| bind_failure(local, interface, &error))?;
     if target.is_group() {
-        let joined = if sources.is_empty() {
-            index(interface)
-                .and_then(|index| socket.join_multicast_v4_n(&target.ip(), &InterfaceIndexOrAddress::Index(index)))
-        } else {
-            join_sources(&socket, input)
-        };
+        let joined = index(interface).and_then(|index| match target.ip() {
+            _ if !sources.is_empty() => {
+                sources.iter().try_for_each(|from| source::join(&socket, index, target.ip(), *from))
+            }
+            IpAddr::V4(group) => socket.join_multicast_v4_n(&group, &InterfaceIndexOrAddress::Index(index)),
+            IpAddr::V6(group) => socket.join_multicast_v6(&group, index),
+        });
         joined.map_err(|error| join_failure(input, &error))?;
     }
     Ok(socket.into())
@@ -136,7 +166,7 @@ pub(crate) fn probing(interfaces: &[&str], ranges: &[Prefix]) -> Result<Vec<Sock
         let name: InterfaceName =
             interface.parse().map_err(|error| Failure::failed(format!("{interface}: {error}")))?;
         for some in groups.chunks(SOCKET_GROUPS) {
-            let socket = open(&name)?;
+            let socket = open(&name, Ipv4Addr::UNSPECIFIED.into())?;
             let join = |group: &Ipv4Addr| {
                 let index = InterfaceIndexOrAddress::Index(index(&name)?);
                 socket.join_multicast_v4_n(group, &index)
@@ -154,13 +184,14 @@ pub(crate) fn probing(interfaces: &[&str], ranges: &[Prefix]) -> Result<Vec<Sock
 
 /// Packets that arrived for each of these while its buffer was full: lost by the listener, not on the way.
 pub(crate) fn own_drops(sockets: &[UdpSocket]) -> Vec<Option<u64>> {
-    // Columns of `net/ipv4/udp.c`, udp4_format_sock: the inode is the tenth, drops the last.
-    let table = std::fs::read_to_string("/proc/thread-self/net/udp").unwrap_or_default();
+    // Columns of `net/ipv4/udp.c`, udp4_format_sock, and the same of IPv6: the inode is the tenth, drops the last.
+    let tables = ["udp", "udp6"].map(|name| std::fs::read_to_string(format!("/proc/thread-self/net/{name}")));
+    let tables = tables.map(Result::unwrap_or_default);
     let row = |line: &str| {
         let columns: Vec<&str> = line.split_ascii_whitespace().collect();
         Some((columns.get(9)?.parse::<u64>().ok()?, columns.last()?.parse::<u64>().ok()?))
     };
-    let drops: HashMap<u64, u64> = table.lines().skip(1).filter_map(row).collect();
+    let drops: HashMap<u64, u64> = tables.iter().flat_map(|table| table.lines().skip(1)).filter_map(row).collect();
     let inode = |socket: &UdpSocket| {
         Some(std::fs::File::from(socket.as_fd().try_clone_to_owned().ok()?).metadata().ok()?.ino())
     };
@@ -190,8 +221,9 @@ pub(crate) fn raise_file_limit() {
 
 /// Bound to the device rather than to an address: works without a route and without an address, and no packet of
 /// another interface is mistaken for one of this.
-fn open(interface: &InterfaceName) -> Result<Socket, Failure> {
-    let socket = Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::UDP))
+fn open(interface: &InterfaceName, of_family: IpAddr) -> Result<Socket, Failure> {
+    let domain = if of_family.is_ipv4() { Domain::IPV4 } else { Domain::IPV6 };
+    let socket = Socket::new(domain, Type::DGRAM, Some(Protocol::UDP))
         .map_err(|error| Failure::failed(format!("cannot open a UDP socket: {error}")))?;
     socket.bind_device(Some(interface.as_str().as_bytes())).map_err(|error| {
         Failure::failed(match error.raw_os_error() {
@@ -219,19 +251,6 @@ fn hold_much(socket: &Socket) {
     }
 }
 
-/// Joins each source (RFC 3376 section 4.2.16, filter mode INCLUDE). `ip_mreq_source` names the interface by an address:
-/// the one that the kernel would send from.
-fn join_sources(socket: &Socket, input: &Input) -> io::Result<()> {
-    let probe = Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::UDP))?;
-    probe.bind_device(Some(input.interface.as_str().as_bytes()))?;
-    probe.connect(&SocketAddrV4::new(input.target.ip(), input.port.get()).into())?;
-    let own = match probe.local_addr()?.as_socket() {
-        Some(SocketAddr::V4(own)) if !own.ip().is_unspecified() => *own.ip(),
-        _ => return Err(io::ErrorKind::AddrNotAvailable.into()),
-    };
-    input.sources.iter().try_for_each(|source| socket.join_ssm_v4(source, &input.target.ip(), &own))
-}
-
 fn join_failure(input: &Input, error: &io::Error) -> Failure {
     let Input { interface, target, .. } = input;
     let why = match (error.raw_os_error(), error.kind()) {
@@ -242,19 +261,16 @@ fn join_failure(input: &Input, error: &io::Error) -> Failure {
             "the kernel allows no more sources of one group; name fewer or raise net.ipv4.igmp_max_msf".to_owned()
         }
         (Some(libc::ENODEV), _) => format!("{interface} is gone or takes no multicast; `ip link` shows it"),
-        (_, io::ErrorKind::AddrNotAvailable) => {
-            format!("{interface} has no IPv4 address, which joining by source needs; add one with `ip address add`")
-        }
         _ => error.to_string(),
     };
     Failure::failed(format!("cannot join {target} on {interface}: {why}"))
 }
 
-fn bind_failure(local: SocketAddrV4, interface: &InterfaceName, error: &io::Error) -> Failure {
+fn bind_failure(local: SocketAddr, interface: &InterfaceName, error: &io::Error) -> Failure {
     let ip = local.ip();
     Failure::failed(match error.kind() {
         io::ErrorKind::AddrNotAvailable => {
-            format!("{ip} is no address of this host; leave it out or add it: `ip address add {ip}/32 dev {interface}`")
+            format!("{ip} is no address of this host; leave it out or add it: `ip address add {ip} dev {interface}`")
         }
         io::ErrorKind::AddrInUse => {
             format!("port {} is used by a program that does not share it; `ss -ulnp` shows which", local.port())

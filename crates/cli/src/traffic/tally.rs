@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use crate::traffic::HEADER_BYTES;
 use crate::traffic::foreign::{Account, Foreign};
+use crate::traffic::header_bytes;
 use crate::traffic::payload::{Content, Stamp};
 use crate::traffic::sequence::{Arrival, Sequence};
 use crate::traffic::spread::{Spread, SpreadSeconds};
@@ -57,7 +57,7 @@ impl Tally {
     pub(crate) fn count(&mut self, heard: &Heard<'_>) {
         let Heard { payload, content, source, port, now, nanoseconds } = *heard;
         self.packets += 1;
-        self.bytes += payload.len() as u64 + HEADER_BYTES;
+        self.bytes += payload.len() as u64 + header_bytes(source.ip());
         self.between = Some((self.between.map_or(now, |(first, _)| first), now));
         if self.sources.len() < MOST_KEPT || self.sources.contains_key(&source) {
             *self.sources.entry(source).or_default() += 1;

@@ -16,7 +16,7 @@ use crate::interrupt::Interrupt;
 use crate::traffic::outbox::{Outbox, Runs, Sent};
 use crate::traffic::pace::{Pace, Schedule};
 use crate::traffic::payload::{self, Pattern, Stamp, mix};
-use crate::traffic::{HEADER_BYTES, MAX_PAYLOAD_BYTES, groups, socket};
+use crate::traffic::{MAX_PAYLOAD_BYTES, groups, header_bytes, socket};
 use crate::verbs::replay;
 use crate::view::quantity::{bit_rate, bytes, packet_rate, packets, seconds};
 use crate::view::screen::Screen;
@@ -149,7 +149,7 @@ impl<'a> Run<'a> {
         let spread = (payload_bytes.end() - payload_bytes.start() + 1) as u64;
         for (number, output) in to.iter().enumerate() {
             // The socket is connected to the only one, so that a host that does not listen is noticed.
-            let target = (to.len() > 1).then(|| SocketAddr::new(IpAddr::from(output.target.ip()), output.port.get()));
+            let target = (to.len() > 1).then(|| SocketAddr::new(output.target.ip(), output.port.get()));
             for sequence in self.sequence..self.sequence + rounds {
                 let length = payload_bytes.start() + (mix(sequence) % spread) as usize;
                 let stream = self.stream.wrapping_add(number as u32);

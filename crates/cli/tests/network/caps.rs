@@ -1,6 +1,6 @@
 //! Caps on rates: a flood in one relay is cut to its cap, to the packet in the ledger, and its neighbours lose nothing.
 
-use std::net::SocketAddrV4;
+use std::net::{SocketAddr, SocketAddrV4};
 use std::time::Instant;
 
 use mcr_model::Datapath;
@@ -11,10 +11,10 @@ use crate::traffic::{Payloads, Receiver, Series, send};
 
 for_each_datapath!(a_flood_is_cut_to_its_cap_and_its_neighbour_is_whole, an_output_has_a_cap_of_its_own,);
 
-const FLOOD: SocketAddrV4 = SocketAddrV4::new(std::net::Ipv4Addr::new(239, 1, 1, 1), 5001);
-const NEIGHBOUR: SocketAddrV4 = SocketAddrV4::new(std::net::Ipv4Addr::new(239, 1, 1, 2), 5002);
+const FLOOD: SocketAddr = SocketAddr::V4(SocketAddrV4::new(std::net::Ipv4Addr::new(239, 1, 1, 1), 5001));
+const NEIGHBOUR: SocketAddr = SocketAddr::V4(SocketAddrV4::new(std::net::Ipv4Addr::new(239, 1, 1, 2), 5002));
 
-fn lan_group(number: u8) -> SocketAddrV4 {
+fn lan_group(number: u8) -> SocketAddr {
     SocketAddrV4::new([239, 2, 2, number].into(), 6000 + u16::from(number))
 }
 

@@ -1,6 +1,6 @@
 //! Payloads of real equipment arrive as they were sent: SHA-256 over the sequence, each with its length.
 
-use std::net::SocketAddrV4;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -42,9 +42,9 @@ fn relayed_whole(datapath: Datapath, name: &str) {
     let service = Service::start_on(datapath, net.relay(), "");
     service.add("media", "dev0:239.1.1.1:5001", &["lan1:239.2.2.1:6001"]);
     let lan = net.lan(1);
-    let on: SocketAddrV4 = "239.2.2.1:6001".parse().unwrap();
+    let on: SocketAddr = "239.2.2.1:6001".parse().unwrap();
     let receiver = Receiver::start(lan.namespace(), lan.host_address(), on, Payloads::Keep);
-    let to: SocketAddrV4 = "239.1.1.1:5001".parse().unwrap();
+    let to: SocketAddr = "239.1.1.1:5001".parse().unwrap();
     send_payloads(net.device(), DEVICE, to, &payloads, Duration::from_micros(20));
     let report = receiver.finish(payloads.len() as u64);
     assert_eq!(report.count, payloads.len() as u64);

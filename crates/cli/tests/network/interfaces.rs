@@ -130,7 +130,7 @@ fn a_unicast_output_flows_again_after_its_link_was_down(datapath: Datapath) {
     let net = Topology::device_relay_lan(1);
     let service = Service::start_on(datapath, net.relay(), "");
     let lan = net.lan(1);
-    let to: std::net::SocketAddrV4 = format!("{}:6001", lan.host_address()).parse().unwrap();
+    let to: std::net::SocketAddr = format!("{}:6001", lan.host_address()).parse().unwrap();
     service.add("uni", "dev0:239.1.1.1:5001", &[&format!("lan1:{to}")]);
     service.wait_for_state("uni", "ready", SOON);
     let heard = |series| {

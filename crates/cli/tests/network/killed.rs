@@ -1,7 +1,7 @@
 //! Daemon and keeper are killed while packets come: in the kernel they flow on, and whoever starts again goes on with what
 //! is there.
 
-use std::net::SocketAddrV4;
+use std::net::{SocketAddr, SocketAddrV4};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -15,7 +15,7 @@ use crate::traffic::{Payloads, Receiver, Series, send_while};
 
 for_each_in_the_kernel!(the_daemon_twenty_times, the_keeper_twenty_times, both_twenty_times);
 
-const GROUP: SocketAddrV4 = SocketAddrV4::new(std::net::Ipv4Addr::new(239, 1, 1, 1), 5001);
+const GROUP: SocketAddr = SocketAddr::V4(SocketAddrV4::new(std::net::Ipv4Addr::new(239, 1, 1, 1), 5001));
 const CAMERA: &str = r#"
     [[relay]]
     name = "camera"

@@ -1,6 +1,6 @@
 //! Two hosts that relay one group to each other: what one sends, the other sends back.
 
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
@@ -12,8 +12,8 @@ use crate::traffic::{Payloads, Receiver, Series, send, send_while};
 
 for_each_datapath!(a_storm_trips_the_breaker_and_nothing_else);
 
-const GROUP: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(239, 1, 1, 1), 5001);
-const OTHER: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(239, 1, 1, 9), 5009);
+const GROUP: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::new(239, 1, 1, 1), 5001));
+const OTHER: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::new(239, 1, 1, 9), 5009));
 const SENDER: Ipv4Addr = Ipv4Addr::new(10, 7, 1, 3);
 const LISTENER: Ipv4Addr = Ipv4Addr::new(10, 7, 2, 3);
 

@@ -40,6 +40,7 @@ mod generator;
 mod headers;
 mod identical;
 mod interfaces;
+mod ipv6;
 mod killed;
 mod loops;
 mod main_job;

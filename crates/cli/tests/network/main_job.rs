@@ -1,7 +1,7 @@
 //! The main job: what a device with an unroutable address sends arrives on the other side, whole, in order, byte for
 //! byte, with the headers that were asked for.
 
-use std::net::SocketAddrV4;
+use std::net::{SocketAddr, SocketAddrV4};
 
 use mcr_model::Datapath;
 use mcr_testbed::{DEVICE, Switch, Topology};
@@ -17,9 +17,9 @@ for_each_datapath!(
     a_slow_output_costs_the_others_nothing,
 );
 
-const GROUP: SocketAddrV4 = SocketAddrV4::new(std::net::Ipv4Addr::new(239, 1, 1, 1), 5001);
+const GROUP: SocketAddr = SocketAddr::V4(SocketAddrV4::new(std::net::Ipv4Addr::new(239, 1, 1, 1), 5001));
 
-fn lan_group(lan: usize) -> SocketAddrV4 {
+fn lan_group(lan: usize) -> SocketAddr {
     format!("239.2.2.{lan}:600{lan}").parse().expect("an address")
 }
 
@@ -61,7 +61,7 @@ fn relay_to_three(datapath: Datapath, checksum_offload: Switch) {
         assert_eq!(report.count, series.count, "lan {}: {:#}", i + 1, service.relay("camera"));
     }
     let [(one, 3, 136), ..] = reports[0].headers[..] else { panic!("{:?}", reports[0].headers) };
-    assert_eq!(*one.ip(), net.lan(1).relay_address(), "the output's own address, unless told otherwise");
+    assert_eq!(one.ip(), net.lan(1).relay_address(), "the output's own address, unless told otherwise");
     let [(two, 16, 0)] = reports[1].headers[..] else { panic!("{:?}", reports[1].headers) };
     assert_eq!(two, "10.0.2.77:7777".parse().unwrap());
     let [(three, 16, 0)] = reports[2].headers[..] else { panic!("{:?}", reports[2].headers) };
@@ -120,7 +120,7 @@ fn two_tests_listen_to_one_device_and_one_leaves(datapath: Datapath) {
 fn a_unicast_host_gets_its_copy(datapath: Datapath) {
     let net = Topology::device_relay_lan(1);
     let service = Service::start_on(datapath, net.relay(), "");
-    let to: SocketAddrV4 = format!("{}:7001", net.lan(1).host_address()).parse().unwrap();
+    let to: SocketAddr = format!("{}:7001", net.lan(1).host_address()).parse().unwrap();
     service.add("camera", "dev0:239.1.1.1:5001", &[&format!("lan1:{to}")]);
     service.wait_for_state("camera", "ready", crate::service::SOON);
     let series = Series { count: 2_000, smallest: 100, largest: 1400 };

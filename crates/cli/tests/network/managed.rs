@@ -1,7 +1,7 @@
 //! Daemon and keeper as a service manager runs them: killed, restarted and upgraded while packets come. Groups stay
 //! joined, and packets flow on.
 
-use std::net::SocketAddrV4;
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -13,7 +13,7 @@ use crate::scale::pick;
 use crate::service::{MCR, SOON, Service};
 use crate::traffic::{Payloads, Receiver, Series, send_while};
 
-const GROUP: SocketAddrV4 = SocketAddrV4::new(std::net::Ipv4Addr::new(239, 1, 1, 1), 5001);
+const GROUP: SocketAddr = SocketAddr::V4(SocketAddrV4::new(std::net::Ipv4Addr::new(239, 1, 1, 1), 5001));
 const CAMERA: &str = r#"
     [[relay]]
     name = "camera"
@@ -152,13 +152,13 @@ fn killed_keepers_cost_few_packets_and_no_group(datapath: Datapath) {
     });
     assert!(lost <= kills * LOST_BY_A_KILL, "{lost} lost by {kills} kills of the keeper");
     assert_eq!(managed.leaves(), 0, "a group was left");
-    assert!(kernel::joined_groups(managed.net.relay(), "dev0").contains(GROUP.ip()));
+    assert!(kernel::joined_groups(managed.net.relay(), "dev0").contains(&Ipv4Addr::new(239, 1, 1, 1)));
     let stop = managed.service.take().expect("a daemon");
     stop.stop();
     wait_until(SOON, "the store has only lists", || {
         managed.manager.kept().iter().all(|name| name.starts_with("list-"))
     });
-    assert!(!kernel::joined_groups(managed.net.relay(), "dev0").contains(GROUP.ip()));
+    assert!(!kernel::joined_groups(managed.net.relay(), "dev0").contains(&Ipv4Addr::new(239, 1, 1, 1)));
     assert_eq!(managed.leaves(), 1, "an orderly stop leaves the group");
 }
 

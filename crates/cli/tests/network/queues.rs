@@ -26,7 +26,7 @@ fn relay_many_flows(net: &Topology) {
     let mut next: BTreeMap<u16, u32> = BTreeMap::new();
     for _ in 0..ROUNDS * u32::from(FLOWS) {
         let seen = receiver.next_udp(Duration::from_secs(5));
-        assert_eq!(seen.source.ip(), &net.lan(1).relay_address());
+        assert_eq!(seen.source.ip(), net.lan(1).relay_address());
         let expected = next.entry(seen.source.port()).or_default();
         assert_eq!(seen.payload, expected.to_be_bytes(), "flow of port {}", seen.source.port());
         *expected += 1;

@@ -1,6 +1,6 @@
 //! What scripts and operators rely on beside the packets: leases, waiting, events, silence, history.
 
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::process::{Command, Stdio};
 use std::sync::Barrier;
 use std::time::{Duration, Instant};
@@ -14,8 +14,8 @@ use crate::traffic::{Payloads, Receiver, Series, send};
 
 const GROUP: Ipv4Addr = Ipv4Addr::new(239, 1, 0, 1);
 
-fn to_group() -> SocketAddrV4 {
-    SocketAddrV4::new(GROUP, 5001)
+fn to_group() -> SocketAddr {
+    SocketAddr::new(GROUP.into(), 5001)
 }
 
 /// Whether an Ethernet frame is an IGMPv3 report that leaves [`GROUP`]: a change to "only these sources", without any

@@ -2,7 +2,7 @@
 //! compared one by one where they arrive.
 
 use std::io;
-use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -49,7 +49,8 @@ fn mix(number: u64) -> u64 {
 }
 
 /// Sends a series at `rate` packets per second, in bursts of at most 16.
-pub(crate) fn send(from: &Namespace, source: Ipv4Addr, to: SocketAddrV4, series: Series, rate: u64) {
+pub(crate) fn send(from: &Namespace, source: impl Into<IpAddr>, to: SocketAddr, series: Series, rate: u64) {
+    let source = source.into();
     from.run(move || {
         let socket = sender(source);
         let mut payload = Vec::new();
@@ -69,11 +70,12 @@ pub(crate) fn send(from: &Namespace, source: Ipv4Addr, to: SocketAddrV4, series:
 pub(crate) fn send_while(
     goes_on: &AtomicBool,
     from: &Namespace,
-    source: Ipv4Addr,
-    to: SocketAddrV4,
+    source: impl Into<IpAddr>,
+    to: SocketAddr,
     series: Series,
     rate: u64,
 ) -> u64 {
+    let source = source.into();
     from.run(move || {
         let socket = sender(source);
         let mut payload = Vec::new();
@@ -96,11 +98,12 @@ pub(crate) fn send_while(
 /// Sends these payloads, one every `pause`.
 pub(crate) fn send_payloads(
     from: &Namespace,
-    source: Ipv4Addr,
-    to: SocketAddrV4,
+    source: impl Into<IpAddr>,
+    to: SocketAddr,
     payloads: &[Vec<u8>],
     pause: Duration,
 ) {
+    let source = source.into();
     from.run(move || {
         let socket = sender(source);
         for payload in payloads {
@@ -110,13 +113,16 @@ pub(crate) fn send_payloads(
     });
 }
 
-fn sender(source: Ipv4Addr) -> UdpSocket {
+fn sender(source: IpAddr) -> UdpSocket {
     let socket = UdpSocket::bind((source, 0)).expect("bind to the device's address");
-    socket.set_multicast_ttl_v4(1).expect("set the TTL");
+    match source {
+        IpAddr::V4(_) => socket.set_multicast_ttl_v4(1).expect("set the TTL"),
+        IpAddr::V6(_) => set_option(&socket, libc::IPPROTO_IPV6, libc::IPV6_MULTICAST_HOPS, 1),
+    }
     socket
 }
 
-fn send_one(socket: &UdpSocket, payload: &[u8], to: SocketAddrV4) {
+fn send_one(socket: &UdpSocket, payload: &[u8], to: SocketAddr) {
     while let Err(error) = socket.send_to(payload, to) {
         assert_eq!(error.raw_os_error(), Some(libc::ENOBUFS), "send to {to}: {error}");
         std::thread::sleep(Duration::from_micros(200));
@@ -131,7 +137,7 @@ pub(crate) struct Report {
     /// The first datagram that was not the next of the series, in words.
     pub(crate) first_difference: Option<String>,
     /// Every (source, TTL, DSCP and ECN) seen, in order of appearance.
-    pub(crate) headers: Vec<(SocketAddrV4, u8, u8)>,
+    pub(crate) headers: Vec<(SocketAddr, u8, u8)>,
     /// The payloads, when they were asked for.
     pub(crate) payloads: Vec<Vec<u8>>,
 }
@@ -155,19 +161,24 @@ pub(crate) struct Receiver {
 }
 
 impl Receiver {
-    /// Joins the group of `on` (or binds, when it is unicast) at the interface with address `local`; when this returns
-    /// nothing is missed any more.
-    pub(crate) fn start(namespace: &Namespace, local: Ipv4Addr, on: SocketAddrV4, payloads: Payloads) -> Receiver {
+    /// Joins the group of `on` (or binds, when it is unicast) at the interface with address `local`, or of IPv6 at the one
+    /// that the routes choose; when this returns nothing is missed any more.
+    pub(crate) fn start(namespace: &Namespace, local: Ipv4Addr, on: SocketAddr, payloads: Payloads) -> Receiver {
         let socket = namespace.run(move || {
             let socket = UdpSocket::bind(on).expect("bind the receiver");
-            if on.ip().is_multicast() {
-                socket.join_multicast_v4(on.ip(), &local).expect("join the group");
+            match on.ip() {
+                group if !group.is_multicast() => {}
+                IpAddr::V4(group) => socket.join_multicast_v4(&group, &local).expect("join the group"),
+                IpAddr::V6(group) => socket.join_multicast_v6(&group, 0).expect("join the group"),
             }
             socket
         });
         set_option(&socket, libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, 128 << 20);
-        set_option(&socket, libc::IPPROTO_IP, libc::IP_RECVTTL, 1);
-        set_option(&socket, libc::IPPROTO_IP, libc::IP_RECVTOS, 1);
+        let (level, options) = match on {
+            SocketAddr::V4(_) => (libc::IPPROTO_IP, [libc::IP_RECVTTL, libc::IP_RECVTOS]),
+            SocketAddr::V6(_) => (libc::IPPROTO_IPV6, [libc::IPV6_RECVHOPLIMIT, libc::IPV6_RECVTCLASS]),
+        };
+        options.into_iter().for_each(|option| set_option(&socket, level, option, 1));
         socket.set_read_timeout(Some(Duration::from_millis(20))).expect("set a timeout");
         let (stop, count) = (Arc::<AtomicBool>::default(), Arc::<AtomicU64>::default());
         let thread = std::thread::spawn({
@@ -231,13 +242,13 @@ fn receive(socket: &UdpSocket, payloads: Payloads, stop: &AtomicBool, count: &At
 }
 
 /// One datagram with its source, TTL and traffic class; `None` when none came in time.
-fn receive_one(socket: &UdpSocket, buffer: &mut [u8]) -> Option<(usize, (SocketAddrV4, u8, u8))> {
+fn receive_one(socket: &UdpSocket, buffer: &mut [u8]) -> Option<(usize, (SocketAddr, u8, u8))> {
     let mut control = [0u64; 16];
     let mut iov = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
     // SAFETY: all-zero is a valid value of these plain structures.
-    let (mut name, mut message): (libc::sockaddr_in, libc::msghdr) = unsafe { std::mem::zeroed() };
+    let (mut name, mut message): (libc::sockaddr_in6, libc::msghdr) = unsafe { std::mem::zeroed() };
     message.msg_name = (&raw mut name).cast();
-    message.msg_namelen = size_of::<libc::sockaddr_in>() as u32;
+    message.msg_namelen = size_of::<libc::sockaddr_in6>() as u32;
     message.msg_iov = &raw mut iov;
     message.msg_iovlen = 1;
     message.msg_control = control.as_mut_ptr().cast();
@@ -249,7 +260,12 @@ fn receive_one(socket: &UdpSocket, buffer: &mut [u8]) -> Option<(usize, (SocketA
         assert!(matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted), "receive: {error}");
         return None;
     }
-    let source = SocketAddrV4::new(Ipv4Addr::from(u32::from_be(name.sin_addr.s_addr)), u16::from_be(name.sin_port));
+    // The port is at the same place in both families; the address of IPv4 is where IPv6 has its flow information.
+    let ip = match i32::from(name.sin6_family) {
+        libc::AF_INET6 => IpAddr::from(Ipv6Addr::from(name.sin6_addr.s6_addr)),
+        _ => IpAddr::from(Ipv4Addr::from(u32::from_be(name.sin6_flowinfo))),
+    };
+    let source = SocketAddr::new(ip, u16::from_be(name.sin6_port));
     let (mut ttl, mut class) = (0, 0);
     // SAFETY: the kernel filled `message`; CMSG_FIRSTHDR and CMSG_NXTHDR stay within its control buffer, and both
     // options carry at least the bytes that are read.
@@ -259,6 +275,12 @@ fn receive_one(socket: &UdpSocket, buffer: &mut [u8]) -> Option<(usize, (SocketA
             match ((*header).cmsg_level, (*header).cmsg_type) {
                 (libc::IPPROTO_IP, libc::IP_TTL) => ttl = libc::CMSG_DATA(header).cast::<i32>().read_unaligned() as u8,
                 (libc::IPPROTO_IP, libc::IP_TOS) => class = libc::CMSG_DATA(header).read(),
+                (libc::IPPROTO_IPV6, libc::IPV6_HOPLIMIT) => {
+                    ttl = libc::CMSG_DATA(header).cast::<i32>().read_unaligned() as u8;
+                }
+                (libc::IPPROTO_IPV6, libc::IPV6_TCLASS) => {
+                    class = libc::CMSG_DATA(header).cast::<i32>().read_unaligned() as u8;
+                }
                 _ => {}
             }
             header = libc::CMSG_NXTHDR(&raw const message, header);

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use axum::Json;
 use axum::extract::Request;
-use mcr_diagnose::{Join, Question, Relays, Report, Subject};
+use mcr_diagnose::{Question, Relays, Report, Subject};
 use mcr_model::spec::InputSpec;
 use mcr_model::{FieldError, Input};
 use serde::Deserialize;
@@ -64,7 +64,11 @@ async fn explain<B: Backend>(backend: Scoped<B>, request: Request) -> Result<Jso
             return Err(Rejection::wrong_fields(WHAT, vec![error]));
         }
     };
-    let question = Question { subject, input, look: LOOK, hops, membership: Join::No };
+    let mut question = Question::new(subject, input, LOOK).map_err(|error| {
+        let (message, remedy) = (error.to_string(), "ask about an IPv4 input");
+        Rejection::wrong_fields(WHAT, vec![FieldError::new("input", message, remedy)])
+    })?;
+    question.hops = hops;
     let runtime = Handle::current();
     let relays = move || Relays::Known(runtime.block_on(whole.relays()));
     let report = tokio::task::spawn_blocking(move || mcr_diagnose::explain(&question, relays)).await;

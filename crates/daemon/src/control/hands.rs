@@ -1,7 +1,6 @@
 //! Carries out what the engine decides: through the keeper what needs a privilege, in this process the rest.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
@@ -115,8 +114,8 @@ impl Hands {
             Effect::Prove { interface, mac } => {
                 keeper?.prove(interface.0, *mac).inspect_err(|_| self.kernel.output_ended(*interface))?;
             }
-            Effect::Resolve { interface, next_hop } => keeper?.resolve(interface.0, IpAddr::V4(*next_hop))?,
-            Effect::Forget { interface, next_hop } => keeper?.forget(interface.0, IpAddr::V4(*next_hop))?,
+            Effect::Resolve { interface, next_hop } => keeper?.resolve(interface.0, *next_hop)?,
+            Effect::Forget { interface, next_hop } => keeper?.forget(interface.0, *next_hop)?,
             Effect::Install { input: InputKey { interface, datapath }, plan } => match datapath {
                 Datapath::Packet => self.packet.install(keeper?, *interface, plan, &mut self.books, &self.outputs)?,
                 Datapath::Tcx => return self.install(*interface, Hook::Tcx, plan),
@@ -124,12 +123,11 @@ impl Hands {
             },
             Effect::Join(membership) => {
                 let Membership { interface, group, sources } = membership;
-                let sources: Vec<IpAddr> = sources.iter().copied().map(IpAddr::V4).collect();
-                keeper?.join(interface.0, IpAddr::V4(*group), &sources)?;
+                keeper?.join(interface.0, *group, sources)?;
             }
             Effect::Leave(membership) => {
                 let Membership { interface, group, .. } = membership;
-                keeper?.leave(interface.0, IpAddr::V4(*group))?;
+                keeper?.leave(interface.0, *group)?;
             }
             Effect::FindNextHop { .. } => unreachable!("routes are asked of netlink, not of the keeper"),
         }
@@ -190,10 +188,6 @@ impl Hands {
 /// What `keeper` holds.
 fn inventory_of(keeper: &mut Keeper) -> Result<Inventory, KeeperError> {
     let held = keeper.inventory()?;
-    let v4 = |address: IpAddr| match address {
-        IpAddr::V4(address) => Some(address),
-        IpAddr::V6(_) => None,
-    };
     let inputs = held.inputs.into_iter().map(|input| (input.interface, Datapath::Packet));
     let attached = held.attached.into_iter().map(|(interface, hook)| match hook {
         Hook::Tcx => (interface, Datapath::Tcx),
@@ -205,17 +199,10 @@ fn inventory_of(keeper: &mut Keeper) -> Result<Inventory, KeeperError> {
         memberships: held
             .memberships
             .into_iter()
-            .filter_map(|m| {
-                let sources = m.sources.into_iter().filter_map(v4).collect();
-                Some(Membership { interface: Ifindex(m.interface), group: v4(m.group)?, sources })
-            })
+            .map(|m| Membership { interface: Ifindex(m.interface), group: m.group, sources: m.sources })
             .collect(),
         inputs: inputs.collect(),
         outputs: held.outputs.into_iter().map(Ifindex).collect(),
-        neighbours: held
-            .neighbours
-            .into_iter()
-            .filter_map(|(interface, address)| Some((Ifindex(interface), v4(address)?)))
-            .collect(),
+        neighbours: held.neighbours.into_iter().map(|(interface, address)| (Ifindex(interface), address)).collect(),
     })
 }

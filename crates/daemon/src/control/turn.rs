@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant};
@@ -605,6 +606,7 @@ fn links() -> BTreeMap<InterfaceName, Link> {
         Vec::new()
     });
     let link = |Egress { name, bits_per_second, joined }: Egress| {
+        let joined = joined.map(|groups| groups.into_iter().map(IpAddr::V4).collect());
         let receivers = joined.map_or(Receivers::Unknown, Receivers::Joined);
         Some((name.parse().ok()?, Link { bits_per_second, receivers }))
     };

@@ -1,4 +1,4 @@
-//! The kernel filter of an input: a classic BPF program that lets through the UDP/IPv4 datagrams
+//! The kernel filter of an input: a classic BPF program that lets through the UDP datagrams
 //! of the configured destinations and nothing else, so that foreign traffic costs no wake-up and
 //! no ring slot.
 //!
@@ -8,16 +8,19 @@
 //! (`net/core/dev.c: __netif_receive_skb_core`). It ignores the VLAN, the header
 //! checksum and the source: those are verdicts with a name, given in user space.
 //!
-//! Shape of the program: a prologue puts the destination address into A and the destination port
-//! into X, then a binary search over the address space follows. Each stretch of addresses ends in
-//! a verdict: refuse, accept, or a block that compares the port. What carries no port (a later
-//! fragment, a header that contradicts itself, a frame that ends early) is accepted by address
-//! alone, to be counted on the input by its name, whosever it is.
+//! Shape of the program: for each IP family that there is, a prologue puts the destination address
+//! into A and the destination port into X, then a binary search over the address space follows.
+//! Each stretch of addresses ends in a verdict: refuse, accept, or a block that compares the port.
+//! What carries no port (a later fragment, a header that contradicts itself, a frame that ends
+//! early) is accepted by address alone, to be counted on the input by its name, whosever it is.
+//!
+//! Of an IPv6 address only the last 32 bits are compared: they are what tells groups apart for the
+//! link layer too (RFC 2464 section 7), and A holds no more.
 //!
 //! Reference: `Documentation/networking/filter.rst`; checks in `net/core/filter.c:
 //! bpf_check_classic`.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 mod emit;
 mod segments;
@@ -67,35 +70,61 @@ pub(super) fn accept_all() -> [FilterInstruction; 1] {
 /// an address become one range, then any port, then addresses that lie close
 /// together become one range.
 #[must_use]
-pub fn compile(destinations: &[(Ipv4Addr, u16)]) -> Vec<FilterInstruction> {
+pub fn compile(destinations: &[(IpAddr, u16)]) -> Vec<FilterInstruction> {
     compile_within(destinations, MAX_INSTRUCTIONS)
 }
 
 /// As [`compile`], for a limit of the caller's, for a kernel that answers `ENOMEM` to the full
-/// length. A limit below 64 is taken as 64.
+/// length. A limit below 128 is taken as 128.
 #[must_use]
-pub fn compile_within(destinations: &[(Ipv4Addr, u16)], max_instructions: usize) -> Vec<FilterInstruction> {
+pub fn compile_within(destinations: &[(IpAddr, u16)], max_instructions: usize) -> Vec<FilterInstruction> {
     if destinations.is_empty() {
         return drop_all().to_vec();
     }
-    let limit = max_instructions.max(64);
-    let mut segments = Segments::exact(destinations);
+    let limit = max_instructions.max(128);
+    let mut wanted = Wanted::exact(destinations);
     let coarser: [fn(&mut Segments); 2] = [Segments::hull_ports, Segments::any_port];
     for coarsen in coarser {
-        let program = emit::program(&segments);
+        let program = emit::program(&wanted);
         if program.len() <= limit {
             return program;
         }
-        coarsen(&mut segments);
+        wanted.each(coarsen);
     }
     loop {
-        let program = emit::program(&segments);
+        let program = emit::program(&wanted);
         if program.len() <= limit {
             return program;
         }
         // Proportional, and a little more, so that two or three rounds are enough.
-        let wanted = segments.len() * limit / program.len();
-        segments.merge_nearest(wanted.saturating_sub(4).max(1));
+        wanted.each(|segments| {
+            let wanted = segments.len() * limit / program.len();
+            segments.merge_nearest(wanted.saturating_sub(4).max(1));
+        });
+    }
+}
+
+/// The destinations of each family.
+struct Wanted {
+    ipv4: Segments,
+    ipv6: Segments,
+}
+
+impl Wanted {
+    fn exact(destinations: &[(IpAddr, u16)]) -> Self {
+        let (mut ipv4, mut ipv6) = (Vec::new(), Vec::new());
+        for &(address, port) in destinations {
+            match address {
+                IpAddr::V4(address) => ipv4.push((u32::from(address), port)),
+                IpAddr::V6(address) => ipv6.push((u128::from(address) as u32, port)),
+            }
+        }
+        Self { ipv4: Segments::exact(&ipv4), ipv6: Segments::exact(&ipv6) }
+    }
+
+    fn each(&mut self, change: impl Fn(&mut Segments)) {
+        change(&mut self.ipv4);
+        change(&mut self.ipv6);
     }
 }
 

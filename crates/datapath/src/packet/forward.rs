@@ -134,7 +134,7 @@ impl Forwarder {
         let mut wanted = false;
         for index in relays {
             let relay = table.relay_at(index);
-            if relay.accepts(*datagram.source.ip()) {
+            if relay.accepts(datagram.source.ip()) {
                 wanted = true;
                 relay.counters.count_received(datagram.packets(), datagram.ip_bytes(), self.now);
                 match &relay.limiter {

@@ -11,8 +11,8 @@ use super::virtio::{Segmentation, VirtioHeader};
 
 /// Frames larger than a slot that are held at once; the round ends when they are used up.
 const MAX_OVERSIZE: usize = 16;
-/// Virtio header, Ethernet header with one tag, and the largest IP packet, rounded up.
-const OVERSIZE_BYTES: usize = 65_600;
+/// Virtio header, Ethernet header with one tag, and the largest IP packet (an IPv6 header and 65,535 bytes), rounded up.
+const OVERSIZE_BYTES: usize = 65_664;
 
 /// A frame that is not relayed, with a name for it.
 pub(super) struct Refused {
@@ -30,7 +30,7 @@ impl Refused {
             reason,
             destination: Some(datagram.destination),
             frame: mcr_wire::Refused {
-                source: Some(*datagram.source.ip()),
+                source: Some(datagram.source.ip()),
                 packets: datagram.packets(),
                 ip_bytes: datagram.ip_bytes(),
             },

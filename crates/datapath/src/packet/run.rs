@@ -6,20 +6,19 @@
 //! are, in the ring; a run only points at them.
 
 use std::mem::MaybeUninit;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::num::NonZeroU16;
 use std::slice;
 
-use mcr_wire::{Datagram, UdpChecksum};
+use mcr_wire::{Datagram, Rewrite, UdpChecksum};
 
 use crate::table::RelayIndex;
 
 /// Most datagrams of a run: the limit of the kernel's UDP segmentation before Linux 6.10
 /// (`include/linux/udp.h: UDP_MAX_SEGMENTS`).
 pub(super) const MAX_SEGMENTS: usize = 64;
-/// IPv4 and UDP header, in bytes.
-pub(super) const HEADER_BYTES: usize = 28;
-/// Most payload bytes of a run: its headers carry lengths of 16 bits.
-const MAX_PAYLOAD_BYTES: usize = 65_535 - HEADER_BYTES;
+/// Most payload bytes of a run: its headers, of either family, carry lengths of 16 bits.
+const MAX_PAYLOAD_BYTES: usize = mcr_wire::udp::MOST_PAYLOAD_BYTES;
 
 /// One or more datagrams of one relay.
 pub(super) struct Run {
@@ -113,14 +112,14 @@ impl Run {
         self.packets as u64
     }
 
-    /// Sum of the lengths of the IP packets.
-    pub(super) fn ip_bytes(&self) -> u64 {
-        (self.payload_bytes + self.packets * HEADER_BYTES) as u64
+    /// Sum of the lengths of the IP packets that leave with this rewrite.
+    pub(super) fn ip_bytes(&self, rewrite: &Rewrite) -> u64 {
+        (self.payload_bytes + self.packets * rewrite.header_bytes()) as u64
     }
 
-    /// Length of the largest IP packet in it.
-    pub(super) fn largest_ip_bytes(&self) -> usize {
-        self.segment_bytes + HEADER_BYTES
+    /// Length of the largest of them.
+    pub(super) fn largest_ip_bytes(&self, rewrite: &Rewrite) -> usize {
+        self.segment_bytes + rewrite.header_bytes()
     }
 
     pub(super) fn payload_bytes(&self) -> usize {
@@ -182,6 +181,7 @@ impl Run {
             && next.source == first.source
             && next.traffic_class == first.traffic_class
             && next.ttl == first.ttl
+            && next.flow_label == first.flow_label
             && next.dont_fragment == first.dont_fragment
             && next.priority_bits == first.priority_bits
             && (next.dont_fragment || next.identification == expected)
@@ -197,17 +197,20 @@ impl Run {
 
 /// A datagram of no bytes, for places that hold none yet.
 const VACANT: Datagram<'static> = Datagram {
-    destination: mcr_wire::Destination { vlan: None, address: std::net::Ipv4Addr::UNSPECIFIED, port: 0 },
-    source: std::net::SocketAddrV4::new(std::net::Ipv4Addr::UNSPECIFIED, 0),
+    destination: mcr_wire::Destination { vlan: None, address: NOWHERE, port: 0 },
+    source: SocketAddr::new(NOWHERE, 0),
     priority_bits: 0,
     traffic_class: 0,
     ttl: 0,
     dont_fragment: false,
     identification: 0,
+    flow_label: 0,
     checksum: UdpChecksum::Zero,
     segment_bytes: None,
     payload: &[],
 };
+
+const NOWHERE: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 
 fn without_payload(datagram: &Datagram<'_>) -> Datagram<'static> {
     // Every field by name: a new one has to be thought of here.
@@ -219,6 +222,7 @@ fn without_payload(datagram: &Datagram<'_>) -> Datagram<'static> {
         ttl,
         dont_fragment,
         identification,
+        flow_label,
         checksum,
         segment_bytes,
         payload: _,
@@ -231,6 +235,7 @@ fn without_payload(datagram: &Datagram<'_>) -> Datagram<'static> {
         ttl,
         dont_fragment,
         identification,
+        flow_label,
         checksum,
         segment_bytes,
         payload: &[],
@@ -263,7 +268,12 @@ mod tests {
         assert!(append(&mut run, &Datagram { identification: 0, ..FIRST }));
         assert!(append(&mut run, &Datagram { identification: 1, payload: &[2; 40], ..FIRST }));
         assert!(!append(&mut run, &Datagram { identification: 2, payload: &[2; 40], ..FIRST }));
-        assert_eq!((run.packets(), run.payload_bytes(), run.ip_bytes()), (3, 240, 240 + 3 * 28));
+        assert_eq!((run.packets(), run.payload_bytes()), (3, 240));
+        for (to, header_bytes) in [("239.2.2.2:1", 28), ("[ff3e::1]:1", 48)] {
+            let rewrite = mcr_testbed::table::rewrite(to);
+            assert_eq!(run.ip_bytes(&rewrite), 240 + 3 * header_bytes);
+            assert_eq!(run.largest_ip_bytes(&rewrite), 100 + header_bytes as usize);
+        }
         assert_eq!(run.segmented().map(NonZeroU16::get), Some(100));
         let again: Vec<_> = run.datagrams().map(|one| (one.identification, one.payload.len())).collect();
         assert_eq!(again, [(0xffff, 100), (0, 100), (1, 40)]);
@@ -282,7 +292,8 @@ mod tests {
             ("class", Datagram { traffic_class: 4, ..next }),
             ("TTL", Datagram { ttl: 9, ..next }),
             ("priority", Datagram { priority_bits: 0x2000, ..next }),
-            ("source", Datagram { source: std::net::SocketAddrV4::new(std::net::Ipv4Addr::LOCALHOST, 0), ..next }),
+            ("source", Datagram { source: SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 0), ..next }),
+            ("flow label", Datagram { flow_label: 7, ..next }),
             ("super-frame", Datagram { segment_bytes: NonZeroU16::new(50), ..next }),
         ] {
             assert!(!append(&mut started(&FIRST), &other), "{why}");
@@ -314,7 +325,7 @@ mod tests {
         let mut run = started(&large);
         while append(&mut run, &large) {}
         assert_eq!(run.packets(), 7);
-        assert!(run.payload_bytes() + HEADER_BYTES <= 65_535);
+        assert!(run.payload_bytes() <= MAX_PAYLOAD_BYTES);
     }
 
     #[test]

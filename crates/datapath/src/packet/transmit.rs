@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use mcr_wire::{Datagram, DropReason, Headers, Rewrite};
 
-use super::run::{HEADER_BYTES, Run};
+use super::run::Run;
 use super::virtio::VirtioHeader;
 use crate::counters::OutputShare;
 use crate::table::{CompiledAction, CompiledOutput, CompiledTable};
@@ -142,7 +142,7 @@ impl Transmitter {
                     CompiledAction::Send { rewrite, .. } if rewrite.refusal(run.first().ttl).is_some() => {
                         entry.counters.count_dropped(DropReason::TtlExpired, run.packets());
                     }
-                    CompiledAction::Send { .. } if !entry.admits(run, now_nanoseconds) => {
+                    CompiledAction::Send { rewrite, .. } if !entry.admits(run, rewrite, now_nanoseconds) => {
                         entry.counters.count_dropped(DropReason::RateLimited, run.packets());
                     }
                     CompiledAction::Send { socket, rewrite, mtu } => {
@@ -150,9 +150,9 @@ impl Transmitter {
                             run: number as u32,
                             output: output as u32,
                             packets: run.packets() as u32,
-                            ip_bytes: run.ip_bytes(),
+                            ip_bytes: run.ip_bytes(rewrite),
                         };
-                        let fits = run.largest_ip_bytes() <= *mtu as usize;
+                        let fits = run.largest_ip_bytes(rewrite) <= *mtu as usize;
                         let whole = run.packets() == 1 || table.sockets()[*socket].sends_segmented();
                         if fits && whole {
                             self.push_run(*socket, rewrite, run, account, (runs, table));
@@ -186,7 +186,7 @@ impl Transmitter {
         let entry = &table.relay_at(run.relay()).outputs[account.output as usize];
         let CompiledAction::Send { rewrite, mtu, .. } = &entry.action else { return };
         for datagram in run.datagrams() {
-            let ip_bytes = datagram.payload.len() + HEADER_BYTES;
+            let ip_bytes = datagram.payload.len() + rewrite.header_bytes();
             if ip_bytes > *mtu as usize {
                 entry.counters.count_dropped(DropReason::TooBig, 1);
                 continue;
@@ -240,10 +240,10 @@ impl Transmitter {
 }
 
 impl CompiledOutput {
-    /// Whether the output's cap lets a run pass.
-    fn admits(&self, run: &Run, now_nanoseconds: u64) -> bool {
+    /// Whether the output's cap lets a run pass, as it would leave.
+    fn admits(&self, run: &Run, rewrite: &Rewrite, now_nanoseconds: u64) -> bool {
         let limiter = self.limiter.as_ref();
-        limiter.is_none_or(|limiter| limiter.admits(now_nanoseconds, run.packets(), run.ip_bytes()))
+        limiter.is_none_or(|limiter| limiter.admits(now_nanoseconds, run.packets(), run.ip_bytes(rewrite)))
     }
 }
 
@@ -315,7 +315,7 @@ impl Account {
                 Ok(()) => {
                     // What failed as one works one by one: remember that.
                     socket.segments.store(false, Ordering::Relaxed);
-                    let ip_bytes = datagram.payload.len() + HEADER_BYTES;
+                    let ip_bytes = datagram.payload.len() + rewrite.header_bytes();
                     entry.counters.count_sent(1, ip_bytes as u64);
                 }
                 Err(errno) => {

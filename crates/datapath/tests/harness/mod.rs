@@ -4,7 +4,7 @@
 #![allow(dead_code, unreachable_pub)]
 
 use std::io;
-use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, SocketAddrV4, UdpSocket};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -44,10 +44,10 @@ impl Output {
             counters: Arc::default(),
             rewrite: Rewrite {
                 source_mac: MacAddr::new(side.mac().0),
-                destination_mac: MacAddr::for_group(*GROUP_OUT.ip()),
+                destination_mac: MacAddr::for_group((*GROUP_OUT.ip()).into()),
                 vlan: None,
-                source: Some(lan.relay_address()),
-                destination: GROUP_OUT,
+                source: Some(lan.relay_address().into()),
+                destination: GROUP_OUT.into(),
                 source_port: None,
                 ttl: TimeToLive::Set(TTL),
                 dscp: CodePoint::Set(34),
@@ -69,7 +69,7 @@ impl Output {
 #[derive(Clone)]
 pub struct Relay {
     pub destination: Destination,
-    pub sources: Vec<Ipv4Addr>,
+    pub sources: Vec<IpAddr>,
     pub counters: Arc<RelayCounters>,
     pub outputs: Vec<Output>,
 }
@@ -109,7 +109,7 @@ impl Relay {
 }
 
 pub fn to(destination: SocketAddrV4, vlan: Option<VlanId>) -> Destination {
-    Destination { vlan, address: *destination.ip(), port: destination.port() }
+    Destination { vlan, address: (*destination.ip()).into(), port: destination.port() }
 }
 
 /// The input of the relay host: rings, their workers, books.

@@ -19,7 +19,7 @@ pub(super) fn steps(case: &Case<'_>) -> Vec<Step> {
 /// The card lets a group's link-layer address through when somebody has joined; promiscuity lets all through.
 fn nic_filter(case: &Case<'_>) -> Option<Step> {
     let link = case.link?;
-    let mac = mcr_model::group_mac(case.group());
+    let mac = mcr_model::group_mac(case.group().into());
     let shown = mac.map(|byte| format!("{byte:02x}")).join(":");
     let is_let_through = case.facts.link_filters.contains(&(link.name.clone(), mac));
     if is_let_through {

@@ -1,5 +1,7 @@
 //! The outputs of the relays that take the packets: can each copy leave, and can it arrive.
 
+use std::net::{IpAddr, Ipv4Addr};
+
 use mcr_model::status::{OutputStatus, RelayStatus};
 use mcr_model::{DropReason, Output, SourceRule, TtlRule};
 
@@ -50,16 +52,8 @@ impl Exit<'_> {
                 "create it or correct the name; the output starts by itself",
             )];
         };
-        let checks = [
-            Self::link,
-            Self::address,
-            Self::size,
-            Self::hops,
-            Self::neighbour,
-            Self::kernel,
-            Self::queue,
-            Self::drops,
-        ];
+        let checks =
+            [Self::link, Self::source, Self::size, Self::hops, Self::neighbour, Self::kernel, Self::queue, Self::drops];
         let mut steps: Vec<Step> = match checks.iter().find_map(|check| check(self, link)) {
             Some(fault) => vec![fault],
             None => vec![self.leaves(link)],
@@ -67,6 +61,14 @@ impl Exit<'_> {
         steps.extend(self.receivers(link));
         steps.extend(self.way_back(link));
         steps
+    }
+
+    /// Where the copies go, when that is IPv4: of the rest only what is the same in both families is looked into.
+    fn address(&self) -> Option<Ipv4Addr> {
+        match self.spec.target.ip() {
+            IpAddr::V4(address) => Some(address),
+            IpAddr::V6(_) => None,
+        }
     }
 
     fn link(&self, link: &Link) -> Option<Step> {
@@ -79,10 +81,11 @@ impl Exit<'_> {
         (!link.carrier).then(|| Step::fault(STEP, "output_no_carrier", fact, "check its cable and the other end"))
     }
 
-    fn address(&self, link: &Link) -> Option<Step> {
+    fn source(&self, link: &Link) -> Option<Step> {
         let fact = format!("{} has no IPv4 address to send from", link.name);
         let remedy = format!("ip address add ADDRESS/24 dev {}, or set source on the output", link.name);
-        let is_missing = self.spec.source == SourceRule::OfInterface && link.addresses.is_empty();
+        let is_missing =
+            self.spec.source == SourceRule::OfInterface && self.address().is_some() && link.addresses.is_empty();
         is_missing.then(|| Step::fault(STEP, "output_no_address", fact, remedy))
     }
 
@@ -118,10 +121,7 @@ impl Exit<'_> {
     }
 
     fn neighbour(&self, link: &Link) -> Option<Step> {
-        let host = self.spec.target.ip();
-        if self.spec.target.is_group() {
-            return None;
-        }
+        let host = self.address().filter(|_| !self.spec.target.is_group())?;
         let next = match self.case.facts.routes_out.get(&host) {
             Some(Route::Out { gateway, .. }) => gateway.unwrap_or(host),
             Some(Route::Local) => return None,
@@ -170,9 +170,10 @@ impl Exit<'_> {
 
     /// Drops by the kernel of what leaves here.
     fn kernel_drops(&self, link: &Link) -> impl Iterator<Item = &KernelDrop> {
-        let (address, port, index) = (self.spec.target.ip(), self.spec.port.get(), link.index);
+        let (address, port, index) = (self.address(), self.spec.port.get(), link.index);
         let drops = self.case.facts.drops.iter().flatten();
-        drops.filter(move |d| d.destination == address && d.port.is_none_or(|p| p == port) && d.interface == index)
+        drops
+            .filter(move |d| Some(d.destination) == address && d.port.is_none_or(|p| p == port) && d.interface == index)
     }
 
     fn queue(&self, link: &Link) -> Option<Step> {
@@ -232,10 +233,7 @@ impl Exit<'_> {
     /// Whether anybody on that side has asked for the group.
     fn receivers(&self, link: &Link) -> Option<Step> {
         const STEP: &str = "receivers";
-        let group = self.spec.target.ip();
-        if !self.spec.target.is_group() {
-            return None;
-        }
+        let group = self.address().filter(|_| self.spec.target.is_group())?;
         let heard = self.case.facts.wire.iter().flat_map(|wire| &wire.reports);
         let heard: Vec<_> = heard.filter(|(index, of, _)| *index == link.index && *of == group).map(|r| r.2).collect();
         if !heard.is_empty() {
@@ -264,8 +262,8 @@ impl Exit<'_> {
 
     /// A receiver that checks reverse paths needs a route to the new source on the interface where the copies arrive.
     fn way_back(&self, link: &Link) -> Option<Step> {
-        let source = self.spec.source.address()?;
-        let is_near = |(address, prefix): &(std::net::Ipv4Addr, u8)| {
+        let IpAddr::V4(source) = self.spec.source.address()? else { return None };
+        let is_near = |(address, prefix): &(Ipv4Addr, u8)| {
             let mask = u32::MAX.checked_shl(32 - u32::from(*prefix)).unwrap_or(0);
             u32::from(*address) & mask == u32::from(source) & mask
         };

@@ -137,8 +137,8 @@ fn state(case: &Case<'_>, relay: &RelayStatus) -> Step {
 fn unlisted(case: &Case<'_>, relay: &RelayStatus) -> Option<Step> {
     let sources = &input(relay)?.sources;
     let seen = case.wanted();
-    let is_listed = |source| sources.is_empty() || sources.contains(source);
-    if seen.is_empty() || seen.iter().any(|flow| is_listed(&flow.source)) {
+    let is_listed = |source: std::net::Ipv4Addr| sources.is_empty() || sources.contains(&source.into());
+    if seen.is_empty() || seen.iter().any(|flow| is_listed(flow.source)) {
         return None;
     }
     let sends = listed(seen.iter().map(|flow| flow.source), 3);

@@ -1,6 +1,6 @@
 //! Taking over from another writer.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
@@ -21,9 +21,9 @@ impl TableWriter {
         let keys = |map: BorrowedFd<'_>| sys::keys(map);
         let listed: Vec<SourceKey> = self.keys(Table::Sources)?;
         self.last_source_list = listed.iter().map(|key| key.list).max().unwrap_or(0);
-        let mut by_list: FxHashMap<u32, Vec<Ipv4Addr>> = FxHashMap::default();
+        let mut by_list: FxHashMap<u32, Vec<Address>> = FxHashMap::default();
         for SourceKey { list, address } in &listed {
-            by_list.entry(*list).or_default().push(Ipv4Addr::from(*address));
+            by_list.entry(*list).or_default().push(*address);
         }
         self.own_macs = keys(self.maps.table(Table::OwnMacs))
             .map_err(|error| self.refused(Table::OwnMacs, error))?
@@ -38,7 +38,7 @@ impl TableWriter {
         for key in self.keys::<DestinationKey>(Table::Destinations)? {
             let relays = self.read_relays(&key, &mut by_list)?;
             self.installed.insert(key, relays);
-            let address = WatchedKey { ifindex: key.ifindex, address: key.address };
+            let address = WatchedKey::from(&key);
             *self.watched.entry(address).or_insert(0) += 1;
             if !self.inputs.contains_key(&key.ifindex) {
                 // The writer before was stopped between two writes.
@@ -55,14 +55,14 @@ impl TableWriter {
     fn forget_strays(
         &mut self,
         watched: &FxHashSet<WatchedKey>,
-        lists: &FxHashMap<u32, Vec<Ipv4Addr>>,
+        lists: &FxHashMap<u32, Vec<Address>>,
     ) -> Result<(), WriteError> {
         for key in watched.iter().filter(|key| !self.watched.contains_key(*key)) {
             self.delete(Table::Watched, key)?;
         }
         for (&list, addresses) in lists {
             for address in addresses {
-                self.delete(Table::Sources, &SourceKey { list, address: address.octets() })?;
+                self.delete(Table::Sources, &SourceKey { list, address: *address })?;
             }
         }
         Ok(())
@@ -71,18 +71,18 @@ impl TableWriter {
     fn read_relays(
         &mut self,
         key: &DestinationKey,
-        by_list: &mut FxHashMap<u32, Vec<Ipv4Addr>>,
+        by_list: &mut FxHashMap<u32, Vec<Address>>,
     ) -> Result<Vec<Installed>, WriteError> {
         let mut relays: Vec<Installed> = Vec::new();
         let mut number: u32 = self.lookup(Table::Destinations, key)?;
         while number != 0 && relays.len() < MOST_SHARING {
             let record: RelayRecord = self.lookup(Table::Relays, &number)?;
-            let mut sources = by_list.remove(&record.source_list).unwrap_or_default();
-            sources.sort_unstable();
+            let listed = by_list.remove(&record.source_list).unwrap_or_default();
+            let sources: Vec<IpAddr> = listed.into_iter().map(|address| address.of(key.family())).collect();
             relays.push(Installed {
                 record: number,
                 counters: RelayCounters::adopt(&self.counters.relays, record.slot, record.identity),
-                sources,
+                sources: sorted(&sources),
                 source_list: record.source_list,
                 outputs: self.read_outputs(record.first_output)?,
                 exit: record.exit,

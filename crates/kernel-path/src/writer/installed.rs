@@ -1,6 +1,6 @@
 //! What is in force, as the writer remembers it.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::counters::{OutputCounters, RelayCounters};
@@ -13,7 +13,7 @@ pub(super) struct Installed {
     pub(super) record: u32,
     pub(super) counters: Arc<RelayCounters>,
     /// Sorted.
-    pub(super) sources: Vec<Ipv4Addr>,
+    pub(super) sources: Vec<IpAddr>,
     pub(super) source_list: u32,
     pub(super) outputs: Vec<InstalledOutput>,
     /// As written.
@@ -50,7 +50,7 @@ pub(super) fn image(entry: &OutputEntry) -> OutputRecord {
     OutputRecord { cap: entry.cap.into(), ..record }
 }
 
-pub(super) fn sorted(sources: &[Ipv4Addr]) -> Vec<Ipv4Addr> {
+pub(super) fn sorted(sources: &[IpAddr]) -> Vec<IpAddr> {
     let mut sources = sources.to_vec();
     sources.sort_unstable();
     sources.dedup();

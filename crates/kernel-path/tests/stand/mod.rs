@@ -2,7 +2,7 @@
 //! `BPF_PROG_TEST_RUN`, and what mcr-wire says should come of a frame.
 #![allow(dead_code, reason = "each test file uses its part")]
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::time::{Duration, Instant};
 
@@ -283,6 +283,10 @@ impl table::Datapath for Stand {
         Stand::install(self, relays.to_vec());
     }
 
+    fn carries_ipv6(&self) -> bool {
+        false
+    }
+
     fn counts(&mut self) -> Counts {
         let Totals { relays, outputs } = self.totals();
         let received = relays.iter().map(|relay| (relay.received_packets, relay.received_bytes)).collect();
@@ -302,8 +306,11 @@ fn check_output(
     charge: Option<&Charge>,
     outcome: Option<Outcome>,
 ) -> Result<(), String> {
-    let (packets, bytes) = charge.map_or((0, 0), |charge| (charge.packets, charge.bytes));
-    let sent = if outcome == Some(Outcome::Sent) { (packets, bytes) } else { (0, 0) };
+    let packets = charge.map_or(0, |charge| charge.packets);
+    let sent = match outcome {
+        Some(Outcome::Sent { bytes }) => (packets, bytes),
+        Some(Outcome::Dropped(_)) | None => (0, 0),
+    };
     let got = (is.sent_packets - was.sent_packets, is.sent_bytes - was.sent_bytes);
     if got != sent {
         let more = |(reason, count): (DropReason, u64)| (reason.name(), count - was.dropped.get(reason));
@@ -327,7 +334,10 @@ pub(crate) struct Totals {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Outcome {
-    Sent,
+    Sent {
+        /// Of the IP packets.
+        bytes: u64,
+    },
     Dropped(DropReason),
 }
 
@@ -388,7 +398,7 @@ impl Expected {
             Ok(datagram) => {
                 let came_back = our_macs.iter().any(|mac| frame[6..12] == mac.octets());
                 expected.reason = came_back.then_some(DropReason::Loop);
-                (datagram.destination, *datagram.source.ip(), datagram.packets(), datagram.ip_bytes())
+                (datagram.destination, datagram.source.ip(), datagram.packets(), datagram.ip_bytes())
             }
         };
         let mut listening = relays.iter().enumerate().filter(|(_, relay)| relay.destination == destination).peekable();
@@ -407,14 +417,17 @@ impl Expected {
                     (None, Output::Send { rewrite, .. }, Ok(datagram)) if rewrite.refusal(datagram.ttl).is_some() => {
                         Outcome::Dropped(DropReason::TtlExpired)
                     }
-                    (None, Output::Send { mtu, .. }, Ok(datagram)) if datagram.largest_ip_bytes() > u64::from(*mtu) => {
+                    (None, Output::Send { rewrite, mtu, .. }, Ok(datagram))
+                        if rewrite.header_bytes() + datagram.largest_payload_bytes() > *mtu as usize =>
+                    {
                         Outcome::Dropped(DropReason::TooBig)
                     }
                     (None, Output::Send { lan, rewrite, .. }, Ok(datagram)) => {
                         for segment in datagram.segments() {
                             expected.copies.push((*lan, whole(rewrite, &segment)));
                         }
-                        Outcome::Sent
+                        let headers = datagram.packets() * rewrite.header_bytes() as u64;
+                        Outcome::Sent { bytes: headers + datagram.payload.len() as u64 }
                     }
                     (None, Output::Send { .. }, Err(_)) => unreachable!("refused without a reason"),
                 });
@@ -436,14 +449,16 @@ fn whole(rewrite: &Rewrite, datagram: &mcr_wire::Datagram<'_>) -> Vec<u8> {
 }
 
 /// Where a frame says it goes, believed or not.
-fn address(frame: &[u8]) -> Option<Ipv4Addr> {
+fn address(frame: &[u8]) -> Option<IpAddr> {
     let is_tag = |at: usize| matches!(frame.get(at..at + 2), Some([0x81, 0x00] | [0x88, 0xa8]));
     let ip = if is_tag(12) { 18 } else { 14 };
-    let octets: [u8; 4] = frame.get(ip + 16..ip + 20)?.try_into().ok()?;
-    Some(octets.into())
+    if frame.get(ip - 2..ip) == Some(&[0x86, 0xdd]) {
+        return frame.get(ip + 24..)?.first_chunk::<16>().map(|octets| Ipv6Addr::from(*octets).into());
+    }
+    frame.get(ip + 16..)?.first_chunk::<4>().map(|octets| (*octets).into())
 }
 
-fn is_foreign(frame: &[u8], address: Ipv4Addr, mac: MacAddr) -> bool {
+fn is_foreign(frame: &[u8], address: IpAddr, mac: MacAddr) -> bool {
     frame[0] & 1 == 0 && frame[..6] != mac.octets() && !address.is_multicast()
 }
 

@@ -21,7 +21,7 @@ fn nonsense_is_refused() {
     let bad = FilterInstruction { code: 0xffff, jt: 0, jf: 0, k: 0 };
     refused(&keeper.set_filter(interface, &[bad]).unwrap_err(), FailureKind::System);
     refused(&keeper.set_filter(interface, &[bad; 5_000]).unwrap_err(), FailureKind::Invalid);
-    keeper.set_filter(interface, &filter::compile(&[(Ipv4Addr::new(239, 7, 0, 0), 5_000)])).unwrap();
+    keeper.set_filter(interface, &filter::compile(&[([239, 7, 0, 0].into(), 5_000)])).unwrap();
     refused(&keeper.open_output(9_999).unwrap_err(), FailureKind::NoInterface);
 }
 
@@ -61,7 +61,7 @@ fn all_rings_of_an_input_are_handed_over_and_again() {
     assert_eq!((different.len(), bed.packet_sockets()), (3, 3));
     let (again, _) = keeper.open_input(input, &geometry, 1).unwrap();
     assert_eq!(identities(&again), identities(&rings), "as they were opened first");
-    keeper.set_filter(input, &filter::compile(&[(Ipv4Addr::new(239, 7, 0, 0), 5_000)])).unwrap();
+    keeper.set_filter(input, &filter::compile(&[([239, 7, 0, 0].into(), 5_000)])).unwrap();
     keeper.close_input(input).unwrap();
     drop((rings, again));
     wait_until(LIMIT, "the packet sockets are gone", || bed.packet_sockets() == 0);

@@ -202,17 +202,17 @@ fn tables_that_were_handed_over_send_nothing_the_other_way() {
     // A relay to every port there is, of what comes in at either side.
     let rewrite = Rewrite {
         source_mac: MacAddr::new([2, 0, 0, 0, 0, 9]),
-        destination_mac: MacAddr::for_group(GROUP),
+        destination_mac: MacAddr::for_group(GROUP.into()),
         vlan: None,
         source: Some([10, 0, 0, 1].into()),
-        destination: SocketAddrV4::new(GROUP, 6001),
+        destination: SocketAddrV4::new(GROUP, 6001).into(),
         source_port: None,
         ttl: mcr_wire::TimeToLive::Set(8),
         dscp: mcr_wire::CodePoint::Keep,
     };
     for (input, base) in [(ot0, 5_000), (it0, 6_000)] {
         let relays = (0..4).map(|chunk| RelayEntry {
-            destination: Destination { vlan: None, address: GROUP, port: base + chunk },
+            destination: Destination { vlan: None, address: GROUP.into(), port: base + chunk },
             sources: Vec::new(),
             counters: writer.relay_counters(u64::from(base + chunk)).unwrap(),
             exit: Exit::Tcx,

@@ -87,7 +87,7 @@ fn a_policy_that_is_read_again_takes_away_what_it_forbids() {
     let mut keeper = bed.connect();
     let (input, output) = (bed.input.index(), bed.output.index());
     let (rings, _) = keeper.open_input(input, &RingGeometry::for_mtu(1_500), 1).unwrap();
-    keeper.set_filter(input, &filter::compile(&[(Ipv4Addr::new(239, 7, 0, 0), 5_000)])).unwrap();
+    keeper.set_filter(input, &filter::compile(&[([239, 7, 0, 0].into(), 5_000)])).unwrap();
     keeper.join(input, group(0), &[]).unwrap();
     keeper.join(input, group(1), &[source(0)]).unwrap();
     let (sender, _) = keeper.open_output(output).unwrap();

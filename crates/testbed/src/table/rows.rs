@@ -1,6 +1,6 @@
 //! The rows.
 
-use super::{DEVICE, Delivery, GROUP, OUR_MAC, Row, Verdict};
+use super::{DEVICE, DEVICE6, Delivery, GROUP, GROUP6, OUR_MAC, Row, Verdict};
 use crate::frame::{Checksum, Frame, Tag};
 use crate::interface::Mac;
 use Verdict::{OnInput, Passed, Refused, Sent, Unsent};
@@ -110,7 +110,7 @@ pub fn rows(own: Mac) -> Vec<Row> {
         ("our own address, another group", to("239.1.1.200:1").source_mac(OUR_MAC), Passed),
         // Not IPv4 UDP.
         ("ARP", to_group().ethertype(0x0806), Passed),
-        ("IPv6", to_group().ethertype(0x86dd), Passed),
+        ("IPv4 that says it is IPv6", to_group().ethertype(0x86dd), Passed),
         ("a length instead of a type", to_group().ethertype(60), Passed),
         ("TCP", to_group().protocol(6), Passed),
         ("TCP with a wrong IP checksum", to_group().protocol(6).ip_checksum(Checksum::Wrong), Passed),
@@ -167,7 +167,135 @@ pub fn rows(own: Mac) -> Vec<Row> {
         ("cut and the IP checksum wrong: cut counts", to_group().ip_checksum(Checksum::Wrong).cut_to(45), Refused(Truncated)),
     ];
     let whole = rows.into_iter().map(|(what, frame, verdict)| Row { what, frame, delivery: Delivery::Whole, verdict });
-    whole.chain(offloaded()).collect()
+    whole.chain(rows_of_ipv6(own)).chain(offloaded()).collect()
+}
+
+/// Those of IPv6, and those that leave as the other family.
+#[rustfmt::skip]
+fn rows_of_ipv6(own: Mac) -> impl Iterator<Item = Row> {
+    use mcr_wire::DropReason::*;
+    let tagged = |tag| to_group6().tag(tag);
+    let after = |kind, body: &[u8]| to_group6().extension(kind, body);
+    let rows: Vec<(&'static str, Frame, Verdict)> = vec![
+        // What is sent.
+        ("IPv6: plain", to_group6(), Sent),
+        ("IPv6: no payload", carrying6(0), Sent),
+        ("IPv6: one byte", carrying6(1), Sent),
+        ("IPv6: two bytes", carrying6(2), Sent),
+        ("IPv6: three bytes", carrying6(3), Sent),
+        ("IPv6: a chunk", carrying6(512 - 8), Sent),
+        ("IPv6: one more than a chunk", carrying6(512 - 8 + 1), Sent),
+        ("IPv6: the largest of the MTU", carrying6(1452), Sent),
+        ("IPv6: fits as IPv4 only", carrying6(1472), Sent),
+        ("IPv6: fits nowhere", carrying6(1473), Unsent),
+        ("IPv6: hop limit 1", to_group6().ttl(1), Sent),
+        ("IPv6: hop limit 0", to_group6().ttl(0), Sent),
+        ("IPv6: DSCP, ECN and a flow label", to_group6().traffic_class(0xbb).flow_label(0xabcde), Sent),
+        ("IPv6: the lower half of the traffic class", to_group6().traffic_class(0x0f).flow_label(0xfffff), Sent),
+        ("IPv6: source port 0", Frame::udp("[fd00:dead::55]:0", GROUP6, b"x".to_vec()), Sent),
+        ("IPv6: link-local sender", Frame::udp("[fe80::1]:5000", GROUP6, b"xy".to_vec()), Sent),
+        ("IPv6: padding", carrying6(1).padding(9), Sent),
+        ("IPv6: much padding", carrying6(600).padding(400), Sent),
+        ("IPv6: UDP checksum ffff", with_checksum6(0xffff), Sent),
+        ("IPv6: UDP checksum 1", with_checksum6(1), Sent),
+        ("IPv6: a group that differs early", to6("[ff05:1::1:1]:5001"), Sent),
+        ("IPv6: kept and decremented hop limit, mapped code point", to_kept6().ttl(2).traffic_class(46 << 2 | 1), Sent),
+        ("IPv6: kept and decremented hop limit, 1: too small for some", to_kept6().ttl(1).traffic_class(0xff), Sent),
+        ("IPv6: kept and decremented hop limit, 0: too small for all", to_kept6().ttl(0), Unsent),
+        ("IPv6: code point 0, mapped", to_kept6().ttl(255).traffic_class(2).flow_label(0xfffff), Sent),
+        ("IPv6 to IPv6 alone", to6("[ff3e::1:5]:5006"), Sent),
+        ("IPv6 to IPv4 alone", to6("[ff3e::1:4]:5005").traffic_class(0x2e).flow_label(9), Sent),
+        ("IPv6 to IPv4 alone, padded", to6("[ff3e::1:4]:5005").padding(11), Sent),
+        ("IPv6: VLAN 100", tagged(Tag::vlan(100)), Sent),
+        ("IPv6: VLAN 100, priority 5, padded", tagged(Tag::with_priority(100, 5)).padding(7), Sent),
+        ("IPv6: service VLAN 100", tagged(Tag::service(100)), Sent),
+        ("IPv6: priority only", tagged(Tag::with_priority(0, 6)), Sent),
+        ("IPv6: another VLAN", tagged(Tag::vlan(101)), Passed),
+        ("IPv6: two tags", tagged(Tag::service(100)).tag(Tag::vlan(100)), Passed),
+        // From IPv4.
+        ("IPv4 to IPv6", to("239.1.1.12:5012"), Sent),
+        ("IPv4 to IPv6, DSCP and ECN", to("239.1.1.12:5012").traffic_class(0xbb), Sent),
+        ("IPv4 to IPv6, may be fragmented", to("239.1.1.12:5012").flags_and_offset(0), Sent),
+        ("IPv4 to IPv6, no UDP checksum", to("239.1.1.12:5012").udp_checksum(Checksum::Zero), Sent),
+        ("IPv4 to IPv6, no UDP checksum, large", across(1001).udp_checksum(Checksum::Zero), Sent),
+        ("IPv4 to IPv6, no UDP checksum, padded", to("239.1.1.12:5012").padding(21).udp_checksum(Checksum::Zero), Sent),
+        ("IPv4 to IPv6, VLAN 100, priority 3", to("239.1.1.12:5012").tag(Tag::with_priority(100, 3)), Sent),
+        ("IPv4 to IPv6, padded", to("239.1.1.12:5012").padding(5), Sent),
+        ("IPv4 to IPv6, the largest of the MTU", across(1452), Sent),
+        ("IPv4 to IPv6, fits as IPv4 only", across(1453), Sent),
+        ("IPv4 to IPv6, fits nowhere", across(1473), Unsent),
+        ("IPv4 to IPv6, wrong UDP checksum", to("239.1.1.12:5012").udp_checksum(Checksum::Wrong), Refused(BadUdpChecksum)),
+        ("IPv4 to IPv6 alone", to("239.1.1.11:5011"), Sent),
+        ("IPv4 to IPv6 alone, no UDP checksum", to("239.1.1.11:5011").udp_checksum(Checksum::Zero), Sent),
+        ("IPv4 to IPv6, small MTUs: both fit", Frame::udp(DEVICE, "239.1.1.10:5010", vec![7; 52]), Sent),
+        ("IPv4 to IPv6, small MTUs: IPv4 fits", Frame::udp(DEVICE, "239.1.1.10:5010", vec![7; 53]), Sent),
+        ("IPv4 to IPv6, small MTUs: none fits", Frame::udp(DEVICE, "239.1.1.10:5010", vec![7; 73]), Unsent),
+        ("IPv6 to IPv4, small MTUs: both fit", small6(52), Sent),
+        ("IPv6 to IPv4, small MTUs: IPv4 fits", small6(72), Sent),
+        ("IPv6 to IPv4, small MTUs: none fits", small6(73), Unsent),
+        // Who listens.
+        ("IPv6: another group", to6("[ff3e::1:200]:5001"), Passed),
+        ("IPv6: another port", to6("[ff3e::1:1]:5999"), Passed),
+        ("IPv6: a listed source", to6("[ff3e::1:2]:5002"), Sent),
+        ("IPv6: the other listed source", Frame::udp("[fd00:dead::56]:1", "[ff3e::1:2]:5002", b"x".to_vec()), Sent),
+        ("IPv6: a source that is not listed", stranger6(), OnInput(SourceNotListed)),
+        ("IPv6: not listed and damaged", stranger6().udp_checksum(Checksum::Wrong), OnInput(BadUdpChecksum)),
+        ("IPv6: unicast to us", to6("[fd00::1]:5004").destination_mac(own), Sent),
+        ("IPv6: unicast to another host", to6("[fd00::1]:5004").destination_mac(Mac([2, 1, 1, 1, 1, 1])), Passed),
+        ("IPv6: our own address", to_group6().source_mac(OUR_MAC), Refused(Loop)),
+        // Checksums.
+        ("IPv6: wrong UDP checksum", to_group6().udp_checksum(Checksum::Wrong), Refused(BadUdpChecksum)),
+        ("IPv6: no UDP checksum", to_group6().udp_checksum(Checksum::Zero), Refused(BadUdpChecksum)),
+        ("IPv6: only the pseudo header's sum", to_group6().udp_checksum(Checksum::Partial), Refused(BadUdpChecksum)),
+        // Headers that contradict themselves, and other protocols.
+        ("IPv6: version 4", to_group6().version(4), OnInput(BadIpHeader)),
+        ("IPv6: version 7", to_group6().version(7), OnInput(BadIpHeader)),
+        ("IPv6 that says it is IPv4", to_group6().ethertype(0x0800), Passed),
+        ("IPv6: TCP", to_group6().protocol(6), Passed),
+        ("IPv6: ICMPv6", to_group6().protocol(58), Passed),
+        ("IPv6: ICMPv6 behind a router alert", after(0, &ROUTER_ALERT).protocol(58), Passed),
+        ("IPv6: nothing follows", to_group6().protocol(59), Passed),
+        ("IPv6: payload length 0", to_group6().total_length(0), OnInput(BadUdpLength)),
+        ("IPv6: payload length of half a UDP header", to_group6().total_length(4), Refused(BadUdpLength)),
+        ("IPv6: payload length one more than there is", to_group6().total_length(8 + 23 + 1), Refused(Truncated)),
+        ("IPv6: UDP length 7", to_group6().udp_length(7), Refused(BadUdpLength)),
+        ("IPv6: UDP length one more", to_group6().udp_length(8 + 24), Refused(BadUdpLength)),
+        // Fragments and extension headers.
+        ("IPv6: first fragment", after(44, &fragment(1)), Refused(Fragment)),
+        ("IPv6: a fragment that is whole", after(44, &fragment(0)), Refused(Fragment)),
+        ("IPv6: later fragment", after(44, &fragment(8 | 1)), OnInput(Fragment)),
+        ("IPv6: last fragment of TCP", after(44, &fragment(8)).protocol(6), Passed),
+        ("IPv6: later fragment of another group", to6("[ff3e::1:200]:1").extension(44, &fragment(8)), Passed),
+        ("IPv6: hop-by-hop options", after(0, &ROUTER_ALERT), Refused(IpOptions)),
+        ("IPv6: sixteen bytes of destination options", after(60, &[1; 15]), Refused(IpOptions)),
+        ("IPv6: a route", after(43, &[0; 7]), Refused(IpOptions)),
+        ("IPv6: options, tagged", tagged(Tag::vlan(100)).extension(60, &[0; 7]), Refused(IpOptions)),
+        ("IPv6: options of another group", to6("[ff3e::1:200]:5001").extension(60, &[0; 7]), Passed),
+        ("IPv6: options of TCP", after(60, &[0; 7]).protocol(6), Passed),
+        ("IPv6: two extension headers", after(0, &ROUTER_ALERT).extension(60, &[0; 7]), OnInput(IpOptions)),
+        ("IPv6: a fragment with options", after(44, &fragment(1)).extension(60, &[0; 7]), OnInput(Fragment)),
+        ("IPv6: options that are longer than all", carrying6(0).extension(60, &[9; 7]), OnInput(IpOptions)),
+        ("IPv6: half an extension header", after(60, &[0; 7]).total_length(4), OnInput(BadIpHeader)),
+        // Cut off.
+        ("IPv6: cut in the payload", to_group6().cut_to(14 + 40 + 8 + 10), Refused(Truncated)),
+        ("IPv6: cut after the ports", to_group6().cut_to(14 + 40 + 4), Refused(Truncated)),
+        ("IPv6: cut in the ports", to_group6().cut_to(14 + 40 + 3), OnInput(Truncated)),
+        ("IPv6: cut after the IP header", to_group6().cut_to(14 + 40), OnInput(Truncated)),
+        ("IPv6: cut in the IP header", to_group6().cut_to(14 + 39), Passed),
+        ("IPv6: cut in an extension header", after(60, &[0; 7]).cut_to(14 + 40 + 7), OnInput(Truncated)),
+        ("IPv6: cut after an extension header's ports", after(60, &[0; 7]).cut_to(14 + 48 + 4), Refused(Truncated)),
+        ("IPv6: cut after tagged ports", tagged(Tag::vlan(100)).cut_to(18 + 40 + 4), Refused(Truncated)),
+    ];
+    rows.into_iter().map(|(what, frame, verdict)| Row { what, frame, delivery: Delivery::Whole, verdict })
+}
+
+/// A router alert (RFC 2711), filled up.
+const ROUTER_ALERT: [u8; 7] = [0, 5, 2, 0, 0, 1, 0];
+
+/// A fragment header: its offset and the bit that says that more follow.
+fn fragment(offset_and_more: u16) -> [u8; 7] {
+    let [high, low] = offset_and_more.to_be_bytes();
+    [0, high, low, 1, 2, 3, 4]
 }
 
 /// What only a sender on the same machine can deliver, a virtual one for instance. Segments are equal where an MTU lies
@@ -191,6 +319,20 @@ fn offloaded() -> Vec<Row> {
         ("segments with a kept TTL", segments(100, to_kept_carrying(300).ttl(2).traffic_class(46 << 2)), Sent),
         ("segments whose TTL is too small", segments(100, to_kept_carrying(200).ttl(0)), Unsent),
         ("segments to another group", segments(10, to("239.1.1.200:5001")), Passed),
+        ("IPv6: checksum left to a device", unfinished(to_group6()), Sent),
+        ("IPv6: checksum left to a device, odd", unfinished(carrying6(3)), Sent),
+        ("IPv6: checksum left to a device, no payload", unfinished(carrying6(0)), Sent),
+        ("IPv6: checksum left to a device, tagged", unfinished(to_group6().tag(Tag::with_priority(100, 3))), Sent),
+        ("IPv6: checksum left to a device, too big", unfinished(carrying6(1473)), Unsent),
+        ("IPv4 to IPv6, checksum left to a device", unfinished(across(100)), Sent),
+        ("IPv4 to IPv6, checksum left to a device, odd", unfinished(across(3)), Sent),
+        ("IPv6: two equal segments", segments(100, carrying6(200)), Sent),
+        ("IPv6: three segments and a short one", segments(500, carrying6(1501)), Sent),
+        ("IPv6: segments, tagged", segments(300, carrying6(900).tag(Tag::vlan(100))), Sent),
+        ("IPv6: segments that fit as IPv4 only", segments(1460, carrying6(2920)), Sent),
+        ("IPv6: segments that are too big", segments(1473, carrying6(2946)), Unsent),
+        ("IPv4 to IPv6, segments", segments(200, across(600)), Sent),
+        ("IPv4 to IPv6, segments and a short one", segments(200, across(601)), Sent),
         (
             "segments of a source that is not listed",
             segments(1, stranger()),
@@ -210,8 +352,11 @@ fn to_group() -> Frame {
 }
 
 fn carrying(bytes: usize) -> Frame {
-    let payload: Vec<u8> = (0..bytes).map(|i| (i * 7 + i / 251) as u8).collect();
-    Frame::udp(DEVICE, GROUP, payload)
+    Frame::udp(DEVICE, GROUP, payload(bytes))
+}
+
+fn payload(bytes: usize) -> Vec<u8> {
+    (0..bytes).map(|i| (i * 7 + i / 251) as u8).collect()
 }
 
 fn to(destination: &str) -> Frame {
@@ -226,6 +371,35 @@ fn to_kept_carrying(bytes: usize) -> Frame {
     Frame::udp(DEVICE, "239.1.1.9:5009", vec![9; bytes])
 }
 
+fn to_group6() -> Frame {
+    Frame::udp(DEVICE6, GROUP6, b"a payload of some bytes".to_vec())
+}
+
+fn to_kept6() -> Frame {
+    to6("[ff3e::1:6]:5007")
+}
+
+fn carrying6(bytes: usize) -> Frame {
+    Frame::udp(DEVICE6, GROUP6, payload(bytes))
+}
+
+fn to6(destination: &str) -> Frame {
+    Frame::udp(DEVICE6, destination, b"elsewhere".to_vec())
+}
+
+fn small6(bytes: usize) -> Frame {
+    Frame::udp(DEVICE6, "[ff3e::1:3]:5003", vec![7; bytes])
+}
+
+fn stranger6() -> Frame {
+    Frame::udp("[fd00:dead::57]:1", "[ff3e::1:2]:5002", b"two".to_vec())
+}
+
+/// From IPv4 to both.
+fn across(bytes: usize) -> Frame {
+    Frame::udp(DEVICE, "239.1.1.12:5012", payload(bytes))
+}
+
 fn to_small_mtus(bytes: usize) -> Frame {
     Frame::udp(DEVICE, "239.1.1.6:5006", vec![7; bytes])
 }
@@ -236,12 +410,21 @@ fn stranger() -> Frame {
 
 /// A payload that makes the sum over everything come out as `target` after the rewrite or before.
 fn with_checksum(target: u16) -> Frame {
-    let right = |payload: Vec<u8>| {
-        let bytes = Frame::udp(DEVICE, GROUP, payload).bytes();
-        u16::from_be_bytes([bytes[40], bytes[41]])
+    balanced(DEVICE, GROUP, target)
+}
+
+fn with_checksum6(target: u16) -> Frame {
+    balanced(DEVICE6, GROUP6, target)
+}
+
+fn balanced(from: &str, to: &str, target: u16) -> Frame {
+    let frame = |word: u16| Frame::udp(from, to, word.to_be_bytes().to_vec());
+    let right = |word| {
+        let bytes = frame(word).bytes();
+        let field = &bytes[bytes.len() - 4..];
+        u16::from_be_bytes([field[0], field[1]])
     };
-    let balance = (0..=u16::MAX).find(|word| right(word.to_be_bytes().to_vec()) == target);
-    Frame::udp(DEVICE, GROUP, balance.unwrap().to_be_bytes().to_vec())
+    frame((0..=u16::MAX).find(|word| right(*word) == target).unwrap())
 }
 
 /// The options of a header: `words` of no operation.

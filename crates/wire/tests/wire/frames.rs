@@ -1,14 +1,14 @@
 //! Frames made by somebody else's code (etherparse), with the means to spoil them.
 
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, Ipv4Addr, SocketAddrV4};
 
 use etherparse::{EtherType, IpFragOffset, IpNumber, Ipv4Header, UdpHeader, VlanId};
 use mcr_wire::checksum::Sum;
 
 /// The device that nobody can route to.
-pub(crate) const DEVICE: Ipv4Addr = Ipv4Addr::new(192, 168, 168, 55);
+pub(crate) const DEVICE: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 168, 168, 55));
 /// The group it sends to.
-pub(crate) const GROUP: Ipv4Addr = Ipv4Addr::new(239, 1, 1, 1);
+pub(crate) const GROUP: IpAddr = IpAddr::V4(Ipv4Addr::new(239, 1, 1, 1));
 /// And the port.
 pub(crate) const PORT: u16 = 5001;
 
@@ -25,7 +25,8 @@ pub(crate) struct Recipe {
 impl Recipe {
     /// A sound datagram from the device to the group, untagged.
     pub(crate) fn new(payload: &[u8]) -> Self {
-        Self::between(SocketAddrV4::new(DEVICE, 4000), SocketAddrV4::new(GROUP, PORT), payload)
+        let (IpAddr::V4(from), IpAddr::V4(to)) = (DEVICE, GROUP) else { unreachable!("both are IPv4") };
+        Self::between(SocketAddrV4::new(from, 4000), SocketAddrV4::new(to, PORT), payload)
     }
 
     /// A sound datagram, untagged.

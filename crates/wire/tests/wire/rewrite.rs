@@ -1,6 +1,6 @@
 //! What leaves on an output, read back by our own parser and by etherparse.
 
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::num::NonZeroU16;
 
 use crate::frames::{DEVICE, GROUP, PORT, Recipe};
@@ -14,8 +14,8 @@ use mcr_wire::{
 use proptest::prelude::*;
 
 const OUR_MAC: MacAddr = MacAddr::new([2, 0, 0, 0, 0, 9]);
-const NEW_SOURCE: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 9);
-const NEW_GROUP: Ipv4Addr = Ipv4Addr::new(239, 2, 2, 2);
+const NEW_SOURCE: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 9));
+const NEW_GROUP: IpAddr = IpAddr::V4(Ipv4Addr::new(239, 2, 2, 2));
 
 fn rewrite() -> Rewrite {
     Rewrite {
@@ -23,7 +23,7 @@ fn rewrite() -> Rewrite {
         destination_mac: MacAddr::for_group(NEW_GROUP),
         vlan: None,
         source: Some(NEW_SOURCE),
-        destination: SocketAddrV4::new(NEW_GROUP, 6001),
+        destination: SocketAddr::new(NEW_GROUP, 6001),
         source_port: None,
         ttl: TimeToLive::Set(16),
         dscp: CodePoint::Keep,
@@ -54,9 +54,9 @@ fn assert_sound_to_etherparse(frame: &[u8], rewrite: &Rewrite, payload: &[u8]) {
     let header = ip.header().to_header();
     assert_eq!(header.header_checksum, header.calc_header_checksum());
     if let Some(source) = rewrite.source {
-        assert_eq!(header.source, source.octets());
+        assert_eq!(IpAddr::from(header.source), source);
     }
-    assert_eq!(header.destination, rewrite.destination.ip().octets());
+    assert_eq!(IpAddr::from(header.destination), rewrite.destination.ip());
     assert_eq!((header.time_to_live, udp.destination_port()), (rewrite.ttl.of(1), rewrite.destination.port()));
     assert_eq!(udp.payload(), payload);
     if udp.checksum() != 0 {
@@ -78,7 +78,7 @@ fn what_is_to_change_changes_and_the_rest_stays() {
     let left = read(&frame);
     let expected = Datagram {
         destination: Destination { vlan, address: NEW_GROUP, port: 6001 },
-        source: SocketAddrV4::new(NEW_SOURCE, 7000),
+        source: SocketAddr::new(NEW_SOURCE, 7000),
         ttl: 16,
         traffic_class: 34 << 2 | 2,
         checksum: left.checksum,
@@ -151,7 +151,7 @@ fn a_partial_checksum_is_left_to_the_kernel_with_directions() {
         assert_eq!(field, Some(udp_pseudo_header(NEW_SOURCE, NEW_GROUP, 12).fold()));
         assert_eq!(headers.bytes().len(), usize::from(start) + 8);
     }
-    assert_eq!(Headers::MOST_BYTES, 46);
+    assert_eq!(Headers::MOST_BYTES, 66);
 }
 
 #[test]
@@ -214,8 +214,8 @@ prop_compose! {
             source_mac: macs.0.into(),
             destination_mac: macs.1.into(),
             vlan,
-            source: (!keeps_source).then_some(*source.ip()),
-            destination,
+            source: (!keeps_source).then_some((*source.ip()).into()),
+            destination: destination.into(),
             source_port: (!keeps_port).then_some(source.port()),
             ttl,
             dscp,
@@ -265,8 +265,8 @@ proptest! {
         let left = read(&frame);
         prop_assert_eq!(frame.get(0..12), Some(&[rewrite.destination_mac.octets(), rewrite.source_mac.octets()].concat()[..]));
         prop_assert_eq!(left, Datagram {
-            destination: Destination { vlan: rewrite.vlan, address: *rewrite.destination.ip(), port: rewrite.destination.port() },
-            source: SocketAddrV4::new(rewrite.source.unwrap_or(*source.ip()), rewrite.source_port.unwrap_or(source.port())),
+            destination: Destination { vlan: rewrite.vlan, address: rewrite.destination.ip(), port: rewrite.destination.port() },
+            source: SocketAddr::new(rewrite.source.unwrap_or((*source.ip()).into()), rewrite.source_port.unwrap_or(source.port())),
             ttl: rewrite.ttl.of(datagram.ttl),
             traffic_class: rewrite.dscp.of(datagram.traffic_class >> 2) << 2,
             checksum: left.checksum,
@@ -298,6 +298,6 @@ proptest! {
         prop_assert_eq!(segments.iter().map(Datagram::ip_bytes).sum::<u64>(), datagram.ip_bytes());
         prop_assert_eq!(segments.iter().map(Datagram::largest_ip_bytes).max(), Some(datagram.largest_ip_bytes()));
         prop_assert_eq!(segments.iter().flat_map(|one| one.payload).copied().collect::<Vec<_>>(), payload);
-        prop_assert_eq!((segments[0].source, segments[0].destination), (SocketAddrV4::new(DEVICE, 4000), Destination { vlan: None, address: GROUP, port: PORT }));
+        prop_assert_eq!((segments[0].source, segments[0].destination), (SocketAddr::new(DEVICE, 4000), Destination { vlan: None, address: GROUP, port: PORT }));
     }
 }

@@ -38,7 +38,7 @@ fn a_sound_datagram_is_read() {
     let frame = recipe.frame();
     let datagram = parse(&frame, &FrameMeta::PLAIN).unwrap();
     assert_eq!(datagram.destination, destination(None));
-    assert_eq!((*datagram.source.ip(), datagram.source.port()), (DEVICE, 4000));
+    assert_eq!((datagram.source.ip(), datagram.source.port()), (DEVICE, 4000));
     assert_eq!((datagram.traffic_class, datagram.ttl, datagram.priority_bits), (0x89, 1, 0));
     assert_eq!((datagram.dont_fragment, datagram.identification), (true, 0x1234));
     assert_eq!(datagram.checksum, UdpChecksum::Known(recipe.udp.checksum));
@@ -75,7 +75,7 @@ fn row_2_a_second_tag_a_reserved_vlan_or_another_protocol() {
     refused(&tagged(TPID_8021Q, 5).frame(), &stripped(0), Reject::NotOurs);
     refused(&tagged(TPID_8021Q, 4095).frame(), &FrameMeta::PLAIN, Reject::NotOurs);
     refused(&Recipe::new(PAYLOAD).frame(), &stripped(4095), Reject::NotOurs);
-    for ethertype in [EtherType::IPV6, EtherType::ARP, EtherType(0x05dc)] {
+    for ethertype in [EtherType(0x8847), EtherType::ARP, EtherType(0x05dc)] {
         let recipe = Recipe { ethertype, ..Recipe::new(PAYLOAD) };
         refused(&recipe.frame(), &FrameMeta::PLAIN, Reject::NotOurs);
         refused(&recipe.tagged(TPID_8021Q, 5, 0).frame(), &FrameMeta::PLAIN, Reject::NotOurs);

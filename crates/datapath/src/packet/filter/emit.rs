@@ -6,8 +6,8 @@
 
 use std::collections::HashMap;
 
-use super::FilterInstruction;
 use super::segments::{PortRanges, Ports, Segments};
+use super::{FilterInstruction, Wanted};
 
 /// Takes the whole frame: the verdict is a number of bytes.
 pub(super) const ACCEPT: FilterInstruction = plain(libc::BPF_RET | libc::BPF_K, u32::MAX);
@@ -42,6 +42,13 @@ const ADDRESS: u32 = 0;
 const IP_AT: u32 = 1;
 const HEADER_BYTES: u32 = 2;
 const PAYLOAD_BYTES: u32 = 3;
+const KIND: u32 = 4;
+
+/// Kinds of extension headers (RFC 8200 section 4).
+const HOP_BY_HOP: u32 = 0;
+const ROUTING: u32 = 43;
+const FRAGMENT: u32 = 44;
+const DESTINATION_OPTIONS: u32 = 60;
 
 /// What becomes of a frame whose address falls into a stretch.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -53,66 +60,146 @@ enum Verdict {
 }
 
 /// The whole program for these stretches.
-pub(super) fn program(segments: &Segments) -> Vec<FilterInstruction> {
-    let (leaves, port_sets) = leaves(segments);
-    let mut writer = Writer { backwards: Vec::new(), known: HashMap::new(), port_sets };
-    writer.search(&leaves);
-    let mut program = prologue();
-    program.extend(writer.backwards.iter().rev());
+pub(super) fn program(wanted: &Wanted) -> Vec<FilterInstruction> {
+    let ipv4 = family(ipv4_prologue(), &wanted.ipv4);
+    let ipv6 = family(ipv6_prologue(), &wanted.ipv6);
+    let mut program = link(&ipv4);
+    program.extend(ipv4);
+    program.extend(ipv6);
     program
 }
 
-/// Puts the destination address into A and the destination port into X; refuses what is not
-/// UDP/IPv4. Loads past the end of the frame refuse it too.
+/// The part for one family.
+fn family(prologue: Vec<FilterInstruction>, segments: &Segments) -> Vec<FilterInstruction> {
+    if segments.is_empty() {
+        return vec![REFUSE];
+    }
+    let (leaves, port_sets) = leaves(segments);
+    let mut writer = Writer { backwards: Vec::new(), known: HashMap::new(), port_sets };
+    writer.search(&leaves);
+    let mut part = prologue;
+    part.extend(writer.backwards.iter().rev());
+    part
+}
+
+/// Reads the link layer, and puts the place of the IP header into X. The part for IPv4 follows it, and behind that the one
+/// for IPv6. Loads past the end of the frame refuse it, here and in all that follows.
+fn link(ipv4: &[FilterInstruction]) -> Vec<FilterInstruction> {
+    vec![
+        /* 0 */ plain(LOAD_HALF, 12),
+        /* 1 */ branch(IF_EQUAL, 0x8100, 1, 0), // IEEE 802.1Q C-tag, to 3
+        /* 2 */ branch(IF_EQUAL, 0x88a8, 0, 3), // IEEE 802.1ad S-tag, else to 6
+        /* 3 */ plain(LOAD_HALF, 16),
+        /* 4 */ plain(SET_X, 18),
+        /* 5 */ plain(JUMP, 1), // to 7
+        /* 6 */ plain(SET_X, 14),
+        /* 7 */ plain(STORE_X, IP_AT),
+        /* 8 */ branch(IF_EQUAL, 0x86dd, 0, 1), // IPv6, else to 10
+        /* 9 */ plain(JUMP, 2 + ipv4.len() as u32), // over IPv4
+        /* 10 */ branch(IF_EQUAL, 0x0800, 1, 0), // IPv4, to 12
+        /* 11 */ REFUSE,
+    ]
+}
+
+/// Puts the destination address into A and the destination port into X; refuses what is not UDP.
 ///
 /// The order is that of the verdicts in `mcr_wire::parse`: a header that contradicts itself is one
 /// whatever its protocol, and has no port to be found.
-fn prologue() -> Vec<FilterInstruction> {
+fn ipv4_prologue() -> Vec<FilterInstruction> {
     vec![
-        /* 0 */ plain(LOAD_HALF, 12),
-        /* 1 */ branch(IF_EQUAL, 0x0800, 6, 0), // IPv4, to 8
-        /* 2 */ branch(IF_EQUAL, 0x8100, 1, 0), // IEEE 802.1Q C-tag, to 4
-        /* 3 */ branch(IF_EQUAL, 0x88a8, 0, 6), // IEEE 802.1ad S-tag, else to 10
-        /* 4 */ plain(LOAD_HALF, 16),
-        /* 5 */ branch(IF_EQUAL, 0x0800, 0, 4), // else to 10
-        /* 6 */ plain(SET_X, 18),
-        /* 7 */ plain(JUMP, 1), // to 9
-        /* 8 */ plain(SET_X, 14),
-        /* 9 */ plain(JUMP, 1), // to 11
-        /* 10 */ REFUSE,
-        /* 11 */ plain(STORE_X, IP_AT),
-        /* 12 */ plain(LOAD_WORD_X, 16),
-        /* 13 */ plain(STORE, ADDRESS),
-        /* 14 */ plain(LOAD_BYTE_X, 0),
-        /* 15 */ branch(IF_AT_LEAST, 0x50, 25, 0), // a version above 4, to 41
-        /* 16 */ branch(IF_AT_LEAST, 0x45, 0, 24), // below, or a header under 20 bytes, to 41
-        /* 17 */ plain(libc::BPF_ALU | libc::BPF_AND | libc::BPF_K, 0x0f),
-        /* 18 */ plain(libc::BPF_ALU | libc::BPF_LSH | libc::BPF_K, 2),
-        /* 19 */ plain(STORE, HEADER_BYTES),
-        /* 20 */ plain(LOAD_HALF_X, 2),
-        /* 21 */ plain(RECALL_X, HEADER_BYTES),
-        /* 22 */ branch(IF_AT_LEAST_X, 0, 0, 18), // the packet ends in its header, to 41
-        /* 23 */ plain(SUBTRACT_X, 0),
-        /* 24 */ plain(STORE, PAYLOAD_BYTES),
-        /* 25 */ plain(RECALL_X, IP_AT),
-        /* 26 */ plain(LOAD_BYTE_X, 9),
-        /* 27 */ branch(IF_EQUAL, 17, 1, 0), // UDP, to 29
-        /* 28 */ REFUSE,
-        /* 29 */ plain(LOAD_HALF_X, 6),
-        /* 30 */ branch(IF_BITS, 0x1fff, 10, 0), // later fragment, to 41
-        /* 31 */ plain(RECALL, PAYLOAD_BYTES),
-        /* 32 */ branch(IF_AT_LEAST, 4, 0, 8), // the packet ends before its ports, to 41
-        /* 33 */ plain(RECALL, HEADER_BYTES),
-        /* 34 */ plain(libc::BPF_ALU | libc::BPF_ADD | libc::BPF_X, 0),
-        /* 35 */ plain(A_TO_X, 0),
-        /* 36 */ plain(FRAME_BYTES, 0),
-        /* 37 */ plain(libc::BPF_ALU | libc::BPF_SUB | libc::BPF_K, 4),
-        /* 38 */ branch(IF_AT_LEAST_X, 0, 0, 2), // the frame ends before its ports, to 41
-        /* 39 */ plain(LOAD_HALF_X, 2),
-        /* 40 */ plain(JUMP, 1), // to 42
-        /* 41 */ plain(libc::BPF_LD | libc::BPF_IMM, NO_PORT),
-        /* 42 */ plain(A_TO_X, 0),
-        /* 43 */ plain(RECALL, ADDRESS),
+        /* 0 */ plain(LOAD_WORD_X, 16),
+        /* 1 */ plain(STORE, ADDRESS),
+        /* 2 */ plain(LOAD_BYTE_X, 0),
+        /* 3 */ branch(IF_AT_LEAST, 0x50, 25, 0), // a version above 4, to 29
+        /* 4 */ branch(IF_AT_LEAST, 0x45, 0, 24), // below, or a header under 20 bytes, to 29
+        /* 5 */ plain(libc::BPF_ALU | libc::BPF_AND | libc::BPF_K, 0x0f),
+        /* 6 */ plain(libc::BPF_ALU | libc::BPF_LSH | libc::BPF_K, 2),
+        /* 7 */ plain(STORE, HEADER_BYTES),
+        /* 8 */ plain(LOAD_HALF_X, 2),
+        /* 9 */ plain(RECALL_X, HEADER_BYTES),
+        /* 10 */ branch(IF_AT_LEAST_X, 0, 0, 18), // the packet ends in its header, to 29
+        /* 11 */ plain(SUBTRACT_X, 0),
+        /* 12 */ plain(STORE, PAYLOAD_BYTES),
+        /* 13 */ plain(RECALL_X, IP_AT),
+        /* 14 */ plain(LOAD_BYTE_X, 9),
+        /* 15 */ branch(IF_EQUAL, 17, 1, 0), // UDP, to 17
+        /* 16 */ REFUSE,
+        /* 17 */ plain(LOAD_HALF_X, 6),
+        /* 18 */ branch(IF_BITS, 0x1fff, 10, 0), // later fragment, to 29
+        /* 19 */ plain(RECALL, PAYLOAD_BYTES),
+        /* 20 */ branch(IF_AT_LEAST, 4, 0, 8), // the packet ends before its ports, to 29
+        /* 21 */ plain(RECALL, HEADER_BYTES),
+        /* 22 */ plain(libc::BPF_ALU | libc::BPF_ADD | libc::BPF_X, 0),
+        /* 23 */ plain(A_TO_X, 0),
+        /* 24 */ plain(FRAME_BYTES, 0),
+        /* 25 */ plain(libc::BPF_ALU | libc::BPF_SUB | libc::BPF_K, 4),
+        /* 26 */ branch(IF_AT_LEAST_X, 0, 0, 2), // the frame ends before its ports, to 29
+        /* 27 */ plain(LOAD_HALF_X, 2),
+        /* 28 */ plain(JUMP, 1), // to 30
+        /* 29 */ plain(libc::BPF_LD | libc::BPF_IMM, NO_PORT),
+        /* 30 */ plain(A_TO_X, 0),
+        /* 31 */ plain(RECALL, ADDRESS),
+    ]
+}
+
+/// As [`ipv4_prologue`], past one extension header.
+fn ipv6_prologue() -> Vec<FilterInstruction> {
+    vec![
+        /* 0 */ plain(LOAD_WORD_X, 36),
+        /* 1 */ plain(STORE, ADDRESS),
+        /* 2 */ plain(LOAD_BYTE_X, 0),
+        /* 3 */ branch(IF_AT_LEAST, 0x70, 48, 0), // a version above 6, to 52
+        /* 4 */ branch(IF_AT_LEAST, 0x60, 0, 47), // or below, to 52
+        /* 5 */ plain(LOAD_HALF_X, 4),
+        /* 6 */ plain(STORE, PAYLOAD_BYTES),
+        /* 7 */ plain(LOAD_BYTE_X, 6),
+        /* 8 */ branch(IF_EQUAL, 17, 28, 0), // UDP, to 37
+        /* 9 */ branch(IF_EQUAL, FRAGMENT, 4, 0), // to 14
+        /* 10 */ branch(IF_EQUAL, HOP_BY_HOP, 3, 0), // to 14
+        /* 11 */ branch(IF_EQUAL, ROUTING, 2, 0), // to 14
+        /* 12 */ branch(IF_EQUAL, DESTINATION_OPTIONS, 1, 0), // to 14
+        /* 13 */ REFUSE,
+        /* 14 */ plain(STORE, KIND),
+        /* 15 */ plain(RECALL, PAYLOAD_BYTES),
+        /* 16 */ branch(IF_AT_LEAST, 8, 0, 35), // the packet ends in the extension header, to 52
+        /* 17 */ plain(FRAME_BYTES, 0),
+        /* 18 */ plain(libc::BPF_ALU | libc::BPF_SUB | libc::BPF_K, 48),
+        /* 19 */ branch(IF_AT_LEAST_X, 0, 0, 32), // or the frame does, to 52
+        /* 20 */ plain(LOAD_BYTE_X, 40),
+        /* 21 */ branch(IF_EQUAL, 17, 5, 0), // UDP behind it, to 27
+        /* 22 */ branch(IF_EQUAL, FRAGMENT, 29, 0), // one more, to 52
+        /* 23 */ branch(IF_EQUAL, HOP_BY_HOP, 28, 0), // to 52
+        /* 24 */ branch(IF_EQUAL, ROUTING, 27, 0), // to 52
+        /* 25 */ branch(IF_EQUAL, DESTINATION_OPTIONS, 26, 0), // to 52
+        /* 26 */ REFUSE,
+        /* 27 */ plain(RECALL, KIND),
+        /* 28 */ branch(IF_EQUAL, FRAGMENT, 0, 4), // else to 33
+        /* 29 */ plain(LOAD_HALF_X, 42),
+        /* 30 */ branch(IF_BITS, 0xfff8, 21, 0), // later fragment, to 52
+        /* 31 */ plain(libc::BPF_LD | libc::BPF_IMM, 0),
+        /* 32 */ plain(JUMP, 1), // to 34
+        /* 33 */ plain(LOAD_BYTE_X, 41),
+        /* 34 */ plain(libc::BPF_ALU | libc::BPF_ADD | libc::BPF_K, 6),
+        /* 35 */ plain(libc::BPF_ALU | libc::BPF_LSH | libc::BPF_K, 3),
+        /* 36 */ plain(JUMP, 1), // to 38
+        /* 37 */ plain(libc::BPF_LD | libc::BPF_IMM, 40),
+        /* 38 */ plain(STORE, HEADER_BYTES),
+        /* 39 */ plain(libc::BPF_ALU | libc::BPF_SUB | libc::BPF_K, 36),
+        /* 40 */ plain(A_TO_X, 0),
+        /* 41 */ plain(RECALL, PAYLOAD_BYTES),
+        /* 42 */ branch(IF_AT_LEAST_X, 0, 0, 9), // the packet ends before its ports, to 52
+        /* 43 */ plain(RECALL_X, IP_AT),
+        /* 44 */ plain(RECALL, HEADER_BYTES),
+        /* 45 */ plain(libc::BPF_ALU | libc::BPF_ADD | libc::BPF_X, 0),
+        /* 46 */ plain(A_TO_X, 0),
+        /* 47 */ plain(FRAME_BYTES, 0),
+        /* 48 */ plain(libc::BPF_ALU | libc::BPF_SUB | libc::BPF_K, 4),
+        /* 49 */ branch(IF_AT_LEAST_X, 0, 0, 2), // the frame ends before its ports, to 52
+        /* 50 */ plain(LOAD_HALF_X, 2),
+        /* 51 */ plain(JUMP, 1), // to 53
+        /* 52 */ plain(libc::BPF_LD | libc::BPF_IMM, NO_PORT),
+        /* 53 */ plain(A_TO_X, 0),
+        /* 54 */ plain(RECALL, ADDRESS),
     ]
 }
 

@@ -1,7 +1,6 @@
 //! The address space as a sorted list of stretches, each with the ports that are wanted there.
 
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
 
 /// Inclusive ranges of ports, sorted; they neither overlap nor touch.
 pub(super) type PortRanges = Vec<(u16, u16)>;
@@ -15,7 +14,7 @@ pub(super) enum Ports {
     Ranges(PortRanges),
 }
 
-/// An inclusive stretch of addresses (host order) and its ports.
+/// An inclusive stretch of addresses (host order; of IPv6 the last word) and its ports.
 #[derive(Clone, Debug)]
 pub(super) struct Segment {
     pub(super) first: u32,
@@ -29,10 +28,10 @@ pub(super) struct Segments(Vec<Segment>);
 
 impl Segments {
     /// One stretch per run of adjacent addresses with equal ports.
-    pub(super) fn exact(destinations: &[(Ipv4Addr, u16)]) -> Self {
+    pub(super) fn exact(destinations: &[(u32, u16)]) -> Self {
         let mut by_address: BTreeMap<u32, Vec<u16>> = BTreeMap::new();
         for &(address, port) in destinations {
-            by_address.entry(u32::from(address)).or_default().push(port);
+            by_address.entry(address).or_default().push(port);
         }
         let mut segments = Self(
             by_address
@@ -47,6 +46,10 @@ impl Segments {
     /// The stretches in ascending order.
     pub(super) fn as_slice(&self) -> &[Segment] {
         &self.0
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
     }
 
     pub(super) fn len(&self) -> usize {

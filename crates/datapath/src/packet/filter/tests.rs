@@ -1,10 +1,19 @@
 //! The compiled programs, run by an interpreter of classic BPF over frames.
 
 use std::collections::HashSet;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use proptest::prelude::*;
 
-use super::*;
+use super::{FilterInstruction, MAX_INSTRUCTIONS, accept_all, drop_all};
+
+fn compile(destinations: &[(Ipv4Addr, u16)]) -> Vec<FilterInstruction> {
+    super::compile(&of_ipv4(destinations))
+}
+
+fn of_ipv4(destinations: &[(Ipv4Addr, u16)]) -> Vec<(std::net::IpAddr, u16)> {
+    destinations.iter().map(|&(address, port)| (address.into(), port)).collect()
+}
 
 /// What the kernel's interpreter does (`net/core/filter.c`), for the instructions that are used.
 /// Panics where the kernel's checker would refuse the program.
@@ -249,8 +258,8 @@ proptest! {
         limit in 0_usize..1_000,
     ) {
         let destinations: Vec<_> = destinations.into_iter().map(|(a, p)| (Ipv4Addr::from(a), p)).collect();
-        let program = compile_within(&destinations, limit);
-        prop_assert!(program.len() <= limit.max(64));
+        let program = super::compile_within(&of_ipv4(&destinations), limit);
+        prop_assert!(program.len() <= limit.max(128));
         for (address, port) in destinations {
             prop_assert!(accepts(&program, address, port));
         }
@@ -279,6 +288,102 @@ proptest! {
             Ok(datagram) => datagram.destination.address == wanted && datagram.destination.port == 5_001,
             Err(mcr_wire::Reject::Drop { destination: Some(to), .. }) => to.address == wanted && to.port == 5_001,
             Err(mcr_wire::Reject::Drop { destination: None, .. }) => address == Some(wanted),
+            Err(mcr_wire::Reject::NotOurs) => return Ok(()),
+        };
+        prop_assert_eq!(run(&program, &frame) != 0, is_wanted, "{:02x?}", frame);
+    }
+}
+
+/// One frame of IPv6, with an extension header of this kind, or none.
+fn ipv6_frame(address: Ipv6Addr, port: u16, tag: Option<u16>, extension: Option<(u8, [u8; 7])>) -> Vec<u8> {
+    let mut frame = vec![0x02; 12];
+    if let Some(protocol) = tag {
+        frame.extend(protocol.to_be_bytes());
+        frame.extend([0x20, 0x64]);
+    }
+    let payload_bytes = if extension.is_some() { 24 } else { 16 };
+    frame.extend([0x86, 0xdd, 0x60, 0, 0, 0, 0, payload_bytes, extension.map_or(17, |(kind, _)| kind), 1]);
+    frame.extend([0xfd; 16]);
+    frame.extend(address.octets());
+    if let Some((_, body)) = extension {
+        frame.push(17);
+        frame.extend(body);
+    }
+    frame.extend([0x12, 0x34]);
+    frame.extend(port.to_be_bytes());
+    frame.extend([0; 12]);
+    frame
+}
+
+const GROUP6: Ipv6Addr = Ipv6Addr::new(0xff3e, 0, 0, 0, 0, 0, 1, 1);
+
+#[test]
+fn both_families_are_searched_apart() {
+    let v4 = Ipv4Addr::new(239, 1, 1, 1);
+    // The same last word as the other's.
+    let v6 = Ipv6Addr::new(0xff3e, 0, 0, 0, 0, 0, 0xef01, 0x0101);
+    for tag in [None, Some(0x8100), Some(0x88a8)] {
+        let shape = Shape { tag, ..Shape::default() };
+        let passes = |destinations: &[_], frame: &[u8]| run(&super::compile(destinations), frame) != 0;
+        let both = [(v4.into(), 5_001), (v6.into(), 5_002)];
+        for (destinations, of_v4, of_v6) in
+            [(&both[..], true, true), (&both[..1], true, false), (&both[1..], false, true)]
+        {
+            assert_eq!(passes(destinations, &frame(v4, 5_001, shape)), of_v4);
+            assert_eq!(passes(destinations, &ipv6_frame(v6, 5_002, tag, None)), of_v6);
+            assert!(!passes(destinations, &frame(v4, 5_002, shape)));
+            assert!(!passes(destinations, &ipv6_frame(v6, 5_001, tag, None)));
+            assert!(!passes(destinations, &ipv6_frame(GROUP6, 5_002, tag, None)));
+        }
+    }
+}
+
+#[test]
+fn a_thousand_groups_of_each_family_pass() {
+    let port = |n: u16| 1_024 + n * 7;
+    let v6 = |n: u16| Ipv6Addr::new(0xff3e, 0, 0, 0, 0, 0, n, n.wrapping_mul(0x9e37));
+    let mut destinations = of_ipv4(&spread(1_000));
+    destinations.extend((0..1_000).map(|n| (v6(n).into(), port(n))));
+    let program = super::compile(&destinations);
+    assert!(program.len() <= MAX_INSTRUCTIONS, "{}", program.len());
+    for n in 0..1_000 {
+        assert_ne!(run(&program, &ipv6_frame(v6(n), port(n), None, None)), 0);
+    }
+    for (address, port) in spread(1_000) {
+        assert!(accepts(&program, address, port));
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2_000))]
+
+    /// As for IPv4.
+    #[test]
+    fn agrees_with_the_parser_on_damaged_frames_of_ipv6(
+        (destination, tag) in (0_u16..3, 0_usize..3),
+        extension in prop::option::of((prop::sample::select(vec![0_u8, 43, 44, 60]), any::<[u8; 7]>())),
+        damage in prop::collection::vec((12_usize..80, prop_oneof![any::<u8>(), prop::sample::select(vec![0, 8, 17, 44, 60])]), 0..4),
+        length in 14_usize..100,
+    ) {
+        let program = super::compile(&[(GROUP6.into(), 5_001)]);
+        let tag = [None, Some(0x8100), Some(0x88a8)][tag];
+        let to = Ipv6Addr::new(0xff3e, 0, 0, 0, 0, 0, 1, destination);
+        let mut frame = ipv6_frame(to, 5_001, tag, extension);
+        for (at, byte) in damage {
+            if let Some(place) = frame.get_mut(at) {
+                *place = byte;
+            }
+        }
+        frame.truncate(length);
+        let ip_at = if matches!(frame[12..14], [0x81, 0x00] | [0x88, 0xa8]) { 18 } else { 14 };
+        let is_group = |octets: Option<&[u8]>| octets == Some(&GROUP6.octets()[12..]);
+        let is_near = |to: std::net::IpAddr| matches!(to, std::net::IpAddr::V6(to) if is_group(Some(&to.octets()[12..])));
+        let is_wanted = match mcr_wire::parse(&frame, &mcr_wire::FrameMeta::PLAIN) {
+            Ok(datagram) => is_near(datagram.destination.address) && datagram.destination.port == 5_001,
+            Err(mcr_wire::Reject::Drop { destination: Some(to), .. }) => is_near(to.address) && to.port == 5_001,
+            Err(mcr_wire::Reject::Drop { destination: None, .. }) => {
+                frame.get(ip_at - 2..ip_at) == Some(&[0x86, 0xdd]) && is_group(frame.get(ip_at + 36..ip_at + 40))
+            }
             Err(mcr_wire::Reject::NotOurs) => return Ok(()),
         };
         prop_assert_eq!(run(&program, &frame) != 0, is_wanted, "{:02x?}", frame);
