@@ -166,6 +166,7 @@ impl Bench {
             counters: writer.relay_counters(0).expect("counters"),
             outputs: if number == 0 { outputs.clone() } else { vec![] },
             exit: if number == 0 { exit } else { Exit::Tcx },
+            cap: RateCap::NONE,
         });
         let relays = entries.collect();
         writer.install(input, InputTable { relays, our_macs: vec![MacAddr::new([2; 6])] }).expect("install");

@@ -16,7 +16,7 @@ use crate::args::{Format, Send};
 use crate::failure::Failure;
 use crate::interrupt::Interrupt;
 use crate::traffic::capture::{Packet, Reader};
-use crate::traffic::frame;
+use crate::traffic::{frame, header_bytes};
 use crate::traffic::map::Map;
 use crate::traffic::outbox::{Outbox, Runs, Sent};
 use crate::traffic::socket;
@@ -261,7 +261,7 @@ impl Run<'_> {
             done.map_err(|(length, error)| send_failure(&self.plan.to, self.sent.packets, length, &error))?;
         self.sent.packets += packets;
         self.sent.refused += refused;
-        self.bytes += payload_bytes + packets * crate::traffic::HEADER_BYTES;
+        self.bytes += payload_bytes + packets * header_bytes(self.plan.to.target.ip());
         Ok(())
     }
 

@@ -171,7 +171,7 @@ impl<'a> Run<'a> {
     }
 
     fn sent_bytes(&self) -> u64 {
-        self.sent.payload_bytes + self.sent.packets * HEADER_BYTES
+        self.sent.payload_bytes + self.sent.packets * header_bytes(self.plan.to[0].target.ip())
     }
 
     fn line(&self, now: Instant) -> String {

@@ -15,7 +15,7 @@ const FLOOD: SocketAddr = SocketAddr::V4(SocketAddrV4::new(std::net::Ipv4Addr::n
 const NEIGHBOUR: SocketAddr = SocketAddr::V4(SocketAddrV4::new(std::net::Ipv4Addr::new(239, 1, 1, 2), 5002));
 
 fn lan_group(number: u8) -> SocketAddr {
-    SocketAddrV4::new([239, 2, 2, number].into(), 6000 + u16::from(number))
+    SocketAddr::new([239, 2, 2, number].into(), 6000 + u16::from(number))
 }
 
 fn receiver(net: &Topology, lan: usize, group: u8) -> Receiver {

@@ -6,11 +6,11 @@ use std::sync::Arc;
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use super::installed::{Installed, InstalledOutput};
+use super::installed::{Installed, InstalledOutput, sorted};
 use super::{TableWriter, WriteError};
 use crate::counters::{InputCounters, OutputCounters, RelayCounters};
 use crate::layout::{
-    DestinationKey, MOST_OUTPUTS, MOST_SHARING, OutputRecord, Plain, RelayRecord, SourceKey, WatchedKey,
+    Address, DestinationKey, MOST_OUTPUTS, MOST_SHARING, OutputRecord, Plain, RelayRecord, SourceKey, WatchedKey,
 };
 use crate::maps::{Table, Totals};
 use crate::slots::Slots;
