@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, BufReader, Write};
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -16,10 +16,10 @@ use crate::args::{Format, Send};
 use crate::failure::Failure;
 use crate::interrupt::Interrupt;
 use crate::traffic::capture::{Packet, Reader};
-use crate::traffic::{frame, header_bytes};
 use crate::traffic::map::Map;
 use crate::traffic::outbox::{Outbox, Runs, Sent};
 use crate::traffic::socket;
+use crate::traffic::{frame, header_bytes};
 use crate::verbs::send::{output, send_failure};
 use crate::view::quantity::{bit_rate, bytes, packet_rate, packets, seconds};
 use crate::view::screen::Screen;
@@ -104,7 +104,7 @@ fn plan(args: Send) -> Result<Plan, Failure> {
     let is_interface = given.parse::<InterfaceName>().is_ok() && !given.contains(':');
     let endpoint = if is_interface { format!("{given}:{ANY_GROUP}") } else { given.clone() };
     let to = output(&endpoint, ttl, source.as_deref())?;
-    let target = (!is_interface).then(|| SocketAddr::new(IpAddr::from(to.target.ip()), to.port.get()));
+    let target = (!is_interface).then(|| SocketAddr::new(to.target.ip(), to.port.get()));
     if target.is_some() && !map.is_empty() {
         return Err(Failure::usage(
             "--map is for groups of the capture; name the interface alone, as mcr send eth0 --pcap FILE --map …",
@@ -228,7 +228,7 @@ impl Run<'_> {
                     }
                 };
                 let destination = datagram.destination;
-                let was = SocketAddr::new(IpAddr::from(destination.address), destination.port);
+                let was = SocketAddr::new(destination.address, destination.port);
                 match self.plan.target.or_else(|| self.plan.map.target(was)) {
                     Some(target) => {
                         let payload = datagram.payload;
