@@ -107,11 +107,8 @@ impl Kind {
 
     /// After how many seconds the same request may be answered otherwise, where that is not for the client to change.
     pub(super) fn worth_another_try(self) -> Option<&'static str> {
-        match self {
-            Self::Busy => Some("1"),
-            Self::StorageFull => Some("30"),
-            _ => None,
-        }
+        let known = [(Self::Busy, "1"), (Self::StorageFull, "30")];
+        known.into_iter().find(|(kind, _)| *kind == self).map(|(_, seconds)| seconds)
     }
 
     fn described(self) -> (&'static str, StatusCode, &'static str, &'static str) {

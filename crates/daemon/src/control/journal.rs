@@ -175,13 +175,9 @@ impl Journal {
 
     /// Whether somebody removes a relay that is stored and was left out at the start.
     fn is_left_out(&self, request: &RelayRequest, refusal: &Refusal) -> bool {
-        match (request, refusal) {
-            // Of a relay that is not there nobody knows whether it is within a limited grant.
-            (RelayRequest::Remove(name, grant, _), Refusal::NotFound { .. }) => {
-                grant.is_unlimited() && self.troubles.has(TroubleKind::RelayLeftOut, name.as_str())
-            }
-            _ => false,
-        }
+        let (RelayRequest::Remove(name, grant, _), Refusal::NotFound { .. }) = (request, refusal) else { return false };
+        // Of a relay that is not there nobody knows whether it is within a limited grant.
+        grant.is_unlimited() && self.troubles.has(TroubleKind::RelayLeftOut, name.as_str())
     }
 
     /// What has to be stored for a change that fits; `None`: nothing is different.
