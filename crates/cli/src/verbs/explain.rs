@@ -25,6 +25,11 @@ pub(crate) fn explain(args: Explain) -> Result<(), Failure> {
     let asked = Asked::read(&of)?;
     let client = Client::new(daemon.clone())?;
     let report = if client.is_remote() {
+        if join {
+            return Err(Failure::usage(
+                "--join joins on this host, and the daemon looks at its own; run mcr explain there, or add a relay, which joins",
+            ));
+        }
         client.post("explain", asked.request(hops))?.read()?
     } else {
         let (subject, input) = asked.find(&client)?;

@@ -2,6 +2,7 @@
 //! is named first has to be that thing. The controls break nothing, and nothing may be called wrong. Needs root.
 
 mod bridges;
+mod driver;
 mod host;
 mod local;
 mod readme;

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use mcr_testbed::{Namespace, wait_until};
+use mcr_testbed::{Namespace, Pty, wait_until};
 use serde_json::{Value, json};
 
 use self::authority::{Authority, Lasts};
@@ -116,6 +116,35 @@ fn complaint(output: &Output) -> String {
 }
 
 const ADD: [&str; 6] = ["add", "far", "--from", "lo:239.1.1.1:5001", "--to", "lo:239.2.2.2:6001"];
+
+/// The diagnosis is that of the daemon's host, as far as a daemon without privilege sees it.
+#[test]
+fn explain_discover_and_top_look_at_the_daemons_host() {
+    let served = Served::start("tools");
+    let added = served.mcr_as("noc", &ADD);
+    assert!(added.status.success(), "{}", text(&added.stderr));
+    let explained = served.mcr_as("view", &["explain", "far", "-o", "json"]);
+    let report: Value = serde_json::from_slice(&explained.stdout).unwrap_or_else(|_| panic!("{explained:?}"));
+    let steps = report["steps"].as_array().expect("steps");
+    let wire = steps.iter().find(|step| step["step"] == "wire").expect("the wire");
+    assert_eq!(wire["code"], "not_visible", "{report:#}");
+    let wrong = served.mcr_as("view", &["explain", "lo:239.1.1.1:5002", "--join"]);
+    assert_eq!(wrong.status.code(), Some(2), "{}", text(&wrong.stderr));
+
+    let looked = served.mcr_as("noc", &["discover", "lo", "--duration", "200ms", "-o", "json"]);
+    let report: Value = serde_json::from_slice(&looked.stdout).unwrap_or_else(|_| panic!("{looked:?}"));
+    assert_eq!(report["interfaces"], json!(["lo"]), "{report:#}");
+    assert!(complaint(&served.mcr_as("view", &["discover", "lo", "--duration", "200ms"])).contains("operator"));
+
+    let mut command = served.namespace.command(MCR);
+    command.args(["top", "--server", URL, "--cacert"]).arg(served.path("ca.pem"));
+    command.arg("--cert").arg(served.path("view.pem")).arg("--key").arg(served.path("view.key"));
+    let mut top = Pty::start(&mut command, 80, 24);
+    top.wait_for("1 relay  1 ", SOON);
+    assert!(top.screen().contains(URL), "{}", top.screen());
+    top.press("q");
+    assert!(top.wait(SOON).success());
+}
 
 #[test]
 fn certificates_decide_who_gets_in() {
