@@ -34,13 +34,13 @@ impl Ears {
         Ok(Self { sockets, inputs, tallies, total: Tally::default(), buffer: vec![0; MAX_PAYLOAD_BYTES + 1] })
     }
 
-    /// Counts what comes until `patience` is over or something has come; whether it has.
-    pub(crate) fn listen(&mut self, patience: Duration) -> Result<Heed, Failure> {
+    /// Counts what comes, `most` datagrams at most, until `patience` is over or something has come; whether it has.
+    pub(crate) fn listen(&mut self, patience: Duration, most: u64) -> Result<Heed, Failure> {
         /// So many from each in turn, so that a busy one does not hide the others.
-        const BATCH: usize = 64;
-        let mut heed = Heed::Nothing;
+        const BATCH: u64 = 64;
+        let (mut heed, mut left) = (Heed::Nothing, most);
         for index in socket::readable(&self.sockets, patience) {
-            for _ in 0..BATCH {
+            for _ in 0..BATCH.min(left) {
                 match self.sockets[index].recv_from(&mut self.buffer) {
                     Ok((bytes, source)) => {
                         let now = Instant::now();
@@ -54,6 +54,7 @@ impl Ears {
                             self.total.count(&heard);
                         }
                         heed = Heed::Something;
+                        left -= 1;
                     }
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                     Err(error) if error.kind() == io::ErrorKind::Interrupted => {}

@@ -124,7 +124,9 @@ fn receive(ears: &mut Ears, ends: Ends, interrupt: &Interrupt, screen: Screen) -
     let mut last_arrival = started;
     let mut line = LiveLine { shown: started, packets: 0, bytes: 0 };
     loop {
-        let heed = ears.listen(GLANCE)?;
+        // Not more than were asked for, although more may have come already.
+        let left = ends.count.map_or(u64::MAX, |count| count.saturating_sub(ears.total().good()).max(1));
+        let heed = ears.listen(GLANCE, left)?;
         let (now, tally) = (Instant::now(), ears.total());
         if heed == Heed::Something {
             last_arrival = now;

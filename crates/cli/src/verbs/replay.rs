@@ -158,7 +158,9 @@ struct Run<'a> {
 
 impl Run<'_> {
     fn is_over(&self, interrupt: &Interrupt) -> bool {
-        interrupt.is_asked() || self.plan.count.is_some_and(|count| self.sent.packets + self.sent.refused >= count)
+        let waiting = if let Way::Socket(outbox) = &self.way { outbox.len() as u64 } else { 0 };
+        let taken = self.sent.packets + self.sent.refused + waiting;
+        interrupt.is_asked() || self.plan.count.is_some_and(|count| taken >= count)
     }
 
     /// The whole capture.

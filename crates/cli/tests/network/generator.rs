@@ -70,6 +70,16 @@ fn many_groups_are_sent_to_and_listened_to_each_with_its_own_account() {
 }
 
 #[test]
+fn a_count_is_exact_also_when_more_comes() {
+    let cable = Cable::new();
+    let mut command = cable.far.command(MCR);
+    let mut listener = Process::start(command.args(["listen", "eth0:239.1.1.1:5001", "--count", "7", "-o", "json"]));
+    listener.wait_for_line("the group is joined", SOON);
+    cable.send(&["eth0:239.1.1.1:5001", "--count", "500", "--rate", "max", "--size", "100"]);
+    assert_eq!(heard(&mut listener)["received_packets"], 7);
+}
+
+#[test]
 fn a_group_that_is_missing_is_told_and_a_failure() {
     let cable = Cable::new();
     let mut command = cable.far.command(MCR);
@@ -159,6 +169,9 @@ fn a_capture_is_sent_again_with_its_timing_where_it_is_mapped_to() {
         }
         let sent = cable.send(&["eth0:239.3.3.3:7001", "--pcap", file, "--speed", "max", "--loop", "3"]);
         assert_eq!(sent["sent_packets"], 33, "a host's datagrams, too, when all have one target: {sent:#}");
+        let sent =
+            cable.send(&["eth0:239.3.3.3:7001", "--pcap", file, "--speed", "max", "--loop", "0", "--count", "25"]);
+        assert_eq!(sent["sent_packets"], 25, "{sent:#}");
     }
 }
 
