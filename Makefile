@@ -4,7 +4,7 @@ CARGO ?= cargo
 # Network tests make their own namespaces and need root; everything else does not care.
 export RUST_BACKTRACE ?= 1
 
-.PHONY: help demo test check build install bench schemathesis otlp fuzz loom miri deny sbom reproducible differential clean
+.PHONY: help demo test check build install bench schemathesis otlp fuzz loom miri deny sbom reproducible differential reliability soak clean
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -76,6 +76,17 @@ reproducible: ## build the release twice, in two folders, and compare (minutes)
 differential: ## a million random frames and relays through the in-kernel programs and mcr-wire (root; MCR_FRAMES, MCR_SEED)
 	@scripts/install-packages.sh test
 	MCR_FRAMES=$${MCR_FRAMES:-1000000} $(CARGO) test --locked -p mcr-kernel-path --test differential -- --nocapture
+
+reliability: ## kills, upgrades, reloads, floods, loops and missing resources at full size (root; minutes)
+	@scripts/install-packages.sh test
+	$(CARGO) build --locked --bin mcr --bin mcr-netd
+	MCR_FULL=1 $(CARGO) test --locked -p mcr-cli --test network -- --nocapture --test-threads 1 \
+		managed:: killed:: reload:: overload:: loops:: resources:: interfaces:: kinds::
+
+soak: ## mixed load with faults all the while (root; SOAK_SECONDS, default 1800)
+	@scripts/install-packages.sh test
+	$(CARGO) build --locked --bin mcr --bin mcr-netd
+	SOAK_SECONDS=$${SOAK_SECONDS:-1800} $(CARGO) test --locked -p mcr-cli --test network soak:: -- --ignored --nocapture
 
 clean: ## remove what was built
 	$(CARGO) clean

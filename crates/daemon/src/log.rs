@@ -4,6 +4,8 @@ use std::fmt;
 use std::io::{self, IsTerminal};
 use std::os::unix::fs::MetadataExt;
 
+use mcr_model::trouble::{Trouble, TroubleKind};
+use mcr_netd::standard_error::{self, StandardError};
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::format::{Format, Full, Writer};
@@ -54,7 +56,7 @@ pub enum LogError {
 pub fn init(options: &LogOptions) -> Result<(), LogError> {
     let LogOptions { format, filter } = options;
     let filter = parse(filter)?;
-    let builder = tracing_subscriber::fmt().with_writer(io::stderr).with_env_filter(filter);
+    let builder = tracing_subscriber::fmt().with_writer(|| StandardError).with_env_filter(filter);
     let builder = builder.with_ansi(io::stderr().is_terminal());
     let started = match format {
         LogFormat::Json => builder.json().flatten_event(true).finish_as_default(),
@@ -65,6 +67,17 @@ pub fn init(options: &LogOptions) -> Result<(), LogError> {
         LogFormat::Text => builder.finish_as_default(),
     };
     started.map_err(|_| LogError::Twice)
+}
+
+/// That nobody reads what is logged, while it is so. Relaying does not wait for it.
+pub(crate) fn trouble() -> Option<Trouble> {
+    let lost = standard_error::untold();
+    (lost > 0).then(|| Trouble {
+        kind: TroubleKind::LogUnread,
+        relay: None,
+        message: format!("nobody reads the log: standard error is full, and {lost} messages are lost"),
+        remedy: "read it, or start the daemon with its standard error in a file or the journal".to_owned(),
+    })
 }
 
 fn parse(filter: &str) -> Result<EnvFilter, LogError> {

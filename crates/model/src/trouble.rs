@@ -33,17 +33,20 @@ pub enum TroubleKind {
     RollbackOverdue,
     /// The keeper has ended, and there is no other.
     KeeperLost,
+    /// Nobody reads the log, and messages are lost.
+    LogUnread,
 }
 
 impl TroubleKind {
     /// Every kind.
-    pub const ALL: [TroubleKind; 6] = [
+    pub const ALL: [TroubleKind; 7] = [
         Self::StoreInMemory,
         Self::StoreDamaged,
         Self::RelayLeftOut,
         Self::RevisionLeftOut,
         Self::RollbackOverdue,
         Self::KeeperLost,
+        Self::LogUnread,
     ];
 
     /// The word that the API and the metrics use.
@@ -55,6 +58,7 @@ impl TroubleKind {
             Self::RevisionLeftOut => "revision-left-out",
             Self::RollbackOverdue => "rollback-overdue",
             Self::KeeperLost => "keeper-lost",
+            Self::LogUnread => "log-unread",
         }
     }
 }

@@ -2,22 +2,37 @@
 
 use std::ffi::CStr;
 use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::net::UnixDatagram;
+use std::sync::OnceLock;
+
+use crate::channel::check;
 
 /// The name of the interface with this index, `None` when there is none.
 pub(crate) fn name(index: u32) -> io::Result<Option<String>> {
-    let mut name: [libc::c_char; libc::IF_NAMESIZE] = [0; libc::IF_NAMESIZE];
-    // SAFETY: `name` has the IF_NAMESIZE bytes that the call may write.
-    let found = unsafe { libc::if_indextoname(index, name.as_mut_ptr()) };
-    if found.is_null() {
-        let error = io::Error::last_os_error();
-        return match error.raw_os_error() {
+    // SAFETY: all-zero bytes are a valid ifreq.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    request.ifr_ifru.ifru_ifindex = index.cast_signed();
+    // SAFETY: the kernel reads and writes one ifreq, which outlives the call.
+    let found = check(unsafe { libc::ioctl(any_socket()?.as_raw_fd(), libc::SIOCGIFNAME as _, &raw mut request) });
+    match found {
+        // SAFETY: the call succeeded and wrote a text that ends in NUL.
+        Ok(()) => Ok(Some(unsafe { CStr::from_ptr(request.ifr_name.as_ptr()) }.to_string_lossy().into_owned())),
+        Err(error) => match error.raw_os_error() {
             Some(libc::ENXIO | libc::ENODEV) => Ok(None),
             _ => Err(error),
-        };
+        },
     }
-    // SAFETY: the call succeeded and wrote a text that ends in NUL.
-    let name = unsafe { CStr::from_ptr(name.as_ptr()) };
-    Ok(Some(name.to_string_lossy().into_owned()))
+}
+
+/// What such questions are asked through: a socket of its own for each, as `if_indextoname` opens, is not to be had when all
+/// descriptors are used.
+fn any_socket() -> io::Result<&'static OwnedFd> {
+    static SOCKET: OnceLock<OwnedFd> = OnceLock::new();
+    if SOCKET.get().is_none() {
+        let _ = SOCKET.set(UnixDatagram::unbound()?.into());
+    }
+    Ok(SOCKET.get().expect("set just now, by this thread or another"))
 }
 
 /// Its name for a sentence, or its number when it has none.

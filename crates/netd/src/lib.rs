@@ -9,6 +9,7 @@
 
 pub mod peer;
 pub mod privileges;
+pub mod standard_error;
 
 mod channel;
 mod client;

@@ -12,6 +12,7 @@ use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 
 use crate::channel::check;
+use crate::standard_error::StandardError;
 
 /// Where syslogd and journald listen.
 const SYSTEM_LOG_PATH: &str = "/dev/log";
@@ -48,7 +49,7 @@ impl Log {
     pub(crate) fn say(&self, severity: Severity, what: fmt::Arguments<'_>) {
         match self {
             // The log may be gone while the keeper is still needed.
-            Self::StandardError => drop(writeln!(io::stderr(), "mcr-netd: {what}")),
+            Self::StandardError => drop(StandardError.write_all(format!("mcr-netd: {what}\n").as_bytes())),
             Self::System(log) => log.say(severity, what),
             Self::Nowhere => {}
         }

@@ -63,14 +63,14 @@ impl Service {
     pub(crate) fn start_with_small_state(namespace: &Namespace, config: &str, kib: u32) -> Service {
         const MOUNT: &str =
             "mkdir \"$1.state\" && mount -t tmpfs -o size=KIBk none \"$1.state\" && shift && exec \"$@\"";
-        Service::start_with_mounts(namespace, config, &MOUNT.replace("KIB", &kib.to_string()))
+        Service::start_with_script(namespace, config, &MOUNT.replace("KIB", &kib.to_string()))
     }
 
     /// Starts the daemon where there is no bpffs and nobody may mount one.
     #[track_caller]
     pub(crate) fn start_without_bpffs(namespace: &Namespace, config: &str) -> Service {
         const HIDE: &str = "mount -t tmpfs none /sys/fs/bpf && shift && exec setpriv --bounding-set=-sys_admin \"$@\"";
-        Service::start_with_mounts(namespace, config, HIDE)
+        Service::start_with_script(namespace, config, HIDE)
     }
 
     /// As [`Service::start`], with these variables in the daemon's environment.
@@ -85,13 +85,13 @@ impl Service {
     #[track_caller]
     pub(crate) fn start_without_state(namespace: &Namespace, config: &str) -> Service {
         const BLOCK: &str = "touch \"$1.state\" && shift && exec \"$@\"";
-        Service::start_with_mounts(namespace, config, BLOCK)
+        Service::start_with_script(namespace, config, BLOCK)
     }
 
-    /// Starts the daemon by a script that changes mounts, which only it sees. The first argument of the script is the
+    /// Starts the daemon by a script, which may change mounts that only it sees. The first argument of the script is the
     /// path of the daemon's files without their endings, the others are the command.
     #[track_caller]
-    fn start_with_mounts(namespace: &Namespace, config: &str, script: &str) -> Service {
+    pub(crate) fn start_with_script(namespace: &Namespace, config: &str, script: &str) -> Service {
         let folder = tempfile::tempdir().expect("a temporary folder");
         std::fs::write(folder.path().join("mcr.toml"), config).expect("write the configuration");
         let inner = run_command(namespace, folder.path());

@@ -541,7 +541,7 @@ impl Turn {
             config: self.config.clone(),
             relays,
             keeper_pid: self.hands.keeper_pid(),
-            troubles: self.keeper_trouble().into_iter().collect(),
+            troubles: self.keeper_trouble().into_iter().chain(crate::log::trouble()).collect(),
             confinement: Some(confinement::status()),
         }
     }
@@ -549,7 +549,7 @@ impl Turn {
     fn keeper_trouble(&self) -> Option<Trouble> {
         let remedy = self.other_keeper().filter(|_| self.keeper == KeeperLink::Down)?;
         let message =
-            "the keeper has ended: no group is joined any more; packets that still come are relayed".to_owned();
+            "the keeper has ended: no group is joined any more, unless the service manager keeps them; packets that still come are relayed".to_owned();
         Some(Trouble { kind: TroubleKind::KeeperLost, relay: None, message, remedy })
     }
 }
