@@ -21,6 +21,7 @@ use crate::happening::Happenings;
 use crate::history::Recorder;
 use crate::lease::Leases;
 use crate::plan::{Desired, RelayPlan};
+use crate::querier::Queriers;
 use crate::rulebook::{Refusal, Rulebook};
 use crate::traffic::{InterfaceLedger, Meter, RelayTotals};
 use crate::watch::Told;
@@ -122,6 +123,7 @@ pub struct Engine {
     pub(crate) happenings: Happenings,
     /// Counts everything that can change the state of a relay, except what is counted of it.
     pub(crate) generation: u64,
+    pub(crate) queriers: Queriers,
     /// The second up to which history is written.
     pub(crate) recorded: u64,
 }
@@ -147,6 +149,7 @@ impl Engine {
             leases: Leases::default(),
             happenings: Happenings::default(),
             generation: 0,
+            queriers: Queriers::default(),
             recorded: 0,
         }
     }

@@ -146,6 +146,23 @@ pub enum EventKind {
         #[schema(value_type = Vec<String>)]
         addresses: Vec<IpAddr>,
     },
+    /// Another host asks for memberships on the network of an interface.
+    QuerierHeard {
+        /// The interface.
+        interface: String,
+        /// Who asks.
+        querier: String,
+    },
+    /// Nobody asks there any more, or did so far.
+    QuerierMissing {
+        /// The interface.
+        interface: String,
+    },
+    /// This host asks there.
+    QuerierOurs {
+        /// The interface.
+        interface: String,
+    },
     /// Relays of a configuration were put in force.
     ConfigurationLoaded {
         /// How many are new.
@@ -231,6 +248,9 @@ impl EventKind {
             | Self::InterfaceLeft { interface }
             | Self::InterfaceUp { interface }
             | Self::InterfaceDown { interface }
+            | Self::QuerierHeard { interface, .. }
+            | Self::QuerierMissing { interface }
+            | Self::QuerierOurs { interface }
             | Self::InterfaceAddresses { interface, .. } => About::Interface(interface),
             Self::ConfigurationLoaded { .. } | Self::ConfigurationRefused { .. } | Self::RollbackFailed { .. } => {
                 About::Configuration
@@ -258,6 +278,9 @@ impl EventKind {
             Self::InterfaceUp { .. } => "interface-up",
             Self::InterfaceDown { .. } => "interface-down",
             Self::InterfaceAddresses { .. } => "interface-addresses",
+            Self::QuerierHeard { .. } => "querier-heard",
+            Self::QuerierMissing { .. } => "querier-missing",
+            Self::QuerierOurs { .. } => "querier-ours",
             Self::ConfigurationLoaded { .. } => "configuration-loaded",
             Self::ConfigurationRefused { .. } => "configuration-refused",
             Self::RollbackFailed { .. } => "rollback-failed",

@@ -19,6 +19,7 @@ pub mod lease;
 pub mod name;
 pub mod plan;
 pub mod problem;
+pub mod querier;
 pub mod relay;
 pub mod revision;
 pub mod role;

@@ -15,6 +15,7 @@ use crate::datapath::DatapathChoice;
 use crate::header::{DscpRule, DscpSpec, SourceRule, TtlRule, TtlSpec};
 use crate::name::InterfaceName;
 use crate::problem::FieldError;
+use crate::querier::QuerierSpec;
 use crate::relay::{Input, Output, Relay, Scope};
 use crate::watch::{ExpectSpec, Watch};
 
@@ -60,6 +61,9 @@ pub struct RelaySpec {
     /// What takes the relay out of the way of a storm; none: nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub breaker: Option<BreakerSpec>,
+    /// What is expected of the querier on the network of its input; none: one query in 260 s.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub querier: Option<QuerierSpec>,
     /// More packets than so many a second are dropped as `rate_limited`; none: no cap.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(minimum = 1, maximum = 1_000_000_000i64)]
@@ -161,6 +165,7 @@ impl RelaySpec {
             silent_after,
             expect,
             breaker,
+            querier,
             max_packets_per_second,
             max_bits_per_second,
         } = self;
@@ -173,7 +178,8 @@ impl RelaySpec {
         let scope = Scope { link_local: *link_local, ptp: *allow_ptp };
         let watch = errors.absorb(Watch::check(silent_after.as_deref(), expect.as_ref()));
         let breaker = breaker.as_ref().and_then(|breaker| errors.absorb(breaker.check()));
-        let watch = watch.map(|watch| watch.with_breaker(breaker));
+        let querier = querier.as_ref().map_or_else(|| Some(Default::default()), |spec| errors.absorb(spec.check()));
+        let watch = watch.zip(querier).map(|(watch, querier)| watch.with_breaker(breaker).with_querier(querier));
         let caps = errors.absorb(RateCaps::check("", *max_packets_per_second, *max_bits_per_second));
         match (name, input, outputs.into_iter().collect::<Option<Vec<_>>>(), datapath, watch, caps) {
             (Some(name), Some(input), Some(outputs), Some(datapath), Some(watch), Some(caps))
@@ -272,6 +278,7 @@ impl From<&Relay> for RelaySpec {
             silent_after,
             expect,
             breaker: relay.watch().breaker().map(Breaker::spec),
+            querier: relay.watch().querier().spec(),
             max_packets_per_second,
             max_bits_per_second,
         }

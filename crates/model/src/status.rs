@@ -62,6 +62,9 @@ pub struct RelayStatus {
     /// How long it lives unless it is renewed; absent: for good.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lease: Option<LeaseStatus>,
+    /// What may go wrong although it does what it should.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<RelayWarning>,
     /// How its breaker stands; absent: it has none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub breaker: Option<BreakerStatus>,
@@ -74,6 +77,25 @@ pub struct RelayStatus {
     pub outputs: Vec<OutputStatus>,
     /// Its definition: what PUT takes.
     pub relay: RelaySpec,
+}
+
+/// Something that may go wrong with a relay.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct RelayWarning {
+    /// What kind.
+    pub kind: RelayWarningKind,
+    /// What it is.
+    pub message: String,
+    /// What to do.
+    pub remedy: String,
+}
+
+/// What may go wrong with a relay.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum RelayWarningKind {
+    /// Nobody asks for memberships on the network of its input.
+    NoQuerier,
 }
 
 /// The breaker of a relay.

@@ -8,6 +8,7 @@ use utoipa::ToSchema;
 use crate::breaker::Breaker;
 use crate::duration;
 use crate::problem::FieldError;
+use crate::querier::QuerierWatch;
 
 /// What is expected of the packets that a relay receives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -15,6 +16,7 @@ pub struct Watch {
     silent_after: Duration,
     expected: BitRates,
     breaker: Option<Breaker>,
+    querier: QuerierWatch,
 }
 
 /// The bit rates that are as they should be, both ends included; bits are those of the IP packets.
@@ -60,6 +62,17 @@ impl Watch {
         self.breaker
     }
 
+    /// What is expected of the querier.
+    pub fn querier(self) -> QuerierWatch {
+        self.querier
+    }
+
+    /// The same expectations, with these of the querier.
+    #[must_use]
+    pub fn with_querier(self, querier: QuerierWatch) -> Self {
+        Self { querier, ..self }
+    }
+
     /// The same expectations, with this breaker.
     #[must_use]
     pub fn with_breaker(self, breaker: Option<Breaker>) -> Self {
@@ -73,7 +86,7 @@ impl Watch {
     pub fn check(silent_after: Option<&str>, expect: Option<&ExpectSpec>) -> Result<Self, Vec<FieldError>> {
         let (silent_after, expected) = (check_silence(silent_after), check_rates(expect));
         match (silent_after, expected) {
-            (Ok(silent_after), Ok(expected)) => Ok(Self { silent_after, expected, breaker: None }),
+            (Ok(silent_after), Ok(expected)) => Ok(Self { silent_after, expected, ..Self::default() }),
             (silent_after, expected) => {
                 Err(silent_after.err().into_iter().chain(expected.err().into_iter().flatten()).collect())
             }
@@ -94,7 +107,12 @@ impl Watch {
 
 impl Default for Watch {
     fn default() -> Self {
-        Self { silent_after: Self::SILENT_AFTER, expected: BitRates::default(), breaker: None }
+        Self {
+            silent_after: Self::SILENT_AFTER,
+            expected: BitRates::default(),
+            breaker: None,
+            querier: QuerierWatch::default(),
+        }
     }
 }
 

@@ -10,6 +10,7 @@ use std::time::Duration;
 use mcr_datapath::{FilterInstruction, RingGeometry};
 
 use self::spawn::Spawned;
+use crate::board::Board;
 use crate::channel::{Channel, Patience, Received};
 use crate::protocol::{Hook, Item, Numbered, Reply, Request, VERSION};
 
@@ -314,6 +315,25 @@ impl Keeper {
     /// When the keeper is gone.
     pub fn close_gaze(&mut self, interface: u32) -> Result<(), KeeperError> {
         self.order("closing a look", &Request::CloseGaze { interface })
+    }
+
+    /// Where the keeper writes down who asks for memberships, as far as this host hears them.
+    ///
+    /// # Errors
+    /// When this can not be heard, or the keeper is gone.
+    pub fn queriers(&mut self) -> Result<Board, KeeperError> {
+        match self.ask("asking for queriers", &Request::Queriers)? {
+            (Reply::Done, descriptors) => Ok(Board::of(only(descriptors)?)),
+            (reply, _) => Err(KeeperError::unexpected(&reply)),
+        }
+    }
+
+    /// Asks everybody behind an input interface for their memberships, in the place of a router.
+    ///
+    /// # Errors
+    /// When the policy or the kernel refuses, or the keeper is gone.
+    pub fn ask_for_memberships(&mut self, interface: u32) -> Result<(), KeeperError> {
+        self.order("asking for memberships", &Request::Ask { interface })
     }
 
     /// Gives everything back. A keeper that was started by [`Keeper::spawn`] to listen ends then.

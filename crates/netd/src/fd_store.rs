@@ -180,7 +180,7 @@ fn keep(manager: &Channel, name: &str, descriptor: BorrowedFd<'_>) -> io::Result
     manager.send(message.as_bytes(), &[descriptor], Patience::Wait)
 }
 
-fn memory_file() -> io::Result<File> {
+pub(crate) fn memory_file() -> io::Result<File> {
     // SAFETY: the name ends in NUL and outlives the call.
     let fd = unsafe { libc::memfd_create(c"mcr-netd".as_ptr(), libc::MFD_CLOEXEC) };
     check(fd.as_raw_fd())?;
@@ -189,7 +189,7 @@ fn memory_file() -> io::Result<File> {
 }
 
 /// FNV-1a, 64 bits.
-fn fnv(bytes: &[u8]) -> u64 {
+pub(crate) fn fnv(bytes: &[u8]) -> u64 {
     bytes.iter().fold(0xcbf2_9ce4_8422_2325, |sum, byte| (sum ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3))
 }
 

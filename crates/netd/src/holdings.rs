@@ -20,6 +20,7 @@ use crate::packet_socket;
 use crate::passive::Passive;
 use crate::policy::{Objection, Policy, Use};
 use crate::protocol::{Failure, FailureKind, Hook, Item, Reply, Request};
+use crate::querier::Queries;
 
 /// Most memory of one ring, in bytes: it is locked into memory and charged to nobody.
 const MAX_RING_BYTES: usize = 256 << 20;
@@ -51,6 +52,8 @@ pub(crate) struct Holdings {
     guard: Guard,
     neighbours: BTreeSet<(u32, IpAddr)>,
     departures: Departures,
+    /// `None`: the kernel does not let it be listened to.
+    queries: Option<Queries>,
     kernel_neighbours: Neighbours,
     kernel_path: KernelPath,
 }
@@ -74,6 +77,8 @@ enum Handed {
     Sockets(Use, u32),
     /// The socket that looks at an interface.
     Gaze(u32),
+    /// Where queriers are written down.
+    Board,
     /// The tables of the in-kernel datapath.
     Tables,
 }
@@ -98,6 +103,7 @@ impl Holdings {
             guard,
             neighbours: BTreeSet::new(),
             departures: Departures::watch()?,
+            queries: Queries::listen().ok(),
             kernel_neighbours: Neighbours::open()?,
             kernel_path,
         };
@@ -178,6 +184,8 @@ impl Holdings {
             Request::OpenInput { interface, geometry, rings } => return self.open_input(interface, geometry, rings),
             Request::OpenOutput { interface } => return self.open_output(interface),
             Request::Tables => return self.tables(),
+            Request::Queriers => return self.queriers(),
+            Request::Ask { interface } => self.ask(interface)?,
             Request::OpenGaze { interface } => return self.open_gaze(interface),
             Request::CloseGaze { interface } => drop(self.gazes.remove(&interface)),
             Request::SetFilter { interface, instructions } => self.set_filter(interface, &instructions)?,
@@ -206,6 +214,7 @@ impl Holdings {
                 self.inputs.get(index).into_iter().flat_map(|input| &input.rings).map(OwnedFd::as_fd).collect()
             }
             Handed::Sockets(Use::Output, index) => self.outputs.get(index).map(OwnedFd::as_fd).into_iter().collect(),
+            Handed::Board => self.queries.iter().map(Queries::board).collect(),
             Handed::Gaze(index) => self.gazes.get(index).map(OwnedFd::as_fd).into_iter().collect(),
             Handed::Tables => self.kernel_path.tables(),
         }
@@ -329,6 +338,46 @@ impl Holdings {
             Item::Membership { interface, group, sources }
         });
         inputs.chain(memberships)
+    }
+
+    /// Readable when a membership query has come, if they can be heard.
+    pub(crate) fn queries(&self) -> Option<BorrowedFd<'_>> {
+        self.queries.as_ref().map(AsFd::as_fd)
+    }
+
+    /// Takes note of the membership queries that have come.
+    pub(crate) fn take_queries(&mut self) {
+        self.queries.iter_mut().for_each(Queries::take);
+    }
+
+    fn queriers(&self) -> Result<Done, Failure> {
+        match self.queries {
+            Some(_) => Ok(Done { reply: Reply::Done, handed: Handed::Board }),
+            None => Err(not_heard()),
+        }
+    }
+
+    /// Nothing is said where the policy wants nothing to be said.
+    fn ask(&self, interface: u32) -> Result<(), Failure> {
+        let name = self.permit(Use::Input, interface)?;
+        if self.policy.is_passive(&name) || self.policy.is_closed_way(&name) {
+            return Err(Failure {
+                kind: FailureKind::Policy,
+                errno: None,
+                reason: format!("the keeper's policy lets nothing be sent on {name}"),
+                remedy: "take querier.own from the relays there, or change `passive` or `one_way`".to_owned(),
+            });
+        }
+        let Some(queries) = &self.queries else {
+            return Err(full(
+                "can not open a socket for IGMP".to_owned(),
+                "use a kernel with IGMP (CONFIG_IP_MULTICAST)",
+            ));
+        };
+        queries.ask(interface).map_err(|error| {
+            let remedy = "check that the interface is up and has an address";
+            system(format!("can not ask for memberships on {name}"), &error, remedy)
+        })
     }
 
     /// Readable when interfaces may have left: [`Self::give_up_departed`] is for then.
@@ -648,6 +697,10 @@ fn system(what: String, error: &io::Error, remedy: &str) -> Failure {
         reason: format!("{what}: {error}"),
         remedy: remedy.to_owned(),
     }
+}
+
+fn not_heard() -> Failure {
+    full("can not open a socket for IGMP".to_owned(), "use a kernel with IGMP (CONFIG_IP_MULTICAST)")
 }
 
 /// A bound of the keeper's own is reached.

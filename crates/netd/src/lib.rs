@@ -11,6 +11,7 @@ pub mod peer;
 pub mod privileges;
 pub mod standard_error;
 
+mod board;
 mod channel;
 mod client;
 mod departure;
@@ -31,6 +32,7 @@ mod passive;
 mod pins;
 mod policy;
 mod protocol;
+mod querier;
 mod service;
 mod signals;
 mod socket_path;
@@ -54,6 +56,7 @@ pub mod fuzzing {
     }
 }
 
+pub use board::{Board, HeardQuerier};
 pub use client::{Held, HeldInput, HeldMembership, Keeper, KeeperError, KeeperErrorKind, KeeperWatch, SpawnMode};
 pub use listener::ListenError;
 pub use pins::is_bpffs;

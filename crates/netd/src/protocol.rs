@@ -30,6 +30,8 @@
 //! keep fan outs           18   list of number u32: all in use          done
 //! open gaze               19   interface u32                          done + descriptor of a socket that only looks
 //! close gaze              20   interface u32                          done
+//! queriers                21                                          done + descriptor of the board of queriers
+//! ask                     22   interface u32: a membership query      done
 //!
 //! reply                  kind  body
 //! done                   128
@@ -60,7 +62,7 @@ use self::bytes::{Reader, Writer};
 mod bytes;
 
 /// The version of this protocol; both sides must speak the same one.
-pub(crate) const VERSION: u16 = 4;
+pub(crate) const VERSION: u16 = 5;
 /// Longest message in bytes: the longest filter that the kernel takes, twice.
 pub(crate) const MAX_MESSAGE_BYTES: usize = 65_536;
 /// Most sources of one join; an item of the inventory with that many fits a message.
@@ -99,6 +101,8 @@ pub(crate) enum Request {
     KeepFanOuts { numbers: Vec<u32> },
     OpenGaze { interface: u32 },
     CloseGaze { interface: u32 },
+    Queriers,
+    Ask { interface: u32 },
 }
 
 /// Where a program of the in-kernel datapath sits on an interface.
@@ -199,6 +203,7 @@ impl Request {
             | Self::OpenOutput { interface }
             | Self::CloseOutput { interface }
             | Self::OpenGaze { interface }
+            | Self::Ask { interface }
             | Self::CloseGaze { interface } => out.u32(*interface),
             Self::Join { interface, group, sources } => {
                 out.u32(*interface);
@@ -221,7 +226,7 @@ impl Request {
             }
             Self::FanOut { interfaces } => out.list(interfaces, |out, interface| out.u32(*interface)),
             Self::KeepFanOuts { numbers } => out.list(numbers, |out, number| out.u32(*number)),
-            Self::Release | Self::Tables => {}
+            Self::Release | Self::Tables | Self::Queriers => {}
         }
         out.finish()
     }
@@ -248,6 +253,8 @@ impl Request {
             Self::KeepFanOuts { .. } => 18,
             Self::OpenGaze { .. } => 19,
             Self::CloseGaze { .. } => 20,
+            Self::Queriers => 21,
+            Self::Ask { .. } => 22,
         }
     }
 
@@ -282,6 +289,8 @@ impl Request {
             18 => Self::KeepFanOuts { numbers: input.list(MAX_FAN_OUTS, Reader::u32)? },
             19 => Self::OpenGaze { interface: input.u32()? },
             20 => Self::CloseGaze { interface: input.u32()? },
+            21 => Self::Queriers,
+            22 => Self::Ask { interface: input.u32()? },
             _ => return Err(Malformed("unknown request")),
         };
         input.finish()?;

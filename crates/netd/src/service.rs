@@ -9,7 +9,7 @@ use mcr_confine::{Confinement, Reach, calls, files};
 use sd_notify::NotifyState;
 
 use crate::channel::{Channel, Patience, Received, check};
-use crate::fd_store::FdStore;
+use crate::fd_store::{FdStore, Left};
 use crate::guard::Guard;
 use crate::holdings::{Answer, Holdings};
 use crate::kernel_path::{KernelPath, Pinning};
@@ -230,6 +230,7 @@ impl Service {
         if matches!(log, Log::System(_)) {
             log::detach_standard_streams().map_err(failed("letting go of the standard streams"))?;
         }
+        let store = FdStore::open();
         if confinement == Confinement::Full {
             files::give_up(&paths, Reach::Host)?;
             calls::give_up(calls::Program::Keeper)?;
@@ -249,13 +250,13 @@ impl Service {
             store_at: None,
             store_fails: false,
         };
-        service.open_store();
+        service.go_on_with(store);
         Ok(service)
     }
 
     /// Goes on with what the service manager kept of a keeper before this one.
-    fn open_store(&mut self) {
-        match FdStore::open() {
+    fn go_on_with(&mut self, store: io::Result<Option<(FdStore, Left)>>) {
+        match store {
             Ok(None) => {}
             Ok(Some((store, left))) => {
                 let (memberships, rings) = self.holdings.restore(left);
@@ -320,6 +321,9 @@ impl Service {
             if ready.departure {
                 self.holdings.give_up_departed();
             }
+            if ready.query {
+                self.holdings.take_queries();
+            }
             // The daemon before the others: when it is gone, the next may have its place at once.
             for index in ready.visitors {
                 if self.attend(index) == Course::End {
@@ -376,7 +380,8 @@ impl Service {
         let hears = listener.is_some();
         let listener = listener.map(|listener| readable(listener.as_fd()));
         let visitors = self.visitors.iter().map(|visitor| readable(visitor.channel.as_fd()));
-        let own = [readable(self.signals.as_fd()), readable(self.holdings.departures())];
+        let queries = self.holdings.queries().map_or(UNUSED, readable);
+        let own = [readable(self.signals.as_fd()), readable(self.holdings.departures()), queries];
         let mut polled: Vec<libc::pollfd> = own.into_iter().chain(visitors).chain(listener).collect();
         loop {
             // SAFETY: the pointer and the length describe `polled`, which outlives the call.
@@ -391,7 +396,7 @@ impl Service {
         let mut visitors: Vec<usize> = (0..self.visitors.len()).filter(|index| is_ready(own.len() + index)).collect();
         visitors.sort_by_key(|index| self.visitors[*index].role != Role::Daemon);
         let listener = hears && is_ready(own.len() + self.visitors.len());
-        Ok(Ready { signal: is_ready(0), departure: is_ready(1), visitors, listener })
+        Ok(Ready { signal: is_ready(0), departure: is_ready(1), query: is_ready(2), visitors, listener })
     }
 
     /// A keeper that nobody can reach, or that was started by a daemon which is gone and left
@@ -521,6 +526,7 @@ impl Service {
 struct Ready {
     signal: bool,
     departure: bool,
+    query: bool,
     visitors: Vec<usize>,
     listener: bool,
 }
@@ -537,6 +543,9 @@ impl Visitor {
         Self { channel, role: Role::Stranger }
     }
 }
+
+/// What poll passes over.
+const UNUSED: libc::pollfd = libc::pollfd { fd: -1, events: 0, revents: 0 };
 
 fn readable(fd: BorrowedFd<'_>) -> libc::pollfd {
     libc::pollfd { fd: fd.as_raw_fd(), events: libc::POLLIN, revents: 0 }

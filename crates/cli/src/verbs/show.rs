@@ -1,7 +1,7 @@
 //! `mcr show`
 
 use mcr_model::spec::OutputSpec;
-use mcr_model::status::{LeaseStatus, Origin, OutputStatus, RelayStatus};
+use mcr_model::status::{LeaseStatus, Origin, OutputStatus, RelayStatus, RelayWarning};
 
 use crate::args::{Format, Show};
 use crate::client::Client;
@@ -26,6 +26,9 @@ fn text(relay: &RelayStatus, ink: Ink) -> String {
     let mut lines =
         vec![format!("{} is {}: {reason}", ink.paint(HEADING, name), ink.paint(state_style(*state), state.name()))];
     lines.extend(remedy.as_ref().map(|remedy| format!("  to do     {remedy}")));
+    for RelayWarning { message, remedy, .. } in &relay.warnings {
+        lines.push(format!("  {}   {message}; {remedy}", ink.paint(TROUBLE, "warning")));
+    }
     let made_by = match origin {
         Origin::File => "the configuration file",
         Origin::Api => "a call of the API",

@@ -38,6 +38,9 @@ fn words(kind: &EventKind) -> String {
         EventKind::LeaseExpired { relay, lease_seconds } => {
             format!("{relay}: nobody renewed it for {}", seconds(*lease_seconds))
         }
+        EventKind::QuerierHeard { interface, querier } => format!("{interface}: {querier} asks for memberships"),
+        EventKind::QuerierMissing { interface } => format!("{interface}: nobody asks for memberships"),
+        EventKind::QuerierOurs { interface } => format!("{interface}: this host asks for memberships"),
         EventKind::InterfaceAppeared { interface }
         | EventKind::InterfaceLeft { interface }
         | EventKind::InterfaceUp { interface }

@@ -53,6 +53,7 @@ mod otlp;
 mod overload;
 mod player;
 mod players;
+mod queriers;
 mod queues;
 mod readme;
 mod reload;

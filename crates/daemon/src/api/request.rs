@@ -5,6 +5,7 @@ use std::time::Duration;
 use axum::http::{HeaderMap, header};
 use mcr_engine::Step;
 use mcr_model::endpoint::closest;
+use mcr_model::querier::QuerierSpec;
 use mcr_model::relay::Relay;
 use mcr_model::spec::{InputSpec, OutputSpec, RelaySpec};
 use mcr_model::watch::ExpectSpec;
@@ -47,6 +48,7 @@ pub(super) struct Body {
     silent_after: Option<String>,
     expect: Option<ExpectSpec>,
     breaker: Option<BreakerSpec>,
+    querier: Option<QuerierSpec>,
     /// More packets than so many a second are dropped as `rate_limited`; none: no cap.
     #[schema(minimum = 1, maximum = 1_000_000_000i64)]
     max_packets_per_second: Option<i64>,
@@ -111,8 +113,20 @@ pub(super) fn relay(body: &[u8], named: Named<'_>) -> Result<Wanted, Rejection> 
         // What is said of one alone names its line.
         Rejection::wrong_relay(if all.len() > 1 { all } else { vec![unreadable(error)] })
     })?;
-    let Body { name, input, output, datapath, link_local, allow_ptp, silent_after, expect, breaker, lease, .. } =
-        parsed;
+    let Body {
+        name,
+        input,
+        output,
+        datapath,
+        link_local,
+        allow_ptp,
+        silent_after,
+        expect,
+        breaker,
+        querier,
+        lease,
+        ..
+    } = parsed;
     let Body { max_packets_per_second, max_bits_per_second, .. } = parsed;
     let name = match (named, name) {
         (Named::InBody, Some(name)) => name,
@@ -135,6 +149,7 @@ pub(super) fn relay(body: &[u8], named: Named<'_>) -> Result<Wanted, Rejection> 
         silent_after,
         expect,
         breaker,
+        querier,
         max_packets_per_second,
         max_bits_per_second,
     };

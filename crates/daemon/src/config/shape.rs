@@ -9,6 +9,7 @@ use std::ops::Range;
 
 use mcr_model::endpoint::closest;
 use mcr_model::header::{DscpSpec, TtlSpec};
+use mcr_model::querier::QuerierSpec;
 use mcr_model::spec::{ConfigSpec, InputSpec, OutputSpec, RelaySpec};
 use mcr_model::watch::ExpectSpec;
 use mcr_model::{BreakerSpec, FieldError};
@@ -77,6 +78,7 @@ fn relay(value: &Spanned<DeValue<'_>>, path: String, findings: &mut Findings) ->
         silent_after: keys.text("silent_after"),
         expect: expect(&mut keys, "expect"),
         breaker: breaker(&mut keys, "breaker"),
+        querier: querier(&mut keys, "querier"),
         max_packets_per_second: keys.number("max_packets_per_second"),
         max_bits_per_second: keys.number("max_bits_per_second"),
     };
@@ -107,6 +109,13 @@ fn expect(keys: &mut Keys<'_, '_>, key: &'static str) -> Option<ExpectSpec> {
         min_bits_per_second: keys.number("min_bits_per_second"),
         max_bits_per_second: keys.number("max_bits_per_second"),
     };
+    keys.finish();
+    Some(spec)
+}
+
+fn querier(keys: &mut Keys<'_, '_>, key: &'static str) -> Option<QuerierSpec> {
+    let mut keys = keys.table(key, "write { own = true } or { timeout = \"260s\" }")?;
+    let spec = QuerierSpec { timeout: keys.text("timeout"), own: keys.flag("own") };
     keys.finish();
     Some(spec)
 }

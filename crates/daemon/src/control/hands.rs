@@ -3,13 +3,16 @@
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::time::Duration;
 
+use mcr_datapath::clock;
 use mcr_datapath::packet::TxSocket;
 use mcr_engine::{
-    Effect, EffectError, Ifindex, InputKey, InputPlan, InterfaceLedger, Inventory, Membership, Outcome, RelayTotals,
+    Effect, EffectError, HeardQuery, Ifindex, InputKey, InputPlan, InterfaceLedger, Inventory, Membership, Outcome,
+    RelayTotals,
 };
 use mcr_model::{Datapath, RelayName};
-use mcr_netd::{Hook, Keeper, KeeperError};
+use mcr_netd::{Board, HeardQuerier, Hook, Keeper, KeeperError};
 
 use super::line::Line;
 use crate::datapath::book::Books;
@@ -25,11 +28,14 @@ pub(super) struct Hands {
     kernel: KernelPath,
     outputs: Outputs,
     books: Books,
+    /// Where the keeper writes down who asks for memberships.
+    board: Option<Board>,
 }
 
 impl Hands {
-    pub(super) fn new(keeper: Keeper, workers: Workers) -> Self {
+    pub(super) fn new(mut keeper: Keeper, workers: Workers) -> Self {
         Self {
+            board: keeper.queriers().ok(),
             line: Line::new(keeper),
             packet: PacketPath::new(workers),
             kernel: KernelPath::default(),
@@ -47,6 +53,7 @@ impl Hands {
     pub(super) fn take(&mut self, mut keeper: Keeper) -> Result<Inventory, KeeperError> {
         // Asked before anything is given up; the connection of a keeper that does not answer ends here.
         let inventory = inventory_of(&mut keeper)?;
+        self.board = keeper.queriers().ok();
         self.line = Line::new(keeper);
         self.stop();
         self.books.set_kernel_aside();
@@ -56,6 +63,27 @@ impl Hands {
 
     pub(super) fn keeper_pid(&self) -> Option<u32> {
         self.line.pid()
+    }
+
+    /// Everybody who asks for memberships, as far as this host hears them. Nobody is waited for.
+    pub(super) fn queriers(&self) -> Vec<HeardQuery> {
+        let heard = self.board.as_ref().and_then(Board::read).unwrap_or_default();
+        let now = Duration::from_nanos(clock::monotonic_nanoseconds());
+        let query = |HeardQuerier { interface, querier, at }| HeardQuery {
+            interface: Ifindex(interface),
+            querier,
+            ago: now.saturating_sub(at),
+        };
+        heard.into_iter().map(query).collect()
+    }
+
+    /// Asks everybody behind an input for their memberships.
+    pub(super) fn ask_for_memberships(&mut self, interface: Ifindex) -> Result<(), EffectError> {
+        let asked = self.line.keeper().and_then(|keeper| keeper.ask_for_memberships(interface.0));
+        asked.map_err(|error| {
+            self.line.note(&error);
+            EffectError { reason: error.reason(), remedy: error.remedy() }
+        })
     }
 
     /// Stops every worker: what is counted here is final then.

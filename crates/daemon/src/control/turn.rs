@@ -345,7 +345,17 @@ impl Turn {
     fn look_for_listeners(&mut self) {
         if Instant::now() >= self.next_listeners {
             self.engine.listeners_are(crate::listeners::udp());
+            self.look_for_queriers();
             self.next_listeners = Instant::now() + LISTENERS_PAUSE;
+        }
+    }
+
+    /// Hears who asks for memberships, and asks where that is wanted.
+    fn look_for_queriers(&mut self) {
+        for interface in self.engine.queries_are(self.now(), &self.hands.queriers()) {
+            if let Err(EffectError { reason, remedy }) = self.hands.ask_for_memberships(interface) {
+                tracing::warn!(reason, remedy, "can't ask for memberships");
+            }
         }
     }
 
@@ -587,6 +597,13 @@ fn log(event: &EventKind) {
         EventKind::BreakerTripped { relay, packets_per_second, max_packets_per_second } => {
             tracing::warn!(relay, packets_per_second, max_packets_per_second, "a storm: the relay is out of force");
         }
+        EventKind::QuerierHeard { interface, querier } => {
+            tracing::info!(interface, querier, "somebody asks for memberships");
+        }
+        EventKind::QuerierMissing { interface } => {
+            tracing::warn!(interface, "nobody asks for memberships: switches that watch IGMP will forget the groups");
+        }
+        EventKind::QuerierOurs { interface } => tracing::info!(interface, "this host asks for memberships"),
         EventKind::BreakerRecovered { relay } => tracing::info!(relay, "the relay is tried again after a storm"),
         EventKind::DropsStarted { relay, output, reason, packets } => {
             tracing::warn!(relay, output, reason, packets, "packets are dropped");

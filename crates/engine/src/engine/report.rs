@@ -85,6 +85,7 @@ impl Engine {
             datapath_reason: serving.because,
             from: entry.relay.input().to_string(),
             lease: self.leases.status(entry.relay.name(), now),
+            warnings: self.warnings(entry),
             breaker: entry.relay.watch().breaker().map(|_| entry.fuse.status()),
             received: entry.meter.received(),
             last_packet_seconds: entry.meter.quiet_for(now).map(|quiet| quiet.as_secs_f64()),

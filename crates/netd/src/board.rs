@@ -1,0 +1,112 @@
+//! Where the keeper writes down who asks for memberships, for the daemon to read whenever it likes: it waits for nobody.
+//!
+//! ```text
+//! FNV-1a of the rest u64 | count u32 | count × (interface u32 | querier 4 bytes | heard last, CLOCK_MONOTONIC in ms, u64)
+//! ```
+
+use std::fs::File;
+use std::io;
+use std::net::Ipv4Addr;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::FileExt;
+use std::time::Duration;
+
+use mcr_datapath::clock;
+
+use crate::fd_store::{fnv, memory_file};
+
+/// Bytes of one querier.
+const ENTRY_BYTES: usize = 4 + 4 + 8;
+/// Longest board: more than the keeper remembers.
+const MOST_BYTES: usize = 8 + 4 + 2_048 * ENTRY_BYTES;
+
+/// A memory file that the keeper writes and the daemon reads.
+#[derive(Debug)]
+pub struct Board(File);
+
+/// Who asks for memberships.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HeardQuerier {
+    /// The index of the interface that its queries come on.
+    pub interface: u32,
+    /// Its address.
+    pub querier: Ipv4Addr,
+    /// When the last of them came, by `CLOCK_MONOTONIC`.
+    pub at: Duration,
+}
+
+/// The time by the clock of boards.
+pub(crate) fn now() -> Duration {
+    Duration::from_nanos(clock::monotonic_nanoseconds())
+}
+
+impl Board {
+    pub(crate) fn new() -> io::Result<Self> {
+        let board = Self(memory_file()?);
+        board.write([].into_iter());
+        Ok(board)
+    }
+
+    pub(crate) fn of(descriptor: OwnedFd) -> Self {
+        Self(descriptor.into())
+    }
+
+    pub(crate) fn write(&self, heard: impl Iterator<Item = HeardQuerier>) {
+        let mut entries = Vec::new();
+        let mut count = 0_u32;
+        for HeardQuerier { interface, querier, at } in heard {
+            entries.extend(interface.to_le_bytes());
+            entries.extend(querier.octets());
+            entries.extend((at.as_millis() as u64).to_le_bytes());
+            count += 1;
+        }
+        let rest = [&count.to_le_bytes()[..], &entries].concat();
+        // Memory is all that can be missing; what was written before stays then.
+        let _ = self.0.write_all_at(&[&fnv(&rest).to_le_bytes()[..], &rest].concat(), 0);
+    }
+
+    /// Everybody who was heard. `None`: it is being written just now.
+    #[must_use]
+    pub fn read(&self) -> Option<Vec<HeardQuerier>> {
+        let mut bytes = vec![0; MOST_BYTES];
+        let length = self.0.read_at(&mut bytes, 0).ok()?;
+        let (sum, rest) = bytes[..length].split_first_chunk()?;
+        let (count, entries) = rest.split_first_chunk()?;
+        let length = (u32::from_le_bytes(*count) as usize).checked_mul(ENTRY_BYTES)?;
+        let entries = entries.get(..length)?;
+        let is_whole = fnv(&rest[..4 + length]) == u64::from_le_bytes(*sum);
+        is_whole.then(|| entries.as_chunks().0.iter().map(entry).collect())
+    }
+}
+
+fn entry(bytes: &[u8; ENTRY_BYTES]) -> HeardQuerier {
+    let [a, b, c, d, e, f, g, h, at @ ..] = *bytes;
+    let at = Duration::from_millis(u64::from_le_bytes(at));
+    HeardQuerier { interface: u32::from_le_bytes([a, b, c, d]), querier: Ipv4Addr::new(e, f, g, h), at }
+}
+
+impl AsFd for Board {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_written_is_read_unless_it_is_torn() {
+        let board = Board::new().unwrap();
+        assert_eq!(board.read(), Some(Vec::new()));
+        let querier =
+            |last| HeardQuerier { interface: 7, querier: [10, 0, 0, last].into(), at: Duration::from_secs(3) };
+        for count in [3, 1, 2] {
+            let heard: Vec<HeardQuerier> = (0..count).map(querier).collect();
+            board.write(heard.iter().copied());
+            assert_eq!(board.read(), Some(heard), "one that is shorter than the last too");
+        }
+        board.0.write_all_at(&[0xff], 20).unwrap();
+        assert_eq!(board.read(), None);
+    }
+}
