@@ -1,6 +1,6 @@
 //! More than can be relayed: what is dropped is counted by name, others lose nothing, and afterwards all is well at once.
 
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -12,8 +12,8 @@ use crate::scale::pick;
 use crate::service::{SOON, Service};
 use crate::traffic::{Payloads, Receiver, Series, send, send_while};
 
-const GROUP: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(239, 1, 1, 1), 5001);
-const OTHER: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(239, 1, 1, 9), 5009);
+const GROUP: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(239, 1, 1, 1)), 5001);
+const OTHER: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(239, 1, 1, 9)), 5009);
 /// Faster than any socket sends: as fast as it goes.
 const FLOOD: u64 = 10_000_000;
 const LONG: Series = Series::of(u64::MAX, 200);

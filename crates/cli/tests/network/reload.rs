@@ -1,7 +1,7 @@
 //! A file with a thousand relays is read again with one of them changed, while another carries a flow.
 
 use std::fmt::Write;
-use std::net::SocketAddrV4;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use mcr_model::Datapath;
@@ -11,7 +11,7 @@ use crate::service::{SOON, Service};
 use crate::traffic::{Payloads, Receiver, Series, send_while};
 
 const RELAYS: u32 = 1_000;
-const GROUP: SocketAddrV4 = SocketAddrV4::new(std::net::Ipv4Addr::new(239, 1, 0, 0), 5001);
+const GROUP: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(239, 1, 0, 0)), 5001);
 const SERIES: Series = Series { count: 100_000_000, smallest: 100, largest: 1400 };
 /// What the daemon may take for a thousand relays, in KiB.
 const MEMORY_KIB: u64 = 64 << 10;

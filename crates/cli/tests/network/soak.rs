@@ -1,6 +1,6 @@
 //! A long run with faults all the while: the ledger balances to the packet, and nothing grows.
 
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -83,7 +83,7 @@ fn a_long_run_with_faults() {
     let samples = std::thread::scope(|scope| {
         for (_, _, number) in relays {
             let (goes_on, device) = (&goes_on, net.device());
-            let group = SocketAddrV4::new(Ipv4Addr::new(239, 1, 1, number), 5001);
+            let group = SocketAddr::new(Ipv4Addr::new(239, 1, 1, number).into(), 5001);
             scope.spawn(move || send_while(goes_on, device, DEVICE, group, SERIES, 2_000));
         }
         let run = || soak(&net, &service, Duration::from_secs(seconds));
