@@ -36,7 +36,7 @@ pub(crate) struct Entry {
     pub(crate) told: Told,
     /// What it carried, once it carried something.
     pub(crate) recorder: Option<Box<Recorder>>,
-    /// Its plan, and the epoch of the [`View`] that it was made from.
+    /// Its plan, and the epoch of the [`View`](crate::plan::View) that it was made from.
     pub(crate) plan: Option<(u64, Arc<RelayPlan>)>,
     /// What moves its packets, as decided last.
     pub(crate) serving: Serving,
