@@ -178,20 +178,17 @@ impl Input {
             let macs: Vec<MacAddr> = table.plan.our_macs.iter().map(|mac| MacAddr::new(*mac)).collect();
             tables.writer.set_own_macs(interface.0, &macs)?;
         }
-        let before = self.installed.as_ref();
-        let (refused, is_full) = (Vec::new(), false);
-        let table_now = &table;
         let mut change = Change {
             tables,
             interface,
-            before,
-            table: table_now,
+            before: self.installed.as_ref(),
+            table: &table,
             is_whole,
             books,
             outputs,
             fan_outs,
-            refused,
-            is_full,
+            refused: Vec::new(),
+            is_full: false,
         };
         change.write();
         let refused = change.refused;

@@ -49,6 +49,9 @@ pub(crate) struct Run {
     pub(crate) frame: Vec<u8>,
 }
 
+/// What has not come by then does not come.
+const LATE: Duration = Duration::from_millis(50);
+
 impl Stand {
     pub(crate) fn new(lans: usize) -> Stand {
         let net = Topology::device_relay_lan(lans);
@@ -246,7 +249,18 @@ impl Stand {
             for output in 0..relay.outputs.len() {
                 let outcome = charge.map(|charge| charge.outputs[output]);
                 check_output(&before.outputs[index][output], &after.outputs[index][output], charge, outcome)
-                    .unwrap_or_else(|error| panic!("relay {index} output {output}: {error}: {}", context()));
+                    .unwrap_or_else(|error| {
+                        let installed = &self.installed[index];
+                        let missing = installed.counters.missing_at(&installed.outputs[output].counters);
+                        let copies = std::iter::from_fn(|| {
+                            (1..=self.listeners.len()).find_map(|lan| self.heard(lan, LATE).map(|_| lan))
+                        });
+                        let lans: Vec<usize> = copies.collect();
+                        let what = context();
+                        panic!(
+                            "relay {index} output {output}: {error}, {missing} missing, heard on lans {lans:?}: {what}"
+                        )
+                    });
             }
         }
         for reason in DropReason::ALL {
