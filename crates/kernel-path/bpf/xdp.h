@@ -42,7 +42,7 @@ struct {
  */
 struct crossing {
 	__u32 first;    /* record of the relay's first output; a port in a probe */
-	__u16 priority; /* upper four bits of the tag that came */
+	__u16 priority; /* upper four bits of the tag that came; the others: of the tables' generation, where copies take turns */
 	__u8 mark;      /* enum mark */
 	__u8 exit;      /* enum mcr_exit */
 	__u32 number;   /* of the frame, by the relay's count for this CPU */
@@ -74,6 +74,7 @@ MAP(flight, BPF_MAP_TYPE_PERCPU_ARRAY, __u32, struct flight, 0);
 struct turn {
 	__u32 first;
 	__u32 number;
+	__u32 generation; /* records and numbers are used again */
 	__u32 next; /* record */
 };
 MAP(turns, BPF_MAP_TYPE_LRU_PERCPU_HASH, __u32, struct turn, 0);
@@ -188,6 +189,15 @@ static __always_inline __u32 count_crossing(__u32 slot, __u32 bytes)
 	return total->crossings;
 }
 
+/* As many bits of the tables' generation as a crossing has room for. */
+static __always_inline __u16 generation_of_tables(void)
+{
+	__u32 zero = 0;
+	struct mcr_state *now = bpf_map_lookup_elem(&state, &zero);
+
+	return now ? *(volatile __u64 *)&now->generation & VLAN_NUMBER : 0;
+}
+
 SEC("xdp")
 int mcr_xdp(struct xdp_md *ctx)
 {
@@ -243,6 +253,8 @@ int mcr_xdp(struct xdp_md *ctx)
 	*(__be16 *)(data + MAC_BYTES) = bpf_htons(ETHERTYPE_IPV4);
 	crossing.first = relay->first_output;
 	crossing.exit = relay->exit >> 24;
+	if (crossing.exit == MCR_EXIT_FAN_OUT_REPEATED)
+		crossing.priority |= generation_of_tables();
 	crossing.number = count_crossing(relay->slot, total);
 	*(struct crossing *)data = crossing;
 	return XDP_REDIRECT;
@@ -251,15 +263,16 @@ int mcr_xdp(struct xdp_md *ctx)
 /* The output that an interface's copy is for; 0: none, which is when its port was closed a moment ago. */
 static __always_inline __u32 output_of(__u32 ifindex, const struct crossing *crossing)
 {
-	__u32 record = crossing->first;
-	struct turn *turn, begun = { .first = crossing->first, .number = crossing->number };
+	__u32 record = crossing->first, generation = crossing->priority & VLAN_NUMBER;
+	struct turn *turn, begun = { .first = crossing->first, .number = crossing->number, .generation = generation };
 	struct mcr_output *output = 0;
 
 	if (crossing->exit == MCR_EXIT_PORT)
 		return record;
 	if (crossing->exit == MCR_EXIT_FAN_OUT_REPEATED) {
 		turn = bpf_map_lookup_elem(&turns, &ifindex);
-		if (turn && turn->first == crossing->first && turn->number == crossing->number)
+		if (turn && turn->first == crossing->first && turn->number == crossing->number &&
+		    turn->generation == generation)
 			record = turn->next;
 	}
 	for (int step = 0; step < MCR_MOST_OUTPUTS; step++) {
@@ -359,7 +372,7 @@ int mcr_egress(struct xdp_md *ctx)
 	if (record == 0 || !output)
 		return XDP_DROP; /* counted with the next copy, as missed */
 	bytes = bpf_ntohs(((struct ipv4 *)(data + ETHERNET_BYTES))->total_bytes);
-	if (dress_copy(ctx, output, crossing.priority) || !board(output->slot, bytes, crossing.number))
+	if (dress_copy(ctx, output, crossing.priority & VLAN_PRIORITY) || !board(output->slot, bytes, crossing.number))
 		return XDP_DROP; /* the same */
 	return XDP_PASS;
 }
