@@ -33,6 +33,7 @@ enum AtDriver {
 
 const SHARED: &str = "another relay takes the same packets";
 const CAPPED: &str = "it has a cap on a rate, which is kept at tcx ingress";
+const IPV6: &str = "it has IPv6 on one side, which is carried at tcx ingress";
 
 /// What is against a datapath, and what to do about it.
 pub(crate) struct Hindrance {
@@ -276,7 +277,11 @@ fn left_to_tcx(entry: &Entry) -> Option<&'static str> {
     if entry.shares_destination {
         return Some(SHARED);
     }
-    is_capped(&entry.relay).then_some(CAPPED)
+    let has_ipv6 = |relay: &Relay| {
+        let leaves = relay.outputs().iter().map(|output| output.target);
+        leaves.chain([relay.input().target]).any(|target| target.ip().is_ipv6())
+    };
+    is_capped(&entry.relay).then_some(CAPPED).or_else(|| has_ipv6(&entry.relay).then_some(IPV6))
 }
 
 fn told(failure: &Failure) -> Hindrance {

@@ -14,6 +14,7 @@
 
 #include "lookup.h"
 #include "rate.h"
+#include "families.h"
 #include "rewrite.h"
 
 #define TCX_NEXT (-1)
@@ -28,20 +29,30 @@ struct scratch {
 	__u8 bytes[CHUNK_BYTES + 4];
 };
 MAP(scratch, BPF_MAP_TYPE_PERCPU_ARRAY, __u32, struct scratch, 0);
+/* The headers of a copy in the making, where IPv6 comes or leaves: the stack has no room for them. */
+MAP(dressing, BPF_MAP_TYPE_PERCPU_ARRAY, __u32, struct headers, 0);
 
 /* A frame at hand. */
 struct packet {
 	struct __sk_buff *skb;
-	struct headers headers; /* as they arrived */
+	struct headers headers; /* as they arrived, but for the UDP header */
+	struct udp udp;
 	struct mcr_destination destination;
-	__u32 ip_at;         /* bytes before the IPv4 header */
-	__u32 there;         /* bytes from the IPv4 header to the end of the frame */
-	__u32 header_bytes;  /* of the IPv4 header */
-	__u32 total_bytes;   /* of the IPv4 packet */
+	__u32 ip_at;         /* bytes before the IP header */
+	__u32 there;         /* bytes from the IP header to the end of the frame */
+	__u32 header_bytes;  /* of the IP header, with what is between it and UDP */
+	__u32 total_bytes;   /* of the IP packet */
 	__u32 segment_bytes; /* payload of each segment of a super-frame; 0: none */
 	__u32 packets;       /* datagrams */
-	__u32 ip_bytes;      /* of all of them */
-	__u32 largest;       /* bytes of the largest */
+	__u32 payload;       /* bytes of payload of all of them */
+	__u32 largest;       /* bytes of the largest payload */
+	__u32 payload_sum;   /* of a datagram that has to get a checksum */
+	__s32 obstacle;      /* GOOD, or why an extension header keeps it from being relayed */
+	__u8 is_ipv6;        /* as it arrived */
+	__u8 is_ipv6_now;
+	__u8 is_summed;      /* whether there is a payload_sum */
+	__u8 is_portless;    /* whether an extension header hides the ports */
+	__u8 ttl;
 	__u16 priority;      /* upper four bits of the tag */
 	__u16 tagged;        /* whether there was a tag */
 	__u32 checksum;      /* enum checksum_state */
@@ -123,19 +134,34 @@ static __noinline __u32 sum_of_payload(struct __sk_buff *skb, __u32 at, __u32 by
 static __always_inline int udp_checksum_is_right(const struct packet *packet, __u32 udp_bytes)
 {
 	const struct headers *headers = &packet->headers;
-	__u64 sum = sum_of_pseudo_header(headers->ip.source, headers->ip.destination, headers->udp.length);
+	__u64 sum = packet->is_ipv6 ?
+			    sum_of_pseudo_header6(&headers->ip6, packet->udp.length) :
+			    sum_of_pseudo_header(headers->ip.source, headers->ip.destination, packet->udp.length);
 
-	sum = (sum & 0xffffffff) + (sum >> 32);
-	return fold(sum_of_payload(packet->skb, packet->ip_at + IPV4_BYTES, udp_bytes, sum)) == 0xffff;
+	return fold(sum_of_payload(packet->skb, packet->ip_at + packet->header_bytes, udp_bytes, fold(sum))) == 0xffff;
 }
 
 /* ---- counting ---- */
 
+/* The address of the packet's family. */
+static __always_inline void set_address(const struct packet *packet, struct mcr_address *address, __be32 ipv4,
+					const __be32 *ipv6)
+{
+	address->word[0] = packet->is_ipv6 ? ipv6[0] : ipv4;
+	address->word[1] = packet->is_ipv6 ? ipv6[1] : 0;
+	address->word[2] = packet->is_ipv6 ? ipv6[2] : 0;
+	address->word[3] = packet->is_ipv6 ? ipv6[3] : 0;
+}
+
 /* A frame that no relay can be charged with, to an address that one of them listens to. */
 static __always_inline void count_on_input(const struct packet *packet, __u32 reason)
 {
-	struct mcr_watched key = { .ifindex = packet->skb->ifindex, .address.word[0] = packet->headers.ip.destination };
-	__u32 *slot = bpf_map_lookup_elem(&watched, &key);
+	struct mcr_watched key = { .ifindex = packet->skb->ifindex };
+	__u32 *slot;
+
+	set_address(packet, &key.address, packet->headers.ip.destination, packet->headers.ip6.destination);
+	key.family = packet->is_ipv6 ? MCR_KEY_IPV6 : 0;
+	slot = bpf_map_lookup_elem(&watched, &key);
 
 	if (slot)
 		count_dropped(&input_dropped, *slot, reason, packet->packets);
@@ -145,7 +171,7 @@ static __always_inline void count_on_input(const struct packet *packet, __u32 re
 
 /*
  * Reads the link layer: verdicts 1 and 2. The headers may be cut short by the end of the frame, in `there`; false: not ours.
- * Anything shorter than an IPv4 header has no address that would make it ours.
+ * Anything shorter than an IP header has no address that would make it ours.
  */
 static __always_inline int read_link(struct packet *packet)
 {
@@ -157,7 +183,7 @@ static __always_inline int read_link(struct packet *packet)
 	if (bytes < ETHERNET_BYTES + IPV4_BYTES)
 		return 0;
 	packet->ip_at = ETHERNET_BYTES;
-	if (bpf_skb_load_bytes(skb, 0, headers->destination_mac, bytes < HEADERS_BYTES ? bytes : HEADERS_BYTES))
+	if (bpf_skb_load_bytes(skb, 0, headers->destination_mac, bytes < HEADERS6_BYTES ? bytes : HEADERS6_BYTES))
 		return 0;
 	if (skb->vlan_present) {
 		tag = skb->vlan_tci;
@@ -172,13 +198,15 @@ static __always_inline int read_link(struct packet *packet)
 		if (rest < IPV4_BYTES || rest > 0xffffff)
 			return 0;
 		if (bpf_skb_load_bytes(skb, ETHERNET_BYTES + TAG_BYTES, &headers->ip,
-				       rest < IPV4_BYTES + UDP_BYTES ? rest : IPV4_BYTES + UDP_BYTES))
+				       rest < IPV6_BYTES + UDP_BYTES ? rest : IPV6_BYTES + UDP_BYTES))
 			return 0;
 	}
 	packet->there = bytes - packet->ip_at;
 	packet->priority = tag & VLAN_PRIORITY;
 	packet->destination.vlan = tag & VLAN_NUMBER;
-	return headers->ethertype == bpf_htons(ETHERTYPE_IPV4) && packet->destination.vlan != VLAN_NUMBER;
+	packet->is_ipv6 = packet->is_ipv6_now = headers->ethertype == bpf_htons(ETHERTYPE_IPV6);
+	return (headers->ethertype == bpf_htons(ETHERTYPE_IPV4) || packet->is_ipv6) &&
+	       packet->destination.vlan != VLAN_NUMBER;
 }
 
 /* How many datagrams, of how many bytes: a super-frame counts as its segments. */
@@ -188,14 +216,31 @@ static __always_inline void measure(struct packet *packet)
 	__u32 payload = packet->total_bytes > headers ? packet->total_bytes - headers : 0;
 	__u32 segment = packet->segment_bytes;
 
-	headers = packet->total_bytes - payload;
 	packet->packets = 1;
-	packet->largest = headers + payload;
+	packet->payload = payload;
+	packet->largest = payload;
 	if (segment != 0 && segment < payload) {
 		packet->packets = (payload + segment - 1) / segment;
-		packet->largest = headers + segment;
+		packet->largest = segment;
 	}
-	packet->ip_bytes = packet->packets * headers + payload;
+}
+
+/* Bytes of its IP packets, as they arrived. */
+static __always_inline __u32 ip_bytes(const struct packet *packet)
+{
+	return packet->packets * (packet->total_bytes - packet->payload) + packet->payload;
+}
+
+/* Bytes of the IP and UDP headers of an output's copies. */
+static __always_inline __u32 header_bytes_of(const struct mcr_output *output)
+{
+	return (output->flags & MCR_OUTPUT_IPV6 ? IPV6_BYTES : IPV4_BYTES) + UDP_BYTES;
+}
+
+/* Bytes of an output's copies. */
+static __always_inline __u32 bytes_of_copies(const struct packet *packet, const struct mcr_output *output)
+{
+	return packet->packets * header_bytes_of(output) + packet->payload;
 }
 
 enum readable {
@@ -204,8 +249,89 @@ enum readable {
 	READABLE,
 };
 
+/* Notes where the packet was sent, for the look-up. */
+static __always_inline void note_destination(struct packet *packet)
+{
+	set_address(packet, &packet->destination.address, packet->headers.ip.destination,
+		    packet->headers.ip6.destination);
+	packet->destination.ifindex = packet->skb->ifindex;
+	packet->destination.port = packet->udp.destination;
+	if (packet->is_ipv6)
+		packet->destination.vlan |= MCR_KEY_IPV6;
+}
+
+/* Looks past an extension header; `there` is what there is of the packet. */
+static __noinline int read_extension(struct packet *packet, __u32 there)
+{
+	__u8 extension[EXTENSION_BYTES] = {};
+	__u8 kind = packet->headers.ip6.next;
+
+	if (!is_extension(kind))
+		return NOT_OURS;
+	if (there < IPV6_BYTES + EXTENSION_BYTES) {
+		packet->reason = packet->there < packet->total_bytes ? MCR_DROP_TRUNCATED : MCR_DROP_BAD_IP_HEADER;
+		return UNREADABLE;
+	}
+	if (bpf_skb_load_bytes(packet->skb, packet->ip_at + IPV6_BYTES, extension, EXTENSION_BYTES))
+		return NOT_OURS;
+	packet->obstacle = kind == EXTENSION_FRAGMENT ? MCR_DROP_FRAGMENT : MCR_DROP_IP_OPTIONS;
+	if (extension[0] != PROTOCOL_UDP) {
+		packet->is_portless = 1;
+		return is_extension(extension[0]) ? READABLE : NOT_OURS;
+	}
+	if (kind == EXTENSION_FRAGMENT) {
+		packet->is_portless = (extension[2] << 8 | extension[3]) & EXTENSION_OFFSET_MASK ? 1 : 0;
+		packet->header_bytes = IPV6_BYTES + EXTENSION_BYTES;
+	} else {
+		packet->header_bytes = IPV6_BYTES + EXTENSION_BYTES + 8 * extension[1];
+	}
+	return READABLE;
+}
+
 /* Reads as far as the ports: verdicts 3 to 5, and the destination of the later ones. */
-static __always_inline enum readable read_headers(struct packet *packet)
+static __always_inline enum readable read_ipv6(struct packet *packet)
+{
+	const struct ipv6 *ip = &packet->headers.ip6;
+	enum readable readable = READABLE;
+	__u32 there;
+
+	if (packet->there < IPV6_BYTES)
+		return NOT_OURS;
+	packet->packets = 1;
+	packet->ttl = ip->hop_limit;
+	packet->header_bytes = IPV6_BYTES;
+	packet->total_bytes = IPV6_BYTES + bpf_ntohs(ip->payload_bytes);
+	if ((ip->first & bpf_htonl(IPV6_VERSION_MASK)) != bpf_htonl(IPV6_VERSION)) {
+		packet->reason = MCR_DROP_BAD_IP_HEADER;
+		return UNREADABLE;
+	}
+	there = packet->there < packet->total_bytes ? packet->there : packet->total_bytes;
+	if (ip->next != PROTOCOL_UDP)
+		readable = read_extension(packet, there);
+	if (readable == NOT_OURS || packet->reason == MCR_DROP_BAD_IP_HEADER)
+		return readable;
+	/* Seen only because the interface is promiscuous. */
+	if (packet->skb->pkt_type == PACKET_OTHERHOST &&
+	    (ip->destination[0] & bpf_htonl(0xff000000)) != bpf_htonl(0xff000000))
+		return NOT_OURS;
+	if (readable == UNREADABLE)
+		return UNREADABLE;
+	if (packet->is_portless || there < packet->header_bytes + 4) {
+		packet->reason = packet->there < packet->total_bytes ? MCR_DROP_TRUNCATED :
+				 packet->obstacle != GOOD	     ? packet->obstacle :
+								       MCR_DROP_BAD_UDP_LENGTH;
+		return UNREADABLE;
+	}
+	packet->udp = packet->headers.udp6;
+	if (packet->header_bytes > IPV6_BYTES &&
+	    bpf_skb_load_bytes(packet->skb, packet->ip_at + packet->header_bytes, &packet->udp, 4))
+		return NOT_OURS;
+	note_destination(packet);
+	return READABLE;
+}
+
+/* The same of IPv4. */
+static __always_inline enum readable read_ipv4(struct packet *packet)
 {
 	struct __sk_buff *skb = packet->skb;
 	struct headers *headers = &packet->headers;
@@ -214,6 +340,7 @@ static __always_inline enum readable read_headers(struct packet *packet)
 	packet->header_bytes = (first & 0x0f) * 4;
 	packet->total_bytes = bpf_ntohs(headers->ip.total_bytes);
 	packet->packets = 1;
+	packet->ttl = headers->ip.ttl;
 	if (first >> 4 != 4 || packet->header_bytes < IPV4_BYTES || packet->total_bytes < packet->header_bytes) {
 		packet->reason = MCR_DROP_BAD_IP_HEADER;
 		return UNREADABLE;
@@ -233,12 +360,11 @@ static __always_inline enum readable read_headers(struct packet *packet)
 			packet->reason = MCR_DROP_BAD_IP_CHECKSUM;
 		return UNREADABLE;
 	}
+	packet->udp = headers->udp;
 	if (packet->header_bytes > IPV4_BYTES &&
-	    bpf_skb_load_bytes(skb, packet->ip_at + packet->header_bytes, &headers->udp, 4))
+	    bpf_skb_load_bytes(skb, packet->ip_at + packet->header_bytes, &packet->udp, 4))
 		return NOT_OURS;
-	packet->destination.ifindex = skb->ifindex;
-	packet->destination.address.word[0] = headers->ip.destination;
-	packet->destination.port = headers->udp.destination;
+	note_destination(packet);
 	return READABLE;
 }
 
@@ -261,7 +387,11 @@ static __noinline int is_udp_super_frame(struct __sk_buff *skb)
 static __always_inline __s32 judge_ip(struct packet *packet)
 {
 	const struct headers *headers = &packet->headers;
-	int right = packet->header_bytes == IPV4_BYTES ?
+	int right;
+
+	if (packet->is_ipv6)
+		return packet->there < packet->total_bytes ? MCR_DROP_TRUNCATED : packet->obstacle;
+	right = packet->header_bytes == IPV4_BYTES ?
 			    fold(sum_of_ip(&headers->ip)) == 0xffff :
 			    options_checksum_is_right(packet->skb, packet->ip_at, packet->header_bytes);
 
@@ -279,9 +409,8 @@ static __always_inline __s32 judge_ip(struct packet *packet)
 /* Verdicts 10 to 12. */
 static __always_inline __s32 judge_udp(struct packet *packet, int other_aggregate)
 {
-	const struct headers *headers = &packet->headers;
-	__u32 udp_bytes = packet->total_bytes - IPV4_BYTES;
-	__u32 length = bpf_ntohs(headers->udp.length);
+	__u32 udp_bytes = packet->total_bytes - packet->header_bytes;
+	__u32 length = bpf_ntohs(packet->udp.length);
 	int is_super_frame = packet->packets > 1;
 
 	if (udp_bytes < UDP_BYTES)
@@ -290,8 +419,11 @@ static __always_inline __s32 judge_udp(struct packet *packet, int other_aggregat
 		return MCR_DROP_BAD_UDP_LENGTH;
 	if (packet->checksum == CHECKSUM_PARTIAL)
 		return other_aggregate ? MCR_DROP_GSO_UNSUPPORTED : GOOD;
+	/* IPv6 has no datagram without one (RFC 8200 section 8.1). */
+	if (packet->udp.checksum == 0 && packet->is_ipv6)
+		return MCR_DROP_BAD_UDP_CHECKSUM;
 	/* A sum that the kernel or the device vouches for is not made again: it costs as much as all the rest. */
-	if (headers->udp.checksum != 0 && packet->checksum != CHECKSUM_UNNECESSARY &&
+	if (packet->udp.checksum != 0 && packet->checksum != CHECKSUM_UNNECESSARY &&
 	    !udp_checksum_is_right(packet, udp_bytes))
 		return MCR_DROP_BAD_UDP_CHECKSUM;
 	/* The kernel gives segments a checksum only when it was left to be completed (net/ipv4/udp_offload.c). */
@@ -336,30 +468,94 @@ static __always_inline long strip(struct packet *packet)
 	return error;
 }
 
-static __always_inline long store(const struct packet *packet, const struct headers *headers)
+static __always_inline long store(const struct packet *packet, const void *headers, __u32 ip_and_udp_bytes)
 {
 	struct __sk_buff *skb = packet->skb;
 
 	if (packet->checksum != CHECKSUM_COMPLETE)
-		return bpf_skb_store_bytes(skb, 0, headers->destination_mac, HEADERS_BYTES, 0);
+		return bpf_skb_store_bytes(skb, 0, headers, ETHERNET_BYTES + ip_and_udp_bytes, 0);
 	/* The device's sum over the packet goes with it, and has to stay true; it does not cover the Ethernet header. */
-	return bpf_skb_store_bytes(skb, 0, headers->destination_mac, ETHERNET_BYTES, 0) ?:
-		       bpf_skb_store_bytes(skb, ETHERNET_BYTES, &headers->ip, IPV4_BYTES + UDP_BYTES,
+	return bpf_skb_store_bytes(skb, 0, headers, ETHERNET_BYTES, 0) ?:
+		       bpf_skb_store_bytes(skb, ETHERNET_BYTES, headers + ETHERNET_BYTES, ip_and_udp_bytes,
 					   BPF_F_RECOMPUTE_CSUM);
+}
+
+/* Ethernet, IPv4 and UDP alone. */
+struct ipv4_headers {
+	__u16 pad;
+	__u8 destination_mac[6];
+	__u8 source_mac[6];
+	__be16 ethertype;
+	struct ipv4 ip;
+	struct udp udp;
+};
+
+/* Writes the headers of a copy that came as IPv4 and leaves so. */
+static __always_inline long dress_ipv4(const struct packet *packet, const struct mcr_output *output)
+{
+	struct ipv4_headers headers = {
+		.ethertype = bpf_htons(ETHERTYPE_IPV4),
+		.ip = packet->headers.ip,
+		.udp = packet->udp,
+	};
+
+	__builtin_memcpy(headers.destination_mac, output->destination_mac, 6);
+	__builtin_memcpy(headers.source_mac, output->source_mac, 6);
+	rewrite(&headers.ip, &headers.udp, packet->checksum, output);
+	return store(packet, headers.destination_mac, IPV4_BYTES + UDP_BYTES);
+}
+
+/* Writes the headers of a copy where IPv6 comes or leaves. */
+static __always_inline long dress_family(const struct packet *packet, const struct mcr_output *output)
+{
+	struct known_sum known = { .state = packet->checksum, .payload = packet->payload_sum };
+	struct fields fields;
+	struct headers *headers;
+	__u32 zero = 0;
+
+	headers = bpf_map_lookup_elem(&dressing, &zero);
+	if (!headers)
+		return -1;
+	__builtin_memcpy(headers->destination_mac, output->destination_mac, 6);
+	__builtin_memcpy(headers->source_mac, output->source_mac, 6);
+	if (packet->is_ipv6)
+		read_ipv6_fields(&fields, &packet->headers.ip6, &packet->udp);
+	else
+		read_ipv4_fields(&fields, &packet->headers.ip, &packet->udp);
+	if (!(output->flags & MCR_OUTPUT_IPV6)) {
+		headers->ethertype = bpf_htons(ETHERTYPE_IPV4);
+		put_ipv4(&headers->ip, &headers->udp, &fields, output, &known);
+		return store(packet, headers->destination_mac, IPV4_BYTES + UDP_BYTES);
+	}
+	headers->ethertype = bpf_htons(ETHERTYPE_IPV6);
+	for (int word = 0; word < 4; word++)
+		headers->ip6.source[word] = packet->headers.ip6.source[word];
+	put_ipv6(&headers->ip6, &headers->udp6, &fields, output, &known);
+	return store(packet, headers->destination_mac, IPV6_BYTES + UDP_BYTES);
+}
+
+/* Makes the frame one of the output's family, which has shorter or longer headers. What was its payload stays. */
+static __always_inline long change_family(struct packet *packet, const struct mcr_output *output)
+{
+	__u8 to_ipv6 = output->flags & MCR_OUTPUT_IPV6 ? 1 : 0;
+	long error;
+
+	if (packet->is_ipv6_now == to_ipv6)
+		return 0;
+	error = bpf_skb_change_proto(packet->skb, to_ipv6 ? bpf_htons(ETHERTYPE_IPV6) : bpf_htons(ETHERTYPE_IPV4), 0);
+	if (!error)
+		packet->is_ipv6_now = to_ipv6;
+	return error;
 }
 
 /* Makes the frame that of an output. */
 static __always_inline long dress(struct packet *packet, const struct mcr_output *output)
 {
-	struct headers headers = packet->headers;
-	long error = strip(packet);
+	long error = strip(packet) ?: change_family(packet, output);
 
 	if (error)
 		return error;
-	__builtin_memcpy(headers.destination_mac, output->destination_mac, 6);
-	__builtin_memcpy(headers.source_mac, output->source_mac, 6);
-	rewrite(&headers.ip, &headers.udp, packet->checksum, output);
-	error = store(packet, &headers);
+	error = packet->is_ipv6 || packet->is_ipv6_now ? dress_family(packet, output) : dress_ipv4(packet, output);
 	if (!error && output->vlan)
 		error = bpf_skb_vlan_push(packet->skb, bpf_htons(TPID_8021Q), packet->priority | output->vlan);
 	return error;
@@ -395,7 +591,7 @@ static __noinline long send_copy(struct packet *packet, const struct mcr_output 
 	if (result)
 		count_dropped(&dropped, output->slot, reason_of(result), packet->packets);
 	else
-		count_sent(output->slot, packet->packets, packet->ip_bytes);
+		count_sent(output->slot, packet->packets, bytes_of_copies(packet, output));
 	if (output->vlan)
 		bpf_skb_vlan_pop(packet->skb);
 	return 0;
@@ -413,12 +609,13 @@ static long each_output(__u32 index, struct packet *packet)
 		reason = packet->reason;
 	} else if (output->drop) {
 		reason = output->drop - 1;
-	} else if (packet->headers.ip.ttl < output->least_ttl) {
+	} else if (packet->ttl < output->least_ttl) {
 		reason = MCR_DROP_TTL_EXPIRED;
-	} else if (packet->largest > output->mtu) {
+	} else if (packet->largest + header_bytes_of(output) > output->mtu) {
 		reason = MCR_DROP_TOO_BIG;
 	} else if (is_capped(&output->cap) &&
-		   !admits(RELAY_SLOTS + output->slot, &output->cap, packet->packets, packet->ip_bytes)) {
+		   !admits(RELAY_SLOTS + output->slot, &output->cap, packet->packets,
+			   bytes_of_copies(packet, output))) {
 		reason = MCR_DROP_RATE_LIMITED;
 	} else {
 		send_copy(packet, output);
@@ -428,18 +625,33 @@ static long each_output(__u32 index, struct packet *packet)
 	return 0;
 }
 
+/* Sums the payload of a datagram that came without a checksum, where an output has to give it one. */
+static __always_inline void sum_for_ipv6(struct packet *packet, const struct mcr_relay *relay)
+{
+	__u32 headers = (packet->is_ipv6_now ? IPV6_BYTES : IPV4_BYTES) + UDP_BYTES;
+
+	if (!(relay->flags & MCR_NEEDS_CHECKSUM) || packet->is_summed || packet->reason != GOOD ||
+	    packet->checksum == CHECKSUM_PARTIAL || packet->udp.checksum != 0)
+		return;
+	packet->payload_sum = sum_of_payload(packet->skb, (packet->stripped ? ETHERNET_BYTES : packet->ip_at) + headers,
+					     packet->payload, 0);
+	packet->is_summed = 1;
+}
+
 static __noinline int serve(struct packet *packet, const struct mcr_relay *relay)
 {
-	struct mcr_address source = { .word[0] = packet->headers.ip.source };
 	__s32 reason = packet->reason;
+	struct mcr_address source;
 
+	set_address(packet, &source, packet->headers.ip.source, packet->headers.ip6.source);
 	if (!accepts(relay, &source))
 		return 0;
 	packet->accepted = 1;
-	count_received(relay->slot, packet->packets, packet->ip_bytes);
+	count_received(relay->slot, packet->packets, ip_bytes(packet));
 	if (reason == GOOD && is_capped(&relay->cap) &&
-	    !admits(relay->slot, &relay->cap, packet->packets, packet->ip_bytes))
+	    !admits(relay->slot, &relay->cap, packet->packets, ip_bytes(packet)))
 		packet->reason = MCR_DROP_RATE_LIMITED;
+	sum_for_ipv6(packet, relay);
 	packet->output = relay->first_output;
 	/* Most relays have one output. */
 	each_output(0, packet);
@@ -469,16 +681,17 @@ static long each_relay(__u32 index, struct walk *walk)
 SEC("classifier")
 int mcr_tcx(struct __sk_buff *skb)
 {
-	struct packet packet = { .skb = skb, .reason = GOOD };
+	struct packet packet = { .skb = skb, .reason = GOOD, .obstacle = GOOD };
 	struct walk walk = { .packet = &packet };
 	enum readable readable;
 	struct mcr_relay *relay;
 
-	if (skb->protocol != bpf_htons(ETHERTYPE_IPV4) && !is_tag(skb->protocol))
+	if (skb->protocol != bpf_htons(ETHERTYPE_IPV4) && skb->protocol != bpf_htons(ETHERTYPE_IPV6) &&
+	    !is_tag(skb->protocol))
 		return TCX_NEXT;
 	if (!read_link(&packet))
 		return TCX_NEXT;
-	readable = read_headers(&packet);
+	readable = packet.is_ipv6 ? read_ipv6(&packet) : read_ipv4(&packet);
 	if (readable == UNREADABLE)
 		count_on_input(&packet, packet.reason);
 	if (readable != READABLE)

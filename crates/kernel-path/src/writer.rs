@@ -329,12 +329,6 @@ impl TableWriter {
         if let Some(outputs) = entries.iter().map(|entry| entry.outputs.len()).find(|&outputs| outputs > MOST_OUTPUTS) {
             return Err(WriteError::TooManyOutputs { destination, outputs });
         }
-        let outputs = || entries.iter().flat_map(|entry| &entry.outputs);
-        let is_ipv6 =
-            |output: &OutputEntry| output.action.sent().is_some_and(|(rewrite, _)| rewrite.destination.is_ipv6());
-        if key.family() == crate::layout::Family::V6 || outputs().any(is_ipv6) {
-            return Err(WriteError::Ipv6 { destination });
-        }
         let at_driver = entries.iter().any(|entry| entry.exit != Exit::Tcx);
         match at_driver.then(|| not_at_driver(entries)).flatten() {
             Some(why) => Err(WriteError::NotAtDriver { destination, why }),

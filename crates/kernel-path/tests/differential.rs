@@ -63,8 +63,7 @@ enum Family {
 }
 
 fn family(random: &mut Random) -> Family {
-    let _ = random.one_in(2);
-    Family::V4
+    if random.one_in(2) { Family::V4 } else { Family::V6 }
 }
 
 /// Groups that differ in their last bits, and of IPv6 in their first.
@@ -119,7 +118,7 @@ fn code_point(random: &mut Random) -> CodePoint {
     random.of(&[CodePoint::Keep, CodePoint::Keep, set, mapped])
 }
 
-fn output(random: &mut Random) -> Output {
+fn output(random: &mut Random, from: Family) -> Output {
     if random.one_in(8) {
         return Output::Drop(DropReason::ALL[random.below(DropReason::COUNT as u64) as usize]);
     }
@@ -130,7 +129,8 @@ fn output(random: &mut Random) -> Output {
         vlan: if random.one_in(3) { VlanId::new(1 + random.below(4094) as u16) } else { None },
         source: match random.below(10) {
             0 => Some(address(random, family)),
-            1 => None,
+            // What is kept is of the input's family.
+            1 if family == from => None,
             _ => Some(source(random, family)),
         },
         source_port: random.one_in(2).then(|| random.edgy()),
@@ -149,7 +149,7 @@ fn relays(random: &mut Random) -> Vec<Relay> {
         let sources =
             if random.one_in(3) { (0..1 + random.below(3)).map(|_| source(random, family)).collect() } else { vec![] };
         let most = if random.one_in(20) { 64 } else { 5 };
-        let outputs = (0..random.below(most + 1)).map(|_| output(random)).collect();
+        let outputs = (0..random.below(most + 1)).map(|_| output(random, family)).collect();
         Relay { destination, sources, outputs }
     };
     (0..1 + random.below(40)).map(|_| relay(random)).collect()
@@ -211,12 +211,13 @@ fn frame(random: &mut Random) -> Vec<u8> {
 fn damage(random: &mut Random, mut frame: Vec<u8>) -> Vec<u8> {
     if random.one_in(15) {
         // The kernel runs nothing on less.
-        frame.truncate(34 + random.below(40) as usize);
+        let least = if frame[12..14] == [0x86, 0xdd] { 54 } else { 34 };
+        frame.truncate(least + random.below(40) as usize);
     }
     if random.one_in(10) {
         for _ in 0..1 + random.below(3) {
             // Among the headers, mostly.
-            let end = if random.one_in(4) { frame.len() } else { frame.len().min(64) };
+            let end = if random.one_in(4) { frame.len() } else { frame.len().min(84) };
             let at = random.below(end as u64) as usize;
             frame[at] ^= 1 << random.below(8);
         }
@@ -269,6 +270,6 @@ fn agree(mut stand: Stand) {
     // A test that compares nothing agrees, too.
     let frames = frames - first.min(frames);
     assert!(sent > frames / 8 && dropped > frames / 50, "{sent} of {frames} were sent, {dropped} dropped");
-    let least = if is_at_driver { frames / 50 } else { 0 };
+    let least = if is_at_driver { frames / 250 } else { 0 };
     assert!(at_driver >= least, "{at_driver} of {frames} were served at the driver");
 }

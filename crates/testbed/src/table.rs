@@ -170,20 +170,7 @@ impl Row {
     }
 }
 
-impl Row {
-    /// Whether it tells of IPv6.
-    pub fn has_ipv6(&self) -> bool {
-        self.what.starts_with("IPv")
-    }
-}
-
 impl Relay {
-    /// Whether IPv6 comes or leaves.
-    pub fn has_ipv6(&self) -> bool {
-        let leaves = |output: &Output| matches!(output, Output::Send { rewrite, .. } if rewrite.destination.is_ipv6());
-        self.destination.address.is_ipv6() || self.outputs.iter().any(leaves)
-    }
-
     fn wants(&self, frame: &Frame) -> bool {
         let vlan = frame.tags.first().and_then(|tag| VlanId::new(tag.control & 0x0fff));
         let destination = Destination { vlan, address: frame.destination.ip(), port: frame.destination.port() };

@@ -38,14 +38,6 @@ pub enum WriteError {
         /// How many.
         relays: usize,
     },
-    /// Not yet.
-    #[error(
-        "{destination} or an output of its relay is IPv6, which the in-kernel datapath does not carry; use datapath = \"packet\""
-    )]
-    Ipv6 {
-        /// What the relay listens to.
-        destination: Destination,
-    },
     /// The program at the driver does not take these relays.
     #[error("what listens to {destination} can not be served at the driver: {why}")]
     NotAtDriver {

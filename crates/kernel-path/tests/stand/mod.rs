@@ -297,10 +297,6 @@ impl table::Datapath for Stand {
         Stand::install(self, relays.to_vec());
     }
 
-    fn carries_ipv6(&self) -> bool {
-        false
-    }
-
     fn counts(&mut self) -> Counts {
         let Totals { relays, outputs } = self.totals();
         let received = relays.iter().map(|relay| (relay.received_packets, relay.received_bytes)).collect();

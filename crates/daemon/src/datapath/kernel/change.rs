@@ -92,7 +92,6 @@ impl Change<'_> {
                 WriteError::Full { .. }
                 | WriteError::TooManyOutputs { .. }
                 | WriteError::TooManySharing { .. }
-                | WriteError::Ipv6 { .. }
                 | WriteError::NotAtDriver { .. },
             )
             | None => Until::RelaysChange,
