@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use mcr_kernel_path::{Exit, NotAtDriver, Unproven, WriteError, not_at_driver};
 use mcr_testbed::table::{destination, rewrite};
-use mcr_testbed::{Offload, Receiver, Sender, Switch};
+use mcr_testbed::{Frame, Offload, Receiver, Sender, Switch};
 use mcr_wire::{CodePoint, DropReason, MacAddr, Rewrite, TimeToLive, VlanId};
 use stand::{Output, Relay, Stand};
 
@@ -61,6 +61,26 @@ fn relays_all_to(lans: &[usize], offload: Switch) {
 fn to_one_output() {
     relays_all_to(&[1], Switch::On);
     relays_all_to(&[1], Switch::Off);
+}
+
+/// Records, and the numbers of frames, of a relay that is gone are used again.
+#[test]
+fn a_new_relay_takes_no_turn_of_one_before() {
+    let mut stand = relaying_to(&[1; 16]);
+    let relays = stand.relays();
+    let frame = Frame::udp("192.168.168.55:4000", "239.1.1.1:5001", vec![7; 60]).bytes();
+    let relay = stand.net.relay().clone();
+    relay.run(|| {
+        for round in 0..240 {
+            stand.install(relays.clone());
+            // Every other one: the last turn is of the relay whose records are the first to be free again.
+            if round % 2 == 0 {
+                stand.run_live(&frame);
+                let outputs = &stand.totals().outputs[0];
+                assert!(outputs.iter().all(|output| output.sent_packets == 1), "round {round}: {outputs:?}");
+            }
+        }
+    });
 }
 
 #[test]

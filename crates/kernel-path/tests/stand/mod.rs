@@ -193,6 +193,10 @@ impl Stand {
         Run { verdict: attribute.retval as i32, frame: left }
     }
 
+    pub(crate) fn relays(&self) -> Vec<Relay> {
+        self.relays.clone()
+    }
+
     pub(crate) fn is_at_driver(&self) -> bool {
         self.behind_driver.is_some()
     }
