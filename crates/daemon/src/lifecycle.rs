@@ -10,7 +10,7 @@ use mcr_engine::Refusal;
 use mcr_model::relay::Relay;
 use mcr_model::status::RelayStatus;
 use mcr_model::{Datapath, DatapathChoice, Grant, Role, WaitFor};
-use mcr_netd::{Keeper, KeeperError, SpawnMode, privileges};
+use mcr_netd::{Keeper, KeeperError, KeeperWatch, SpawnMode, privileges};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 
@@ -296,6 +296,8 @@ pub struct Foreground {
     control: Control,
     runtime: tokio::runtime::Runtime,
     name: mcr_model::RelayName,
+    /// `None`: it can't be watched.
+    keeper: Option<KeeperWatch>,
 }
 
 /// Starts one relay with a keeper of its own, which goes when this process goes.
@@ -305,6 +307,7 @@ pub struct Foreground {
 pub fn foreground(options: ForegroundOptions) -> anyhow::Result<Foreground> {
     check_root()?;
     let keeper = Keeper::spawn(&SpawnMode::Private, options.keeper_program.as_deref())?;
+    let watch = keeper.watch().ok();
     put_packets_first();
     privileges::drop_all_capabilities(None).context("can not give up privileges")?;
     confinement::give_up_files(options.confinement, Vec::new(), Vec::new())?;
@@ -321,10 +324,15 @@ pub fn foreground(options: ForegroundOptions) -> anyhow::Result<Foreground> {
     confinement::give_up_calls(options.confinement)?;
     let name = options.relay.name().clone();
     runtime.block_on(control.create(options.relay, None))?;
-    Ok(Foreground { control, runtime, name })
+    Ok(Foreground { control, runtime, name, keeper: watch })
 }
 
 impl Foreground {
+    /// Whether its keeper is gone. This process has no privilege any more to start another.
+    pub fn has_lost_keeper(&self) -> bool {
+        self.keeper.as_ref().is_some_and(KeeperWatch::has_ended)
+    }
+
     /// How the relay does.
     pub fn status(&self) -> RelayStatus {
         let status = self.runtime.block_on(self.control.relay(&self.name));

@@ -39,13 +39,26 @@ pub(crate) fn relay(args: Relay) -> Result<(), Failure> {
     if output.format == Format::Text {
         screen.print(&start(&first, screen.ink()))?;
     }
-    watch(&foreground, output.format, &interrupt, screen)?;
+    let ending = watch(&foreground, output.format, &interrupt, screen)?;
     let last = foreground.stop();
     screen.end_live_line()?;
     screen.print(&match output.format {
         Format::Json => json(&last),
         Format::Text => ledger(&last, screen.ink()),
-    })
+    })?;
+    match ending {
+        Ending::Asked => Ok(()),
+        Ending::KeeperLost => Err(Failure::failed(
+            "the keeper of this relay (mcr-netd) was ended, and its group is left; start the relay again",
+        )),
+    }
+}
+
+/// Why a relay ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ending {
+    Asked,
+    KeeperLost,
 }
 
 /// What an XDP program takes never comes up to a second relay; that of this relay is not there yet.
@@ -96,13 +109,16 @@ struct Relays {
     relays: Vec<RelayStatus>,
 }
 
-/// Until somebody ends it: one line that is renewed on a terminal, else a line each second.
-fn watch(foreground: &Foreground, format: Format, interrupt: &Interrupt, screen: Screen) -> Result<(), Failure> {
+/// Until somebody ends it or its keeper: one line that is renewed on a terminal, else a line each second.
+fn watch(foreground: &Foreground, format: Format, interrupt: &Interrupt, screen: Screen) -> Result<Ending, Failure> {
     const INTERVAL: Duration = Duration::from_secs(1);
     const GLANCE: Duration = Duration::from_millis(50);
     let mut next = Instant::now() + INTERVAL;
     let mut told = String::new();
     while !interrupt.is_asked() {
+        if foreground.has_lost_keeper() {
+            return Ok(Ending::KeeperLost);
+        }
         if Instant::now() < next {
             std::thread::sleep(GLANCE);
             continue;
@@ -123,7 +139,7 @@ fn watch(foreground: &Foreground, format: Format, interrupt: &Interrupt, screen:
             }
         }
     }
-    Ok(())
+    Ok(Ending::Asked)
 }
 
 fn json(status: &RelayStatus) -> String {

@@ -55,6 +55,21 @@ fn one_that_doubles_a_relay_of_the_daemon_says_so() {
     }
 }
 
+/// It can't start another: its privileges are given up.
+#[test]
+fn one_whose_keeper_is_killed_ends_and_says_so() {
+    let net = Topology::device_relay_lan(1);
+    let mut command = net.relay().command(MCR);
+    let mut relay = Process::start(command.args(["relay", "dev0:239.1.1.1:5001", "lan1:239.2.2.1:6001"]));
+    relay.wait_for_line("ready", SOON);
+    let children = format!("/proc/{0}/task/{0}/children", relay.pid());
+    let keeper: i32 = std::fs::read_to_string(children).expect("its children").trim().parse().expect("one child");
+    // SAFETY: a plain system call; the process is the keeper that our own relay started.
+    assert_eq!(unsafe { libc::kill(keeper, libc::SIGKILL) }, 0);
+    relay.wait_for_line("the keeper of this relay (mcr-netd) was ended", SOON);
+    assert_eq!(relay.wait(SOON).code(), Some(1));
+}
+
 #[test]
 fn a_killed_one_leaves_no_keeper_behind() {
     let net = Topology::device_relay_lan(1);

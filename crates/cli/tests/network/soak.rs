@@ -10,8 +10,8 @@ use crate::reload::memory_kib;
 use crate::service::{SOON, Service};
 use crate::traffic::{Series, send_while};
 
-/// Rounds of faults before memory and descriptors are taken for what they are.
-const WARM_UP: Duration = Duration::from_secs(30);
+/// What is kept in memory up to a bound, as events are, is full by then; memory and descriptors are what they are.
+const WARM_UP: Duration = Duration::from_secs(600);
 /// What memory may grow by in an hour, in KiB.
 const SLOPE_KIB: f64 = 1_024.0;
 const SERIES: Series = Series { count: u64::MAX, smallest: 60, largest: 1_400 };
@@ -107,7 +107,7 @@ fn a_long_run_with_faults() {
 
 /// Faults for so long; the samples after each round of them.
 fn soak(net: &Topology, service: &Service, length: Duration) -> Vec<Sample> {
-    let (begun, warm_up) = (Instant::now(), WARM_UP.min(length / 4));
+    let (begun, warm_up) = (Instant::now(), WARM_UP.min(length / 3));
     let (mut samples, mut number, mut next_ledger) = (Vec::new(), 0, Duration::from_secs(60));
     while begun.elapsed() < length {
         fault(net, service, number);

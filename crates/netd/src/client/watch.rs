@@ -18,6 +18,14 @@ impl KeeperWatch {
         Ok(Self { process: unsafe { OwnedFd::from_raw_fd(fd) } })
     }
 
+    /// Whether the keeper has ended.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        let mut wanted = libc::pollfd { fd: self.process.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+        // SAFETY: one valid structure, alive through the call, which does not wait.
+        unsafe { libc::poll(&raw mut wanted, 1, 0) > 0 }
+    }
+
     /// Returns when the keeper has ended.
     ///
     /// # Errors
