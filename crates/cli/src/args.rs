@@ -152,6 +152,9 @@ pub(crate) struct Scope {
     /// Allow 224.0.0.0/24, the link-local groups that no router forwards
     #[arg(long)]
     pub(crate) link_local: bool,
+    /// Allow 255.255.255.255 as an input, which every host of the network takes, this one included
+    #[arg(long)]
+    pub(crate) broadcast: bool,
     /// Allow ports 319 and 320, although a relay falsifies the clock of PTP
     #[arg(long)]
     pub(crate) allow_ptp: bool,

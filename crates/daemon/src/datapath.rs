@@ -10,12 +10,13 @@ pub(crate) mod packet;
 pub(crate) mod workers;
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use mcr_datapath::packet::TxSocket;
-use mcr_engine::{EffectError, Ifindex, SendPlan};
+use mcr_engine::{EffectError, Ifindex, RelayPlan, SendPlan};
 use mcr_netd::KeeperError;
-use mcr_wire::{MacAddr, Rewrite};
+use mcr_wire::{Listing, MacAddr, Rewrite};
 
 /// Interfaces that may be sent to.
 pub(crate) type Outputs = BTreeMap<Ifindex, OpenOutput>;
@@ -47,6 +48,15 @@ fn rewrite(plan: &SendPlan) -> Rewrite {
         source_port: plan.source_port,
         ttl: plan.ttl,
         dscp: plan.dscp,
+        priority: plan.priority,
+    }
+}
+
+/// Which sources a relay names, and what becomes of them.
+fn listed(plan: &RelayPlan) -> (Vec<IpAddr>, Listing) {
+    match plan.excluded.is_empty() {
+        true => (plan.sources.clone(), Listing::Accepts),
+        false => (plan.excluded.clone(), Listing::Refuses),
     }
 }
 

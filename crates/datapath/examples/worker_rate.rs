@@ -19,7 +19,7 @@ use mcr_datapath::{
     open_output, set_filter,
 };
 use mcr_testbed::{Frame, Interface, Lan, Topology};
-use mcr_wire::{CodePoint, Destination, MacAddr, RateCap, Rewrite, TimeToLive};
+use mcr_wire::{CodePoint, Destination, Listing, MacAddr, RateCap, Rewrite, TimeToLive};
 
 const BURST: usize = 16;
 const SEARCH: Duration = Duration::from_millis(250);
@@ -235,6 +235,7 @@ impl Packet {
         let relay = |group| RelayEntry {
             destination: Destination { vlan: None, address: group, port: GROUP.port() },
             sources: vec![],
+            listing: Listing::Accepts,
             counters: Arc::default(),
             cap: RateCap::NONE,
             outputs: outputs.iter().map(|output| OutputEntry { counters: Arc::default(), ..output.clone() }).collect(),
@@ -269,6 +270,7 @@ fn output(lan: &Lan) -> OutputEntry {
         source_port: None,
         ttl: TimeToLive::Set(16),
         dscp: CodePoint::Keep,
+        priority: None,
     };
     let action = OutputAction::Send { socket: Arc::new(TxSocket::new(socket)), rewrite, mtu: 1500 };
     OutputEntry { counters: Arc::<OutputCounters>::default(), action, cap: RateCap::NONE }

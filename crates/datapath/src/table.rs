@@ -5,7 +5,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use mcr_wire::{Destination, DropReason, MacAddr, RateCap, Rewrite};
+use mcr_wire::{Destination, DropReason, Listing, MacAddr, RateCap, Rewrite};
 use rustc_hash::FxHashMap;
 
 use crate::counters::{Limiter, OutputCounters, OutputShare, RelayCounters, RelayShare};
@@ -28,6 +28,8 @@ pub struct RelayEntry {
     pub destination: Destination,
     /// The sources it accepts; none listed means any.
     pub sources: Vec<IpAddr>,
+    /// Or refuses.
+    pub listing: Listing,
     /// Where arrivals are counted.
     pub counters: Arc<RelayCounters>,
     /// Where copies go.
@@ -82,6 +84,7 @@ pub(crate) struct CompiledTable {
 pub(crate) struct CompiledRelay {
     /// Sorted.
     sources: Vec<IpAddr>,
+    listing: Listing,
     pub(crate) counters: Arc<RelayShare>,
     pub(crate) limiter: Option<Limiter>,
     pub(crate) outputs: Vec<CompiledOutput>,
@@ -145,11 +148,17 @@ impl CompiledTable {
     }
 
     fn relay(&mut self, relay: &RelayEntry, worker: usize) -> CompiledRelay {
-        let RelayEntry { destination: _, sources, counters, outputs, cap } = relay;
+        let RelayEntry { destination: _, sources, listing, counters, outputs, cap } = relay;
         let mut sources = sources.clone();
         sources.sort_unstable();
         let outputs = outputs.iter().map(|output| self.output(output, worker)).collect();
-        CompiledRelay { sources, counters: counters.share(worker), limiter: counters.limiter(*cap), outputs }
+        CompiledRelay {
+            sources,
+            listing: *listing,
+            counters: counters.share(worker),
+            limiter: counters.limiter(*cap),
+            outputs,
+        }
     }
 
     fn output(&mut self, output: &OutputEntry, worker: usize) -> CompiledOutput {
@@ -181,6 +190,6 @@ impl CompiledRelay {
 
     #[inline]
     pub(crate) fn accepts(&self, source: IpAddr) -> bool {
-        self.sources.is_empty() || self.sources.binary_search(&source).is_ok()
+        self.sources.is_empty() || self.listing.passes(self.sources.binary_search(&source).is_ok())
     }
 }

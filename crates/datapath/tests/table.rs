@@ -31,6 +31,7 @@ impl Packet {
         RelayEntry {
             destination: relay.destination,
             sources: relay.sources.clone(),
+            listing: relay.listing,
             counters: Arc::default(),
             outputs: relay.outputs.iter().map(|output| self.output(*output)).collect(),
             cap: RateCap::NONE,

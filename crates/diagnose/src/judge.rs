@@ -121,7 +121,8 @@ impl<'a> Case<'a> {
 
     /// Whether the question admits a source.
     fn lists(&self, source: Ipv4Addr) -> bool {
-        self.question.sources.is_empty() || self.question.sources.contains(&source)
+        let (sources, excluded) = (&self.question.sources, &self.question.input.excluded);
+        (sources.is_empty() || sources.contains(&source)) && !excluded.contains(&source.into())
     }
 
     /// Packets of exactly what is asked for.

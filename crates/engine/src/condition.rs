@@ -122,6 +122,9 @@ impl Engine {
             let (reason, remedy) = down(facts, "output");
             return OutputHealth::Waiting { reason, remedy };
         }
+        if let Some(health) = self.leads_back(facts, output) {
+            return health;
+        }
         if let Some(failure) = self.failures.get(&Subject::Output(facts.index)) {
             let (reason, remedy) = (failure.error.reason.clone(), failure.error.remedy.clone());
             return OutputHealth::Refused { reason, remedy };
@@ -130,6 +133,19 @@ impl Engine {
             Action::Drop(reason) => self.unsendable(facts, output, reason),
             Action::Send(_) => OutputHealth::Sending,
         }
+    }
+
+    /// An output to this host itself: what is sent there comes to no application.
+    fn leads_back(&self, facts: &InterfaceFacts, output: &Output) -> Option<OutputHealth> {
+        let target = output.target.ip();
+        let is_own = self.facts.values().any(|facts| facts.addresses.iter().any(|own| own.ip == target));
+        let reason = match (facts.is_loopback(), is_own) {
+            (true, _) => format!("{} leads to no application: the kernel drops there what no socket sent", facts.name),
+            (false, true) => format!("{target} is an address of this host, and what is sent to it does not leave"),
+            (false, false) => return None,
+        };
+        let remedy = "have the application join the input's own group: it hears that beside the relay".to_owned();
+        Some(OutputHealth::Failing { reason, remedy })
     }
 
     fn unsendable(&self, facts: &InterfaceFacts, output: &Output, reason: DropReason) -> OutputHealth {

@@ -37,6 +37,11 @@ pub struct InterfaceFacts {
 }
 
 impl InterfaceFacts {
+    /// Whether it is the loopback interface. Others have no link-layer address either.
+    pub fn is_loopback(&self) -> bool {
+        self.name.as_str() == "lo"
+    }
+
     /// Whether frames can leave.
     pub fn can_send(&self) -> bool {
         self.up && self.carrier

@@ -62,6 +62,8 @@ pub struct RelayPlan {
     pub port: u16,
     /// The only sources; empty: any.
     pub sources: Vec<IpAddr>,
+    /// Sources that are refused, where any other is accepted.
+    pub excluded: Vec<IpAddr>,
     /// One for each output of the relay, in its order.
     pub outputs: Vec<OutputPlan>,
     /// How much of what arrives is looked at.
@@ -111,6 +113,8 @@ pub struct SendPlan {
     pub ttl: TimeToLive,
     /// The code point.
     pub dscp: CodePoint,
+    /// The priority in the tag; `None`: as it arrived.
+    pub priority: Option<u8>,
 }
 
 /// Everything that should be in force.
@@ -156,8 +160,11 @@ impl View<'_> {
     fn want_outputs(&self, desired: &mut Desired, our_macs: &mut BTreeSet<[u8; 6]>, relay: &Relay) {
         for output in relay.outputs() {
             let Some(facts) = self.facts.get(&output.interface) else { continue };
+            if facts.is_loopback() {
+                continue;
+            }
             desired.outputs.entry(facts.index).or_insert_with(|| facts.name.clone());
-            // The loopback interface has no address of its own: all zeros is no mark of ours.
+            // All zeros, as of an interface without an address of its own, is no mark of ours.
             if facts.mac != [0; 6] {
                 our_macs.insert(facts.mac);
             }
@@ -237,6 +244,7 @@ impl View<'_> {
             destination: input.target.ip(),
             port: input.port.get(),
             sources: input.sources.clone(),
+            excluded: input.excluded.clone(),
             outputs: entry.relay.outputs().iter().map(|output| self.output_plan(output)).collect(),
             cap: entry.relay.caps().on_wire(),
         }
@@ -280,6 +288,7 @@ impl View<'_> {
             source_port: output.source_port.map(|port| port.get()),
             ttl: output.ttl.on_wire(),
             dscp: output.dscp.on_wire(),
+            priority: output.priority.map(|priority| priority.get()),
         })
     }
 

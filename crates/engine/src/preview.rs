@@ -106,9 +106,7 @@ impl Engine {
 
     /// The bits per second that arrive at the place of its input now; `None`: no relay listens there.
     fn rate_of_input(&self, relay: &Relay) -> Option<f64> {
-        let same = |entry: &&Entry| {
-            entry.relay.input().place() == relay.input().place() && entry.relay.input().sources == relay.input().sources
-        };
+        let same = |entry: &&Entry| entry.relay.input() == relay.input();
         self.relays.values().find(same)?.meter.received().bits_per_second
     }
 }

@@ -129,6 +129,7 @@ pub(crate) struct Rulebook {
 #[derive(Debug)]
 struct Rule {
     sources: Vec<IpAddr>,
+    excluded: Vec<IpAddr>,
     outputs: Vec<Output>,
 }
 
@@ -143,7 +144,8 @@ impl Rulebook {
 
     /// Puts back a relay that was in the book before.
     pub(crate) fn restore(&mut self, relay: &Relay) {
-        let rule = Rule { sources: relay.input().sources.clone(), outputs: relay.outputs().to_vec() };
+        let Input { sources, excluded, .. } = relay.input().clone();
+        let rule = Rule { sources, excluded, outputs: relay.outputs().to_vec() };
         self.by_input.entry(relay.input().place()).or_default().insert(relay.name().clone(), rule);
     }
 
@@ -161,7 +163,8 @@ impl Rulebook {
     fn check_shared_outputs(&self, relay: &Relay) -> Result<(), Refusal> {
         let wanted: BTreeSet<Place> = relay.outputs().iter().map(Output::place).collect();
         for (other, rule) in self.by_input.get(&relay.input().place()).into_iter().flatten() {
-            if !overlap(&rule.sources, &relay.input().sources) {
+            let input = relay.input();
+            if !overlap((&rule.sources, &rule.excluded), (&input.sources, &input.excluded)) {
                 continue;
             }
             if let Some(shared) = rule.outputs.iter().find(|output| wanted.contains(&output.place())) {
@@ -189,7 +192,7 @@ impl Rulebook {
                 continue;
             }
             for (name, rule) in self.by_input.get(&output.place()).into_iter().flatten() {
-                if source_passes(&rule.sources, output.source.address()) {
+                if source_passes(&rule.sources, &rule.excluded, output.source.address()) {
                     paths.extend(rule.outputs.iter().map(|next| (next, format!("{path} → ({name}) {next}"))));
                 }
             }
@@ -199,17 +202,20 @@ impl Rulebook {
 }
 
 fn takes(input: &Input, output: &Output) -> bool {
-    input.place() == output.place() && source_passes(&input.sources, output.source.address())
+    input.place() == output.place() && source_passes(&input.sources, &input.excluded, output.source.address())
 }
 
 /// Whether packets with the source of an output pass a list of wanted sources. A source that is taken from the
 /// interface can change, and one that is kept is not known, so both pass every list.
-fn source_passes(wanted: &[IpAddr], source: Option<IpAddr>) -> bool {
-    wanted.is_empty() || source.is_none_or(|source| wanted.contains(&source))
+fn source_passes(wanted: &[IpAddr], excluded: &[IpAddr], source: Option<IpAddr>) -> bool {
+    source.is_none_or(|source| (wanted.is_empty() || wanted.contains(&source)) && !excluded.contains(&source))
 }
 
-fn overlap(a: &[IpAddr], b: &[IpAddr]) -> bool {
-    a.is_empty() || b.is_empty() || a.iter().any(|source| b.contains(source))
+/// Whether any source passes both, each given by those that it wants and those that it excludes.
+fn overlap(a: (&[IpAddr], &[IpAddr]), b: (&[IpAddr], &[IpAddr])) -> bool {
+    let named = if a.0.is_empty() { b.0 } else { a.0 };
+    let passes = |list: (&[IpAddr], &[IpAddr]), source| source_passes(list.0, list.1, Some(source));
+    named.is_empty() || named.iter().any(|source| passes(a, *source) && passes(b, *source))
 }
 
 #[cfg(test)]
@@ -245,6 +251,15 @@ mod tests {
         book.admit(&relay("a", "eth0:10.0.0.1@239.1.1.1:5001", &["eth1:239.2.2.2:6001"])).unwrap();
         book.admit(&relay("b", "eth0:10.0.0.2@239.1.1.1:5001", &["eth1:239.2.2.2:6001"])).unwrap();
         assert!(book.admit(&relay("c", "eth0:239.1.1.1:5001", &["eth1:239.2.2.2:6001"])).is_err());
+    }
+
+    #[test]
+    fn what_one_excludes_another_may_have() {
+        let mut book = Rulebook::default();
+        book.admit(&relay("a", "eth0:239.1.1.1:5001,exclude=10.0.0.1", &["eth1:239.2.2.2:6001"])).unwrap();
+        book.admit(&relay("b", "eth0:10.0.0.1@239.1.1.1:5001", &["eth1:239.2.2.2:6001"])).unwrap();
+        assert!(book.admit(&relay("c", "eth0:10.0.0.2@239.1.1.1:5001", &["eth1:239.2.2.2:6001"])).is_err());
+        assert!(book.admit(&relay("d", "eth0:239.1.1.1:5001,exclude=10.0.0.9", &["eth1:239.2.2.2:6001"])).is_err());
     }
 
     #[test]

@@ -66,7 +66,7 @@ static __always_inline int accepts(const struct mcr_relay *relay, const struct m
 {
 	struct mcr_source key = { .list = relay->source_list, .address = *source };
 
-	return key.list == 0 || bpf_map_lookup_elem(&sources, &key);
+	return key.list == 0 || !bpf_map_lookup_elem(&sources, &key) == !!(key.list & MCR_LIST_REFUSES);
 }
 
 /* Whether a frame with this source comes from an interface that we send from. */

@@ -16,6 +16,8 @@
 
 /* Most outputs of one relay. */
 #define MCR_MOST_OUTPUTS 64
+/* In the number of a list whose sources are refused. */
+#define MCR_LIST_REFUSES 0x80000000
 /* Most relays that share a destination. */
 #define MCR_MOST_SHARING 1024
 
@@ -52,7 +54,7 @@ struct mcr_relay {
 	struct mcr_destination destination;
 	__u32 next;         /* record of the next relay of this destination */
 	__u32 first_output; /* record */
-	__u32 source_list;  /* number of the list in `sources`; 0: any source */
+	__u32 source_list;  /* number of the list in `sources`; 0: any source; with MCR_LIST_REFUSES: any but these */
 	__u32 slot;         /* of its counters */
 	__u32 exit;         /* enum mcr_exit, and its number */
 	__u32 mtu;          /* bytes of the largest IP packet that may come, so that all outputs can send it */
@@ -83,6 +85,7 @@ enum mcr_output_flags {
 	MCR_MAP_DSCP = 4,
 	MCR_KEEP_SOURCE = 8,
 	MCR_OUTPUT_IPV6 = 16, /* copies leave as IPv6 */
+	MCR_SET_PRIORITY = 32,
 };
 
 /* Most code points that an output maps by themselves. */
@@ -100,7 +103,7 @@ struct mcr_output {
 	struct mcr_address destination;
 	__be16 destination_port;
 	__be16 source_port;
-	__u16 vlan; /* 0: none is pushed */
+	__u16 vlan; /* with the priority in its upper bits, if that is set; 0: none is pushed */
 	__u8 ttl;       /* added to what ttl_mask leaves of the one that arrived, modulo 256 */
 	__u8 dscp;
 	__u8 flags;     /* enum mcr_output_flags */

@@ -557,7 +557,7 @@ static __always_inline long dress(struct packet *packet, const struct mcr_output
 		return error;
 	error = packet->is_ipv6 || packet->is_ipv6_now ? dress_family(packet, output) : dress_ipv4(packet, output);
 	if (!error && output->vlan)
-		error = bpf_skb_vlan_push(packet->skb, bpf_htons(TPID_8021Q), packet->priority | output->vlan);
+		error = bpf_skb_vlan_push(packet->skb, bpf_htons(TPID_8021Q), tag_of(output, packet->priority));
 	return error;
 }
 

@@ -339,7 +339,7 @@ static __always_inline long dress_copy(struct xdp_md *ctx, const struct mcr_outp
 	address(data, output);
 	tag = data + MAC_BYTES;
 	tag[0] = bpf_htons(TPID_8021Q);
-	tag[1] = bpf_htons(priority | output->vlan);
+	tag[1] = bpf_htons(tag_of(output, priority));
 	return 0;
 }
 

@@ -12,7 +12,7 @@ use std::process::{Command, Stdio};
 use mcr_kernel_path::{Exit, InputTable, Loaded, Maps, OutputAction, OutputEntry, RelayEntry, Sizes};
 use mcr_kernel_path::{TableWriter, load};
 use mcr_testbed::{Frame, Interface, Topology};
-use mcr_wire::{CodePoint, Destination, MacAddr, RateCap, Rewrite, TimeToLive};
+use mcr_wire::{CodePoint, Destination, Listing, MacAddr, RateCap, Rewrite, TimeToLive};
 
 const BURST: u32 = 16;
 const ROUNDS: usize = 7;
@@ -150,6 +150,7 @@ impl Bench {
                 source_port: None,
                 ttl: TimeToLive::Set(16),
                 dscp: CodePoint::Keep,
+                priority: None,
             };
             let action = OutputAction::Send { port, rewrite, mtu: 1500 };
             OutputEntry { counters: writer.output_counters(0).expect("counters"), action, cap: RateCap::NONE }
@@ -163,6 +164,7 @@ impl Bench {
                 port: 5001,
             },
             sources: vec![],
+            listing: Listing::Accepts,
             counters: writer.relay_counters(0).expect("counters"),
             outputs: if number == 0 { outputs.clone() } else { vec![] },
             exit: if number == 0 { exit } else { Exit::Tcx },

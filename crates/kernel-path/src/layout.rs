@@ -11,6 +11,8 @@ use crate::table::{Exit, OutputAction, OutputEntry};
 
 /// Most outputs of one relay (`MCR_MOST_OUTPUTS`).
 pub(crate) const MOST_OUTPUTS: usize = 64;
+/// In the number of a list whose sources are refused (`MCR_LIST_REFUSES`).
+pub(crate) const LIST_REFUSES: u32 = 1 << 31;
 /// Most relays that share a destination (`MCR_MOST_SHARING`).
 pub(crate) const MOST_SHARING: usize = 1024;
 
@@ -187,6 +189,7 @@ const SET_DSCP: u8 = 2;
 const MAP_DSCP: u8 = 4;
 const KEEP_SOURCE: u8 = 8;
 const OUTPUT_IPV6: u8 = 16;
+const SET_PRIORITY: u8 = 32;
 
 /// `struct mcr_source`.
 #[repr(C)]
@@ -284,8 +287,10 @@ impl OutputRecord {
             OutputAction::Drop(reason) => return Self { drop: reason.index() as u8 + 1, ..counted },
             OutputAction::Send { port, rewrite, mtu } => (*port, rewrite, *mtu),
         };
-        let Rewrite { source_mac, destination_mac, vlan, source, destination, source_port, ttl, dscp } = *rewrite;
+        let Rewrite { source_mac, destination_mac, vlan, source, destination, source_port, ttl, dscp, priority } =
+            *rewrite;
         let port_flag = source_port.map_or(0, |_| SET_SOURCE_PORT);
+        let priority_flag = priority.map_or(0, |_| SET_PRIORITY);
         let source_flag = source.map_or(KEEP_SOURCE, |_| 0);
         let (ttl_mask, added) = match ttl {
             TimeToLive::Set(ttl) => (0, ttl),
@@ -308,10 +313,10 @@ impl OutputRecord {
             destination: destination.ip().into(),
             destination_port: destination.port().to_be_bytes(),
             source_port: source_port.unwrap_or(0).to_be_bytes(),
-            vlan: vlan.map_or(0, VlanId::get),
+            vlan: vlan.map_or(0, |vlan| vlan.get() | u16::from(priority.unwrap_or(0)) << 13),
             ttl: added,
             dscp: dscp.unwrap_or(0),
-            flags: port_flag | dscp_flag | map_flag | source_flag | family_flag,
+            flags: port_flag | dscp_flag | map_flag | source_flag | family_flag | priority_flag,
             ttl_mask,
             least_ttl: ttl.least(),
             dscp_from: map.map_or_else(Default::default, |map| map.from()),
@@ -344,12 +349,13 @@ impl OutputRecord {
         let rewrite = Rewrite {
             source_mac: mcr_wire::MacAddr::new(self.source_mac),
             destination_mac: mcr_wire::MacAddr::new(self.destination_mac),
-            vlan: VlanId::new(self.vlan),
+            vlan: VlanId::new(self.vlan & 0x0fff),
             source: (self.flags & KEEP_SOURCE == 0).then(|| self.source.of(family)),
             destination,
             source_port: (self.flags & SET_SOURCE_PORT != 0).then(|| u16::from_be_bytes(self.source_port)),
             ttl,
             dscp,
+            priority: (self.flags & SET_PRIORITY != 0).then_some((self.vlan >> 13) as u8),
         };
         OutputAction::Send { port: self.port, rewrite, mtu: self.mtu }
     }
@@ -398,9 +404,16 @@ mod tests {
             source_port: Some(0),
             ttl: TimeToLive::Set(8),
             dscp: CodePoint::Keep,
+            priority: Some(7),
         };
-        let other =
-            Rewrite { vlan: None, source_port: None, ttl: TimeToLive::Keep, dscp: CodePoint::Set(34), ..rewrite };
+        let other = Rewrite {
+            vlan: None,
+            priority: None,
+            source_port: None,
+            ttl: TimeToLive::Keep,
+            dscp: CodePoint::Set(34),
+            ..rewrite
+        };
         let map = CodePointMap::new([(46, 34), (0, 1)], Some(9)).unwrap();
         let mapped = Rewrite { source: None, ttl: TimeToLive::Decrement, dscp: CodePoint::Map(map), ..rewrite };
         let ipv6 = Rewrite {

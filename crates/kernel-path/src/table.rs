@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use mcr_wire::{Destination, DropReason, MacAddr, RateCap, Rewrite};
+use mcr_wire::{Destination, DropReason, Listing, MacAddr, RateCap, Rewrite};
 
 use crate::counters::{OutputCounters, RelayCounters};
 
@@ -24,6 +24,8 @@ pub struct RelayEntry {
     pub destination: Destination,
     /// The sources it accepts; none listed means any.
     pub sources: Vec<IpAddr>,
+    /// Or refuses.
+    pub listing: Listing,
     /// Where arrivals are counted; also what makes it the same relay when it is changed.
     pub counters: Arc<RelayCounters>,
     /// Where copies go, 64 at most.

@@ -14,13 +14,13 @@ use std::net::IpAddr;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 
-use mcr_wire::{Destination, MacAddr};
+use mcr_wire::{Destination, Listing, MacAddr};
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::counters::{InputCounters, OutputCounters, Pool, RelayCounters};
 use crate::layout::{
-    DestinationKey, MOST_OUTPUTS, MOST_SHARING, OutputRecord, OwnMacKey, Plain, RelayRecord, STATE_GENERATION,
-    STATE_OWN_MAC_BITS, SourceKey, WatchedKey,
+    DestinationKey, LIST_REFUSES, MOST_OUTPUTS, MOST_SHARING, OutputRecord, OwnMacKey, Plain, RelayRecord,
+    STATE_GENERATION, STATE_OWN_MAC_BITS, SourceKey, WatchedKey,
 };
 use crate::maps::{MappedMaps, Maps, Table, Totals};
 use crate::slots::Slots;
@@ -40,7 +40,7 @@ pub struct TableWriter {
     relay_counters: Slots,
     output_counters: Slots,
     input_counters: Slots,
-    /// Numbers are not used twice: there are four billion.
+    /// Numbers are not used twice: there are two billion.
     last_source_list: u32,
     /// Source lists that a packet in flight may still look at.
     resting_sources: Vec<SourceKey>,
@@ -415,11 +415,11 @@ impl TableWriter {
         next: u32,
     ) -> Result<Installed, WriteError> {
         let sources = sorted(&entry.sources);
-        let listed_before = before.filter(|before| before.sources == sources);
+        let listed_before = before.filter(|before| before.lists(&sources, entry.listing));
         let sent_before = before.filter(|before| before.has_outputs(&entry.outputs));
         let source_list = match listed_before {
             Some(before) => before.source_list,
-            None => self.write_sources(&sources)?,
+            None => self.write_sources(&sources, entry.listing)?,
         };
         let outputs = match sent_before {
             Some(before) => Ok(before.outputs.iter().map(InstalledOutput::share).collect()),
@@ -474,12 +474,15 @@ impl TableWriter {
     }
 
     /// Writes a source list; its number, 0 for any source.
-    fn write_sources(&mut self, sources: &[IpAddr]) -> Result<u32, WriteError> {
+    fn write_sources(&mut self, sources: &[IpAddr], listing: Listing) -> Result<u32, WriteError> {
         if sources.is_empty() {
             return Ok(0);
         }
         self.last_source_list += 1;
-        let list = self.last_source_list;
+        let list = match listing {
+            Listing::Accepts => self.last_source_list,
+            Listing::Refuses => self.last_source_list | LIST_REFUSES,
+        };
         for (written, source) in sources.iter().enumerate() {
             if let Err(error) = self.update(Table::Sources, &SourceKey { list, address: (*source).into() }, &1_u32) {
                 self.lay_to_rest(list, &sources[..written], &[]);

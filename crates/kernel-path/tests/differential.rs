@@ -8,7 +8,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use mcr_testbed::table::rewrite;
 use mcr_testbed::{Checksum, Frame, Mac, Tag};
-use mcr_wire::{CodePoint, CodePointMap, Destination, DropReason, MacAddr, Rewrite, TimeToLive, VlanId};
+use mcr_wire::{CodePoint, CodePointMap, Destination, DropReason, Listing, MacAddr, Rewrite, TimeToLive, VlanId};
 use stand::{Output, Relay, Stand};
 
 /// Frames for each set of relays.
@@ -134,6 +134,7 @@ fn output(random: &mut Random, from: Family) -> Output {
             _ => Some(source(random, family)),
         },
         source_port: random.one_in(2).then(|| random.edgy()),
+        priority: random.one_in(3).then(|| random.byte() & 7),
         ttl: ttl(random),
         dscp: code_point(random),
         ..rewrite(&to.to_string())
@@ -150,7 +151,8 @@ fn relays(random: &mut Random) -> Vec<Relay> {
             if random.one_in(3) { (0..1 + random.below(3)).map(|_| source(random, family)).collect() } else { vec![] };
         let most = if random.one_in(20) { 64 } else { 5 };
         let outputs = (0..random.below(most + 1)).map(|_| output(random, family)).collect();
-        Relay { destination, sources, outputs }
+        let listing = random.of(&[Listing::Accepts, Listing::Refuses]);
+        Relay { destination, sources, listing, outputs }
     };
     (0..1 + random.below(40)).map(|_| relay(random)).collect()
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use mcr_kernel_path::{Exit, NotAtDriver, Unproven, WriteError, not_at_driver};
 use mcr_testbed::table::{destination, rewrite};
 use mcr_testbed::{Frame, Offload, Receiver, Sender, Switch};
-use mcr_wire::{CodePoint, DropReason, MacAddr, Rewrite, TimeToLive, VlanId};
+use mcr_wire::{CodePoint, DropReason, Listing, MacAddr, Rewrite, TimeToLive, VlanId};
 use stand::{Output, Relay, Stand};
 
 const LIMIT: Duration = Duration::from_secs(10);
@@ -26,7 +26,12 @@ fn relaying_to(lans: &[usize]) -> Stand {
         };
         Output::Send { lan, rewrite, mtu: 1500 }
     });
-    let relay = Relay { destination: destination("239.1.1.1:5001", 0), sources: vec![], outputs: outputs.collect() };
+    let relay = Relay {
+        destination: destination("239.1.1.1:5001", 0),
+        sources: vec![],
+        listing: Listing::Accepts,
+        outputs: outputs.collect(),
+    };
     stand.install(vec![relay]);
     stand
 }
@@ -107,7 +112,12 @@ fn tags_are_pushed_and_priorities_kept() {
     let tagged = Rewrite { vlan: VlanId::new(300), ..rewrite("239.2.2.2:6001") };
     let to = |lan, rewrite| Output::Send { lan, rewrite, mtu: 1500 };
     let outputs = vec![to(1, tagged), to(1, rewrite("239.2.2.3:6001")), to(2, tagged)];
-    let relay = |vlan, outputs| Relay { destination: destination("239.1.1.1:5001", vlan), sources: vec![], outputs };
+    let relay = |vlan, outputs| Relay {
+        destination: destination("239.1.1.1:5001", vlan),
+        sources: vec![],
+        listing: Listing::Accepts,
+        outputs,
+    };
     stand.install(vec![relay(0, vec![to(1, tagged)]), relay(100, outputs)]);
     let relay = stand.net.relay().clone();
     relay.run(|| {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use mcr_testbed::table::{destination, every_row_on_a_wire, rewrite};
 use mcr_testbed::{Frame, Mac, Offload, RawReceiver, RawSender, Receiver, Sender, Switch, Tag};
-use mcr_wire::{CodePoint, DropReason, FrameMeta, MacAddr, Rewrite, TimeToLive, VlanId};
+use mcr_wire::{CodePoint, DropReason, FrameMeta, Listing, MacAddr, Rewrite, TimeToLive, VlanId};
 use stand::{Expected, Output, Relay, Stand};
 
 const LIMIT: Duration = Duration::from_secs(10);
@@ -25,7 +25,12 @@ fn three_lans() -> Stand {
         };
         Output::Send { lan, rewrite, mtu: 1500 }
     });
-    let relay = Relay { destination: destination("239.1.1.1:5001", 0), sources: vec![], outputs: outputs.collect() };
+    let relay = Relay {
+        destination: destination("239.1.1.1:5001", 0),
+        sources: vec![],
+        listing: Listing::Accepts,
+        outputs: outputs.collect(),
+    };
     stand.install(vec![relay]);
     stand
 }
@@ -146,7 +151,12 @@ fn frames_from_a_wire_are_as_mcr_wire_has_them() {
     let tagged = Rewrite { vlan: VlanId::new(300), ..rewrite("239.2.2.2:6001") };
     let plain = Rewrite { dscp: CodePoint::Set(8), source_port: Some(9), ..rewrite("239.2.2.1:6001") };
     let to = |lan, rewrite| Output::Send { lan, rewrite, mtu: 9000 };
-    let relay = |vlan, outputs| Relay { destination: destination("239.1.1.1:5001", vlan), sources: vec![], outputs };
+    let relay = |vlan, outputs| Relay {
+        destination: destination("239.1.1.1:5001", vlan),
+        sources: vec![],
+        listing: Listing::Accepts,
+        outputs,
+    };
     stand.install(vec![
         relay(0, vec![to(1, plain), to(1, tagged), to(2, plain), to(2, tagged)]),
         relay(100, vec![to(1, tagged), to(2, plain)]),

@@ -10,7 +10,7 @@ use mcr_kernel_path::{
 };
 use mcr_testbed::table::{destination, rewrite};
 use mcr_testbed::{Receiver, Sender};
-use mcr_wire::{CodePoint, Destination, DropReason, RateCap, Rewrite, TimeToLive};
+use mcr_wire::{CodePoint, Destination, DropReason, Listing, RateCap, Rewrite, TimeToLive};
 use stand::{Output, Relay, Stand};
 
 fn entry(writer: &mut TableWriter, identity: u64, to: Destination, action: OutputAction) -> RelayEntry {
@@ -18,6 +18,7 @@ fn entry(writer: &mut TableWriter, identity: u64, to: Destination, action: Outpu
     RelayEntry {
         destination: to,
         sources: vec![],
+        listing: Listing::Accepts,
         counters: writer.relay_counters(identity).unwrap(),
         outputs: vec![OutputEntry { counters, action, cap: RateCap::NONE }],
         exit: Exit::Tcx,
@@ -225,7 +226,12 @@ fn a_port_that_the_keeper_closed_is_not_sent_to() {
     let mut stand = Stand::new(2);
     let to = |lan| Output::Send { lan, rewrite: rewrite("239.2.2.2:6001"), mtu: 1500 };
     let outputs = vec![to(1), to(2), to(1)];
-    stand.install(vec![Relay { destination: destination("239.1.1.1:5001", 0), sources: vec![], outputs }]);
+    stand.install(vec![Relay {
+        destination: destination("239.1.1.1:5001", 0),
+        sources: vec![],
+        listing: Listing::Accepts,
+        outputs,
+    }]);
     let _link = stand.attach();
     stand.loaded.ports().clear(1).unwrap();
     let sent = Sender::new(stand.net.device(), "239.1.1.1:5001").send(10).datagrams;
@@ -243,7 +249,12 @@ fn sixty_four_outputs_on_one_interface() {
     let mut stand = Stand::new(1);
     let outputs: Vec<Output> =
         (1..=64).map(|n| Output::Send { lan: 1, rewrite: rewrite(&format!("239.2.2.{n}:6001")), mtu: 1500 }).collect();
-    stand.install(vec![Relay { destination: destination("239.1.1.1:5001", 0), sources: vec![], outputs }]);
+    stand.install(vec![Relay {
+        destination: destination("239.1.1.1:5001", 0),
+        sources: vec![],
+        listing: Listing::Accepts,
+        outputs,
+    }]);
     let _link = stand.attach();
     let sent = Sender::new(stand.net.device(), "239.1.1.1:5001").send(1);
     for n in 1..=64 {

@@ -106,6 +106,14 @@ impl Target {
         host(given).map(Self)
     }
 
+    /// The limited broadcast address (RFC 919 section 7), which every host of a network takes.
+    ///
+    /// # Errors
+    /// [`ValueError::NotUnicast`].
+    pub fn broadcast(given: IpAddr) -> Result<Self, ValueError> {
+        if given == IpAddr::V4(Ipv4Addr::BROADCAST) { Ok(Self(given)) } else { Err(ValueError::NotUnicast { given }) }
+    }
+
     /// The address.
     pub fn ip(self) -> IpAddr {
         self.0
@@ -114,6 +122,11 @@ impl Target {
     /// Whether it is a group that must be joined.
     pub fn is_group(self) -> bool {
         self.0.is_multicast()
+    }
+
+    /// Whether it is the limited broadcast address.
+    pub fn is_broadcast(self) -> bool {
+        self.0 == IpAddr::V4(Ipv4Addr::BROADCAST)
     }
 
     /// Whether it is a link-local group, which routers never forward and routing protocols live in: 224.0.0.0/24 (RFC
@@ -222,6 +235,11 @@ ranged!(
 ranged!(
     /// A differentiated services code point, 0 to 63 (RFC 2474).
     Dscp, u8, "dscp", 0..=63
+);
+
+ranged!(
+    /// A priority in a VLAN tag, 0 to 7 (IEEE 802.1Q).
+    Priority, u8, "priority", 0..=7
 );
 
 impl Ttl {

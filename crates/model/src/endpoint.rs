@@ -20,7 +20,7 @@ pub struct EndpointError {
 const SHAPE: &str = "write INTERFACE:ADDRESS:PORT, for example eth0:239.1.1.1:5001";
 
 impl InputSpec {
-    /// Reads the text of an input: `eth0:192.168.168.55@239.1.1.1:5001,vlan=100`. Options: `source` (may repeat), `vlan`.
+    /// Reads the text of an input: `eth0:192.168.168.55@239.1.1.1:5001,vlan=100`. Options: `source` and `exclude` (may repeat), `vlan`.
     ///
     /// # Errors
     /// [`EndpointError`] where the text has not the shape of an endpoint.
@@ -33,8 +33,9 @@ impl InputSpec {
         for (key, value) in parts.options()? {
             match key {
                 "source" => spec.sources.push(value.to_owned()),
+                "exclude" => spec.exclude_sources.push(value.to_owned()),
                 "vlan" => spec.vlan = Some(parts.number(key, value)?),
-                _ => return Err(parts.unknown_option(key, &["source", "vlan"])),
+                _ => return Err(parts.unknown_option(key, &["source", "exclude", "vlan"])),
             }
         }
         Ok(spec)
@@ -43,13 +44,21 @@ impl InputSpec {
 
 impl OutputSpec {
     /// Reads the text of an output: `eth1:239.2.2.2:6001,ttl=8,source=10.0.0.9,dscp=34`.
-    /// Options: `source`, `source-port`, `ttl`, `dscp`, `vlan`, `max-packets-per-second`, `max-bits-per-second`.
+    /// Options: `source`, `source-port`, `ttl`, `dscp`, `vlan`, `priority`, `max-packets-per-second`, `max-bits-per-second`.
     ///
     /// # Errors
     /// [`EndpointError`] where the text has not the shape of an endpoint.
     pub fn from_endpoint(given: &str) -> Result<Self, EndpointError> {
-        const OPTIONS: [&str; 7] =
-            ["source", "source-port", "ttl", "dscp", "vlan", "max-packets-per-second", "max-bits-per-second"];
+        const OPTIONS: [&str; 8] = [
+            "source",
+            "source-port",
+            "ttl",
+            "dscp",
+            "vlan",
+            "priority",
+            "max-packets-per-second",
+            "max-bits-per-second",
+        ];
         let parts = Parts::split(given)?;
         let (group, address) = parts.group_or_address();
         let mut spec = Self { interface: parts.interface.to_owned(), group, address, ..Self::default() };
@@ -62,6 +71,7 @@ impl OutputSpec {
                 "ttl" => spec.ttl = Some(TtlSpec::from_text(value)),
                 "dscp" => spec.dscp = Some(DscpSpec::from_text(value)),
                 "vlan" => spec.vlan = Some(parts.number(key, value)?),
+                "priority" => spec.priority = Some(parts.number(key, value)?),
                 "max-packets-per-second" => spec.max_packets_per_second = Some(parts.number(key, value)?),
                 "max-bits-per-second" => spec.max_bits_per_second = Some(parts.number(key, value)?),
                 _ => return Err(parts.unknown_option(key, &OPTIONS)),
@@ -118,7 +128,7 @@ impl<'a> Parts<'a> {
     fn group_or_address(&self) -> (Option<String>, Option<String>) {
         let text = Some(self.address.to_owned());
         match parse_ip(self.address) {
-            Ok(ip) if Target::unicast(ip).is_ok() => (None, text),
+            Ok(ip) if Target::unicast(ip).is_ok() || Target::broadcast(ip).is_ok() => (None, text),
             _ => (text, None),
         }
     }

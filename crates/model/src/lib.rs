@@ -32,7 +32,7 @@ pub mod trouble;
 pub mod wait;
 pub mod watch;
 
-pub use address::{Dscp, Port, Target, Ttl};
+pub use address::{Dscp, Port, Priority, Target, Ttl};
 pub use breaker::{Breaker, BreakerSpec};
 pub use cap::RateCaps;
 pub use datapath::{Datapath, DatapathChoice};

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use mcr_wire::VlanId;
 
-use crate::address::{Port, Target};
+use crate::address::{Port, Priority, Target};
 use crate::cap::RateCaps;
 use crate::datapath::DatapathChoice;
 use crate::header::{DscpRule, SourceRule, TtlRule};
@@ -24,6 +24,8 @@ pub struct Input {
     pub port: Port,
     /// The only sources that are relayed (source-specific, RFC 4607); empty: any source.
     pub sources: Vec<IpAddr>,
+    /// Sources that are not relayed, where any other is.
+    pub excluded: Vec<IpAddr>,
     /// The 802.1Q tag that the frames carry on `interface`; `None`: untagged frames only.
     pub vlan: Option<VlanId>,
 }
@@ -47,6 +49,8 @@ pub struct Output {
     pub dscp: DscpRule,
     /// The 802.1Q tag that it leaves with; `None`: untagged.
     pub vlan: Option<VlanId>,
+    /// The priority in that tag; `None`: as it arrived.
+    pub priority: Option<Priority>,
     /// How much of what arrives it sends.
     pub caps: RateCaps,
 }
@@ -70,6 +74,8 @@ pub struct Scope {
     pub link_local: bool,
     /// Ports 319 and 320 may be.
     pub ptp: bool,
+    /// 255.255.255.255 may be an input.
+    pub broadcast: bool,
 }
 
 impl Relay {
@@ -196,6 +202,13 @@ fn check_scope(scope: Scope, part: &str, target: Target, port: Port) -> Vec<Fiel
             format!("use a group {instead}, or set link_local = true (--link-local) if it must cross"),
         ));
     }
+    if target.is_broadcast() && !scope.broadcast {
+        errors.push(FieldError::new(
+            format!("{part}.address"),
+            format!("{target} is what every host of a network takes, this one included: DHCP and discovery use it"),
+            "set broadcast = true (--broadcast) if that is meant",
+        ));
+    }
     if port.is_ptp() && !scope.ptp {
         errors.push(FieldError::new(
             format!("{part}.port"),
@@ -286,6 +299,7 @@ impl fmt::Display for Input {
         if self.sources.len() > 1 {
             self.sources.iter().try_for_each(|source| write!(f, ",source={source}"))?;
         }
+        self.excluded.iter().try_for_each(|source| write!(f, ",exclude={source}"))?;
         self.vlan.iter().try_for_each(|vlan| write!(f, ",vlan={vlan}"))
     }
 }

@@ -8,7 +8,7 @@ use mcr_wire::VlanId;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::address::{Port, Target, ValueError, host, parse_ip};
+use crate::address::{Port, Priority, Target, ValueError, host, parse_ip};
 use crate::breaker::{Breaker, BreakerSpec};
 use crate::cap::RateCaps;
 use crate::datapath::DatapathChoice;
@@ -49,6 +49,9 @@ pub struct RelaySpec {
     /// Allow 224.0.0.0/24 and ff02::/16.
     #[serde(default, skip_serializing_if = "is_false")]
     pub link_local: bool,
+    /// Allow 255.255.255.255 as an input.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub broadcast: bool,
     /// Allow ports 319 and 320.
     #[serde(default, skip_serializing_if = "is_false")]
     pub allow_ptp: bool,
@@ -95,6 +98,9 @@ pub struct InputSpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schema(example = json!(["192.168.168.55"]))]
     pub sources: Vec<String>,
+    /// Sources that are not relayed, where any other is; not with `sources`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub exclude_sources: Vec<String>,
     /// The 802.1Q tag of the frames, 1 to 4094; none: untagged.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(minimum = 1, maximum = 4094)]
@@ -139,6 +145,10 @@ pub struct OutputSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(minimum = 1, maximum = 4094)]
     pub vlan: Option<i64>,
+    /// The priority in that tag, 0 to 7; none: as it arrived.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 0, maximum = 7)]
+    pub priority: Option<i64>,
     /// More packets than so many a second are dropped as `rate_limited`; none: no cap.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(minimum = 1, maximum = 1_000_000_000i64)]
@@ -161,6 +171,7 @@ impl RelaySpec {
             output,
             datapath,
             link_local,
+            broadcast,
             allow_ptp,
             silent_after,
             expect,
@@ -175,7 +186,7 @@ impl RelaySpec {
         let outputs: Vec<Option<Output>> =
             output.iter().enumerate().map(|(i, spec)| errors.absorb(spec.check(&format!("output[{i}]")))).collect();
         let datapath = errors.absorb(check_datapath("datapath", datapath.as_deref()));
-        let scope = Scope { link_local: *link_local, ptp: *allow_ptp };
+        let scope = Scope { link_local: *link_local, ptp: *allow_ptp, broadcast: *broadcast };
         let watch = errors.absorb(Watch::check(silent_after.as_deref(), expect.as_ref()));
         let breaker = breaker.as_ref().and_then(|breaker| errors.absorb(breaker.check()));
         let querier = querier.as_ref().map_or_else(|| Some(Default::default()), |spec| errors.absorb(spec.check()));
@@ -199,25 +210,22 @@ impl InputSpec {
     /// # Errors
     /// Every field that is wrong.
     pub fn check(&self, part: &str) -> Result<Input, Vec<FieldError>> {
-        let Self { interface, group, address, port, sources, vlan } = self;
+        let Self { interface, group, address, port, sources, exclude_sources, vlan } = self;
         let mut errors = Errors::default();
         let field = |name: &str| format!("{part}.{name}");
         let interface = errors.take(field("interface"), interface.parse::<InterfaceName>(), "");
-        let target = errors.absorb(check_target(part, group.as_deref(), address.as_deref()));
+        let target = errors.absorb(check_input_target(part, group.as_deref(), address.as_deref()));
         let port = errors.take(field("port"), Port::try_from(*port), PORT_RANGE);
-        let mut checked = Vec::new();
-        for (i, source) in sources.iter().enumerate() {
-            let host = parse_ip(source).and_then(host).map_err(|error| {
-                FieldError::new(field(&format!("sources[{i}]")), error.to_string(), error.remedy(HOST_WANTED))
-            });
-            checked.extend(errors.keep(host));
+        let checked = errors.hosts(&field("sources"), sources);
+        let excluded = errors.hosts(&field("exclude_sources"), exclude_sources);
+        if !sources.is_empty() && !exclude_sources.is_empty() {
+            let remedy = "keep one of the two: nobody but those in sources is relayed anyway";
+            errors.0.push(FieldError::new(field("exclude_sources"), "it has both sources and exclude_sources", remedy));
         }
-        checked.sort_unstable();
-        checked.dedup();
         let vlan = errors.optional(field("vlan"), *vlan, check_vlan, VLAN_RANGE);
         match (interface, target, port, vlan) {
             (Some(interface), Some(target), Some(port), Some(vlan)) if errors.0.is_empty() => {
-                Ok(Input { interface, target, port, sources: checked, vlan })
+                Ok(Input { interface, target, port, sources: checked, excluded, vlan })
             }
             _ => Err(errors.0),
         }
@@ -231,7 +239,7 @@ impl OutputSpec {
     /// Every field that is wrong.
     pub fn check(&self, part: &str) -> Result<Output, Vec<FieldError>> {
         let Self { interface, group, address, port, source, source_port, ttl, dscp, vlan, .. } = self;
-        let Self { max_packets_per_second, max_bits_per_second, .. } = self;
+        let Self { priority, max_packets_per_second, max_bits_per_second, .. } = self;
         let mut errors = Errors::default();
         let field = |name: &str| format!("{part}.{name}");
         let interface = errors.take(field("interface"), interface.parse::<InterfaceName>(), "");
@@ -242,9 +250,14 @@ impl OutputSpec {
         let ttl = errors.keep(TtlRule::check(field("ttl"), ttl.as_ref()));
         let dscp = errors.keep(DscpRule::check(field("dscp"), dscp.as_ref()));
         let vlan = errors.optional(field("vlan"), *vlan, check_vlan, VLAN_RANGE);
+        let priority = errors.optional(field("priority"), *priority, Priority::try_from, "use 0 to 7");
+        if priority.flatten().is_some() && vlan == Some(None) {
+            let remedy = "add vlan, or leave priority out";
+            errors.0.push(FieldError::new(field("priority"), "a priority stands in a tag, and none is sent", remedy));
+        }
         let caps = RateCaps::check(&field(""), *max_packets_per_second, *max_bits_per_second);
         let caps = errors.absorb(caps);
-        match (interface, target, port, source, source_port, ttl, dscp, vlan, caps) {
+        match (interface, target, port, source, source_port, ttl, dscp, (vlan, priority), caps) {
             (
                 Some(interface),
                 Some(target),
@@ -253,10 +266,10 @@ impl OutputSpec {
                 Some(source_port),
                 Some(ttl),
                 Some(dscp),
-                Some(vlan),
+                (Some(vlan), Some(priority)),
                 Some(caps),
             ) if errors.0.is_empty() => {
-                Ok(Output { interface, target, port, source, source_port, ttl, dscp, vlan, caps })
+                Ok(Output { interface, target, port, source, source_port, ttl, dscp, vlan, priority, caps })
             }
             _ => Err(errors.0),
         }
@@ -265,7 +278,7 @@ impl OutputSpec {
 
 impl From<&Relay> for RelaySpec {
     fn from(relay: &Relay) -> Self {
-        let Scope { link_local, ptp } = relay.scope();
+        let Scope { link_local, ptp, broadcast } = relay.scope();
         let (silent_after, expect) = relay.watch().spec();
         let (max_packets_per_second, max_bits_per_second) = relay.caps().spec();
         Self {
@@ -274,6 +287,7 @@ impl From<&Relay> for RelaySpec {
             output: relay.outputs().iter().map(OutputSpec::from).collect(),
             datapath: relay.datapath().map(|choice| choice.to_string()),
             link_local,
+            broadcast,
             allow_ptp: ptp,
             silent_after,
             expect,
@@ -287,7 +301,7 @@ impl From<&Relay> for RelaySpec {
 
 impl From<&Input> for InputSpec {
     fn from(input: &Input) -> Self {
-        let Input { interface, target, port, sources, vlan } = input;
+        let Input { interface, target, port, sources, excluded, vlan } = input;
         let (group, address) = group_or_address(*target);
         Self {
             interface: interface.to_string(),
@@ -295,6 +309,7 @@ impl From<&Input> for InputSpec {
             address,
             port: port.get().into(),
             sources: sources.iter().map(IpAddr::to_string).collect(),
+            exclude_sources: excluded.iter().map(IpAddr::to_string).collect(),
             vlan: vlan.map(|vlan| vlan.get().into()),
         }
     }
@@ -302,7 +317,7 @@ impl From<&Input> for InputSpec {
 
 impl From<&Output> for OutputSpec {
     fn from(output: &Output) -> Self {
-        let Output { interface, target, port, source, source_port, ttl, dscp, vlan, caps } = output;
+        let Output { interface, target, port, source, source_port, ttl, dscp, vlan, priority, caps } = output;
         let (max_packets_per_second, max_bits_per_second) = caps.spec();
         let (group, address) = group_or_address(*target);
         Self {
@@ -315,6 +330,7 @@ impl From<&Output> for OutputSpec {
             ttl: Some(ttl.spec()),
             dscp: dscp.spec(),
             vlan: vlan.map(|vlan| vlan.get().into()),
+            priority: priority.map(|priority| priority.get().into()),
             max_packets_per_second,
             max_bits_per_second,
         }
@@ -334,6 +350,14 @@ const GROUP_WANTED: &str =
 pub fn check_datapath(field: &str, given: Option<&str>) -> Result<Option<DatapathChoice>, Vec<FieldError>> {
     let parsed = given.map(str::parse::<DatapathChoice>).transpose();
     parsed.map_err(|error| vec![FieldError::new(field, error.to_string(), DatapathChoice::WANTED)])
+}
+
+/// An input may be the limited broadcast address, too.
+fn check_input_target(part: &str, group: Option<&str>, address: Option<&str>) -> Result<Target, Vec<FieldError>> {
+    match (group, address.map(|address| parse_ip(address).and_then(Target::broadcast))) {
+        (None, Some(Ok(broadcast))) => Ok(broadcast),
+        _ => check_target(part, group, address),
+    }
 }
 
 fn check_target(part: &str, group: Option<&str>, address: Option<&str>) -> Result<Target, Vec<FieldError>> {
@@ -413,6 +437,19 @@ impl Errors {
             None => Some(None),
             Some(given) => self.take(field, check(given), remedy).map(Some),
         }
+    }
+
+    fn hosts(&mut self, field: &str, given: &[String]) -> Vec<IpAddr> {
+        let mut hosts = Vec::with_capacity(given.len());
+        for (i, given) in given.iter().enumerate() {
+            let host = parse_ip(given).and_then(host).map_err(|error| {
+                FieldError::new(format!("{field}[{i}]"), error.to_string(), error.remedy(HOST_WANTED))
+            });
+            hosts.extend(self.keep(host));
+        }
+        hosts.sort_unstable();
+        hosts.dedup();
+        hosts
     }
 
     fn keep<T>(&mut self, result: Result<T, FieldError>) -> Option<T> {

@@ -36,6 +36,8 @@ fn endpoints_read_as_they_are_written() {
         "eth0:[fd00:dead::55]@[ff3e::1]:5001,vlan=7",
         "eth0:[ff3e::1]:5001,source=fd00::1,source=fd00::2",
         "eth0:[fe80::7]:5001",
+        "eth0:239.1.1.1:5001,exclude=10.0.0.1,exclude=10.0.0.2",
+        "eth0:255.255.255.255:5001",
     ] {
         assert_eq!(input(text).as_deref(), Ok(text));
     }
@@ -86,6 +88,12 @@ fn a_wrong_endpoint_says_what_and_what_to_do() {
     assert!(output("eth1:239.2.2.2:6001,ttl=kep").unwrap_err().contains("ttl \"kep\" is not known; use 1 to 255"));
     assert!(output("eth1:239.2.2.2:6001,dscp=46:34").unwrap_err().contains("or a table as { 46 = 34"));
     assert!(output("eth1:239.2.2.2:6001,source=kept").unwrap_err().contains("or \"keep\""));
+    assert!(output("eth1:239.2.2.2:6001,priority=3").unwrap_err().contains("a priority stands in a tag"));
+    assert!(output("eth1:239.2.2.2:6001,vlan=2,priority=8").unwrap_err().contains("priority 8 is out of range"));
+    assert!(output("eth1:255.255.255.255:6001").unwrap_err().contains("is not a unicast address"));
+    assert!(
+        input("eth0:10.0.0.1@239.1.1.1:1,exclude=10.0.0.2").unwrap_err().contains("both sources and exclude_sources")
+    );
     assert!(output("eth1:0.0.0.0:6001").unwrap_err().contains("not a multicast group"));
 }
 
@@ -109,6 +117,9 @@ fn a_relay_that_harms_is_refused_with_the_field() {
     assert_eq!(field, "input.port");
     assert!(text.contains("falsify the clock"), "{text}");
     assert_eq!(refused("eth0:239.1.1.1:1", &["eth1:239.2.2.2:320"]).0, "output[0].port");
+    let (field, text) = refused("eth0:255.255.255.255:67", &["eth1:239.2.2.2:6001"]);
+    assert_eq!(field, "input.address");
+    assert!(text.contains("broadcast = true"), "{text}");
     assert!(refused("eth0:239.1.1.1:1", &["eth1:239.1.1.1:1", "eth0:239.1.1.1:1"]).1.contains("own input"));
     assert_eq!(refused("eth0:239.1.1.1:1", &["eth1:239.1.1.1:1", "eth1:239.1.1.1:1,ttl=3"]).0, "output[1]");
     assert_eq!(refused("eth0:239.1.1.1:1", &[]).0, "output");

@@ -5,7 +5,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use mcr_wire::{CodePoint, CodePointMap, Destination, DropReason, MacAddr, Rewrite, TimeToLive, VlanId};
+use mcr_wire::{CodePoint, CodePointMap, Destination, DropReason, Listing, MacAddr, Rewrite, TimeToLive, VlanId};
 
 use crate::frame::{Checksum, Frame, Tag};
 use crate::interface::Mac;
@@ -75,6 +75,8 @@ pub struct Relay {
     pub destination: Destination,
     /// The sources it accepts; none listed means any.
     pub sources: Vec<IpAddr>,
+    /// Or refuses.
+    pub listing: Listing,
     /// Where copies go.
     pub outputs: Vec<Output>,
 }
@@ -174,7 +176,8 @@ impl Relay {
     fn wants(&self, frame: &Frame) -> bool {
         let vlan = frame.tags.first().and_then(|tag| VlanId::new(tag.control & 0x0fff));
         let destination = Destination { vlan, address: frame.destination.ip(), port: frame.destination.port() };
-        destination == self.destination && (self.sources.is_empty() || self.sources.contains(&frame.source.ip()))
+        let is_listed = self.sources.contains(&frame.source.ip());
+        destination == self.destination && (self.sources.is_empty() || is_listed != (self.listing == Listing::Refuses))
     }
 }
 
@@ -190,7 +193,8 @@ fn send(datagrams: &[Frame], lan: usize, rewrite: &Rewrite, mtu: u32) -> Outcome
 
 /// The frame that leaves when `arrived` is relayed.
 fn copy(arrived: &Frame, rewrite: &Rewrite) -> Frame {
-    let priority = arrived.tags.first().map_or(0, |tag| tag.control & 0xf000);
+    let arrived_with = arrived.tags.first().map_or(0, |tag| tag.control & 0xf000);
+    let priority = rewrite.priority.map_or(arrived_with, |priority| u16::from(priority) << 13);
     let mut copy = arrived
         .clone()
         .source_mac(Mac(rewrite.source_mac.octets()))
@@ -266,6 +270,11 @@ pub fn relays() -> Vec<Relay> {
         relay("239.1.1.8:0", vec![plain(1, "239.2.2.11:0", 1500)]),
         relay("255.255.255.255:67", vec![plain(1, "239.2.2.12:1", 1500)]),
         relay("239.1.1.9:5009", from_what_arrived()),
+        Relay {
+            sources: vec![[192, 168, 168, 57].into(), [192, 168, 168, 58].into()],
+            listing: Listing::Refuses,
+            ..relay("239.1.1.13:5013", vec![with_priority(1, 200, 5), with_priority(2, 7, 0)])
+        },
     ];
     v4.into_iter().chain(relays_of_ipv6()).collect()
 }
@@ -316,11 +325,16 @@ fn relays_of_ipv6() -> Vec<Relay> {
 }
 
 fn relay(to: &str, outputs: Vec<Output>) -> Relay {
-    Relay { destination: destination(to, 0), sources: Vec::new(), outputs }
+    Relay { destination: destination(to, 0), sources: Vec::new(), listing: Listing::Accepts, outputs }
 }
 
 fn plain(lan: usize, to: &str, mtu: u32) -> Output {
     Output::Send { lan, rewrite: rewrite(to), mtu }
+}
+
+fn with_priority(lan: usize, vlan: u16, priority: u8) -> Output {
+    let rewrite = Rewrite { vlan: VlanId::new(vlan), priority: Some(priority), ..rewrite("239.2.2.14:1") };
+    Output::Send { lan, rewrite, mtu: 1500 }
 }
 
 /// Outputs whose headers depend on those that arrived.
@@ -400,5 +414,6 @@ pub fn rewrite(to: &str) -> Rewrite {
         source_port: None,
         ttl: TimeToLive::Set(16),
         dscp: CodePoint::Keep,
+        priority: None,
     }
 }

@@ -67,8 +67,8 @@ reasons! {
     NoRelay, "no_relay", "the frame belongs to no relay",
         "nothing, unless a relay should match: compare group, port and VLAN with `mcr list`";
     /// Its source is not listed by any relay of its destination.
-    SourceNotListed, "source_not_listed", "no relay of this destination lists the packet's source",
-        "add the source to the relay's input if it should be relayed";
+    SourceNotListed, "source_not_listed", "no relay of this destination takes the packet's source",
+        "add the source to the relay's input if it should be relayed, or no longer exclude it";
     /// The ring was full.
     RingFull, "ring_full", "packets came faster than they could be relayed, and the ring was full",
         "lower the load, give the daemon a core of its own, or spread inputs over interfaces";

@@ -1,6 +1,6 @@
 //! The rewrite of a datagram into the frame that leaves on an output.
 //!
-//! Kept: payload, identification, DF, flow label, ECN, DSCP unless set, source port unless set, VLAN priority. Made anew:
+//! Kept: payload, identification, DF, flow label, ECN, DSCP unless set, source port unless set, VLAN priority unless set. Made anew:
 //! link-layer addresses, tag, source unless kept, destination, TTL or hop limit unless kept, checksums. A zero UDP
 //! checksum stays zero in IPv4; a known one is updated, never recomputed, so that damage to the payload on the way
 //! through this host is not covered up; a partial one is left to the kernel to complete.
@@ -38,6 +38,8 @@ pub struct Rewrite {
     pub ttl: TimeToLive,
     /// The code point.
     pub dscp: CodePoint,
+    /// The priority in the tag that is pushed, 0 to 7; `None`: as it arrived, with its drop eligibility.
+    pub priority: Option<u8>,
 }
 
 /// The headers of a frame, ready to be sent in front of a payload.
@@ -142,7 +144,7 @@ impl Rewrite {
         let mut at = 12;
         if let Some(vlan) = self.vlan {
             bytes[12..14].copy_from_slice(&TPID_8021Q.to_be_bytes());
-            bytes[14..16].copy_from_slice(&(datagram.priority_bits | vlan.get()).to_be_bytes());
+            bytes[14..16].copy_from_slice(&(self.priority_bits(datagram) | vlan.get()).to_be_bytes());
             at = 16;
         }
         // A datagram came out of an IP packet, and a run is bounded by whoever gathers it: both fit 16 bits.
@@ -168,6 +170,11 @@ impl Rewrite {
         let header = udp::emit(source_port, self.destination.port(), udp_bytes, field);
         bytes[udp_at..end].copy_from_slice(&header);
         Headers { bytes, length: end as u8, completion }
+    }
+
+    #[inline]
+    fn priority_bits(&self, datagram: &Datagram<'_>) -> u16 {
+        self.priority.map_or(datagram.priority_bits, |priority| u16::from(priority) << 13)
     }
 
     #[inline]

@@ -20,7 +20,7 @@ const RECEIVE_BUFFER_BYTES: libc::c_int = 8 << 20;
 
 /// A socket that sends to where `output` says, as it says.
 pub(crate) fn sending(output: &Output) -> Result<UdpSocket, Failure> {
-    let Output { interface, target, port, source, source_port, ttl, dscp, vlan, caps } = output;
+    let Output { interface, target, port, source, source_port, ttl, dscp, vlan, priority: _, caps } = output;
     refuse_vlan(interface, vlan.is_some())?;
     if !caps.is_none() {
         return Err(Failure::usage("a sender has no cap; write how fast it sends as --rate"));
@@ -122,7 +122,10 @@ fn family(address: IpAddr) -> &'static str {
 
 /// A socket that receives what `input` says; the group is joined when it returns.
 pub(crate) fn listening(input: &Input) -> Result<UdpSocket, Failure> {
-    let Input { interface, target, port, sources, vlan } = input;
+    let Input { interface, target, port, sources, excluded, vlan } = input;
+    if !excluded.is_empty() {
+        return Err(Failure::usage("a listener hears every source or those it names; leave exclude out"));
+    }
     refuse_vlan(interface, vlan.is_some())?;
     let socket = open(interface, target.ip())?;
     // Several listeners of one group are normal, on one host too.

@@ -97,6 +97,7 @@ pub(crate) fn spec(
         output: outputs?,
         datapath: datapath.map(|choice| choice.to_string()),
         link_local: scope.link_local,
+        broadcast: scope.broadcast,
         allow_ptp: scope.allow_ptp,
         ..RelaySpec::default()
     })

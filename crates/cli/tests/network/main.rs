@@ -60,6 +60,7 @@ mod reload;
 mod remote;
 mod resources;
 mod scale;
+mod senders;
 mod service;
 mod soak;
 mod state;

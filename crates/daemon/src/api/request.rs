@@ -44,6 +44,8 @@ pub(super) struct Body {
     #[serde(default)]
     link_local: bool,
     #[serde(default)]
+    broadcast: bool,
+    #[serde(default)]
     allow_ptp: bool,
     silent_after: Option<String>,
     expect: Option<ExpectSpec>,
@@ -127,7 +129,7 @@ pub(super) fn relay(body: &[u8], named: Named<'_>) -> Result<Wanted, Rejection> 
         lease,
         ..
     } = parsed;
-    let Body { max_packets_per_second, max_bits_per_second, .. } = parsed;
+    let Body { broadcast, max_packets_per_second, max_bits_per_second, .. } = parsed;
     let name = match (named, name) {
         (Named::InBody, Some(name)) => name,
         (Named::InBody, None) => {
@@ -145,6 +147,7 @@ pub(super) fn relay(body: &[u8], named: Named<'_>) -> Result<Wanted, Rejection> 
         output,
         datapath,
         link_local,
+        broadcast,
         allow_ptp,
         silent_after,
         expect,

@@ -74,6 +74,7 @@ fn relay(value: &Spanned<DeValue<'_>>, path: String, findings: &mut Findings) ->
         output: keys.outputs(),
         datapath: keys.text("datapath"),
         link_local: keys.flag("link_local").unwrap_or_default(),
+        broadcast: keys.flag("broadcast").unwrap_or_default(),
         allow_ptp: keys.flag("allow_ptp").unwrap_or_default(),
         silent_after: keys.text("silent_after"),
         expect: expect(&mut keys, "expect"),
@@ -95,6 +96,7 @@ fn input(keys: &mut Keys<'_, '_>, key: &'static str) -> Option<InputSpec> {
         address: keys.text("address"),
         port: keys.required("port", Keys::number).unwrap_or(PLACEHOLDER_PORT),
         sources: keys.list("sources", text),
+        exclude_sources: keys.list("exclude_sources", text),
         vlan: keys.number("vlan"),
     };
     keys.finish();
@@ -142,6 +144,7 @@ fn output(value: &Spanned<DeValue<'_>>, path: String, findings: &mut Findings) -
         ttl: keys.ttl(),
         dscp: keys.dscp(),
         vlan: keys.number("vlan"),
+        priority: keys.number("priority"),
         max_packets_per_second: keys.number("max_packets_per_second"),
         max_bits_per_second: keys.number("max_bits_per_second"),
     };

@@ -13,7 +13,7 @@ use mcr_wire::{Destination, MacAddr};
 
 use super::book::Books;
 use super::workers::Workers;
-use super::{Outputs, Trouble, closed_meanwhile, rewrite};
+use super::{Outputs, Trouble, closed_meanwhile, listed, rewrite};
 
 /// The inputs that are read in this process.
 pub(crate) struct PacketPath {
@@ -95,6 +95,7 @@ impl PacketPath {
 }
 
 fn entry(plan: &RelayPlan, books: &mut Books, outputs: &Outputs) -> RelayEntry {
+    let (sources, listing) = listed(plan);
     let counters = books.of(plan).in_packet(plan.outputs.len());
     let entries = plan.outputs.iter().zip(&counters.outputs).map(|(output, counters)| OutputEntry {
         counters: Arc::clone(counters),
@@ -103,7 +104,8 @@ fn entry(plan: &RelayPlan, books: &mut Books, outputs: &Outputs) -> RelayEntry {
     });
     RelayEntry {
         destination: Destination { vlan: plan.vlan, address: plan.destination, port: plan.port },
-        sources: plan.sources.clone(),
+        sources,
+        listing,
         counters: Arc::clone(&counters.relay),
         outputs: entries.collect(),
         cap: plan.cap,

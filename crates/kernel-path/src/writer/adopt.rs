@@ -10,7 +10,8 @@ use super::installed::{Installed, InstalledOutput, sorted};
 use super::{TableWriter, WriteError};
 use crate::counters::{InputCounters, OutputCounters, RelayCounters};
 use crate::layout::{
-    Address, DestinationKey, MOST_OUTPUTS, MOST_SHARING, OutputRecord, Plain, RelayRecord, SourceKey, WatchedKey,
+    Address, DestinationKey, LIST_REFUSES, MOST_OUTPUTS, MOST_SHARING, OutputRecord, Plain, RelayRecord, SourceKey,
+    WatchedKey,
 };
 use crate::maps::{Table, Totals};
 use crate::slots::Slots;
@@ -20,7 +21,7 @@ impl TableWriter {
     pub(super) fn read_back(&mut self) -> Result<(), WriteError> {
         let keys = |map: BorrowedFd<'_>| sys::keys(map);
         let listed: Vec<SourceKey> = self.keys(Table::Sources)?;
-        self.last_source_list = listed.iter().map(|key| key.list).max().unwrap_or(0);
+        self.last_source_list = listed.iter().map(|key| key.list & !LIST_REFUSES).max().unwrap_or(0);
         let mut by_list: FxHashMap<u32, Vec<Address>> = FxHashMap::default();
         for SourceKey { list, address } in &listed {
             by_list.entry(*list).or_default().push(*address);

@@ -3,8 +3,10 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use mcr_wire::Listing;
+
 use crate::counters::{OutputCounters, RelayCounters};
-use crate::layout::{CapRecord, OutputRecord, RelayRecord};
+use crate::layout::{CapRecord, LIST_REFUSES, OutputRecord, RelayRecord};
 use crate::table::{OutputEntry, RelayEntry};
 
 /// A relay that is in force.
@@ -33,10 +35,14 @@ pub(super) struct InstalledOutput {
 impl Installed {
     pub(super) fn is(&self, entry: &RelayEntry) -> bool {
         self.counters.slot() == entry.counters.slot()
-            && self.sources == sorted(&entry.sources)
+            && self.lists(&entry.sources, entry.listing)
             && self.has_outputs(&entry.outputs)
             && self.exit == RelayRecord::exit(entry.exit, &entry.outputs)
             && self.cap == entry.cap.into()
+    }
+
+    pub(super) fn lists(&self, sources: &[IpAddr], listing: Listing) -> bool {
+        self.sources == sorted(sources) && (sources.is_empty() || listing_of(self.source_list) == listing)
     }
 
     pub(super) fn has_outputs(&self, entries: &[OutputEntry]) -> bool {
@@ -48,6 +54,10 @@ impl Installed {
 pub(super) fn image(entry: &OutputEntry) -> OutputRecord {
     let record = OutputRecord::new(&entry.action, entry.counters.slot(), entry.counters.identity());
     OutputRecord { cap: entry.cap.into(), ..record }
+}
+
+fn listing_of(list: u32) -> Listing {
+    if list & LIST_REFUSES == 0 { Listing::Accepts } else { Listing::Refuses }
 }
 
 pub(super) fn sorted(sources: &[IpAddr]) -> Vec<IpAddr> {

@@ -131,8 +131,16 @@ impl Stand {
                 });
             }
             let counters = self.writer.relay_counters(0).unwrap();
-            let (destination, sources) = (relay.destination, relay.sources.clone());
-            entries.push(RelayEntry { destination, sources, counters, outputs, exit: Exit::Tcx, cap: RateCap::NONE });
+            let (destination, sources, listing) = (relay.destination, relay.sources.clone(), relay.listing);
+            entries.push(RelayEntry {
+                destination,
+                sources,
+                listing,
+                counters,
+                outputs,
+                exit: Exit::Tcx,
+                cap: RateCap::NONE,
+            });
         }
         if self.behind_driver.is_some() {
             self.set_exits(&mut entries);
@@ -420,7 +428,7 @@ impl Expected {
             return expected;
         }
         for (index, relay) in listening {
-            if !relay.sources.is_empty() && !relay.sources.contains(&source) {
+            if !relay.sources.is_empty() && !relay.listing.passes(relay.sources.contains(&source)) {
                 continue;
             }
             let mut outputs = Vec::new();

@@ -4,7 +4,7 @@ use std::net::SocketAddrV4;
 
 use mcr_kernel_path::{Exit, InputTable, Maps, OutputAction, OutputEntry, RelayEntry, TableWriter};
 use mcr_testbed::{Frame, RawReceiver, RawSender};
-use mcr_wire::{Destination, MacAddr, RateCap, Rewrite};
+use mcr_wire::{Destination, Listing, MacAddr, RateCap, Rewrite};
 
 use super::*;
 
@@ -209,11 +209,13 @@ fn tables_that_were_handed_over_send_nothing_the_other_way() {
         source_port: None,
         ttl: mcr_wire::TimeToLive::Set(8),
         dscp: mcr_wire::CodePoint::Keep,
+        priority: None,
     };
     for (input, base) in [(ot0, 5_000), (it0, 6_000)] {
         let relays = (0..4).map(|chunk| RelayEntry {
             destination: Destination { vlan: None, address: GROUP.into(), port: base + chunk },
             sources: Vec::new(),
+            listing: Listing::Accepts,
             counters: writer.relay_counters(u64::from(base + chunk)).unwrap(),
             exit: Exit::Tcx,
             cap: RateCap::NONE,

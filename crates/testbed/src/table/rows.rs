@@ -89,6 +89,12 @@ pub fn rows(own: Mac) -> Vec<Row> {
         ("the other listed source", Frame::udp("192.168.168.56:1", "239.1.1.2:5002", b"x".to_vec()), Sent),
         ("a source that is not listed", stranger(), OnInput(SourceNotListed)),
         ("not listed and damaged", stranger().udp_checksum(Checksum::Wrong), OnInput(BadUdpChecksum)),
+        ("a source that is not excluded", to("239.1.1.13:5013"), Sent),
+        ("an excluded source", from_excluded(57), OnInput(SourceNotListed)),
+        ("the other excluded source", from_excluded(58), OnInput(SourceNotListed)),
+        ("an excluded source, damaged", from_excluded(57).udp_checksum(Checksum::Wrong), OnInput(BadUdpChecksum)),
+        ("a priority that is set anew", to("239.1.1.13:5013").tag(Tag::with_priority(0, 3)), Sent),
+        ("drop eligible, a priority is set", to("239.1.1.13:5013").tag(Tag { protocol: 0x8100, control: 0x1000 }), Sent),
         ("three relays, two want it", to("239.1.1.3:5003"), Sent),
         ("three relays, two want it, damaged", to("239.1.1.3:5003").udp_checksum(Checksum::Wrong), Refused(BadUdpChecksum)),
         ("three relays, another source", Frame::udp("192.168.168.99:1", "239.1.1.3:5003", b"x".to_vec()), Sent),
@@ -402,6 +408,10 @@ fn across(bytes: usize) -> Frame {
 
 fn to_small_mtus(bytes: usize) -> Frame {
     Frame::udp(DEVICE, "239.1.1.6:5006", vec![7; bytes])
+}
+
+fn from_excluded(host: u8) -> Frame {
+    Frame::udp(&format!("192.168.168.{host}:1"), "239.1.1.13:5013", b"excluded".to_vec())
 }
 
 fn stranger() -> Frame {

@@ -43,6 +43,7 @@ fn rewrite(source: IpAddr, destination: IpAddr) -> Rewrite {
         source_port: None,
         ttl: TimeToLive::Set(16),
         dscp: CodePoint::Keep,
+        priority: None,
     }
 }
 

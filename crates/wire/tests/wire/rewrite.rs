@@ -27,6 +27,7 @@ fn rewrite() -> Rewrite {
         source_port: None,
         ttl: TimeToLive::Set(16),
         dscp: CodePoint::Keep,
+        priority: None,
     }
 }
 
@@ -209,6 +210,7 @@ prop_compose! {
         vlan in prop::option::of((1_u16..4095).prop_map(|id| VlanId::new(id).unwrap())),
         ttl in prop_oneof![(1_u8..).prop_map(TimeToLive::Set), Just(TimeToLive::Keep)],
         dscp in code_points(),
+        priority in prop::option::of(0_u8..8),
     ) -> Rewrite {
         Rewrite {
             source_mac: macs.0.into(),
@@ -219,6 +221,7 @@ prop_compose! {
             source_port: (!keeps_port).then_some(source.port()),
             ttl,
             dscp,
+            priority,
         }
     }
 }
@@ -269,6 +272,7 @@ proptest! {
             source: SocketAddr::new(rewrite.source.unwrap_or((*source.ip()).into()), rewrite.source_port.unwrap_or(source.port())),
             ttl: rewrite.ttl.of(datagram.ttl),
             traffic_class: rewrite.dscp.of(datagram.traffic_class >> 2) << 2,
+            priority_bits: rewrite.vlan.map_or(0, |_| u16::from(rewrite.priority.unwrap_or_default()) << 13),
             checksum: left.checksum,
             ..datagram
         });

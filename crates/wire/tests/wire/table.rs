@@ -22,14 +22,22 @@ fn every_row() {
             Verdict::Refused(reason) => assert_refused(&parsed, reason, row, &relays),
             Verdict::OnInput(DropReason::SourceNotListed) => {
                 let source = parsed.expect(row.what).source.ip();
-                assert!(relays.iter().all(|relay| !relay.sources.contains(&source)), "{}", row.what);
+                let takes = |relay: &Relay| relay.listing.passes(relay.sources.contains(&source));
+                let to = parsed.expect(row.what).destination;
+                assert!(relays.iter().all(|relay| relay.destination != to || !takes(relay)), "{}", row.what);
             }
             Verdict::OnInput(reason) => {
                 let Err(Reject::Drop { reason: given, destination }) = parsed else {
                     panic!("{}: {parsed:?}", row.what);
                 };
                 assert_eq!(given, reason, "{}", row.what);
-                let accepting = relays.iter().filter(|relay| relay.sources.is_empty());
+                let source = Refused::of(&frame, &meta(row)).source;
+                let takes = |relay: &&Relay| {
+                    source.is_none_or(|source| {
+                        relay.sources.is_empty() || relay.listing.passes(relay.sources.contains(&source))
+                    })
+                };
+                let accepting = relays.iter().filter(takes);
                 let mut accepting = accepting.map(|relay| Some(relay.destination));
                 assert!(
                     destination.is_none() || accepting.all(|to| to != destination),

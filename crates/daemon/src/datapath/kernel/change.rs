@@ -12,7 +12,7 @@ use super::table::Table;
 use super::{Tables, told};
 use crate::datapath::book::Books;
 use crate::datapath::fan_outs::{self, FanOuts};
-use crate::datapath::{Outputs, rewrite};
+use crate::datapath::{Outputs, listed, rewrite};
 
 /// What is to be written of one table, and what came of it.
 pub(super) struct Change<'a> {
@@ -122,6 +122,7 @@ impl Change<'_> {
     }
 
     fn entry(&mut self, plan: &RelayPlan) -> Result<RelayEntry, WriteError> {
+        let (sources, listing) = listed(plan);
         let Tables { writer, id } = &mut *self.tables;
         let counters = self.books.of(plan).in_kernel(plan, writer, *id)?;
         let outputs = plan.outputs.iter().zip(&counters.outputs).map(|(output, counters)| OutputEntry {
@@ -131,7 +132,8 @@ impl Change<'_> {
         });
         Ok(RelayEntry {
             destination: destination(plan),
-            sources: plan.sources.clone(),
+            sources,
+            listing,
             counters: Arc::clone(&counters.relay),
             outputs: outputs.collect(),
             exit: self.exit(plan),
