@@ -51,7 +51,7 @@ pub(crate) fn explain(args: Explain) -> Result<(), Failure> {
 
 /// What was typed: an endpoint has a colon, a name has none.
 enum Asked {
-    Endpoint(InputSpec, Input),
+    Endpoint(Box<InputSpec>, Input),
     Relay(RelayName),
 }
 
@@ -71,7 +71,7 @@ impl Asked {
                 errors.iter().map(|error| error.to_string().trim_start_matches('.').to_owned()).collect();
             Failure::usage(format!("{of:?}: {}", errors.join("; ")))
         })?;
-        Ok(Self::Endpoint(spec, input))
+        Ok(Self::Endpoint(Box::new(spec), input))
     }
 
     /// The body of a request to a daemon that is far away: it looks at its own host, as far as it may.
