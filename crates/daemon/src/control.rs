@@ -151,7 +151,7 @@ impl Control {
     /// # Errors
     /// The [`ChangeError`]; nothing is changed then.
     pub async fn create(&self, relay: Relay, lease: Option<Lease>) -> Result<RelayStatus, ChangeError> {
-        self.change(|reply| Request::Relay(RelayRequest::Create(relay, lease, reply))).await
+        self.change(|reply| Request::Relay(Box::new(RelayRequest::Create(relay, lease, reply)))).await
     }
 
     /// Makes the relay of that name be exactly this one, for somebody with that grant.
@@ -164,7 +164,7 @@ impl Control {
         lease: Option<Lease>,
         grant: Grant,
     ) -> Result<(Replaced, RelayStatus), ChangeError> {
-        self.change(|reply| Request::Relay(RelayRequest::Replace(relay, lease, grant, reply))).await
+        self.change(|reply| Request::Relay(Box::new(RelayRequest::Replace(relay, lease, grant, reply)))).await
     }
 
     /// Begins the lease of a relay anew, with another length if one is given, for somebody with that grant. Leases are
@@ -181,7 +181,7 @@ impl Control {
     /// # Errors
     /// The [`ChangeError`]; nothing is changed then.
     pub async fn remove(&self, name: RelayName, grant: Grant) -> Result<(), ChangeError> {
-        self.change(|reply| Request::Relay(RelayRequest::Remove(name, grant, reply))).await
+        self.change(|reply| Request::Relay(Box::new(RelayRequest::Remove(name, grant, reply)))).await
     }
 
     /// Starts with the configuration file, or what was applied since it was written, and with the stored relays.

@@ -48,7 +48,7 @@ pub(super) struct Journal {
 /// What the journal is asked to change.
 #[derive(Debug)]
 pub(super) enum Request {
-    Relay(RelayRequest),
+    Relay(Box<RelayRequest>),
     Begin(Option<Configuration>, oneshot::Sender<Result<(), Vec<Refusal>>>),
     Reload(Configuration, oneshot::Sender<Result<Difference, ApplyError>>),
     Apply(Application, oneshot::Sender<Result<Applied, ApplyError>>),
@@ -114,7 +114,7 @@ impl Journal {
         let mut together = Vec::new();
         for request in std::iter::once(first).chain(inbox.try_iter().take(MOST_TOGETHER - 1)) {
             match request {
-                Request::Relay(request) => together.push(request),
+                Request::Relay(request) => together.push(*request),
                 configuration => {
                     self.change_relays(std::mem::take(&mut together));
                     self.change_configuration(configuration);
@@ -127,7 +127,7 @@ impl Journal {
     fn change_configuration(&mut self, request: Request) {
         // An answer that nobody waits for any more is no error: the client hung up.
         match request {
-            Request::Relay(request) => self.change_relays(vec![request]),
+            Request::Relay(request) => self.change_relays(vec![*request]),
             Request::Begin(file, reply) => drop(reply.send(self.begin(file))),
             Request::Reload(configuration, reply) => drop(reply.send(self.reload(&configuration))),
             Request::Apply(application, reply) => drop(reply.send(self.apply(application))),
