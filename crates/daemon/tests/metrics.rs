@@ -24,6 +24,7 @@ fn relay(name: &str, state: RelayState, outputs: &[&str]) -> RelayStatus {
         dropped: (0..i).map(|_| ("too_big".to_owned(), i as u64)).collect(),
     };
     RelayStatus {
+        warnings: Vec::new(),
         name: name.to_owned(),
         origin: Origin::Api,
         state,
