@@ -1,6 +1,7 @@
 //! Where the API is served: the Unix socket here, the network in [`network`].
 
 mod connection;
+mod farewell;
 pub mod network;
 mod seats;
 mod tls;

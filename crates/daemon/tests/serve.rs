@@ -166,6 +166,41 @@ fn who_is_refused_before_the_body_came_learns_that_the_connection_ends() {
     assert!(refused.starts_with("HTTP/1.1 415 ") && refused.contains("connection: close"), "{refused}");
 }
 
+/// Clients that write all of a body before they read, slowly enough that the refusal is there first.
+#[test]
+fn who_is_refused_early_can_write_on_and_reads_why() {
+    const BODY: usize = 1 << 20;
+    let server = Server::start();
+    let refused = |request: &str, headers: &str, status: u16| {
+        let mut stream = server.connect();
+        write!(stream, "{request} HTTP/1.1\r\nHost: x\r\n{headers}\r\n").unwrap();
+        for piece in vec![b'x'; BODY].chunks(BODY / 8) {
+            std::thread::sleep(Duration::from_millis(20));
+            stream.write_all(piece).unwrap_or_else(|error| panic!("{request}: {error}"));
+        }
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap_or_else(|error| panic!("{request}: {error}"));
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{request}: {answer}");
+        assert!(status == 431 || answer.contains("application/problem+json"), "{request}: {answer}");
+    };
+    let (length, long) = (format!("Content-Length: {BODY}\r\n"), format!("X: {}\r\n", "x".repeat(300_000)));
+    let toml = format!("Content-Type: application/toml\r\n{length}");
+    let huge = "Content-Type: application/json\r\nContent-Length: 1000000000\r\n".to_owned();
+    std::thread::scope(|scope| {
+        for (request, headers, status) in [
+            ("PUT /api/v1/config?nonsense=1", &toml, 400),
+            ("PUT /api/v1/nothing", &toml, 404),
+            ("POST /api/v1/status", &toml, 405),
+            ("POST /api/v1/relays", &toml, 415),
+            ("POST /api/v1/relays", &huge, 413),
+            ("PUT /api/v1/config", &long, 431),
+        ] {
+            let refused = &refused;
+            scope.spawn(move || refused(request, headers, status));
+        }
+    });
+}
+
 #[test]
 fn noise_is_answered_and_costs_nobody_else_anything() {
     let server = Server::start();

@@ -2,6 +2,7 @@
 
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::Router;
@@ -15,6 +16,7 @@ use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 
+use super::farewell;
 use super::seats::Seat;
 use crate::access::Peer;
 
@@ -23,12 +25,47 @@ const HEADER_PATIENCE: Duration = Duration::from_secs(10);
 /// The longest head of a request, in bytes.
 const MAX_HEAD_BYTES: usize = 64 << 10;
 
-/// Serves one connection until its client ends it, its seat is needed, or `ended` closes.
-pub(super) async fn talk<I>(stream: I, router: Router, peer: Peer, seat: Seat, mut ended: watch::Receiver<()>)
+/// Serves one connection until its client ends it, its seat is needed, or `ended` closes. A client that may still be
+/// writing when it ends has a moment to read why.
+pub(super) async fn talk<I>(mut stream: I, router: Router, peer: Peer, seat: Seat, ended: watch::Receiver<()>)
 where
     I: AsyncRead + AsyncWrite + Unpin,
 {
     let seat = Arc::new(seat);
+    let talking = async {
+        let how = answer_all(&mut stream, router, &peer, &seat, ended).await;
+        if how == Parting::WhileItWrites {
+            farewell::part(&mut stream).await;
+        }
+    };
+    tokio::select! {
+        () = talking => {}
+        () = seat.taken_away() => tracing::debug!(%peer, "a connection that asked for nothing made room"),
+    }
+}
+
+/// How the requests of a connection ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Parting {
+    /// All that came was read.
+    AllRead,
+    /// The last answer was given before its request had come whole.
+    WhileItWrites,
+}
+
+/// Answers the requests of one connection until its client ends it or `ended` closes.
+async fn answer_all<I>(
+    stream: &mut I,
+    router: Router,
+    peer: &Peer,
+    seat: &Seat,
+    mut ended: watch::Receiver<()>,
+) -> Parting
+where
+    I: AsyncRead + AsyncWrite + Unpin,
+{
+    let left_body = AtomicBool::new(false);
+    let left = &left_body;
     let router = TowerToHyperService::new(router);
     let service = service_fn(|mut request: Request<Incoming>| {
         request.extensions_mut().insert(peer.clone());
@@ -41,6 +78,7 @@ where
             if let Ok(answer) = &mut answer
                 && work.left_body()
             {
+                left.store(true, Ordering::Relaxed);
                 answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
             }
             answer.map(|answer| answer.map(|body| work.on(body)))
@@ -54,18 +92,16 @@ where
     let mut connection = pin!(connection);
     let outcome = tokio::select! {
         outcome = &mut connection => outcome,
-        () = seat.taken_away() => {
-            tracing::debug!(%peer, "a connection that asked for nothing made room");
-            return;
-        }
         _ = ended.changed() => {
             connection.as_mut().graceful_shutdown();
             connection.await
         }
     };
-    if let Err(error) = outcome {
+    if let Err(error) = &outcome {
         tracing::debug!(%error, %peer, "a connection ended early");
     }
+    // A head that is no request is answered before its end, too.
+    if outcome.is_err() || left.load(Ordering::Relaxed) { Parting::WhileItWrites } else { Parting::AllRead }
 }
 
 #[cfg(test)]

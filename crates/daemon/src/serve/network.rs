@@ -270,14 +270,16 @@ async fn distrusted(mut tls: watch::Receiver<Option<Arc<Tls>>>, shown: Vec<Certi
 
 #[cfg(test)]
 mod tests {
+    use rustls::pki_types::ServerName;
+    use rustls::{ClientConfig, RootCertStore};
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::time::Instant;
+    use tokio_rustls::TlsConnector;
 
     use super::*;
 
-    /// The clock of the test jumps to the next timer when nothing else is left to do.
-    #[tokio::test(start_paused = true)]
-    async fn a_handshake_that_does_not_go_on_ends_the_connection() {
+    /// An empty router behind TLS, on an address of this host; its certificate is for `relay`.
+    fn serve_nothing() -> (Network, SocketAddr, CertificateDer<'static>) {
         let folder = tempfile::tempdir().unwrap();
         let rcgen::CertifiedKey { cert, signing_key } =
             rcgen::generate_simple_self_signed(["relay".to_owned()]).unwrap();
@@ -296,7 +298,13 @@ mod tests {
         };
         let opened = open(&remote).unwrap();
         let address = opened.listeners[0].local_addr().unwrap();
-        let network = Network::serve(Router::new(), Some(opened));
+        (Network::serve(Router::new(), Some(opened)), address, cert.into())
+    }
+
+    /// The clock of the test jumps to the next timer when nothing else is left to do.
+    #[tokio::test(start_paused = true)]
+    async fn a_handshake_that_does_not_go_on_ends_the_connection() {
+        let (network, address, _) = serve_nothing();
         for beginning in [&b""[..], b"\x16\x03\x01"] {
             let mut client = TcpStream::connect(address).await.unwrap();
             client.write_all(beginning).await.unwrap();
@@ -304,6 +312,30 @@ mod tests {
             assert_eq!(client.read(&mut [0; 16]).await.unwrap_or_default(), 0);
             assert!(start.elapsed() >= HANDSHAKE_PATIENCE && start.elapsed() < 2 * HANDSHAKE_PATIENCE, "{beginning:?}");
         }
+        network.end().await;
+    }
+
+    /// A client that writes all of a body before it reads, slowly enough that the refusal is there first.
+    #[tokio::test]
+    async fn who_is_refused_early_can_write_on_and_reads_why() {
+        const BODY: usize = 1 << 20;
+        let (network, address, certificate) = serve_nothing();
+        let mut roots = RootCertStore::empty();
+        roots.add(certificate).unwrap();
+        let client = ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
+        let relay = ServerName::try_from("relay").unwrap();
+        let stream = TcpStream::connect(address).await.unwrap();
+        let mut stream = TlsConnector::from(Arc::new(client)).connect(relay, stream).await.unwrap();
+        let head = format!("PUT /nothing HTTP/1.1\r\nHost: relay\r\nContent-Length: {BODY}\r\n\r\n");
+        stream.write_all(head.as_bytes()).await.unwrap();
+        for piece in vec![b'x'; BODY].chunks(BODY / 8) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            stream.write_all(piece).await.unwrap();
+        }
+        stream.flush().await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 404 ") && answer.contains("connection: close"), "{answer}");
         network.end().await;
     }
 }
