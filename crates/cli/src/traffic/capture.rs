@@ -307,8 +307,8 @@ mod tests {
                 assert_eq!(all(&classic(magic, number)), Ok(vec![packet]));
             }
         }
-        let orders: [(fn(u32) -> [u8; 4], fn(u16) -> [u8; 2]); 2] =
-            [(u32::to_be_bytes, u16::to_be_bytes), (u32::to_le_bytes, u16::to_le_bytes)];
+        type Order = (fn(u32) -> [u8; 4], fn(u16) -> [u8; 2]);
+        let orders: [Order; 2] = [(u32::to_be_bytes, u16::to_be_bytes), (u32::to_le_bytes, u16::to_le_bytes)];
         for (number, half) in orders {
             for (resolution, time) in [(6, 4294.967296), (9, 4.294967296), (0x80 | 32, 1.0)] {
                 let time = Duration::from_secs_f64(time);
