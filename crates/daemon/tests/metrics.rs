@@ -35,7 +35,6 @@ fn relay(name: &str, state: RelayState, outputs: &[&str]) -> RelayStatus {
         from: "eth0:239.1.1.1:5001".to_owned(),
         lease: None,
         breaker: None,
-        warnings: Vec::new(),
         received: traffic(1000),
         last_packet_seconds: None,
         outputs: outputs.iter().enumerate().map(output).collect(),
