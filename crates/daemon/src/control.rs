@@ -126,13 +126,19 @@ impl Control {
         let (store, troubles, file) = (start.store.clone(), start.troubles.clone(), start.config.clone());
         let events = EventLog::new();
         let turn = turn::Turn::new(start, Netlink::open()?, commands.clone(), events.clone())?;
-        let keeping = journal::Journal::new(store.clone(), commands.clone(), file, events.clone(), troubles.clone());
+        let (disk, records) = mpsc::channel();
+        let keeping =
+            journal::Journal::new(store.clone(), disk, commands.clone(), file, events.clone(), troubles.clone());
+        let (kept, journal_of_disk) = (store.clone(), journal.clone());
         let changes = commands.clone();
         std::thread::Builder::new().name("mcr-netlink".into()).spawn(move || listen(&monitor, &changes))?;
         std::thread::Builder::new().name("mcr-control".into()).spawn(move || run("control", || turn.run(&inbox)))?;
         std::thread::Builder::new()
             .name("mcr-journal".into())
             .spawn(move || run("journal", || keeping.run(&requests)))?;
+        std::thread::Builder::new()
+            .name("mcr-disk".into())
+            .spawn(move || run("disk", || journal::write(&kept, &records, &journal_of_disk)))?;
         Ok(Self { commands, journal, store, events, troubles, lookout: Lookout::new() })
     }
 

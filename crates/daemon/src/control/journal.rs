@@ -4,10 +4,14 @@
 //! Stored before in force: a disk that refuses has changed nothing on the wire, and an answer that says "created" is
 //! true after a power cut. All that wait one behind the other are stored in one transaction: fifty clients wait for
 //! one write to the disk, not fifty. The control thread waits for no disk; looking at relays does not come here.
+//!
+//! A thread beside this one writes to the disk. What needs no store (most of all relays with a lease) does not wait for
+//! it, see [`overtaking`].
 
 mod configuration;
+mod overtaking;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant};
@@ -24,7 +28,7 @@ use tokio::sync::oneshot;
 use super::{Application, ApplyError, ChangeError, Command, Terms};
 use crate::config::Configuration;
 use crate::events::EventLog;
-use crate::store::{RelayChange, Standing, Store};
+use crate::store::{RelayChange, Standing, Store, StoreError};
 use crate::troubles::Troubles;
 
 /// So many changes are stored together.
@@ -32,6 +36,12 @@ const MOST_TOGETHER: usize = 256;
 
 pub(super) struct Journal {
     store: Store,
+    /// For the thread that writes relays to the store; it answers with [`Request::Stored`].
+    disk: Sender<Vec<RelayChange>>,
+    /// What the disk writes now.
+    writing: Option<Writing>,
+    /// What was asked and is not begun, in its order.
+    waiting: VecDeque<Request>,
     /// For the control thread.
     commands: Sender<Command>,
     /// The configuration file.
@@ -55,6 +65,14 @@ pub(super) enum Request {
     /// Back to a revision; `None`: the one before.
     RollBack(Option<u64>, Terms, oneshot::Sender<Result<Applied, ApplyError>>),
     Confirm(String, oneshot::Sender<Result<Revision, ApplyError>>),
+    /// The disk has written, or refused, what it was given last.
+    Stored(Result<(), StoreError>),
+}
+
+/// Changes that fit, whose records the disk writes.
+struct Writing {
+    changes: Vec<(RelayRequest, Fit)>,
+    records: Vec<RelayChange>,
 }
 
 /// A change of one relay. What was there before has to be within the grant; whether the new relay is, is known already.
@@ -81,12 +99,25 @@ pub(super) type Reply<T> = oneshot::Sender<Result<T, ChangeError>>;
 impl Journal {
     pub(super) fn new(
         store: Store,
+        disk: Sender<Vec<RelayChange>>,
         commands: Sender<Command>,
         file: Option<PathBuf>,
         events: EventLog,
         troubles: Troubles,
     ) -> Self {
-        Self { store, commands, file, stored: BTreeMap::new(), standing: None, trial_ends: None, events, troubles }
+        Self {
+            store,
+            disk,
+            writing: None,
+            waiting: VecDeque::new(),
+            commands,
+            file,
+            stored: BTreeMap::new(),
+            standing: None,
+            trial_ends: None,
+            events,
+            troubles,
+        }
     }
 
     pub(super) fn run(mut self, inbox: &Receiver<Request>) {
@@ -96,32 +127,63 @@ impl Journal {
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
             }
-            if self.trial_ends.is_some_and(|end| end <= Instant::now()) {
+            if self.next_trial_end().is_some_and(|end| end <= Instant::now()) {
                 self.end_trial();
             }
         }
     }
 
     fn next(&self, inbox: &Receiver<Request>) -> Result<Request, RecvTimeoutError> {
-        match self.trial_ends {
+        match self.next_trial_end() {
             Some(end) => inbox.recv_timeout(end.saturating_duration_since(Instant::now())),
             None => inbox.recv().map_err(|_| RecvTimeoutError::Disconnected),
         }
     }
 
-    /// Makes `first` and what waits behind it, in their order.
+    /// When to go back by itself; not while the disk writes, after which it is looked at again.
+    fn next_trial_end(&self) -> Option<Instant> {
+        self.trial_ends.filter(|_| self.writing.is_none())
+    }
+
+    /// Begins with `first` and what waits behind it, in their order.
     fn take(&mut self, first: Request, inbox: &Receiver<Request>) {
-        let mut together = Vec::new();
         for request in std::iter::once(first).chain(inbox.try_iter().take(MOST_TOGETHER - 1)) {
             match request {
-                Request::Relay(request) => together.push(*request),
-                configuration => {
-                    self.change_relays(std::mem::take(&mut together));
-                    self.change_configuration(configuration);
-                }
+                Request::Stored(outcome) => self.stored(outcome),
+                request => self.waiting.push_back(request),
             }
         }
-        self.change_relays(together);
+        self.go_on();
+    }
+
+    /// Makes what waits, until the disk has something to write.
+    fn go_on(&mut self) {
+        loop {
+            self.overtake();
+            if self.writing.is_some() {
+                return;
+            }
+            match self.waiting.pop_front() {
+                None => return,
+                Some(Request::Relay(first)) => {
+                    let together = self.with_relays_behind(*first);
+                    self.change_relays(together);
+                }
+                Some(configuration) => self.change_configuration(configuration),
+            }
+        }
+    }
+
+    /// That change of a relay, and those right behind it.
+    fn with_relays_behind(&mut self, first: RelayRequest) -> Vec<RelayRequest> {
+        let mut together = vec![first];
+        while together.len() < MOST_TOGETHER
+            && matches!(self.waiting.front(), Some(Request::Relay(_)))
+            && let Some(Request::Relay(next)) = self.waiting.pop_front()
+        {
+            together.push(*next);
+        }
+        together
     }
 
     fn change_configuration(&mut self, request: Request) {
@@ -133,44 +195,74 @@ impl Journal {
             Request::Apply(application, reply) => drop(reply.send(self.apply(application))),
             Request::RollBack(to, terms, reply) => drop(reply.send(self.roll_back(to, terms))),
             Request::Confirm(by, reply) => drop(reply.send(self.confirm(&by))),
+            Request::Stored(outcome) => self.stored(outcome),
         }
     }
 
+    /// Tries these changes, and has the disk write what has to be stored of those that fit.
     fn change_relays(&mut self, requests: Vec<RelayRequest>) {
-        if requests.is_empty() {
-            return;
-        }
         let wishes = requests.iter().map(RelayRequest::wish).collect();
         let Some(verdicts) = self.ask(|reply| Command::Rehearse(wishes, reply)) else { return };
-        let mut fitting = Vec::new();
+        let mut changes = Vec::new();
         let mut records = Vec::new();
         for (request, verdict) in requests.into_iter().zip(verdicts) {
             match verdict {
                 Ok(owner) => {
                     let record = self.record(&request, owner, &records);
                     let fit = if record.is_some() { Fit::ToStore } else { Fit::AsStored };
-                    fitting.push((request, fit));
+                    changes.push((request, fit));
                     records.extend(record);
                 }
                 Err(refusal) if self.is_left_out(&request, &refusal) => {
                     records.push(RelayChange::Remove(refusal.name().clone()));
-                    fitting.push((request, Fit::LeftOut));
+                    changes.push((request, Fit::LeftOut));
                 }
                 Err(refusal) => request.refuse(refusal.into()),
             }
         }
-        if let Err(error) = self.store_relays(&records) {
-            tracing::error!(%error, "changes of relays were refused");
-            let (rest, lost): (Vec<_>, Vec<_>) = fitting.into_iter().partition(|(_, fit)| *fit == Fit::AsStored);
-            lost.into_iter().for_each(|(request, _)| request.refuse(error.clone().into()));
-            fitting = rest;
+        if records.is_empty() {
+            changes.into_iter().for_each(|(request, _)| self.enforce(request));
+            return;
         }
-        for (request, fit) in fitting {
+        // Without its thread the daemon ends, and nobody waits for an answer.
+        let _ = self.disk.send(records.clone());
+        self.writing = Some(Writing { changes, records });
+    }
+
+    /// The disk has spoken: what it wrote is put in force, what it refused is refused.
+    fn stored(&mut self, outcome: Result<(), StoreError>) {
+        let Some(Writing { mut changes, records }) = self.writing.take() else { return };
+        match outcome {
+            Ok(()) => records.iter().for_each(|record| self.note_stored(record)),
+            Err(error) => {
+                tracing::error!(%error, "changes of relays were refused");
+                let (rest, lost): (Vec<_>, Vec<_>) = changes.into_iter().partition(|(_, fit)| *fit == Fit::AsStored);
+                lost.into_iter().for_each(|(request, _)| request.refuse(error.clone().into()));
+                changes = rest;
+            }
+        }
+        for (request, fit) in changes {
             match (request, fit) {
                 (RelayRequest::Remove(.., reply), Fit::LeftOut) => drop(reply.send(Ok(()))),
                 (request, Fit::ToStore | Fit::AsStored | Fit::LeftOut) => self.enforce(request),
             }
         }
+    }
+
+    fn note_stored(&mut self, record: &RelayChange) {
+        match record {
+            RelayChange::Put(spec) => {
+                if let Ok(name) = spec.name.parse() {
+                    self.stored.insert(name, spec.clone());
+                }
+            }
+            RelayChange::Remove(name) => drop(self.stored.remove(name)),
+        }
+        let name = match record {
+            RelayChange::Put(spec) => spec.name.as_str(),
+            RelayChange::Remove(name) => name.as_str(),
+        };
+        self.troubles.end(TroubleKind::RelayLeftOut, Some(name));
     }
 
     /// Whether somebody removes a relay that is stored and was left out at the start.
@@ -209,29 +301,6 @@ impl Journal {
         }
     }
 
-    fn store_relays(&mut self, records: &[RelayChange]) -> Result<(), crate::store::StoreError> {
-        if records.is_empty() {
-            return Ok(());
-        }
-        self.store.change_relays(records)?;
-        for record in records {
-            match record {
-                RelayChange::Put(spec) => {
-                    if let Ok(name) = spec.name.parse() {
-                        self.stored.insert(name, spec.clone());
-                    }
-                }
-                RelayChange::Remove(name) => drop(self.stored.remove(name)),
-            }
-            let name = match record {
-                RelayChange::Put(spec) => spec.name.as_str(),
-                RelayChange::Remove(name) => name.as_str(),
-            };
-            self.troubles.end(TroubleKind::RelayLeftOut, Some(name));
-        }
-        Ok(())
-    }
-
     /// The control thread answers the client when the change is in force.
     fn enforce(&self, request: RelayRequest) {
         let command = match request {
@@ -255,7 +324,23 @@ impl Journal {
     }
 }
 
+/// The disk's side: stores what the journal gives, as long as there is a journal.
+pub(super) fn write(store: &Store, records: &Receiver<Vec<RelayChange>>, journal: &Sender<Request>) {
+    for records in records {
+        if journal.send(Request::Stored(store.change_relays(&records))).is_err() {
+            return;
+        }
+    }
+}
+
 impl RelayRequest {
+    fn name(&self) -> &RelayName {
+        match self {
+            Self::Create(relay, ..) | Self::Replace(relay, ..) => relay.name(),
+            Self::Remove(name, ..) => name,
+        }
+    }
+
     fn wish(&self) -> (Wish, Grant) {
         match self {
             // It touches nothing that is there.
