@@ -13,8 +13,8 @@ use crate::config;
 
 /// So much is thrown away: the largest body that is taken anywhere.
 const MOST_BYTES: usize = config::MAX_BYTES;
-/// A client that sends nothing for so long has sent what it wanted to.
-const PAUSE: Duration = Duration::from_millis(300);
+/// A client that sends nothing for so long has sent what it wanted to; a lost segment is sent again sooner.
+const PAUSE: Duration = Duration::from_millis(500);
 /// How long it may go on.
 const PATIENCE: Duration = Duration::from_secs(2);
 
