@@ -226,6 +226,8 @@ async fn relays_that_are_wrong() {
         with("/output", json!("y".repeat(100_000))),
         with("/input", json!(["eth0", "239.1.1.1", null, 5001])),
         with("/output/-", json!("eth1:239.2.2.2:6001")),
+        with("/querier", json!([null, true])),
+        with("/breaker", json!([5])),
         with("/link_local", json!("yes")),
         json!({ "nmae": "a", "input": { "interface": 7, "port": "5001", "vlan": null }, "output": "x", "lease": "1m" }),
         json!(["camera-3"]),

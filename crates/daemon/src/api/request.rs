@@ -187,13 +187,22 @@ fn check_json(body: &[u8]) -> Result<(), Rejection> {
     let whole: Value = serde_json::from_slice(body).map_err(|error| Rejection::bad_json(&error))?;
     let outputs = whole.get("output").and_then(Value::as_array).into_iter().flatten().enumerate();
     let outputs = outputs.map(|(i, output)| (format!("output[{i}]"), Some(output)));
-    let mut objects =
-        [(String::new(), Some(&whole)), ("input".to_owned(), whole.get("input"))].into_iter().chain(outputs);
+    // Each of these may be missing or `null`; what else is none is refused for its type.
+    let sections = ["expect", "breaker", "querier"];
+    let sections = sections.map(|key| (key.to_owned(), whole.get(key).filter(|part| part.is_array())));
+    let always = [(String::new(), Some(&whole)), ("input".to_owned(), whole.get("input"))];
+    let mut objects = always.into_iter().chain(outputs).chain(sections);
     match objects.find(|(_, part)| part.is_some_and(|part| !part.is_object())) {
         None => Ok(()),
         Some((field, _)) => {
             let what = if field.is_empty() { "a relay" } else { &field };
-            let remedy = if field.is_empty() { RELAY_SHAPE } else { ENDPOINT_SHAPE };
+            let remedy = match field.as_str() {
+                "" => RELAY_SHAPE,
+                "expect" => "{\"min_bits_per_second\": 5000000}",
+                "breaker" => "{\"max_packets_per_second\": 50000}",
+                "querier" => "{\"own\": true}",
+                _ => ENDPOINT_SHAPE,
+            };
             Err(wrong_field(&field, format!("{what} must be an object"), &format!("write {remedy}")))
         }
     }
