@@ -63,7 +63,7 @@ enum Family {
 }
 
 fn family(random: &mut Random) -> Family {
-    if random.one_in(2) { Family::V4 } else { Family::V6 }
+    if random.one_in(3) { Family::V6 } else { Family::V4 }
 }
 
 /// Groups that differ in their last bits, and of IPv6 in their first.
@@ -122,7 +122,8 @@ fn output(random: &mut Random, from: Family) -> Output {
     if random.one_in(8) {
         return Output::Drop(DropReason::ALL[random.below(DropReason::COUNT as u64) as usize]);
     }
-    let family = family(random);
+    // Mostly within the family: only then is a relay for the driver.
+    let family = if random.one_in(8) { family(random) } else { from };
     let target = if random.one_in(10) { address(random, family) } else { group(random, family) };
     let to = SocketAddr::new(target, random.edgy());
     let rewrite = Rewrite {
@@ -271,7 +272,8 @@ fn agree(mut stand: Stand) {
     });
     // A test that compares nothing agrees, too.
     let frames = frames - first.min(frames);
-    assert!(sent > frames / 8 && dropped > frames / 50, "{sent} of {frames} were sent, {dropped} dropped");
-    let least = if is_at_driver { frames / 250 } else { 0 };
+    println!("{frames} frames agree: {sent} were sent, {at_driver} of them at the driver; {dropped} dropped");
+    assert!(sent > frames / 10 && dropped > frames / 50, "{sent} of {frames} were sent, {dropped} dropped");
+    let least = if is_at_driver { frames / 100 } else { 0 };
     assert!(at_driver >= least, "{at_driver} of {frames} were served at the driver");
 }
