@@ -34,7 +34,7 @@ pub(crate) fn explain(args: Explain) -> Result<(), Failure> {
     } else {
         let (subject, input) = asked.find(&client)?;
         let membership = if join { Join::WhileLooking } else { Join::No };
-        let mut question = Question::new(subject, input, look).map_err(|error| Failure::failed(error.to_string()))?;
+        let mut question = Question::new(subject, input, look).map_err(|error| Failure::usage(error.to_string()))?;
         (question.hops, question.membership) = (hops, membership);
         mcr_diagnose::explain(&question, || relays(&daemon))
     };

@@ -15,13 +15,13 @@ const BAD: &[(&str, u16, &str, &str)] = &[
     ("[]", 422, "", "object"),
     (r#"{"name":"x"}"#, 422, "input", "missing"),
     (
-        r#"{"name":"x","input":{"interface":"dev0","group":"239.1.1.1","port":"5001"},"output":[]}"#,
+        r#"{"name":"x","input":{"interface":"dev0","group":"239.1.1.1","port":"5001"},"output":[{"interface":"lan1","group":"239.2.2.2","port":1}]}"#,
         422,
         "input.port",
         "5001",
     ),
     (
-        r#"{"name":"x","input":{"interface":"dev0","grup":"239.1.1.1","port":5001},"output":[]}"#,
+        r#"{"name":"x","input":{"interface":"dev0","grup":"239.1.1.1","port":5001},"output":[{"interface":"lan1","group":"239.2.2.2","port":1}]}"#,
         422,
         "input.grup",
         "did you mean",
