@@ -101,6 +101,12 @@ impl Message {
         self
     }
 
+    /// Asks for an answer also when it is done.
+    pub(crate) fn acknowledge(&mut self) {
+        let flags = u16::from_ne_bytes([self.0[6], self.0[7]]) | libc::NLM_F_ACK as u16;
+        self.0[6..8].copy_from_slice(&flags.to_ne_bytes());
+    }
+
     /// The bytes, once nothing is appended any more.
     pub(crate) fn finish(mut self, sequence: u32) -> Vec<u8> {
         let length = self.0.len() as u32;

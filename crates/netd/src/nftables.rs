@@ -107,30 +107,25 @@ pub(crate) fn remove(table: &str) -> io::Result<()> {
 
 /// Changes that the kernel makes together or not at all.
 #[derive(Debug, Default)]
-struct Batch {
-    bytes: Vec<u8>,
-    last: u32,
-}
+struct Batch(Vec<Message>);
 
 impl Batch {
     fn push(&mut self, message: Message) {
-        if self.bytes.is_empty() {
-            self.append(Message::new(BATCH_BEGIN, 0, &family(0, NFTABLES)));
-        }
-        self.append(message);
+        self.0.push(message);
     }
 
-    fn append(&mut self, message: Message) {
-        self.last += 1;
-        self.bytes.extend(message.finish(self.last));
-    }
-
-    /// Every change but the first and the last message is answered; the first error tells why none was made.
+    /// The last change is answered, and each that fails; the first error tells why none was made. Answers to all would not
+    /// fit into the socket's buffer with a hundred interfaces.
     fn commit(mut self) -> io::Result<()> {
-        let last = self.last;
-        self.append(Message::new(BATCH_END, 0, &family(0, NFTABLES)));
+        if let Some(last) = self.0.last_mut() {
+            last.acknowledge();
+        }
+        let last = self.0.len() as u32;
+        let frame = |kind| Message::new(kind, 0, &family(0, NFTABLES));
+        let ordered = std::iter::once(frame(BATCH_BEGIN)).chain(self.0).chain([frame(BATCH_END)]);
+        let bytes: Vec<u8> = (0..).zip(ordered).flat_map(|(number, message)| message.finish(number)).collect();
         let socket = Socket::open(libc::NETLINK_NETFILTER)?;
-        socket.send(&self.bytes)?;
+        socket.send(&bytes)?;
         loop {
             for read in messages(&socket.receive()?) {
                 match read.outcome() {
@@ -151,8 +146,8 @@ fn family(family: u8, resource: u16) -> [u8; 4] {
 
 fn message(command: Command) -> Message {
     let flags = match command {
-        Command::NewTable | Command::NewChain | Command::NewRule => libc::NLM_F_CREATE | libc::NLM_F_ACK,
-        Command::DeleteTable => libc::NLM_F_ACK,
+        Command::NewTable | Command::NewChain | Command::NewRule => libc::NLM_F_CREATE,
+        Command::DeleteTable => 0,
     };
     Message::new(NFTABLES << 8 | command as u16, flags as u16, &family(NETDEV, 0))
 }
