@@ -20,9 +20,10 @@ pub(super) enum NotOneWay {
     #[error("`one_way` from `{from}` has no interface in `to`; name those that its packets may go to")]
     Nowhere { from: String },
     #[error(
-        "`one_way` has `{name}` in `from` and in `to`, so it could be neither an input nor an output; leave it out of one"
+        "`one_way` has `{from}` in `from` and `{to}` in `to`, so an interface could be neither an input nor an output; \
+         leave it out of one"
     )]
-    BothEnds { name: String },
+    BothEnds { from: String, to: String },
 }
 
 impl OneWay {
@@ -32,8 +33,9 @@ impl OneWay {
             if rule.to.is_empty() {
                 return Err(NotOneWay::Nowhere { from: rule.from.clone() });
             }
-            if rules.iter().any(|other| other.to.contains(&rule.from)) {
-                return Err(NotOneWay::BothEnds { name: rule.from.clone() });
+            let mut ends = rules.iter().flat_map(|other| &other.to);
+            if let Some(to) = ends.find(|to| overlap(&rule.from, to)) {
+                return Err(NotOneWay::BothEnds { from: rule.from.clone(), to: to.clone() });
             }
         }
         Ok(())
@@ -47,6 +49,12 @@ impl OneWay {
             Use::Input => self.to.iter().any(fits),
         }
     }
+}
+
+/// Whether one of two patterns matches the other, or is it.
+fn overlap(a: &str, b: &str) -> bool {
+    let (a, b) = (a.as_bytes(), b.as_bytes());
+    matches(a, b) || matches(b, a)
 }
 
 /// The direction, for a sentence: `from ot0 to it0, it1`.
@@ -84,7 +92,10 @@ mod tests {
     #[test]
     fn rules_that_leave_an_interface_no_use_are_refused() {
         let both = [rule("ot0", &["dmz0"]), rule("dmz0", &["it0"])];
-        assert_eq!(OneWay::check(&both), Err(NotOneWay::BothEnds { name: "dmz0".to_owned() }));
+        let both_ends = |from: &str, to: &str| Err(NotOneWay::BothEnds { from: from.to_owned(), to: to.to_owned() });
+        assert_eq!(OneWay::check(&both), both_ends("dmz0", "dmz0"));
+        assert_eq!(OneWay::check(&[rule("ot*", &["it0", "ot1"])]), both_ends("ot*", "ot1"));
+        assert_eq!(OneWay::check(&[rule("ot0", &["*"])]), both_ends("ot0", "*"));
         assert_eq!(OneWay::check(&[rule("ot0", &[])]), Err(NotOneWay::Nowhere { from: "ot0".to_owned() }));
         assert_eq!(OneWay::check(&[rule("ot0", &["it0"]), rule("ot1", &["it0"])]), Ok(()));
     }
