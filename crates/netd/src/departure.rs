@@ -29,7 +29,9 @@ pub(crate) struct Departures {
 /// What the kernel said since it was listened to last.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Departed {
-    /// These have left, all that did.
+    /// Nothing has happened to any interface.
+    Nothing,
+    /// Something has, and these have left, all that did.
     Exactly(Vec<u32>),
     /// Some of what it said was lost.
     Unknown,
@@ -59,19 +61,26 @@ impl Departures {
     pub(crate) fn take(&self) -> Departed {
         let mut departed = Vec::new();
         let mut bytes = vec![0_u8; MESSAGE_BYTES];
-        let mut is_complete = true;
+        let (mut is_complete, mut is_silent) = (true, true);
         loop {
             let fd = self.socket.as_raw_fd();
             // SAFETY: the pointer and the length describe `bytes`, which outlives the call.
             match retry(|| unsafe { libc::recv(fd, bytes.as_mut_ptr().cast(), bytes.len(), 0) }) {
-                Ok(length) => departed.extend(departures(&bytes[..length])),
+                Ok(length) => {
+                    is_silent = false;
+                    departed.extend(departures(&bytes[..length]));
+                }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                 Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => is_complete = false,
                 // Nothing else is known to happen to a socket of netlink that is bound.
                 Err(_) => return Departed::Unknown,
             }
         }
-        if is_complete { Departed::Exactly(departed) } else { Departed::Unknown }
+        match is_complete {
+            true if is_silent => Departed::Nothing,
+            true => Departed::Exactly(departed),
+            false => Departed::Unknown,
+        }
     }
 }
 

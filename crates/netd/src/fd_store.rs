@@ -16,11 +16,14 @@
 
 use std::collections::BTreeSet;
 use std::env;
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileExt;
-use std::os::unix::net::UnixDatagram;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::time::Duration;
 
 use crate::channel::{Channel, Patience, check};
@@ -50,10 +53,18 @@ pub(crate) struct FdStore {
 #[derive(Debug, Default)]
 pub(crate) struct Left {
     pub(crate) items: Vec<Item>,
-    /// Rings by the interface that they were opened on, in order.
-    pub(crate) rings: Vec<(u32, OwnedFd)>,
+    pub(crate) rings: Vec<LeftRing>,
     /// What keeps the groups joined until they are joined anew.
     pub(crate) memberships: Vec<OwnedFd>,
+}
+
+/// One ring of an input that a keeper before this one had open.
+#[derive(Debug)]
+pub(crate) struct LeftRing {
+    pub(crate) interface: u32,
+    /// Tells it from rings that were opened there before or later.
+    pub(crate) opening: u32,
+    pub(crate) socket: OwnedFd,
 }
 
 impl FdStore {
@@ -61,7 +72,7 @@ impl FdStore {
     pub(crate) fn open() -> io::Result<Option<(Self, Left)>> {
         let Some(manager) = env::var_os("NOTIFY_SOCKET") else { return Ok(None) };
         let socket = UnixDatagram::unbound()?;
-        socket.connect(manager)?;
+        socket.connect_addr(&address_of(&manager)?)?;
         let manager = Channel::new(socket.into());
         manager.set_timeout(PATIENCE)?;
         let found: Vec<(i32, String)> = sd_notify::listen_fds_with_names(true)?.collect();
@@ -84,9 +95,9 @@ impl FdStore {
         format!("membership-{}-{number}", self.life)
     }
 
-    /// The name of a ring.
-    pub(crate) fn ring(interface: u32, number: usize) -> String {
-        format!("ring-{interface}-{number}")
+    /// The name of a ring. What is stored under a name stays what it is, so an input that is opened anew has others.
+    pub(crate) fn ring(interface: u32, opening: u32, number: usize) -> String {
+        format!("ring-{interface}-{opening}-{number}")
     }
 
     /// Makes the store be exactly these descriptors, with these items listed. What could not be stored is tried again at
@@ -128,16 +139,28 @@ impl FdStore {
     }
 }
 
+/// Where the service manager listens: at a path, or at an abstract name (sd_notify(3)).
+fn address_of(manager: &OsStr) -> io::Result<SocketAddr> {
+    match manager.as_bytes().strip_prefix(b"@") {
+        Some(name) => SocketAddr::from_abstract_name(name),
+        None => SocketAddr::from_pathname(manager),
+    }
+}
+
 /// Sorts what was found in the store, and hands back its names.
 fn sort(found: Vec<(String, OwnedFd)>) -> (Left, BTreeSet<String>) {
     let names = found.iter().map(|(name, _)| name.clone()).collect();
     let (mut left, mut newest) = (Left::default(), (0, 0));
     for (name, descriptor) in found {
         let mut parts = name.split('-');
-        match (parts.next(), parts.next().and_then(|number| number.parse().ok())) {
-            (Some("ring"), Some(interface)) => left.rings.push((interface, descriptor)),
-            (Some("membership"), Some(_)) => left.memberships.push(descriptor),
-            (Some("list"), Some(life)) => {
+        let kind = parts.next();
+        let mut number = || parts.next().and_then(|number| number.parse().ok());
+        match (kind, number(), number()) {
+            (Some("ring"), Some(interface), Some(opening)) => {
+                left.rings.push(LeftRing { interface, opening, socket: descriptor });
+            }
+            (Some("membership"), Some(_), Some(_)) => left.memberships.push(descriptor),
+            (Some("list"), Some(life), Some(_)) => {
                 // One that was being written, or is of another version, says nothing.
                 if let Some((sequence, items)) = read(&File::from(descriptor)).filter(|(n, _)| (life, *n) > newest) {
                     newest = (life, sequence);
@@ -217,15 +240,23 @@ mod tests {
             ("list-2-0", list(8, &[membership(8), membership(7)])),
             ("list-2-1", torn),
             ("list-1-1", list(900, &[membership(1)])),
-            ("ring-7-0", memory_file().unwrap()),
+            ("ring-7-3-0", memory_file().unwrap()),
             ("membership-2-1", memory_file().unwrap()),
             ("what-is-this", memory_file().unwrap()),
         ];
         let (left, names) = sort(found.into_iter().map(|(name, file)| (name.to_owned(), file.into())).collect());
         assert_eq!(left.items, [membership(8), membership(7)]);
         assert_eq!((left.rings.len(), left.memberships.len(), names.len()), (1, 1, 6));
-        assert_eq!(left.rings[0].0, 7);
+        assert_eq!((left.rings[0].interface, left.rings[0].opening), (7, 3));
         assert_eq!(names.iter().filter_map(|name| life_of(name)).max(), Some(2));
+    }
+
+    #[test]
+    fn the_service_manager_may_have_an_abstract_name() {
+        let abstract_name = address_of(OsStr::new("@org/mcr/notify")).unwrap();
+        assert_eq!(abstract_name.as_abstract_name(), Some(b"org/mcr/notify".as_slice()));
+        let path = address_of(OsStr::new("/run/systemd/notify")).unwrap();
+        assert_eq!(path.as_pathname(), Some("/run/systemd/notify".as_ref()));
     }
 
     #[test]

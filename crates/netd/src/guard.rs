@@ -3,18 +3,21 @@
 //! A packet socket can send on every interface, not only on its own: its owner may name another with each frame, or bind it
 //! anew, without a capability (`net/packet/af_packet.c: packet_snd`, `packet_bind`). So the keeper marks each socket before it
 //! is handed over (`SO_MARK`, which only a privileged process changes), and nftables drops marked frames where they would leave.
+//! It marks them while there are no rules, too: a daemon may keep a socket until there are some.
 //! What ordinary sockets of the daemon's user send is dropped there as well, if that is not root.
 //!
 //! The eBPF datapaths need no guard: they send to the ports that the keeper opened, and to no other.
 //!
 //! The table stays when the keeper ends, because the daemon may hold its sockets still.
 
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::collections::BTreeSet;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use crate::channel::set_option;
+use crate::fd_store::fnv;
 use crate::links::{self, Link};
 use crate::nftables;
 use crate::policy::Policy;
@@ -56,8 +59,16 @@ impl Guard {
         }
     }
 
-    /// Closes what the policy closes, of the interfaces that there are now.
-    pub(crate) fn renew(&mut self, policy: &Policy) {
+    /// Closes what the policy closes, of the interfaces that there are now, unless these are closed.
+    pub(crate) fn follow(&mut self, policy: &Policy, links: &Result<Vec<Link>, Failure>) {
+        let closed = links.as_ref().map(|links| closed(policy, links));
+        if !matches!((&self.state, closed), (State::Closed(before), Ok(closed)) if *before == closed) {
+            self.renew(policy, links);
+        }
+    }
+
+    /// Closes it in any case: somebody may have taken the table away.
+    pub(crate) fn renew(&mut self, policy: &Policy, links: &Result<Vec<Link>, Failure>) {
         self.state = match (policy.has_one_way(), &self.state) {
             (false, State::Idle) => State::Idle,
             (false, State::Closed(_) | State::Broken(_)) => {
@@ -65,19 +76,17 @@ impl Guard {
                 let _ = nftables::remove(&self.table);
                 State::Idle
             }
-            (true, _) => match self.close(policy) {
+            (true, _) => match links.as_ref().map_err(Failure::clone).and_then(|links| self.close(policy, links)) {
                 Ok(closed) => State::Closed(closed),
-                Err(error) => State::Broken(failure(&error)),
+                Err(failure) => State::Broken(failure),
             },
         };
     }
 
-    fn close(&self, policy: &Policy) -> io::Result<Vec<Link>> {
-        let closed: Vec<Link> = links::all()?.into_iter().filter(|link| policy.is_closed_way(&link.name)).collect();
-        match &self.state {
-            State::Closed(before) if *before == closed && !before.is_empty() => {}
-            _ => nftables::close(&self.table, closed.iter().map(|link| link.name.as_str()), MARK, self.user)?,
-        }
+    fn close(&self, policy: &Policy, links: &[Link]) -> Result<Vec<Link>, Failure> {
+        let closed = closed(policy, links);
+        let names = closed.iter().map(|link| link.name.as_str());
+        nftables::close(&self.table, names, MARK, self.user).map_err(|error| failure(&error))?;
         Ok(closed)
     }
 
@@ -87,9 +96,8 @@ impl Guard {
     /// When there are rules and they can not be kept: nothing may be handed over then.
     pub(crate) fn admit(&self, sockets: &[OwnedFd]) -> Result<(), Failure> {
         match &self.state {
-            State::Idle => Ok(()),
             State::Broken(failure) => Err(failure.clone()),
-            State::Closed(_) => sockets.iter().try_for_each(mark).map_err(|error| failure(&error)),
+            State::Idle | State::Closed(_) => sockets.iter().try_for_each(mark).map_err(|error| failure(&error)),
         }
     }
 
@@ -102,10 +110,16 @@ impl Guard {
     }
 }
 
+/// The interfaces that the rules name, and what their frames pass further down.
+fn closed(policy: &Policy, links: &[Link]) -> Vec<Link> {
+    let named = links.iter().filter(|link| policy.is_closed_way(&link.name)).map(|link| link.index);
+    let closed: BTreeSet<u32> = named.flat_map(|index| links::wire(links, index)).collect();
+    links.iter().filter(|link| closed.contains(&link.index)).cloned().collect()
+}
+
 fn table_of(path: &Path) -> String {
-    let mut hash = DefaultHasher::new();
-    path.hash(&mut hash);
-    format!("{TABLE}_{:08x}", hash.finish() as u32)
+    // The same in every release: the next keeper replaces the table of this one.
+    format!("{TABLE}_{:08x}", fnv(path.as_os_str().as_bytes()) as u32)
 }
 
 fn mark(socket: &OwnedFd) -> io::Result<()> {

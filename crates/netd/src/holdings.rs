@@ -1,5 +1,6 @@
 //! What the keeper holds for the daemon, and the requests that change it.
 
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet, btree_map::Entry};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
@@ -9,12 +10,12 @@ use mcr_datapath::{FilterInstruction, RingGeometry, filter, open_gaze, open_inpu
 
 use crate::channel::MOST_DESCRIPTORS;
 use crate::departure::{Departed, Departures};
-use crate::fd_store::{FdStore, Left};
+use crate::fd_store::{FdStore, Left, LeftRing};
 use crate::guard::Guard;
 use crate::interface::{self, label};
 use crate::kernel_path::KernelPath;
-use crate::links;
-use crate::membership::{Joined, Memberships};
+use crate::links::{self, Link};
+use crate::membership::{self, Joined, Memberships};
 use crate::neighbour::Neighbours;
 use crate::packet_socket;
 use crate::passive::Passive;
@@ -44,6 +45,7 @@ const MAX_NEIGHBOURS: usize = 4_096;
 pub(crate) struct Holdings {
     policy: Policy,
     inputs: BTreeMap<u32, Input>,
+    last_opening: u32,
     outputs: BTreeMap<u32, OwnedFd>,
     /// Sockets that only look; they go with the daemon.
     gazes: BTreeMap<u32, OwnedFd>,
@@ -52,14 +54,19 @@ pub(crate) struct Holdings {
     guard: Guard,
     neighbours: BTreeSet<(u32, IpAddr)>,
     departures: Departures,
+    /// What one-way rules ask for: all interfaces, as they were when something happened to one last.
+    links: Result<Vec<Link>, Failure>,
     /// `None`: the kernel does not let it be listened to.
     queries: Option<Queries>,
     kernel_neighbours: Neighbours,
     kernel_path: KernelPath,
+    warnings: Vec<String>,
 }
 
 #[derive(Debug)]
 struct Input {
+    /// No two have the same, also of different keepers that go on with each other's.
+    opening: u32,
     rings: Vec<OwnedFd>,
     geometry: RingGeometry,
 }
@@ -96,6 +103,7 @@ impl Holdings {
         let mut holdings = Self {
             policy,
             inputs: BTreeMap::new(),
+            last_opening: 0,
             outputs: BTreeMap::new(),
             gazes: BTreeMap::new(),
             memberships: Memberships::default(),
@@ -103,9 +111,11 @@ impl Holdings {
             guard,
             neighbours: BTreeSet::new(),
             departures: Departures::watch()?,
+            links: Ok(Vec::new()),
             queries: Queries::listen().ok(),
             kernel_neighbours: Neighbours::open()?,
             kernel_path,
+            warnings: Vec::new(),
         };
         holdings.submit_to(holdings.policy.clone());
         Ok(holdings)
@@ -116,19 +126,27 @@ impl Holdings {
     pub(crate) fn restore(&mut self, left: Left) -> (usize, usize) {
         let Left { items, rings, memberships } = left;
         let mut restored = (0, 0);
-        let mut of: BTreeMap<u32, Vec<OwnedFd>> = BTreeMap::new();
-        for (interface, ring) in rings {
-            let is_bound = matches!(packet_socket::bound_interface(&ring), Ok(Some(index)) if index == interface);
+        self.last_opening = rings.iter().map(|ring| ring.opening).max().unwrap_or(0);
+        let mut of: BTreeMap<u32, (u32, Vec<OwnedFd>)> = BTreeMap::new();
+        for LeftRing { interface, opening, socket } in rings {
+            let is_bound = matches!(packet_socket::bound_interface(&socket), Ok(Some(index)) if index == interface);
             if is_bound && self.permit(Use::Input, interface).is_ok() {
-                of.entry(interface).or_default().push(ring);
+                let latest = of.entry(interface).or_default();
+                match opening.cmp(&latest.0) {
+                    // It was about to be taken from the store.
+                    Ordering::Less => {}
+                    Ordering::Equal => latest.1.push(socket),
+                    Ordering::Greater => *latest = (opening, vec![socket]),
+                }
             }
         }
         for item in items {
             match item {
                 Item::Input { interface, geometry } => {
-                    if let Some(rings) = of.remove(&interface).filter(|rings| self.guard.admit(rings).is_ok()) {
+                    let latest = of.remove(&interface).filter(|(_, rings)| self.guard.admit(rings).is_ok());
+                    if let Some((opening, rings)) = latest {
                         restored.1 += rings.len();
-                        self.inputs.insert(interface, Input { rings, geometry });
+                        self.inputs.insert(interface, Input { opening, rings, geometry });
                     }
                 }
                 Item::Membership { interface, group, sources } => {
@@ -148,7 +166,7 @@ impl Holdings {
         let sockets = self.memberships.sockets().map(|(number, socket)| (store.membership(number), socket));
         let rings = self.inputs.iter().flat_map(|(&interface, input)| {
             let rings = input.rings.iter().enumerate();
-            rings.map(move |(number, ring)| (FdStore::ring(interface, number), ring.as_fd()))
+            rings.map(move |(number, ring)| (FdStore::ring(interface, input.opening, number), ring.as_fd()))
         });
         let descriptors: Vec<_> = sockets.chain(rings).collect();
         let items: Vec<Item> = self.storable().collect();
@@ -165,7 +183,9 @@ impl Holdings {
 
     /// What the administrator should hear of, since this was asked last.
     pub(crate) fn take_warnings(&mut self) -> Vec<String> {
-        self.kernel_path.take_warnings()
+        let mut warnings = self.kernel_path.take_warnings();
+        warnings.append(&mut self.warnings);
+        warnings
     }
 
     /// Does what is asked, or says why not.
@@ -241,10 +261,15 @@ impl Holdings {
 
     /// Puts another policy in force and takes away what it forbids; hands back what of which interface that was.
     pub(crate) fn submit_to(&mut self, policy: Policy) -> Vec<(Use, String)> {
-        self.policy = policy;
         self.give_up_departed();
+        self.policy = policy;
+        self.look_at_links();
         self.keep_one_way();
         self.join_anew();
+        self.take_away_forbidden()
+    }
+
+    fn take_away_forbidden(&mut self) -> Vec<(Use, String)> {
         let mut taken = Vec::new();
         for interface in self.interfaces() {
             // An interface without a name is one that nothing is known of: it is not allowed.
@@ -267,7 +292,7 @@ impl Holdings {
 
     /// Closes the ways that the policy closes now, to what was handed over before as well.
     fn keep_one_way(&mut self) {
-        self.guard.renew(&self.policy);
+        self.guard.renew(&self.policy, &self.links);
         let sockets = self.inputs.values().flat_map(|input| &input.rings).chain(self.outputs.values());
         for socket in sockets.chain(self.gazes.values()) {
             // What goes wrong is told when a socket is asked for next.
@@ -360,7 +385,9 @@ impl Holdings {
     /// Nothing is said where the policy wants nothing to be said.
     fn ask(&self, interface: u32) -> Result<(), Failure> {
         let name = self.permit(Use::Input, interface)?;
-        if self.policy.is_passive(&name) || self.policy.is_closed_way(&name) {
+        let neighbours = self.neighbours_of(interface)?;
+        let is_closed = neighbours.iter().chain([&name]).any(|name| self.policy.is_closed_way(name));
+        if self.policy.is_passive(&name) || is_closed {
             return Err(Failure {
                 kind: FailureKind::Policy,
                 errno: None,
@@ -389,14 +416,17 @@ impl Holdings {
     /// their packet sockets, also where another interface has the index now.
     pub(crate) fn give_up_departed(&mut self) {
         let departed = match self.departures.take() {
+            Departed::Nothing if self.links.is_ok() && self.guard.trouble().is_none() => return,
+            Departed::Nothing => Vec::new(),
             Departed::Exactly(departed) => departed,
             Departed::Unknown => {
                 self.interfaces().into_iter().filter(|interface| self.seems_gone(*interface)).collect()
             }
         };
+        self.look_at_links();
         if self.policy.has_one_way() {
             // One that has just come, or has another name now, may be one that is closed.
-            self.guard.renew(&self.policy);
+            self.guard.follow(&self.policy, &self.links);
         }
         for interface in departed {
             self.inputs.remove(&interface);
@@ -405,7 +435,24 @@ impl Holdings {
             self.neighbours.retain(|(index, _)| *index != interface);
             self.leave_all(interface);
             self.detach_all(interface);
+            self.queries.iter_mut().for_each(|queries| queries.forget(interface));
         }
+        if self.policy.has_one_way() && self.links.is_ok() {
+            // One that lies on another now, or has another name, may have become an end of a rule.
+            let taken = self.take_away_forbidden().into_iter();
+            self.warnings.extend(taken.map(|(used, name)| {
+                format!("{name} is taken away as {}: a one-way rule of the policy holds for it now", used.noun())
+            }));
+        }
+    }
+
+    fn look_at_links(&mut self) {
+        self.links = match self.policy.has_one_way() {
+            false => Ok(Vec::new()),
+            true => {
+                links::all().map_err(|error| system("can not look up the interfaces".to_owned(), &error, "try again"))
+            }
+        };
     }
 
     /// What can be told of an interface without having heard: packet sockets know, names only say that one is gone.
@@ -481,7 +528,8 @@ impl Holdings {
                     system(format!("can not open {name} for receiving"), &error, open_remedy(&error))
                 })?;
                 self.guard.admit(&rings)?;
-                place.insert(Input { rings, geometry })
+                self.last_opening += 1;
+                place.insert(Input { opening: self.last_opening, rings, geometry })
             }
         };
         let reply = Reply::Opened { geometry: input.geometry };
@@ -490,17 +538,15 @@ impl Holdings {
 
     fn open_output(&mut self, interface: u32) -> Result<Done, Failure> {
         let name = self.permit(Use::Output, interface)?;
-        if let Entry::Vacant(place) = self.outputs.entry(interface) {
-            let socket = open_output(interface)
-                .map_err(|error| system(format!("can not open {name} for sending"), &error, open_remedy(&error)))?;
-            self.guard.admit(std::slice::from_ref(&socket))?;
-            place.insert(socket);
-        }
-        let port = match self.kernel_path.open_port(interface) {
-            Ok(port) => port,
-            Err(failure) => {
-                self.outputs.remove(&interface);
-                return Err(failure);
+        let port = match self.outputs.entry(interface) {
+            Entry::Occupied(_) => self.kernel_path.open_port(interface)?,
+            Entry::Vacant(place) => {
+                let socket = open_output(interface)
+                    .map_err(|error| system(format!("can not open {name} for sending"), &error, open_remedy(&error)))?;
+                self.guard.admit(std::slice::from_ref(&socket))?;
+                let port = self.kernel_path.open_port(interface)?;
+                place.insert(socket);
+                port
             }
         };
         Ok(Done { reply: Reply::Sending { port }, handed: Handed::Sockets(Use::Output, interface) })
@@ -565,11 +611,12 @@ impl Holdings {
         if let Some(source) = sources.iter().find(|source| !fits(source)) {
             return Err(invalid(&format!("a join of {group} from {source}, which is no source of this group")));
         }
-        if self.memberships.count_with(Joined { interface, group }, sources) > MAX_MEMBERSHIPS {
+        let joined = Joined { interface, group };
+        let beside = self.memberships.count_beside(joined) + self.passive.count_beside(joined);
+        if beside + membership::count(sources) > MAX_MEMBERSHIPS {
             let what = format!("can not join {group} on {name}: {MAX_MEMBERSHIPS} memberships are held at most");
             return Err(full(what, "relay fewer groups, or list fewer sources (each counts as one)"));
         }
-        let joined = Joined { interface, group };
         let taken = match self.policy.is_passive(&name) {
             true => self.passive.take(joined, sources),
             false => self.memberships.join(joined, sources),
@@ -633,15 +680,13 @@ impl Holdings {
     }
 
     fn objection(&self, wanted: Use, index: u32, name: &str) -> Result<Option<Objection>, Failure> {
-        let carriers = match self.policy.has_one_way() {
-            false => Vec::new(),
-            true => {
-                let links = links::all()
-                    .map_err(|error| system("can not look up the interfaces".to_owned(), &error, "try again"))?;
-                links::carriers(&links, index)
-            }
-        };
-        Ok(self.policy.objection(wanted, name, &carriers))
+        Ok(self.policy.objection(wanted, name, &self.neighbours_of(index)?))
+    }
+
+    /// The interfaces for which one-way rules hold that hold for this one, too.
+    fn neighbours_of(&self, interface: u32) -> Result<Vec<String>, Failure> {
+        let links = self.links.as_ref().map_err(Failure::clone)?;
+        Ok(links::neighbours(links, interface))
     }
 
     fn forbidden(&self, wanted: Use, name: &str, objection: &Objection) -> Failure {
@@ -659,7 +704,9 @@ impl Holdings {
                 "turn the relay round, or change `one_way`".to_owned(),
             ),
             Objection::OneWay { rule, end } => (
-                format!("the keeper's policy is one-way {rule}: {name}, whose frames pass {end}, can not be {noun}"),
+                format!(
+                    "the keeper's policy is one-way {rule}: {name}, which shares a wire with {end}, can not be {noun}"
+                ),
                 "turn the relay round, or change `one_way`".to_owned(),
             ),
         };

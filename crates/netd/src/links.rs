@@ -43,17 +43,34 @@ pub(crate) fn all() -> io::Result<Vec<Link>> {
     }
 }
 
-/// The names of all interfaces that frames of this one pass as well.
-pub(crate) fn carriers(links: &[Link], index: u32) -> Vec<String> {
-    let mut reached = BTreeSet::from([index]);
-    let mut ahead = vec![index];
-    while let Some(next) = ahead.pop() {
-        let lower = links.iter().filter(|link| link.master == Some(next)).map(|link| link.index);
+/// The names of all other interfaces whose frames pass where this one's do: those below it, and whatever lies on any of
+/// them.
+pub(crate) fn neighbours(links: &[Link], index: u32) -> Vec<String> {
+    let mut shared = reach(wire(links, index), |next| {
+        let above = links.iter().filter(|link| link.below == Some(next)).map(|link| link.index);
+        let master = links.iter().find(|link| link.index == next).and_then(|link| link.master);
+        above.chain(master).collect()
+    });
+    shared.remove(&index);
+    links.iter().filter(|link| shared.contains(&link.index)).map(|link| link.name.clone()).collect()
+}
+
+/// All interfaces that frames of this one pass, itself among them.
+pub(crate) fn wire(links: &[Link], index: u32) -> BTreeSet<u32> {
+    reach(BTreeSet::from([index]), |next| {
+        let ports = links.iter().filter(|link| link.master == Some(next)).map(|link| link.index);
         let below = links.iter().find(|link| link.index == next).and_then(|link| link.below);
-        ahead.extend(lower.chain(below).filter(|index| reached.insert(*index)));
+        ports.chain(below).collect()
+    })
+}
+
+/// What is reached by such steps.
+fn reach(mut reached: BTreeSet<u32>, step: impl Fn(u32) -> Vec<u32>) -> BTreeSet<u32> {
+    let mut ahead: Vec<u32> = reached.iter().copied().collect();
+    while let Some(next) = ahead.pop() {
+        ahead.extend(step(next).into_iter().filter(|index| reached.insert(*index)));
     }
-    reached.remove(&index);
-    links.iter().filter(|link| reached.contains(&link.index)).map(|link| link.name.clone()).collect()
+    reached
 }
 
 fn link(body: &[u8]) -> Option<Link> {
@@ -77,7 +94,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn frames_pass_everything_below() {
+    fn a_wire_is_shared_by_what_lies_on_it() {
         let link = |index, name: &str, below, master| Link { index, name: name.to_owned(), below, master };
         let links = [
             link(1, "lo", None, None),
@@ -87,10 +104,17 @@ mod tests {
             link(5, "br0", None, None),
             link(6, "br0.7", Some(5), None),
             link(7, "odd", Some(7), Some(7)),
+            link(8, "eth2.5", Some(4), None),
+            link(9, "eth2.6", Some(4), None),
         ];
-        assert_eq!(carriers(&links, 6), ["eth0", "eth1", "br0"]);
-        assert_eq!(carriers(&links, 4), [] as [&str; 0]);
-        assert_eq!(carriers(&links, 7), [] as [&str; 0]);
+        assert_eq!(wire(&links, 6), BTreeSet::from([2, 3, 5, 6]));
+        assert_eq!(wire(&links, 7), BTreeSet::from([7]));
+        assert_eq!(neighbours(&links, 6), ["eth0", "eth1", "br0"]);
+        assert_eq!(neighbours(&links, 2), ["br0", "br0.7"], "one port of a bridge does not lie on the other");
+        assert_eq!(neighbours(&links, 4), ["eth2.5", "eth2.6"]);
+        assert_eq!(neighbours(&links, 8), ["eth2", "eth2.6"]);
+        assert_eq!(neighbours(&links, 1), [] as [&str; 0]);
+        assert_eq!(neighbours(&links, 7), [] as [&str; 0]);
     }
 
     #[test]

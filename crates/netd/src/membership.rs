@@ -122,10 +122,9 @@ impl Memberships {
         self.sockets.iter().map(|(id, socket)| (*id, socket.socket.as_fd()))
     }
 
-    /// How many memberships there would be after such a join; each source counts as one.
-    pub(crate) fn count_with(&self, joined: Joined, sources: &[IpAddr]) -> usize {
-        let had = self.joined.get(&joined).map_or(0, Legs::len);
-        self.legs - had + wanted(sources).len()
+    /// How many memberships there are beside those of that group; each source counts as one.
+    pub(crate) fn count_beside(&self, joined: Joined) -> usize {
+        self.legs - self.joined.get(&joined).map_or(0, Legs::len)
     }
 
     /// Every membership with its sources, none for any source.
@@ -192,6 +191,11 @@ impl Memberships {
             }
         }
     }
+}
+
+/// How many memberships a join for these sources counts as.
+pub(crate) fn count(sources: &[IpAddr]) -> usize {
+    wanted(sources).len()
 }
 
 /// The legs that a join is made of.

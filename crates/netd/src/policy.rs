@@ -77,7 +77,7 @@ pub enum Objection {
     OneWay {
         /// The direction of the rule.
         rule: String,
-        /// The interface that the rule names: the one that is wanted, or one that carries its frames.
+        /// The interface that the rule names: the one that is wanted, or one whose frames pass where its own do.
         end: String,
     },
 }
@@ -223,13 +223,13 @@ impl Policy {
         }
     }
 
-    /// Why the interface may not be used so; `None`: it may. `carriers` are interfaces that its frames pass, as a
-    /// VLAN's do the one below it: one-way rules hold for them, too.
-    pub fn objection(&self, wanted: Use, interface: &str, carriers: &[String]) -> Option<Objection> {
+    /// Why the interface may not be used so; `None`: it may. `neighbours` are interfaces whose frames pass where its own do,
+    /// as a VLAN's do and those of the interface below it: one-way rules hold for them, too.
+    pub fn objection(&self, wanted: Use, interface: &str, neighbours: &[String]) -> Option<Objection> {
         if !any_matches(self.patterns(wanted), interface) {
             return Some(Objection::NotListed);
         }
-        let mut ends = std::iter::once(interface).chain(carriers.iter().map(String::as_str));
+        let mut ends = std::iter::once(interface).chain(neighbours.iter().map(String::as_str));
         ends.find_map(|end| {
             let rule = self.one_way.iter().find(|rule| rule.forbids(wanted, end))?;
             Some(Objection::OneWay { rule: rule.to_string(), end: end.to_owned() })
@@ -385,13 +385,13 @@ mod tests {
     }
 
     #[test]
-    fn a_one_way_rule_holds_beside_the_lists_and_for_what_carries_the_frames() {
+    fn a_one_way_rule_holds_beside_the_lists_and_for_what_shares_the_wire() {
         let policy = Policy::parse("outputs = ['it*', 'ot*']\none_way = [{ from = 'ot0', to = ['it0'] }]").unwrap();
-        let carriers = ["ot0".to_owned()];
+        let neighbours = ["ot0".to_owned()];
         let objection = Objection::OneWay { rule: "from ot0 to it0".to_owned(), end: "ot0".to_owned() };
         assert_eq!(policy.objection(Use::Output, "ot0", &[]), Some(objection.clone()));
-        assert_eq!(policy.objection(Use::Output, "ot0.7", &carriers), Some(objection));
-        assert_eq!(policy.objection(Use::Input, "ot0.7", &carriers), None);
+        assert_eq!(policy.objection(Use::Output, "ot0.7", &neighbours), Some(objection));
+        assert_eq!(policy.objection(Use::Input, "ot0.7", &neighbours), None);
         assert_eq!(policy.objection(Use::Output, "eth0", &[]), Some(Objection::NotListed));
         assert!(!allows(&policy, Use::Input, "it0") && allows(&policy, Use::Output, "it0"));
         let error = Policy::parse("one_way = [{ from = 'ot0', to = [] }]").unwrap_err().to_string();

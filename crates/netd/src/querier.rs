@@ -33,6 +33,10 @@ const QUERIES_ONLY: [FilterInstruction; 5] = [
 ];
 /// Most pairs of an interface and a querier that are remembered.
 const MOST_HEARD: usize = 1_024;
+/// Most of one interface. It has one querier but for a moment; whoever sends queries from many addresses gets no more.
+const MOST_OF_AN_INTERFACE: usize = 8;
+/// How long others wait for a querier before one of them takes its place (RFC 3376 section 8.5).
+const PRESENCE: Duration = Duration::from_secs(255);
 /// Most messages that are read at once.
 const MOST_AT_ONCE: usize = 256;
 
@@ -40,10 +44,13 @@ const MOST_AT_ONCE: usize = 256;
 #[derive(Debug)]
 pub(crate) struct Queries {
     socket: OwnedFd,
-    /// When each was heard last, by `CLOCK_MONOTONIC`.
-    heard: BTreeMap<(u32, Ipv4Addr), Duration>,
+    heard: Heard,
     board: Board,
 }
+
+/// When each querier of an interface was heard last, by `CLOCK_MONOTONIC`.
+#[derive(Debug, Default)]
+struct Heard(BTreeMap<(u32, Ipv4Addr), Duration>);
 
 impl Queries {
     /// Listens on all interfaces from now on.
@@ -59,20 +66,26 @@ impl Queries {
         set_option(socket.as_fd(), level, libc::IP_PKTINFO, &1_i32)?;
         set_option(socket.as_fd(), level, libc::IP_TOS, &TYPE_OF_SERVICE)?;
         set_option(socket.as_fd(), level, libc::IP_OPTIONS, &ROUTER_ALERT)?;
-        Ok(Self { socket, heard: BTreeMap::new(), board: Board::new()? })
+        Ok(Self { socket, heard: Heard::default(), board: Board::new()? })
     }
 
     /// Takes note of what has come.
     pub(crate) fn take(&mut self) {
         for _ in 0..MOST_AT_ONCE {
             let Ok((interface, querier)) = receive(&self.socket) else { break };
-            self.heard.insert((interface, querier), board::now());
-            if self.heard.len() > MOST_HEARD {
-                let oldest = self.heard.iter().min_by_key(|(_, at)| **at).map(|(key, _)| *key);
-                oldest.map(|key| self.heard.remove(&key));
-            }
+            self.heard.note(interface, querier, board::now());
         }
-        let heard = self.heard.iter();
+        self.write();
+    }
+
+    /// Knows of none on an interface that is gone.
+    pub(crate) fn forget(&mut self, interface: u32) {
+        self.heard.0.retain(|(index, _), _| *index != interface);
+        self.write();
+    }
+
+    fn write(&self) {
+        let heard = self.heard.0.iter();
         self.board.write(heard.map(|((interface, querier), at)| HeardQuerier {
             interface: *interface,
             querier: *querier,
@@ -111,6 +124,24 @@ impl Queries {
         }
         // SAFETY: `header` points to memory that outlives the call, with its true lengths.
         retry(|| unsafe { libc::sendmsg(self.socket.as_raw_fd(), &raw const header, libc::MSG_NOSIGNAL) }).map(drop)
+    }
+}
+
+impl Heard {
+    /// Room is made by who has been silent for too long to be the querier, then by the highest address: the lowest is the
+    /// querier (RFC 3376 section 6.6.2).
+    fn note(&mut self, interface: u32, querier: Ipv4Addr, now: Duration) {
+        self.0.insert((interface, querier), now);
+        let of_interface = self.0.range((interface, Ipv4Addr::UNSPECIFIED)..=(interface, Ipv4Addr::BROADCAST));
+        if of_interface.clone().count() > MOST_OF_AN_INTERFACE {
+            let is_silent = |at: &Duration| now.saturating_sub(*at) > PRESENCE;
+            let least = of_interface.max_by_key(|((_, querier), at)| (is_silent(at), *querier)).map(|(key, _)| *key);
+            least.map(|key| self.0.remove(&key));
+        }
+        if self.0.len() > MOST_HEARD {
+            let oldest = self.0.iter().min_by_key(|(_, at)| **at).map(|(key, _)| *key);
+            oldest.map(|key| self.0.remove(&key));
+        }
     }
 }
 
@@ -160,6 +191,22 @@ const fn with_checksum(mut message: [u8; 12]) -> [u8; 12] {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn forged_queriers_do_not_displace_the_real_one_nor_those_of_other_interfaces() {
+        let (mut heard, address) = (Heard::default(), |last: u32| Ipv4Addr::from(0x0a00_0000 + last));
+        heard.note(1, address(9), Duration::ZERO);
+        heard.note(2, address(5), Duration::ZERO);
+        for forged in 100..3_000 {
+            heard.note(2, address(forged), Duration::from_secs(1));
+        }
+        let of_2 = std::iter::once(5).chain(100..=106).map(|querier| (2, address(querier)));
+        let expected: Vec<_> = std::iter::once((1, address(9))).chain(of_2).collect();
+        assert_eq!(heard.0.keys().copied().collect::<Vec<_>>(), expected);
+        // One that has been silent for long makes room also when it is the lowest.
+        heard.note(2, address(200), PRESENCE + Duration::from_millis(500));
+        assert!(!heard.0.contains_key(&(2, address(5))) && heard.0.contains_key(&(2, address(200))));
+    }
 
     #[test]
     fn the_query_adds_up() {

@@ -320,6 +320,7 @@ impl Service {
             // one, and with us another program (`net/ipv4/igmp.c: ip_mc_leave_group`).
             if ready.departure {
                 self.holdings.give_up_departed();
+                self.warn();
             }
             if ready.query {
                 self.holdings.take_queries();
@@ -485,9 +486,7 @@ impl Service {
         let Answer { reply, descriptors } = self.holdings.carry_out(message);
         // A daemon that does not take its replies in is stuck; the keeper does not wait for it.
         let sent = self.visitors[index].channel.send(&reply.encode(sequence), &descriptors, Patience::Now);
-        for warning in self.holdings.take_warnings() {
-            self.log.say(Severity::Warning, format_args!("{warning}"));
-        }
+        self.warn();
         match self.when_released {
             WhenReleased::End if is_release => Course::End,
             _ if sent.is_err() => self.part(index),
@@ -515,6 +514,12 @@ impl Service {
         // SAFETY: geteuid takes no arguments and can not fail.
         let own = unsafe { libc::geteuid() };
         user == 0 || user == own || self.user == Some(user)
+    }
+
+    fn warn(&mut self) {
+        for warning in self.holdings.take_warnings() {
+            self.log.say(Severity::Warning, format_args!("{warning}"));
+        }
     }
 
     fn say(&self, what: std::fmt::Arguments<'_>) {

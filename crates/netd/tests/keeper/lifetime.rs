@@ -190,3 +190,42 @@ fn a_missing_program_is_named() {
     assert_eq!(error.kind(), KeeperErrorKind::NotStarted);
     assert!(error.reason().starts_with("can not start the keeper /nowhere/mcr-netd: "), "{error}");
 }
+
+#[test]
+fn an_input_that_was_opened_anew_is_the_one_that_the_next_keeper_has() {
+    let bed = Bed::new("anew");
+    let (manager, interface) = (ServiceManager::new(), bed.input.index());
+    let start = || {
+        let mut command = manager.command(&bed.namespace, program("mcr-netd"));
+        let process = Process::start(command.arg("--socket").arg(bed.socket()));
+        wait_until(LIMIT, "the keeper listens", || Keeper::connect(&bed.socket()).is_ok());
+        process
+    };
+    let rings = || {
+        let kept = manager.kept().into_iter();
+        kept.filter(|name| name.starts_with("ring-")).collect::<Vec<_>>()
+    };
+    let geometry = RingGeometry::for_mtu(1_500);
+    let mut process = start();
+    let mut keeper = bed.connect();
+    keeper.open_input(interface, &geometry, 2).unwrap();
+    wait_until(LIMIT, "both rings are kept", || rings().len() == 2);
+    let before = rings();
+    // Sooner than anything is stored.
+    keeper.close_input(interface).unwrap();
+    let (opened, _) = keeper.open_input(interface, &geometry, 2).unwrap();
+    wait_until(LIMIT, "the other rings are kept", || {
+        rings().len() == 2 && rings().iter().all(|name| !before.contains(name))
+    });
+    process.signal(Signal::HandOver);
+    process.wait(LIMIT);
+    let _process = start();
+    let mut keeper = bed.connect();
+    let (found, _) = keeper.open_input(interface, &geometry, 2).unwrap();
+    let sorted = |rings: &[OwnedFd]| {
+        let mut identities: Vec<PathBuf> = rings.iter().map(identity).collect();
+        identities.sort();
+        identities
+    };
+    assert_eq!(sorted(&found), sorted(&opened));
+}

@@ -19,7 +19,9 @@ use std::time::{Duration, Instant};
 
 use mcr_datapath::{FilterInstruction, RingGeometry, filter};
 use mcr_netd::{FailureKind, Held, HeldInput, HeldMembership, Keeper, KeeperError, KeeperErrorKind, SpawnMode};
-use mcr_testbed::{Interface, Namespace, Process, Signal, Veth, kernel, program, wait_for_state, wait_until};
+use mcr_testbed::{
+    Interface, Namespace, Process, ServiceManager, Signal, Veth, kernel, program, wait_for_state, wait_until,
+};
 
 const LIMIT: Duration = Duration::from_secs(5);
 

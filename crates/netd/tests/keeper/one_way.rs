@@ -41,6 +41,14 @@ impl Border {
         let process = self.bed.start(&["--policy", path.to_str().unwrap()]);
         (process, self.bed.connect())
     }
+
+    /// Has the keeper read another policy.
+    fn submit(&self, process: &mut Process, keeper: &mut Keeper, policy: &str) {
+        fs::write(self.bed.folder.path().join("policy.toml"), policy).unwrap();
+        process.signal(Signal::Hangup);
+        // Signals come before requests.
+        keeper.inventory().unwrap();
+    }
 }
 
 /// Whether a frame of [`flood`] arrives.
@@ -151,6 +159,67 @@ fn sockets_that_were_handed_over_send_nothing_the_other_way() {
 }
 
 #[test]
+fn a_rule_that_comes_later_holds_for_sockets_that_were_to_be_closed() {
+    let border = Border::new("kept");
+    let (mut process, mut keeper) = border.start("");
+    let (sender, _) = keeper.open_output(border.it0.index()).unwrap();
+    keeper.close_output(border.it0.index()).unwrap();
+    let send = || without_capabilities(|| flood(&sender, border.ot0.index()));
+    let wire = RawReceiver::new(&border.plant);
+    send();
+    assert!(hears_flood(&wire), "without a rule it leads out");
+    border.submit(&mut process, &mut keeper, POLICY);
+    let wire = RawReceiver::new(&border.plant);
+    send();
+    assert!(!hears_flood(&wire));
+    // A reload closes again what somebody else has opened.
+    border.bed.namespace.output("nft", &["flush", "ruleset"]);
+    border.submit(&mut process, &mut keeper, POLICY);
+    let wire = RawReceiver::new(&border.plant);
+    send();
+    assert!(!hears_flood(&wire));
+}
+
+#[test]
+fn what_an_end_lies_on_is_closed_as_well() {
+    let border = Border::new("below");
+    let namespace = &border.bed.namespace;
+    namespace.ip("link add br0 type bridge");
+    namespace.ip("link set br0 up");
+    let (mut process, mut keeper) = border.start("one_way = [{ from = 'br0', to = ['it0'] }]\n");
+    let ot0 = border.ot0.index();
+    let (sender, _) = keeper.open_output(border.it0.index()).unwrap();
+    keeper.open_output(ot0).unwrap();
+    let closed = || namespace.output("nft", &["list", "ruleset"]);
+    assert!(closed().contains("\"br0\"") && !closed().contains("\"ot0\""));
+
+    namespace.ip("link set ot0 master br0");
+    process.wait_for_line("ot0 is taken away as an output: a one-way rule of the policy holds for it now", LIMIT);
+    assert!(closed().contains("\"ot0\""), "{}", closed());
+    let text = refused(&keeper.open_output(ot0).unwrap_err(), FailureKind::Policy);
+    assert!(text.contains("ot0, which shares a wire with br0, can not be an output; "), "{text}");
+    let wire = RawReceiver::new(&border.plant);
+    without_capabilities(|| flood(&sender, ot0));
+    assert!(!hears_flood(&wire));
+
+    namespace.ip("link set ot0 nomaster");
+    wait_until(LIMIT, "the port is free", || keeper.open_output(ot0).is_ok());
+    assert!(!closed().contains("\"ot0\""));
+}
+
+#[test]
+fn many_interfaces_are_closed_at_once() {
+    const MANY: usize = 150;
+    let border = Border::new("many");
+    let make = "for i in $(seq 1 $0); do echo \"link add ot$i type bridge\"; done | ip -batch -";
+    border.bed.namespace.output("sh", &["-c", make, &MANY.to_string()]);
+    let (_process, mut keeper) = border.start(POLICY);
+    keeper.open_output(border.it0.index()).unwrap();
+    let chains = border.bed.namespace.output("nft", &["list", "ruleset"]).matches("hook egress").count();
+    assert_eq!(chains, MANY + 1);
+}
+
+#[test]
 fn each_end_is_used_for_one_thing() {
     let border = Border::new("ends");
     let (mut process, mut keeper) = border.start(POLICY);
@@ -176,7 +245,7 @@ fn each_end_is_used_for_one_thing() {
     border.bed.namespace.ip("link set upper up");
     let upper = Interface::of(&border.bed.namespace, "upper").index();
     let text = refused(&keeper.open_output(upper).unwrap_err(), FailureKind::Policy);
-    assert!(text.contains("upper, whose frames pass ot0, can not be an output; "), "{text}");
+    assert!(text.contains("upper, which shares a wire with ot0, can not be an output; "), "{text}");
     keeper.open_input(upper, &RingGeometry::for_mtu(1_500), 1).unwrap();
 
     // What a policy that is read again turns round is taken away.
@@ -268,4 +337,23 @@ fn a_passive_input_joins_nothing() {
     assert_eq!(kernel::joined_sources(&border.bed.namespace), []);
     keeper.leave(ot0, group(0)).unwrap();
     assert!(!is_open());
+}
+
+#[test]
+fn groups_of_passive_inputs_are_bounded_as_well() {
+    let border = Border::new("bounded");
+    let (_process, mut keeper) = border.start("passive = ['ot0']\n");
+    let (ot0, it0) = (border.ot0.index(), border.it0.index());
+    let most: Vec<IpAddr> = (0..1_024).map(source).collect();
+    keeper.join(it0, group(0), &most[..24]).unwrap();
+    for number in 0..15 {
+        keeper.join(ot0, group(number), &most).unwrap();
+    }
+    keeper.join(ot0, group(15), &most[24..]).unwrap();
+    for interface in [ot0, it0] {
+        let text = refused(&keeper.join(interface, group(16), &[]).unwrap_err(), FailureKind::System);
+        assert!(text.contains(": 16384 memberships are held at most; "), "{text}");
+    }
+    keeper.join(ot0, group(15), &most[25..]).unwrap();
+    keeper.join(it0, group(16), &[]).unwrap();
 }
