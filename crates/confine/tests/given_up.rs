@@ -46,6 +46,8 @@ fn nothing_else_is_begun() {
     is_refused("starting_a_program");
     is_killed("tracing_a_process");
     is_killed("mounting");
+    is_refused("borrowing_a_descriptor");
+    is_killed("borrowing_a_descriptor_as_the_keeper");
     is_killed("asking_for_io_uring");
     is_refused("a_call_that_nobody_knows");
     is_killed("starting_a_program_as_the_keeper");
@@ -86,6 +88,16 @@ fn trace() {
     let nobody = std::ptr::null_mut::<libc::c_void>();
     // SAFETY: asks for nothing that takes memory.
     unsafe { libc::ptrace(libc::PTRACE_ATTACH, libc::getppid(), nobody, nobody) };
+}
+
+/// Asks for a copy of a descriptor of a process that runs: its own, so that nothing else stands in the way.
+fn borrow() -> (libc::c_long, Option<i32>) {
+    // SAFETY: pidfd_open takes two integers.
+    let process = unsafe { libc::syscall(libc::SYS_pidfd_open, std::process::id(), 0) };
+    assert!(process >= 0, "{:?}", io::Error::last_os_error());
+    // SAFETY: pidfd_getfd takes three integers.
+    let result = unsafe { libc::syscall(libc::SYS_pidfd_getfd, process, 1, 0) };
+    (result, errno())
 }
 
 /// The attempts, each for a process of its own.
@@ -201,6 +213,23 @@ mod attempts {
         calls::give_up(Program::Daemon(Reach::Host)).unwrap();
         begin.send(()).unwrap();
         older.join().unwrap();
+    }
+
+    /// Which `explain` does in the daemon, too.
+    #[test]
+    #[ignore = "an attempt"]
+    fn borrowing_a_descriptor() {
+        assert!(borrow().0 >= 0, "it works before");
+        calls::give_up(Program::Daemon(Reach::Host)).unwrap();
+        assert_eq!(borrow(), (-1, Some(libc::EPERM)));
+    }
+
+    #[test]
+    #[ignore = "an attempt"]
+    fn borrowing_a_descriptor_as_the_keeper() {
+        calls::give_up(Program::Keeper).unwrap();
+        // SAFETY: it takes three integers, and is not made.
+        unsafe { libc::syscall(libc::SYS_pidfd_getfd, -1, 1, 0) };
     }
 
     #[test]

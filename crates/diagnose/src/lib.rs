@@ -47,9 +47,12 @@ pub struct Question {
 
 /// What can not be looked into: the observations are those of IPv4.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{input} is IPv6, of which nothing is explained yet; look at `mcr show`, `mcr stats` and `ip -6 maddress`")]
+#[error("{message}; {remedy}")]
 pub struct NotExplained {
-    input: String,
+    /// What it is, and why not.
+    pub message: String,
+    /// Where to look instead.
+    pub remedy: &'static str,
 }
 
 impl Question {
@@ -59,7 +62,10 @@ impl Question {
     /// When it is IPv6.
     pub fn new(subject: Subject, input: Input, look: Duration) -> Result<Self, NotExplained> {
         let IpAddr::V4(group) = input.target.ip() else {
-            return Err(NotExplained { input: input.to_string() });
+            return Err(NotExplained {
+                message: format!("{input} is IPv6, of which nothing is explained yet"),
+                remedy: "look at `mcr show`, `mcr stats` and `ip -6 maddress`",
+            });
         };
         let v4 = |source: &IpAddr| match source {
             IpAddr::V4(source) => Some(*source),

@@ -66,7 +66,8 @@ fn daemon(reach: Reach) -> Lists {
     made.push(Call { number: libc::SYS_setsockopt, conditions: ring.to_vec() });
     made.push(Call { number: libc::SYS_clone, conditions: vec![Condition { argument: 0, is: Is::With(THREAD) }] });
 
-    let mut tried = always(&[libc::SYS_execve, libc::SYS_execveat, libc::SYS_bind]);
+    // `explain` asks sockets of other processes what they have joined, where it may.
+    let mut tried = always(&[libc::SYS_execve, libc::SYS_execveat, libc::SYS_bind, libc::SYS_pidfd_getfd]);
     let others = families.iter().map(|family| differs(0, *family));
     tried.push(Call { number: libc::SYS_socket, conditions: others.collect() });
     tried.extend(LOAD.map(|command| with(libc::SYS_bpf, 0, command)));
@@ -89,7 +90,7 @@ fn keeper() -> Lists {
     let families = [libc::AF_UNIX, libc::AF_NETLINK, libc::AF_PACKET, libc::AF_INET, libc::AF_INET6];
     made.extend(families.map(|family| with(libc::SYS_socket, 0, family as u64)));
     let tried = Vec::new();
-    let never = always(&[NEVER, &[libc::SYS_execve, libc::SYS_execveat]].concat());
+    let never = always(&[NEVER, &[libc::SYS_execve, libc::SYS_execveat, libc::SYS_pidfd_getfd]].concat());
     Lists { made, tried, never }
 }
 
@@ -280,7 +281,6 @@ const NEVER: &[c_long] = &[
     libc::SYS_ptrace,
     libc::SYS_process_vm_readv,
     libc::SYS_process_vm_writev,
-    libc::SYS_pidfd_getfd,
     libc::SYS_mount,
     libc::SYS_umount2,
     libc::SYS_pivot_root,

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use axum::Json;
 use axum::extract::Request;
-use mcr_diagnose::{Question, Relays, Report, Subject};
+use mcr_diagnose::{NotExplained, Question, Relays, Report, Subject};
 use mcr_model::spec::InputSpec;
 use mcr_model::{FieldError, Input};
 use serde::Deserialize;
@@ -64,9 +64,12 @@ async fn explain<B: Backend>(backend: Scoped<B>, request: Request) -> Result<Jso
             return Err(Rejection::wrong_fields(WHAT, vec![error]));
         }
     };
-    let mut question = Question::new(subject, input, LOOK).map_err(|error| {
-        let (message, remedy) = (error.to_string(), "ask about an IPv4 input");
-        Rejection::wrong_fields(WHAT, vec![FieldError::new("input", message, remedy)])
+    let field = match &subject {
+        Subject::Relay(_) => "relay",
+        Subject::Endpoint => "input",
+    };
+    let mut question = Question::new(subject, input, LOOK).map_err(|NotExplained { message, remedy }| {
+        Rejection::wrong_fields(WHAT, vec![FieldError::new(field, message, remedy)])
     })?;
     question.hops = hops;
     let runtime = Handle::current();

@@ -38,16 +38,11 @@ impl Engine {
     }
 
     fn desire(&mut self) -> Desired {
-        // Not `self.view()`: the entries are changed beside it.
-        let view = View {
-            facts: &self.facts,
-            neighbours: &self.neighbours,
-            actual: &self.actual,
-            failures: &self.failures,
-            datapath: self.datapath,
-            listeners: &self.listeners,
-        };
-        view.desire(self.epoch, &mut self.relays)
+        // The entries are changed beside the view.
+        let mut relays = std::mem::take(&mut self.relays);
+        let desired = self.view().desire(self.epoch, &mut relays);
+        self.relays = relays;
+        desired
     }
 
     /// Somebody wants something else: what is wanted has to be worked out again.
