@@ -43,6 +43,9 @@ use crate::troubles::Troubles;
 pub use change::{Application, ApplyError, ChangeError, Terms};
 use journal::{RelayRequest, Reply, Request};
 
+/// After so long a look that is being opened or closed is asked for again.
+const SHORTLY: Duration = Duration::from_millis(10);
+
 /// How waiting ended.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Waited {
@@ -349,9 +352,13 @@ impl Control {
     }
 
     async fn look_at_one(&self, interface: u32, name: String, until: Instant) -> Result<(), KeeperError> {
-        if self.lookout.wish(interface, until) == Need::Nothing {
-            return Ok(());
-        }
+        let place = loop {
+            match self.lookout.wish(interface, until) {
+                Need::Nothing => return Ok(()),
+                Need::Patience => tokio::time::sleep(SHORTLY).await,
+                Need::Socket(place) => break place,
+            }
+        };
         let socket = self.ask(|reply| Command::OpenGaze(interface, reply)).await?;
         let commands = self.commands.clone();
         let close = move || {
@@ -361,7 +368,7 @@ impl Control {
                 let _ = done.blocking_recv();
             }
         };
-        self.lookout.begin((interface, name), socket, until, close).map_err(|error| {
+        self.lookout.begin(place, name, socket, until, close).map_err(|error| {
             tracing::error!(%error, "no thread to look with");
             KeeperError::local("starting to look", &error)
         })

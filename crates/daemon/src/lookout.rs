@@ -27,8 +27,8 @@ struct Memory {
     flows: Flows,
     missed: u64,
     names: BTreeMap<u32, String>,
-    /// The interfaces that are being looked at, and until when.
-    looks: BTreeMap<u32, Instant>,
+    /// The interfaces that are being looked at.
+    looks: BTreeMap<u32, Stage>,
     /// How long was looked, at several interfaces at once too.
     looked: Duration,
     until: Option<Instant>,
@@ -43,13 +43,32 @@ pub enum Chosen {
     AsAll,
 }
 
-/// What a wish to look needs.
+/// How far a look has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    /// Its socket is being opened or closed.
+    AtTheKeeper,
+    /// It goes on until then.
+    Until(Instant),
+}
+
+/// What a wish to look needs.
+#[derive(Debug)]
 pub(crate) enum Need {
     /// A socket for [`Lookout::begin`].
-    Socket,
+    Socket(Place),
+    /// Another wish in a moment: the keeper opens or closes a socket there for somebody else.
+    Patience,
     /// Nothing: somebody looks there already, and goes on as long as is wished.
     Nothing,
+}
+
+/// The right to look at an interface, which one has at a time: the keeper has one socket for it, and what one closes another
+/// must not have just been given.
+#[derive(Debug)]
+pub(crate) struct Place {
+    lookout: Lookout,
+    interface: u32,
 }
 
 impl Lookout {
@@ -69,30 +88,35 @@ impl Lookout {
     pub(crate) fn wish(&self, interface: u32, until: Instant) -> Need {
         let mut memory = self.memory();
         match memory.looks.get_mut(&interface) {
-            Some(end) => {
+            Some(Stage::Until(end)) => {
                 *end = until.max(*end);
                 memory.will_look(until);
                 Need::Nothing
             }
-            None => Need::Socket,
+            Some(Stage::AtTheKeeper) => Need::Patience,
+            None => {
+                memory.looks.insert(interface, Stage::AtTheKeeper);
+                Need::Socket(Place { lookout: self.clone(), interface })
+            }
         }
     }
 
-    /// Looks through `socket`; when it is over, `close` is called before the socket is given up.
+    /// Looks through `socket`; when it is over, `close` is called before the socket and the place are given up.
     ///
     /// # Errors
     /// When there is no thread to be had.
     pub(crate) fn begin(
         &self,
-        (interface, name): (u32, String),
+        place: Place,
+        name: String,
         socket: OwnedFd,
         until: Instant,
         close: impl FnOnce() + Send + 'static,
     ) -> std::io::Result<()> {
         let mut memory = self.memory();
+        let interface = place.interface;
         memory.names.insert(interface, name);
-        let end = memory.looks.entry(interface).or_insert(until);
-        *end = until.max(*end);
+        memory.looks.insert(interface, Stage::Until(until));
         memory.will_look(until);
         let old = memory.now().saturating_sub(OLD);
         memory.flows.forget_before(old);
@@ -103,10 +127,8 @@ impl Lookout {
             let mut gaze = Gaze::over([(interface, socket)]);
             this.look(interface, &mut gaze);
             close();
+            drop(place);
         });
-        if started.is_err() {
-            self.memory().looks.remove(&interface);
-        }
         started.map(drop)
     }
 
@@ -118,9 +140,9 @@ impl Lookout {
                 let mut memory = self.memory();
                 memory.missed += gaze.missed();
                 match memory.looks.get(&interface) {
-                    Some(end) if Instant::now() < *end => *end,
-                    Some(_) | None => {
-                        memory.looks.remove(&interface);
+                    Some(Stage::Until(end)) if Instant::now() < *end => *end,
+                    Some(Stage::Until(_) | Stage::AtTheKeeper) | None => {
+                        memory.looks.insert(interface, Stage::AtTheKeeper);
                         return;
                     }
                 }
@@ -150,6 +172,12 @@ impl Lookout {
     }
 }
 
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.lookout.memory().looks.remove(&self.interface);
+    }
+}
+
 impl Memory {
     fn now(&self) -> Duration {
         self.began.0.elapsed()
@@ -165,7 +193,36 @@ impl Memory {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::net::UnixDatagram;
+    use std::sync::mpsc::channel;
+
     use super::*;
+
+    /// While the keeper closes a socket it would give a wish a copy of the same.
+    #[test]
+    fn one_looks_at_an_interface_at_a_time_until_its_socket_is_closed() {
+        let lookout = Lookout::new();
+        let until = Instant::now() + Duration::from_millis(20);
+        let Need::Socket(place) = lookout.wish(7, until) else { panic!("nobody looks") };
+        assert!(matches!(lookout.wish(7, until), Need::Patience), "it is being opened");
+        assert!(matches!(lookout.wish(8, until), Need::Socket(_)), "another interface");
+
+        let ((closing, is_closing), (closed, is_closed)) = (channel(), channel::<()>());
+        let close = move || {
+            closing.send(()).unwrap();
+            is_closed.recv().unwrap();
+        };
+        let (socket, _other) = UnixDatagram::pair().unwrap();
+        lookout.begin(place, "eth0".into(), socket.into(), until, close).unwrap();
+        is_closing.recv_timeout(Duration::from_secs(10)).unwrap();
+        assert!(matches!(lookout.wish(7, until), Need::Patience), "it is being closed");
+        closed.send(()).unwrap();
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while !matches!(lookout.wish(7, until), Need::Socket(_)) {
+            assert!(Instant::now() < deadline, "the place is never given up");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
 
     #[test]
     fn looks_that_overlap_are_counted_once() {

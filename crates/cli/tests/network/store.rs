@@ -277,6 +277,15 @@ fn the_file_starts_whatever_the_store_says() {
     assert_eq!(names(&service), ["twice file"]);
     assert!(service.log().contains("does not fit beside the file"), "{}", service.log());
 
+    let told = || service.ok(&["status"]).contains("relay twice of the API was left out at the start");
+    let next = written(&service, "next.toml", &file(&[("twice", 3)]));
+    service.ok(&["apply", &next, "--confirm", "1h"]);
+    assert!(told(), "it may come back");
+    service.ok(&["confirm"]);
+    assert!(!told(), "the name is the configuration's");
+    service.restart_after_kill(net.relay());
+    assert!(!service.ok(&["status"]).contains("left out"), "for good");
+
     let store = service.folder().join("mcr.state/store.redb");
     service.kill();
     std::fs::write(&store, "no database ".repeat(9999)).expect("damage the store");
@@ -321,6 +330,28 @@ fn a_full_disk_refuses_changes() {
     std::fs::remove_file(filler).expect("make room");
     assert_eq!(service.http("DELETE", "/api/v1/relays/before", "").0, 204);
     service.ok(&["apply", &next]);
+}
+
+/// A trial can't end on a full disk: what is told to be in force is, until there is room.
+#[test]
+fn a_full_disk_keeps_what_is_on_trial() {
+    let net = Topology::device_relay_lan(1);
+    let before = file(&[("before", 1)]) + &"# padding\n".repeat(8_000);
+    let service = Service::start_with_small_state(net.relay(), &before, 600);
+    let next = written(&service, "next.toml", &file(&[("after", 2)]));
+    service.ok(&["apply", &next, "--confirm", "3s"]);
+    let filler = service.state().join("filler");
+    std::fs::write(&filler, vec![0; 1 << 20]).expect_err("it is small");
+    refused_creation(&service);
+    let troubles = || service.http("GET", "/api/v1/status", "").1["troubles"].clone();
+    wait_until(SOON, "it is told", || troubles()[0]["kind"] == "rollback-overdue");
+    let told = troubles()[0]["message"].to_string();
+    assert!(told.contains("is still in force") && told.contains("there is no room"), "{told}");
+    let there = names(&service);
+    assert!(there.contains(&"after file".to_owned()) && !there.contains(&"before file".to_owned()), "{there:?}");
+    std::fs::remove_file(filler).expect("make room");
+    wait_until(SOON, "it is in force again", || names(&service).contains(&"before file".to_owned()));
+    assert_eq!(troubles(), json!([]));
 }
 
 /// Creates until the disk is full: pages that the store has already take some.

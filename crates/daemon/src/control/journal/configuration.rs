@@ -18,7 +18,7 @@ use mcr_model::trouble::{Trouble, TroubleKind};
 use super::Journal;
 use crate::config::{self, Configuration};
 use crate::control::{Application, ApplyError, Command, Terms};
-use crate::store::{self, NewRevision, Pending, Standing, StoreError};
+use crate::store::{self, NewRevision, Pending, RelayChange, Standing, StoreError};
 
 /// How often it is tried to go back when that does not work.
 const TRY_AGAIN: Duration = Duration::from_secs(2);
@@ -149,6 +149,7 @@ impl Journal {
     pub(super) fn reload(&mut self, file: &Configuration) -> Result<Difference, ApplyError> {
         let difference = self.load(file)?;
         self.note_file(file, Some(store::hash(&file.text)), Cause::Reload, "SIGHUP");
+        self.take_names_of_left_out(file);
         Ok(difference)
     }
 
@@ -195,7 +196,10 @@ impl Journal {
             None => self.revise(wanted, cause, terms, self.hash_of_file())?,
         };
         self.load(wanted)?;
-        self.begin_trial(confirm.filter(|_| pending.is_some()));
+        match pending {
+            Some(_) => self.begin_trial(confirm),
+            None => self.take_names_of_left_out(wanted),
+        }
         let confirm_until = pending.map(|pending| pending.until);
         tracing::info!(
             revision = revision.number,
@@ -234,7 +238,26 @@ impl Journal {
         let (revision, _) = self.store.revision(number)?.ok_or(ApplyError::NoRevision { number })?;
         self.stand(Standing { pending: None, ..standing })?;
         tracing::info!(revision = number, by, "the configuration is confirmed");
+        match self.revision(number) {
+            Ok(configuration) => self.take_names_of_left_out(&configuration),
+            Err(error) => tracing::error!(%error, "the names of revision {number} are not known"),
+        }
         Ok(revision)
+    }
+
+    /// Somebody wants a configuration, and not on trial: relays of the API that were left out at the start and whose names it
+    /// has are no trouble any more, since those names are the configuration's, for good.
+    fn take_names_of_left_out(&mut self, configuration: &Configuration) {
+        let names = configuration.relays.iter().map(Relay::name);
+        let left_out = names.filter(|name| self.troubles.has(TroubleKind::RelayLeftOut, name.as_str()));
+        let records: Vec<_> = left_out.cloned().map(RelayChange::Remove).collect();
+        if records.is_empty() {
+            return;
+        }
+        match self.store.change_relays(&records) {
+            Ok(()) => records.iter().for_each(|record| self.note_stored(record)),
+            Err(error) => tracing::error!(%error, "relays of the API that were left out stay in the store"),
+        }
     }
 
     /// Nobody confirmed: what was before is in force again. Where it can't be, because it does not fit beside what the API
@@ -247,9 +270,11 @@ impl Journal {
             return;
         };
         let back = self.revision(previous).and_then(|configuration| {
-            self.load(&configuration)?;
+            // What the disk refuses may not be in force either: it would not be what is told.
+            self.plan(&configuration)?;
             let terms = Terms { by: DAEMON.to_owned(), note: Some(back_to(previous)), ..Terms::default() };
             self.revise(&configuration, Cause::Unconfirmed, terms, file_hash)?;
+            self.load(&configuration)?;
             Ok(())
         });
         match back {
