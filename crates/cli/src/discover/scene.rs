@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use mcr_model::flow::{AnnouncedSession, FlowReport, FlowStatus};
 use mcr_model::grant::Prefix;
 
+use crate::view::json;
 use crate::view::quantity::{bit_rate, count, packet_rate, packets, seconds};
 use crate::view::screen::Ink;
 use crate::view::table::{Align, Table};
@@ -106,7 +107,7 @@ impl Scene {
 
     /// For scripts: one object on one line.
     pub(crate) fn json(&self) -> String {
-        serde_json::to_string(&self.report).unwrap_or_default() + "\n"
+        json::line(&self.report)
     }
 }
 

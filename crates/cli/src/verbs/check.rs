@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use crate::args::{Check, Format};
 use crate::failure::Failure;
+use crate::view::json;
 use crate::view::screen::Screen;
 
 /// What a script reads.
@@ -33,10 +34,10 @@ pub(crate) fn check(args: Check) -> Result<(), Failure> {
         (Format::Text, Err(Mistakes { text, .. })) => Err(Failure::failed(text)),
         (Format::Json, Ok(relays)) => {
             let relays = relays.iter().map(RelaySpec::from).collect();
-            screen.print(&json(&Checked { valid: true, relays, mistakes: Vec::new() }))
+            screen.print(&json::line(&Checked { valid: true, relays, mistakes: Vec::new() }))
         }
         (Format::Json, Err(Mistakes { mistakes, .. })) => {
-            screen.print(&json(&Checked { valid: false, relays: Vec::new(), mistakes }))?;
+            screen.print(&json::line(&Checked { valid: false, relays: Vec::new(), mistakes }))?;
             Err(Failure::Silent)
         }
     }
@@ -76,10 +77,6 @@ fn load(file: &Path, policy: Option<&Path>) -> Result<Result<Vec<Relay>, Mistake
     let forbidden = policy.map(|policy| mcr_daemon::config::forbidden(&relays, policy)).transpose();
     let mistakes = forbidden.map_err(|error| Failure::failed(error.to_string()))?.unwrap_or_default();
     Ok(if mistakes.is_empty() { Ok(relays) } else { Err(Mistakes { text: mistakes.join("\nmcr: "), mistakes }) })
-}
-
-fn json(checked: &Checked) -> String {
-    serde_json::to_string(checked).unwrap_or_default() + "\n"
 }
 
 /// A file that could not be read is told in one sentence; else the mistakes are counted before they are shown.

@@ -5,6 +5,7 @@ use mcr_diagnose::{Checkup, Finding, Mark};
 use crate::args::{Doctor, Format};
 use crate::failure::Failure;
 use crate::verbs::explain::{mark_shown, relays};
+use crate::view::json;
 use crate::view::screen::{Ink, Screen};
 
 /// Columns of the names of topics.
@@ -16,7 +17,7 @@ pub(crate) fn doctor(args: Doctor) -> Result<(), Failure> {
     let checkup = mcr_diagnose::checkup(look, &relays(&daemon));
     let screen = Screen::stdout();
     match output.format {
-        Format::Json => screen.print(&(serde_json::to_string(&checkup).unwrap_or_default() + "\n"))?,
+        Format::Json => screen.print(&json::line(&checkup))?,
         Format::Text => screen.print(&text(&checkup, screen.ink()))?,
     }
     if checkup.is_ill() { Err(Failure::Silent) } else { Ok(()) }

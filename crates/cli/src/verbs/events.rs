@@ -7,6 +7,7 @@ use crate::args::{Events, Format};
 use crate::client::Client;
 use crate::failure::Failure;
 use crate::view::event::line;
+use crate::view::json;
 use crate::view::screen::Screen;
 
 /// Shows events, one line each.
@@ -16,7 +17,7 @@ pub(crate) fn events(args: Events) -> Result<(), Failure> {
     let screen = Screen::stdout();
     let print = |event: &Event| {
         screen.print(&match output.format {
-            Format::Json => serde_json::to_string(event).map(|json| json + "\n").unwrap_or_default(),
+            Format::Json => json::line(event),
             Format::Text => line(event),
         })
     };

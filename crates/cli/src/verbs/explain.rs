@@ -10,6 +10,7 @@ use crate::args::{Daemon, Explain, Format};
 use crate::client::Client;
 use crate::failure::Failure;
 use crate::verbs::list;
+use crate::view::json;
 use crate::view::screen::{GOOD, HEADING, Ink, Screen, TROUBLE};
 use crate::view::wrap::wrapped;
 
@@ -40,7 +41,7 @@ pub(crate) fn explain(args: Explain) -> Result<(), Failure> {
     };
     let screen = Screen::stdout();
     match output.format {
-        Format::Json => screen.print(&(serde_json::to_string(&report).unwrap_or_default() + "\n"))?,
+        Format::Json => screen.print(&json::line(&report))?,
         Format::Text => screen.print(&text(&report, screen.ink()))?,
     }
     match report.verdict {

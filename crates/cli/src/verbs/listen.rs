@@ -16,6 +16,7 @@ use crate::traffic::foreign::{Account, Told};
 use crate::traffic::spread::SpreadSeconds;
 use crate::traffic::tally::Tally;
 use crate::traffic::{groups, reverse_path};
+use crate::view::json;
 use crate::view::quantity::{bit_rate, bytes, count, packet_rate, packets, seconds};
 use crate::view::screen::{Screen, TROUBLE};
 use crate::view::table::{Align, Cell, Table};
@@ -96,7 +97,7 @@ pub(crate) fn listen(args: Listen) -> Result<(), Failure> {
     let reverse_path = reverse_path::dropped().zip(reverse_path_before).map(|(now, before)| now.saturating_sub(before));
     let summary = summaries(&what, &ears, count, reverse_path);
     screen.print(&match output.format {
-        Format::Json => serde_json::to_string(&summary).unwrap_or_default() + "\n",
+        Format::Json => json::line(&summary),
         Format::Text => text(&summary, screen),
     })?;
     if summary.complete { Ok(()) } else { Err(Failure::Silent) }

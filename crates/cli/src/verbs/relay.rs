@@ -11,6 +11,7 @@ use crate::client::Client;
 use crate::failure::Failure;
 use crate::interrupt::Interrupt;
 use crate::verbs::add::{capped, spec};
+use crate::view::json;
 use crate::view::quantity::{bit_rate, count, packet_rate};
 use crate::view::relay::{because, drop_legend, drops, traffic, trouble};
 use crate::view::screen::{Ink, Screen, TROUBLE, state_style};
@@ -43,7 +44,7 @@ pub(crate) fn relay(args: Relay) -> Result<(), Failure> {
     let last = foreground.stop();
     screen.end_live_line()?;
     screen.print(&match output.format {
-        Format::Json => json(&last),
+        Format::Json => json::line(&last),
         Format::Text => ledger(&last, screen.ink()),
     })?;
     match ending {
@@ -126,7 +127,7 @@ fn watch(foreground: &Foreground, format: Format, interrupt: &Interrupt, screen:
         next += INTERVAL;
         let status = foreground.status();
         match format {
-            Format::Json => screen.print(&json(&status))?,
+            Format::Json => screen.print(&json::line(&status))?,
             Format::Text => {
                 let trouble = trouble(&status);
                 if trouble != told {
@@ -140,10 +141,6 @@ fn watch(foreground: &Foreground, format: Format, interrupt: &Interrupt, screen:
         }
     }
     Ok(Ending::Asked)
-}
-
-fn json(status: &RelayStatus) -> String {
-    serde_json::to_string(status).unwrap_or_default() + "\n"
 }
 
 fn start(status: &RelayStatus, ink: Ink) -> String {

@@ -21,6 +21,7 @@ use crate::traffic::outbox::{Outbox, Runs, Sent};
 use crate::traffic::socket;
 use crate::traffic::{frame, header_bytes};
 use crate::verbs::send::{output, send_failure};
+use crate::view::json;
 use crate::view::quantity::{bit_rate, bytes, packet_rate, packets, seconds};
 use crate::view::screen::Screen;
 
@@ -93,7 +94,7 @@ pub(super) fn replay(args: Send) -> Result<(), Failure> {
     screen.end_live_line()?;
     let summary = run.summary(given);
     screen.print(&match format {
-        Format::Json => serde_json::to_string(&summary).unwrap_or_default() + "\n",
+        Format::Json => json::line(&summary),
         Format::Text => text(&summary),
     })?;
     if summary.sent_packets == 0 { Err(Failure::Silent) } else { Ok(()) }

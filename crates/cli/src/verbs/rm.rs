@@ -5,6 +5,7 @@ use serde::Serialize;
 use crate::args::{Format, Rm};
 use crate::client::Client;
 use crate::failure::Failure;
+use crate::view::json;
 use crate::view::screen::Screen;
 
 /// What became of one relay.
@@ -28,7 +29,7 @@ pub(crate) fn rm(args: Rm) -> Result<(), Failure> {
     let removed: Vec<Removed> = names.iter().map(remove).collect();
     let problems: Vec<&str> = removed.iter().filter_map(|removed| removed.problem.as_deref()).collect();
     if output.format == Format::Json {
-        Screen::stdout().print(&(serde_json::to_string(&removed).unwrap_or_default() + "\n"))?;
+        Screen::stdout().print(&json::line(&removed))?;
     }
     match (problems.is_empty(), output.format) {
         (true, _) => Ok(()),

@@ -18,6 +18,7 @@ use crate::traffic::pace::{Pace, Schedule};
 use crate::traffic::payload::{self, Pattern, Stamp, mix};
 use crate::traffic::{MAX_PAYLOAD_BYTES, groups, header_bytes, socket};
 use crate::verbs::replay;
+use crate::view::json;
 use crate::view::quantity::{bit_rate, bytes, packet_rate, packets, seconds};
 use crate::view::screen::Screen;
 
@@ -62,7 +63,7 @@ pub(crate) fn send(args: Send) -> Result<(), Failure> {
     let summary = Run::new(&plan).go(outbox, &interrupt, screen)?;
     screen.end_live_line()?;
     screen.print(&match format {
-        Format::Json => serde_json::to_string(&summary).unwrap_or_default() + "\n",
+        Format::Json => json::line(&summary),
         Format::Text => text(&summary),
     })?;
     if summary.sent_packets == 0 { Err(Failure::Silent) } else { Ok(()) }
