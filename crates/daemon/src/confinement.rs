@@ -82,7 +82,7 @@ mod tests {
     fn names_are_looked_up_where_the_settings_really_are() {
         let folder = tempfile::tempdir().unwrap();
         let (etc, run) = (folder.path().join("etc"), folder.path().join("run"));
-        [&etc, &run].map(|folder| std::fs::create_dir(folder).unwrap());
+        [&etc, &run].iter().for_each(|folder| std::fs::create_dir(folder).unwrap());
         std::fs::write(run.join("resolv.conf"), "nameserver 192.0.2.1\n").unwrap();
         std::os::unix::fs::symlink("../run/resolv.conf", etc.join("resolv.conf")).unwrap();
         let read = to_look_up_names(&etc.join("resolv.conf"));
