@@ -159,7 +159,9 @@ fn killed_keepers_cost_few_packets_and_no_group(datapath: Datapath) {
         managed.manager.kept().iter().all(|name| name.starts_with("list-"))
     });
     assert!(!kernel::joined_groups(managed.net.relay(), "dev0").contains(&Ipv4Addr::new(239, 1, 1, 1)));
-    assert_eq!(managed.leaves(), 1, "an orderly stop leaves the group");
+    // It is said again within a second (RFC 3376 section 5.1), at times before the wire has come to rest.
+    let leaves = managed.leaves();
+    assert!((1..=2).contains(&leaves), "an orderly stop leaves the group: {leaves}");
 }
 
 #[test]
