@@ -129,6 +129,11 @@ impl View<'_> {
         })
     }
 
+    /// Whether an application of this host keeps the relay out of the kernel: it does unless the datapath was asked for.
+    fn is_spared(&self, entry: &Entry) -> bool {
+        self.choice(entry) == DatapathChoice::Auto && self.local_need(entry).is_some()
+    }
+
     fn input_index(&self, entry: &Entry) -> Option<Ifindex> {
         self.facts.get(&entry.relay.input().interface).map(|facts| facts.index)
     }
@@ -228,7 +233,7 @@ impl View<'_> {
     /// The outputs that are to be tried at the driver for the relay.
     pub(crate) fn worth_proving(&self, entry: &Entry) -> Vec<(Ifindex, [u8; 6])> {
         let is_asked = self.choice(entry).allows(Datapath::Xdp);
-        if !is_asked || self.unfit(entry).is_some() || self.local_need(entry).is_some() {
+        if !is_asked || self.unfit(entry).is_some() || self.is_spared(entry) {
             return Vec::new();
         }
         let outputs = entry.relay.outputs().iter().filter_map(|output| self.facts.get(&output.interface));
@@ -242,13 +247,10 @@ impl View<'_> {
         let is_needed = |datapath: &Datapath| match datapath {
             Datapath::Packet => serving == Datapath::Packet,
             // What the driver passes on goes to tcx.
-            Datapath::Tcx => {
-                choice != DatapathChoice::Only(Datapath::Packet)
-                    && (choice != DatapathChoice::Auto || self.local_need(entry).is_none())
-            }
+            Datapath::Tcx => choice != DatapathChoice::Only(Datapath::Packet) && !self.is_spared(entry),
             Datapath::Xdp => {
                 choice.allows(Datapath::Xdp)
-                    && self.local_need(entry).is_none()
+                    && !self.is_spared(entry)
                     && (self.is_at_driver(entry) || self.unfit(entry).or_else(|| self.unproven_output(entry)).is_none())
             }
         };

@@ -862,6 +862,21 @@ fn what_an_application_of_this_host_listens_to_is_left_to_it() {
 }
 
 #[test]
+fn an_application_of_this_host_does_not_end_what_was_asked_for() {
+    for asked in [Datapath::Xdp, Datapath::Tcx] {
+        let (mut engine, mut machine) = (Engine::new("mcr.toml"), Machine::default());
+        engine.interfaces_are(two());
+        machine.good_drivers.insert(Ifindex(3));
+        engine.create(camera_by(DatapathChoice::Only(asked))).unwrap();
+        machine.settle(&mut engine, 0);
+        engine.listeners_are([(Ipv4Addr::UNSPECIFIED.into(), 5001)].into());
+        machine.settle(&mut engine, 1);
+        assert_eq!(state(&engine, "camera", 1).0, RelayState::Ready, "{asked:?}");
+        assert_eq!(datapath(&engine, "camera").0, asked.name());
+    }
+}
+
+#[test]
 fn an_output_that_somebody_shaped_is_not_passed_by_unasked() {
     let (mut engine, mut machine) = (Engine::new("mcr.toml"), Machine::default());
     let mut shaped = two();
