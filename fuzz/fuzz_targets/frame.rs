@@ -4,12 +4,13 @@
 
 #![no_main]
 
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::num::NonZeroU16;
 
 use libfuzzer_sys::fuzz_target;
 use mcr_wire::{
-    ChecksumState, Datagram, FrameMeta, MacAddr, Refused, Reject, Rewrite, UdpChecksum, VlanId, VlanTag, parse,
+    ChecksumState, CodePoint, Datagram, FrameMeta, MacAddr, Refused, Reject, Rewrite, TimeToLive, UdpChecksum, VlanId,
+    VlanTag, parse,
 };
 
 fuzz_target!(|input: &[u8]| {
@@ -48,13 +49,14 @@ fn relay(datagram: &Datagram<'_>) {
         send(&segment);
     }
     assert_eq!((packets, ip_bytes), (datagram.packets(), datagram.ip_bytes()));
-    assert!(rewrite().headers(datagram).bytes().len() == 46);
+    let rewrite = rewrite(datagram);
+    assert!(rewrite.headers(datagram).bytes().len() == 18 + rewrite.header_bytes());
 }
 
 fn send(datagram: &Datagram<'_>) {
-    let rewrite = rewrite();
+    let rewrite = rewrite(datagram);
     let mut buffer = [0; 66_000];
-    let length = rewrite.frame(datagram, &mut buffer).expect("a datagram of an IPv4 packet fits one");
+    let length = rewrite.frame(datagram, &mut buffer).expect("a datagram of a packet fits one of its family");
     let frame = &buffer[..length];
     // The kernel's word was believed on the way in: whether the payload is sound only it knows.
     let meta = match datagram.checksum {
@@ -68,16 +70,23 @@ fn send(datagram: &Datagram<'_>) {
     assert_eq!(left.priority_bits, datagram.priority_bits);
 }
 
-fn rewrite() -> Rewrite {
-    let group = Ipv4Addr::new(239, 2, 2, 2);
+/// To a group of the datagram's own family.
+fn rewrite(datagram: &Datagram<'_>) -> Rewrite {
+    let (group, source): (IpAddr, IpAddr) = match datagram.destination.address {
+        IpAddr::V4(_) => (Ipv4Addr::new(239, 2, 2, 2).into(), Ipv4Addr::new(10, 0, 0, 9).into()),
+        IpAddr::V6(_) => {
+            (Ipv6Addr::new(0xff3e, 0, 0, 0, 0, 0, 2, 2).into(), Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 9).into())
+        }
+    };
     Rewrite {
         source_mac: MacAddr::new([2, 0, 0, 0, 0, 1]),
         destination_mac: MacAddr::for_group(group),
         vlan: VlanId::new(100),
-        source: Ipv4Addr::new(10, 0, 0, 9),
-        destination: SocketAddrV4::new(group, 6001),
+        source: Some(source),
+        destination: SocketAddr::new(group, 6001),
         source_port: None,
-        ttl: 16,
-        dscp: None,
+        ttl: TimeToLive::Set(16),
+        dscp: CodePoint::Keep,
+        priority: None,
     }
 }
