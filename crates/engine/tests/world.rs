@@ -689,13 +689,19 @@ fn opened_or_closed(effects: &[Effect]) -> usize {
     effects.iter().filter(|effect| matches!(effect, Effect::OpenInput { .. } | Effect::CloseInput { .. })).count()
 }
 
-#[test]
-fn the_driver_keeps_its_program_as_long_as_a_relay_may_be_served_there() {
+/// A relay in force between two interfaces, of which the driver of the second takes what XDP hands it.
+fn with_a_driver(relay: Relay) -> (Engine, Machine) {
     let (mut engine, mut machine) = (Engine::new("mcr.toml"), Machine::default());
     engine.interfaces_are(two());
     machine.good_drivers.insert(Ifindex(3));
-    engine.create(camera()).unwrap();
+    engine.create(relay).unwrap();
     machine.settle(&mut engine, 0);
+    (engine, machine)
+}
+
+#[test]
+fn the_driver_keeps_its_program_as_long_as_a_relay_may_be_served_there() {
+    let (mut engine, mut machine) = with_a_driver(camera());
     assert_eq!(datapath(&engine, "camera").0, "xdp");
     let other = relay("other", CAMERA.1, &["eth1:239.2.2.3:6001"]);
     for now in 1..4 {
@@ -714,11 +720,7 @@ fn the_driver_keeps_its_program_as_long_as_a_relay_may_be_served_there() {
 
 #[test]
 fn a_relay_of_the_same_packets_does_not_end_one_that_was_asked_to_be_at_the_driver() {
-    let (mut engine, mut machine) = (Engine::new("mcr.toml"), Machine::default());
-    engine.interfaces_are(two());
-    machine.good_drivers.insert(Ifindex(3));
-    engine.create(camera_by(DatapathChoice::Only(Datapath::Xdp))).unwrap();
-    machine.settle(&mut engine, 0);
+    let (mut engine, mut machine) = with_a_driver(camera_by(DatapathChoice::Only(Datapath::Xdp)));
     engine.create(relay("other", CAMERA.1, &["eth1:239.2.2.3:6001"])).unwrap();
     machine.settle(&mut engine, 1);
     for name in ["camera", "other"] {
@@ -795,11 +797,7 @@ fn a_table_at_the_driver_that_can_not_be_written_is_tried_again_while_tcx_serves
 
 #[test]
 fn a_driver_that_takes_nothing_any_more_is_proven_again() {
-    let (mut engine, mut machine) = (Engine::new("mcr.toml"), Machine::default());
-    engine.interfaces_are(two());
-    machine.good_drivers.insert(Ifindex(3));
-    engine.create(camera()).unwrap();
-    machine.settle(&mut engine, 0);
+    let (mut engine, mut machine) = with_a_driver(camera());
     assert_eq!(datapath(&engine, "camera").0, "xdp");
     let wanted = engine.wanted().next().unwrap();
     let count = |engine: &mut Engine, now: u64, received: u64, sent: u64, failed: u64| {
@@ -864,11 +862,7 @@ fn what_an_application_of_this_host_listens_to_is_left_to_it() {
 #[test]
 fn an_application_of_this_host_does_not_end_what_was_asked_for() {
     for asked in [Datapath::Xdp, Datapath::Tcx] {
-        let (mut engine, mut machine) = (Engine::new("mcr.toml"), Machine::default());
-        engine.interfaces_are(two());
-        machine.good_drivers.insert(Ifindex(3));
-        engine.create(camera_by(DatapathChoice::Only(asked))).unwrap();
-        machine.settle(&mut engine, 0);
+        let (mut engine, mut machine) = with_a_driver(camera_by(DatapathChoice::Only(asked)));
         engine.listeners_are([(Ipv4Addr::UNSPECIFIED.into(), 5001)].into());
         machine.settle(&mut engine, 1);
         assert_eq!(state(&engine, "camera", 1).0, RelayState::Ready, "{asked:?}");

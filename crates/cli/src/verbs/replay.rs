@@ -12,7 +12,7 @@ use mcr_model::{InterfaceName, Output};
 use mcr_wire::{ChecksumState, FrameMeta, Reject};
 use serde::Serialize;
 
-use crate::args::{Format, Send};
+use crate::args::Send;
 use crate::failure::Failure;
 use crate::interrupt::Interrupt;
 use crate::traffic::capture::{Packet, Reader};
@@ -20,8 +20,7 @@ use crate::traffic::map::Map;
 use crate::traffic::outbox::{Outbox, Runs, Sent};
 use crate::traffic::socket;
 use crate::traffic::{frame, header_bytes};
-use crate::verbs::send::{output, send_failure};
-use crate::view::json;
+use crate::verbs::send::{conclude, output, send_failure};
 use crate::view::quantity::{bit_rate, bytes, packet_rate, packets, seconds};
 use crate::view::screen::Screen;
 
@@ -91,13 +90,8 @@ pub(super) fn replay(args: Send) -> Result<(), Failure> {
             break;
         }
     }
-    screen.end_live_line()?;
     let summary = run.summary(given);
-    screen.print(&match format {
-        Format::Json => json::line(&summary),
-        Format::Text => text(&summary),
-    })?;
-    if summary.sent_packets == 0 { Err(Failure::Silent) } else { Ok(()) }
+    conclude(screen, format, summary.sent_packets, &summary, text)
 }
 
 fn plan(args: Send) -> Result<Plan, Failure> {

@@ -61,12 +61,23 @@ pub(crate) fn send(args: Send) -> Result<(), Failure> {
     let interrupt = Interrupt::watch()?;
     let screen = Screen::stdout();
     let summary = Run::new(&plan).go(outbox, &interrupt, screen)?;
+    conclude(screen, format, summary.sent_packets, &summary, text)
+}
+
+/// Ends the live line and shows what a run came to; one that has sent nothing has failed.
+pub(super) fn conclude<S: Serialize>(
+    screen: Screen,
+    format: Format,
+    sent_packets: u64,
+    summary: &S,
+    text: fn(&S) -> String,
+) -> Result<(), Failure> {
     screen.end_live_line()?;
     screen.print(&match format {
-        Format::Json => json::line(&summary),
-        Format::Text => text(&summary),
+        Format::Json => json::line(summary),
+        Format::Text => text(summary),
     })?;
-    if summary.sent_packets == 0 { Err(Failure::Silent) } else { Ok(()) }
+    if sent_packets == 0 { Err(Failure::Silent) } else { Ok(()) }
 }
 
 fn plan(args: Send) -> Result<Plan, Failure> {

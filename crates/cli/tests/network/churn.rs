@@ -1,7 +1,6 @@
 //! Ten thousand changes to other relays, and the flow beside them does not notice.
 
 use std::io::{Read, Write};
-use std::net::{SocketAddr, SocketAddrV4};
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -9,9 +8,8 @@ use mcr_model::Datapath;
 use mcr_testbed::{DEVICE, Topology, wait_until};
 
 use crate::service::{SOON, Service};
-use crate::traffic::{Payloads, Receiver, Series, send_while};
+use crate::traffic::{GROUP, Payloads, Receiver, Series, send_while};
 
-const GROUP: SocketAddr = SocketAddr::V4(SocketAddrV4::new(std::net::Ipv4Addr::new(239, 1, 1, 1), 5001));
 const SERIES: Series = Series::of(10_000_000, 64);
 const CHANGES: u32 = 10_000;
 

@@ -1,12 +1,12 @@
 //! IPv6, and the way between the families: the main job, memberships, and what an output without an address says.
 
-use std::net::{SocketAddr, SocketAddrV4, SocketAddrV6};
+use std::net::{SocketAddr, SocketAddrV6};
 
 use mcr_model::Datapath;
 use mcr_testbed::{DEVICE, DEVICE6, Switch, Topology, wait_for_state, wait_until};
 
 use crate::service::{SOON, Service};
-use crate::traffic::{Payloads, Receiver, Report, Series, send};
+use crate::traffic::{GROUP, Payloads, Receiver, Report, Series, send};
 
 for_each_datapath!(
     an_unroutable_sender_of_ipv6_with_checksum_offload,
@@ -16,7 +16,6 @@ for_each_datapath!(
 );
 
 const GROUP6: &str = "[ff3e::1:1]:5001";
-const GROUP: SocketAddr = SocketAddr::V4(SocketAddrV4::new(std::net::Ipv4Addr::new(239, 1, 1, 1), 5001));
 
 fn end(text: &str) -> SocketAddr {
     text.parse().expect("an address and port")

@@ -1,7 +1,6 @@
 //! Daemon and keeper are killed while packets come: in the kernel they flow on, and whoever starts again goes on with what
 //! is there.
 
-use std::net::{SocketAddr, SocketAddrV4};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -10,18 +9,11 @@ use mcr_kernel_path::{Loaded, Maps, TableWriter, sys};
 use mcr_model::Datapath;
 use mcr_testbed::{DEVICE, Namespace, Offload, Process, Switch, Topology, Veth, kernel, wait_until};
 
-use crate::service::{MCR, SOON, Service, run_command};
-use crate::traffic::{Payloads, Receiver, Series, send_while};
+use crate::service::{CAMERA, MCR, SOON, Service, run_command};
+use crate::traffic::{GROUP, Payloads, Receiver, Series, send_while};
 
 for_each_in_the_kernel!(the_daemon_twenty_times, the_keeper_twenty_times, both_twenty_times);
 
-const GROUP: SocketAddr = SocketAddr::V4(SocketAddrV4::new(std::net::Ipv4Addr::new(239, 1, 1, 1), 5001));
-const CAMERA: &str = r#"
-    [[relay]]
-    name = "camera"
-    input = { interface = "dev0", group = "239.1.1.1", port = 5001 }
-    output = [{ interface = "lan1", group = "239.2.2.1", port = 6001 }]
-"#;
 /// More than are sent: which one a datagram is follows from its bytes.
 const SERIES: Series = Series { count: 10_000_000, smallest: 100, largest: 1400 };
 const RATE: u64 = 20_000;

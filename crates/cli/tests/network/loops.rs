@@ -8,11 +8,10 @@ use mcr_model::Datapath;
 use mcr_testbed::{Bridge, Namespace, Snooping, Veth, wait_until};
 
 use crate::service::{SOON, Service};
-use crate::traffic::{Payloads, Receiver, Series, send, send_while};
+use crate::traffic::{GROUP, Payloads, Receiver, Series, send, send_while};
 
 for_each_datapath!(a_storm_trips_the_breaker_and_nothing_else);
 
-const GROUP: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::new(239, 1, 1, 1), 5001));
 const OTHER: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::new(239, 1, 1, 9), 5009));
 const SENDER: Ipv4Addr = Ipv4Addr::new(10, 7, 1, 3);
 const LISTENER: Ipv4Addr = Ipv4Addr::new(10, 7, 2, 3);

@@ -1,13 +1,13 @@
 //! The main job: what a device with an unroutable address sends arrives on the other side, whole, in order, byte for
 //! byte, with the headers that were asked for.
 
-use std::net::{SocketAddr, SocketAddrV4};
+use std::net::SocketAddr;
 
 use mcr_model::Datapath;
 use mcr_testbed::{DEVICE, Switch, Topology};
 
 use crate::service::Service;
-use crate::traffic::{Payloads, Receiver, Report, Series, send};
+use crate::traffic::{GROUP, Payloads, Receiver, Report, Series, send};
 
 for_each_datapath!(
     a_hundred_thousand_mixed_packets_to_three_outputs_with_checksum_offload,
@@ -16,8 +16,6 @@ for_each_datapath!(
     a_unicast_host_gets_its_copy,
     a_slow_output_costs_the_others_nothing,
 );
-
-const GROUP: SocketAddr = SocketAddr::V4(SocketAddrV4::new(std::net::Ipv4Addr::new(239, 1, 1, 1), 5001));
 
 fn lan_group(lan: usize) -> SocketAddr {
     format!("239.2.2.{lan}:600{lan}").parse().expect("an address")

@@ -1,7 +1,7 @@
 //! Daemon and keeper as a service manager runs them: killed, restarted and upgraded while packets come. Groups stay
 //! joined, and packets flow on.
 
-use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -10,16 +10,9 @@ use mcr_model::Datapath;
 use mcr_testbed::{DEVICE, Process, RawReceiver, ServiceManager, Signal, Topology, kernel, wait_until};
 
 use crate::scale::pick;
-use crate::service::{MCR, SOON, Service};
-use crate::traffic::{Payloads, Receiver, Series, send_while};
+use crate::service::{CAMERA, MCR, SOON, Service};
+use crate::traffic::{GROUP, Payloads, Receiver, Series, send_while};
 
-const GROUP: SocketAddr = SocketAddr::V4(SocketAddrV4::new(std::net::Ipv4Addr::new(239, 1, 1, 1), 5001));
-const CAMERA: &str = r#"
-    [[relay]]
-    name = "camera"
-    input = { interface = "dev0", group = "239.1.1.1", port = 5001 }
-    output = [{ interface = "lan1", group = "239.2.2.1", port = 6001 }]
-"#;
 const SERIES: Series = Series { count: 100_000_000, smallest: 100, largest: 1400 };
 /// About half of what `packet` relays without loss, as these tests are built.
 const RATE: u64 = if cfg!(debug_assertions) { 20_000 } else { 60_000 };

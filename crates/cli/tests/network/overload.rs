@@ -10,9 +10,8 @@ use mcr_testbed::{DEVICE, Topology, wait_until};
 use crate::reload::memory_kib;
 use crate::scale::pick;
 use crate::service::{SOON, Service};
-use crate::traffic::{Payloads, Receiver, Series, send, send_while};
+use crate::traffic::{GROUP, Payloads, Receiver, Series, send, send_while};
 
-const GROUP: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(239, 1, 1, 1)), 5001);
 const OTHER: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(239, 1, 1, 9)), 5009);
 /// Faster than any socket sends: as fast as it goes.
 const FLOOD: u64 = 10_000_000;

@@ -1,17 +1,12 @@
 //! What runs out: descriptors, and the reader of the log. Relaying goes on, and what is wrong is said.
 
 use std::fmt::Write;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::unix::net::UnixStream;
 
 use mcr_testbed::{DEVICE, Topology, wait_until};
 
-use crate::service::{SOON, Service};
-use crate::traffic::{Payloads, Receiver, Series, send};
-
-const GROUP: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(239, 1, 1, 1)), 5001);
-const CAMERA: &str = "[[relay]]\nname = \"camera\"\ninput = { interface = \"dev0\", group = \"239.1.1.1\", port = 5001 }\n\
-                      output = [{ interface = \"lan1\", group = \"239.2.2.1\", port = 6001 }]\n";
+use crate::service::{CAMERA, SOON, Service};
+use crate::traffic::{GROUP, Payloads, Receiver, Series, send};
 
 /// The camera, and so many relays more with a group each.
 fn with_more(relays: u32) -> String {

@@ -15,6 +15,14 @@ pub(crate) const MCR: &str = env!("CARGO_BIN_EXE_mcr");
 /// How long anything that should happen at once may take on a loaded machine.
 pub(crate) const SOON: Duration = Duration::from_secs(5);
 
+/// One relay, from 239.1.1.1:5001 to the first LAN.
+pub(crate) const CAMERA: &str = r#"
+    [[relay]]
+    name = "camera"
+    input = { interface = "dev0", group = "239.1.1.1", port = 5001 }
+    output = [{ interface = "lan1", group = "239.2.2.1", port = 6001 }]
+"#;
+
 /// A daemon in a namespace. `Drop` ends it and its keeper.
 pub(crate) struct Service {
     folder: TempDir,

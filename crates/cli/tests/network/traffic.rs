@@ -11,6 +11,9 @@ use std::time::{Duration, Instant};
 
 use mcr_testbed::Namespace;
 
+/// Where the device of most tests sends to.
+pub(crate) const GROUP: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(239, 1, 1, 1)), 5001);
+
 /// A series of datagrams.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Series {

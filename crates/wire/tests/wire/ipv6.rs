@@ -5,10 +5,11 @@ use std::num::NonZeroU16;
 
 use etherparse::{NetSlice, PacketBuilder, SlicedPacket, TransportSlice};
 use mcr_wire::{
-    ChecksumState, CodePoint, Completion, Datagram, Destination, DropReason, FrameMeta, MacAddr, Reject, Rewrite,
-    TimeToLive, UdpChecksum, parse,
+    ChecksumState, Completion, Datagram, Destination, DropReason, FrameMeta, Reject, Rewrite, UdpChecksum, parse,
 };
 use proptest::prelude::*;
+
+use crate::rewrite::{emit, read, rewrite_to};
 
 const DEVICE: Ipv6Addr = Ipv6Addr::new(0xfd00, 0xdead, 0, 0, 0, 0, 0, 0x55);
 const GROUP: Ipv6Addr = Ipv6Addr::new(0xff3e, 0, 0, 0, 0, 0, 1, 1);
@@ -31,31 +32,6 @@ fn finish(builder: etherparse::PacketBuilderStep<etherparse::UdpHeader>, payload
     let mut frame = Vec::with_capacity(builder.size(payload.len()));
     builder.write(&mut frame, payload).expect("a payload that fits");
     frame
-}
-
-fn rewrite(source: IpAddr, destination: IpAddr) -> Rewrite {
-    Rewrite {
-        source_mac: MacAddr::new([2, 0, 0, 0, 0, 9]),
-        destination_mac: MacAddr::for_group(destination),
-        vlan: None,
-        source: Some(source),
-        destination: SocketAddr::new(destination, 6001),
-        source_port: None,
-        ttl: TimeToLive::Set(16),
-        dscp: CodePoint::Keep,
-        priority: None,
-    }
-}
-
-fn emit(rewrite: &Rewrite, datagram: &Datagram<'_>) -> Vec<u8> {
-    let mut frame = vec![0; 70_000];
-    let length = rewrite.frame(datagram, &mut frame).expect("a datagram that fits");
-    frame.truncate(length);
-    frame
-}
-
-fn read(frame: &[u8]) -> Datagram<'_> {
-    parse(frame, &FrameMeta::PLAIN).expect("a sound frame")
 }
 
 fn destination() -> Destination {
@@ -126,7 +102,7 @@ fn every_prefix_is_cut_off() {
 fn what_ipv6_does_not_say_is_sound_in_ipv4() {
     let mut frame = ipv6_frame(DEVICE, GROUP, b"tone");
     frame[14..18].copy_from_slice(&0x6b9a_bcde_u32.to_be_bytes());
-    let rewrite = rewrite([10, 0, 0, 9].into(), [239, 2, 2, 2].into());
+    let rewrite = rewrite_to([10, 0, 0, 9].into(), [239, 2, 2, 2].into());
     let left = emit(&rewrite, &read(&frame));
     assert_sound(&left, &rewrite, b"tone");
     let left = read(&left);
@@ -137,7 +113,7 @@ fn what_ipv6_does_not_say_is_sound_in_ipv4() {
 fn a_checksum_that_ipv4_may_lack_is_made_for_ipv6() {
     let mut frame = ipv4_frame([192, 168, 168, 55].into(), [239, 1, 1, 1].into(), b"tone");
     frame[40..42].fill(0);
-    let rewrite = rewrite("fd00::9".parse().unwrap(), GROUP.into());
+    let rewrite = rewrite_to("fd00::9".parse().unwrap(), GROUP.into());
     let datagram = read(&frame);
     assert_eq!(datagram.checksum, UdpChecksum::Zero);
     assert_eq!(rewrite.headers(&datagram).completion, Completion::Needed { start: 54, offset: 6 });
@@ -147,7 +123,7 @@ fn a_checksum_that_ipv4_may_lack_is_made_for_ipv6() {
 #[test]
 fn a_run_covers_all_of_it() {
     let frame = ipv6_frame(DEVICE, GROUP, &[7; 100]);
-    let run = rewrite(DEVICE.into(), GROUP.into()).run_headers(&read(&frame), 950);
+    let run = rewrite_to(DEVICE.into(), GROUP.into()).run_headers(&read(&frame), 950);
     assert_eq!((&run.bytes()[18..20], &run.bytes()[58..60]), (&958_u16.to_be_bytes()[..], &958_u16.to_be_bytes()[..]));
     assert_eq!(run.completion, Completion::Needed { start: 54, offset: 6 });
     let payload = [7; 950];
@@ -160,8 +136,8 @@ fn the_largest_of_each_family_and_not_one_byte_more() {
     let frame = ipv6_frame(DEVICE, GROUP, b"tone");
     let payload = vec![0; 65_528];
     let mut room = vec![0; 70_000];
-    let v4 = rewrite([10, 0, 0, 9].into(), [239, 2, 2, 2].into());
-    for (rewrite, most) in [(rewrite(DEVICE.into(), GROUP.into()), 65_527), (v4, 65_507)] {
+    let v4 = rewrite_to([10, 0, 0, 9].into(), [239, 2, 2, 2].into());
+    for (rewrite, most) in [(rewrite_to(DEVICE.into(), GROUP.into()), 65_527), (v4, 65_507)] {
         let of = |bytes| Datagram { payload: &payload[..bytes], checksum: UdpChecksum::Partial, ..read(&frame) };
         assert_eq!(rewrite.frame(&of(most + 1), &mut room), None);
         let length = rewrite.frame(&of(most), &mut room).unwrap();
@@ -191,7 +167,7 @@ proptest! {
         payload in prop::collection::vec(any::<u8>(), 0..1600),
     ) {
         let arrived = frame_between(arrived, &payload);
-        let rewrite = rewrite(source, destination);
+        let rewrite = rewrite_to(source, destination);
         let known = read(&arrived);
         let left = emit(&rewrite, &known);
         assert_sound(&left, &rewrite, &payload);

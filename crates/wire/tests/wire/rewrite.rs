@@ -18,12 +18,17 @@ const NEW_SOURCE: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 9));
 const NEW_GROUP: IpAddr = IpAddr::V4(Ipv4Addr::new(239, 2, 2, 2));
 
 fn rewrite() -> Rewrite {
+    rewrite_to(NEW_SOURCE, NEW_GROUP)
+}
+
+/// To port 6001 of a group, with nothing else that is out of the ordinary.
+pub(crate) fn rewrite_to(source: IpAddr, group: IpAddr) -> Rewrite {
     Rewrite {
         source_mac: OUR_MAC,
-        destination_mac: MacAddr::for_group(NEW_GROUP),
+        destination_mac: MacAddr::for_group(group),
         vlan: None,
-        source: Some(NEW_SOURCE),
-        destination: SocketAddr::new(NEW_GROUP, 6001),
+        source: Some(source),
+        destination: SocketAddr::new(group, 6001),
         source_port: None,
         ttl: TimeToLive::Set(16),
         dscp: CodePoint::Keep,
@@ -31,14 +36,14 @@ fn rewrite() -> Rewrite {
     }
 }
 
-fn emit(rewrite: &Rewrite, datagram: &Datagram<'_>) -> Vec<u8> {
+pub(crate) fn emit(rewrite: &Rewrite, datagram: &Datagram<'_>) -> Vec<u8> {
     let mut frame = vec![0; 70_000];
     let length = rewrite.frame(datagram, &mut frame).expect("a datagram that fits");
     frame.truncate(length);
     frame
 }
 
-fn read(frame: &[u8]) -> Datagram<'_> {
+pub(crate) fn read(frame: &[u8]) -> Datagram<'_> {
     parse(frame, &FrameMeta::PLAIN).expect("a frame of ours")
 }
 
