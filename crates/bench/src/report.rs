@@ -72,6 +72,7 @@ impl Report {
     /// # Errors
     /// What the file system says.
     pub(crate) fn write_docs(&self, folder: &FilePath) -> std::io::Result<()> {
+        std::fs::create_dir_all(folder)?;
         std::fs::write(folder.join("latest.json"), self.json())?;
         std::fs::write(folder.join("latest.md"), format!("# The last run\n\n{self}"))?;
         std::fs::write(folder.join("loss-free.svg"), chart::loss_free(&self.rows))?;

@@ -80,7 +80,7 @@ impl Fuse {
 impl Engine {
     /// Whether some relay has a breaker, so that rates have to be looked at often.
     pub fn has_breakers(&self) -> bool {
-        self.relays.values().any(|entry| entry.relay.watch().breaker().is_some())
+        self.has_breakers
     }
 
     pub(crate) fn look_at_breaker(&mut self, entry: &mut Entry, now: Duration) {

@@ -126,6 +126,8 @@ pub struct Engine {
     pub(crate) queriers: Queriers,
     /// The second up to which history is written.
     pub(crate) recorded: u64,
+    /// Whether some relay has a breaker; asked at every look, and found when it is worked out what is wanted.
+    pub(crate) has_breakers: bool,
 }
 
 impl Engine {
@@ -151,6 +153,7 @@ impl Engine {
             generation: 0,
             queriers: Queriers::default(),
             recorded: 0,
+            has_breakers: false,
         }
     }
 

@@ -79,11 +79,8 @@ impl Hands {
 
     /// Asks everybody behind an input for their memberships.
     pub(super) fn ask_for_memberships(&mut self, interface: Ifindex) -> Result<(), EffectError> {
-        let asked = self.line.keeper().and_then(|keeper| keeper.ask_for_memberships(interface.0));
-        asked.map_err(|error| {
-            self.line.note(&error);
-            EffectError { reason: error.reason(), remedy: error.remedy() }
-        })
+        let asked = self.line.ask(|keeper| keeper.ask_for_memberships(interface.0));
+        asked.map_err(|error| EffectError { reason: error.reason(), remedy: error.remedy() })
     }
 
     /// Stops every worker: what is counted here is final then.
@@ -164,14 +161,12 @@ impl Hands {
 
     /// A socket that looks at an interface.
     pub(super) fn open_gaze(&mut self, interface: u32) -> Result<OwnedFd, KeeperError> {
-        let opened = self.line.keeper().and_then(|keeper| keeper.open_gaze(interface));
-        opened.inspect_err(|error| self.line.note(error))
+        self.line.ask(|keeper| keeper.open_gaze(interface))
     }
 
     /// Gives it back. A keeper that is gone has none.
     pub(super) fn close_gaze(&mut self, interface: u32) {
-        let closed = self.line.keeper().and_then(|keeper| keeper.close_gaze(interface));
-        let _ = closed.inspect_err(|error| self.line.note(error));
+        let _ = self.line.ask(|keeper| keeper.close_gaze(interface));
     }
 
     fn install(&mut self, interface: Ifindex, hook: Hook, plan: &InputPlan) -> Result<Outcome, Trouble> {

@@ -250,17 +250,17 @@ impl Journal {
     }
 
     fn note_stored(&mut self, record: &RelayChange) {
-        match record {
+        let name = match record {
             RelayChange::Put(spec) => {
                 if let Ok(name) = spec.name.parse() {
                     self.stored.insert(name, spec.clone());
                 }
+                spec.name.as_str()
             }
-            RelayChange::Remove(name) => drop(self.stored.remove(name)),
-        }
-        let name = match record {
-            RelayChange::Put(spec) => spec.name.as_str(),
-            RelayChange::Remove(name) => name.as_str(),
+            RelayChange::Remove(name) => {
+                self.stored.remove(name);
+                name.as_str()
+            }
         };
         self.troubles.end(TroubleKind::RelayLeftOut, Some(name));
     }

@@ -42,6 +42,7 @@ impl Engine {
         let mut relays = std::mem::take(&mut self.relays);
         let desired = self.view().desire(self.epoch, &mut relays);
         self.relays = relays;
+        self.has_breakers = self.relays.values().any(|entry| entry.relay.watch().breaker().is_some());
         desired
     }
 
