@@ -101,6 +101,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "eight million packets")]
     fn a_cap_is_kept_to_a_thousandth_and_a_tenth_of_a_second() {
         for (packets, bits, per_second, bytes) in [
             (Some(1_000), None, 10_000, 100),
