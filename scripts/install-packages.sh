@@ -4,13 +4,14 @@ set -euo pipefail
 
 declare -A package_of=(
     [ip]=iproute2 [ethtool]=ethtool [tc]=iproute2 [ffmpeg]=ffmpeg [socat]=socat [cc]=gcc [c++]=g++ [make]=make [jq]=jq [curl]=curl
+    [gst-launch-1.0]=gstreamer1.0-tools [avahi-daemon]=avahi-daemon [avahi-browse]=avahi-utils [dbus-daemon]=dbus-daemon [minidlnad]=minidlna
     [clang]=clang [llvm-strip]=llvm [nft]=nftables [smcrouted]=smcroute [promtool]=prometheus [setpriv]=util-linux [ping]=iputils-ping [systemd-analyze]=systemd [python3]=python3
 )
 case "${1:?which target}" in
     demo)  commands=(ip ethtool cc clang) ;;
     check) commands=(cc clang llvm-strip python3) ;;
     sbom)  commands=(python3) ;;
-    test)  commands=(ip ethtool tc cc c++ clang llvm-strip ffmpeg curl nft smcrouted socat promtool setpriv ping systemd-analyze) ;;
+    test)  commands=(ip ethtool tc cc c++ clang llvm-strip ffmpeg curl nft smcrouted socat promtool setpriv ping systemd-analyze gst-launch-1.0 avahi-daemon avahi-browse dbus-daemon minidlnad) ;;
     bench) commands=(ip ethtool cc clang llvm-strip nft smcrouted socat) ;;
     *) echo "install-packages.sh: no such target: $1" >&2; exit 2 ;;
 esac
@@ -24,6 +25,13 @@ done
 if [[ " ${commands[*]} " == *" clang "* ]] && [ ! -e /usr/include/bpf/bpf_helpers.h ]; then missing+=(libbpf-dev); fi
 # What installs schemathesis needs the module that makes environments, which Debian has in a package of its own.
 if [ "$1" = test ] && ! python3 -c 'import ensurepip, venv' 2>/dev/null; then missing+=(python3-venv); fi
+# Plugins of GStreamer and bindings of GSSDP, which no command stands for either.
+if [ "$1" = test ]; then
+    plugins=(/usr/lib/*/gstreamer-1.0/libgstrawparse.so /usr/lib/*/gstreamer-1.0/libgstrtpmanager.so)
+    if [ ! -e "${plugins[0]}" ]; then missing+=(gstreamer1.0-plugins-base); fi
+    if [ ! -e "${plugins[1]}" ]; then missing+=(gstreamer1.0-plugins-good); fi
+    if ! /usr/bin/python3 -c 'import gi; gi.require_version("GSSDP", "1.6")' 2>/dev/null; then missing+=(python3-gi gir1.2-gssdp-1.6); fi
+fi
 [ ${#missing[@]} -eq 0 ] && exit 0
 
 if [ "$(id -u)" -ne 0 ]; then

@@ -4,6 +4,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 scripts/schemathesis.sh
+scripts/asyncua.sh
 cargo build --locked --bin mcr --bin mcr-netd
 if cargo nextest --version >/dev/null 2>&1; then
     cargo nextest run --workspace --locked --no-fail-fast

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use mcr_model::RelayName;
+use mcr_model::header::SourceRule;
 use mcr_model::relay::{Input, Output, Place, Relay};
 
 /// Why a change to the set of relays was refused. Nothing was changed.
@@ -181,19 +182,23 @@ impl Rulebook {
 
     /// Follows every output of `relay` through the book; a path that comes back to its input is a cycle.
     fn check_cycle(&self, relay: &Relay) -> Result<(), Refusal> {
+        let input = relay.input();
         let mut seen = BTreeSet::new();
-        let mut paths: Vec<(&Output, String)> =
-            relay.outputs().iter().map(|output| (output, format!("{} → {output}", relay.input()))).collect();
-        while let Some((output, path)) = paths.pop() {
-            if takes(relay.input(), output) {
+        let begin = |output| (output, leaving(output, &input.sources), format!("{input} → {output}"));
+        let mut paths: Vec<(&Output, Vec<IpAddr>, String)> = relay.outputs().iter().map(begin).collect();
+        while let Some((output, sources, path)) = paths.pop() {
+            if input.place() == output.place() && any_passes(&sources, &input.sources, &input.excluded) {
                 return Err(Refusal::Cycle { name: relay.name().clone(), path });
             }
-            if !seen.insert((output.place(), output.source)) {
+            if !seen.insert((output.place(), sources.clone())) {
                 continue;
             }
             for (name, rule) in self.by_input.get(&output.place()).into_iter().flatten() {
-                if source_passes(&rule.sources, &rule.excluded, output.source.address()) {
-                    paths.extend(rule.outputs.iter().map(|next| (next, format!("{path} → ({name}) {next}"))));
+                if any_passes(&sources, &rule.sources, &rule.excluded) {
+                    // Those that were listed on the way here, or else those that are listed here.
+                    let arriving = if sources.is_empty() { &rule.sources } else { &sources };
+                    let next = |next| (next, leaving(next, arriving), format!("{path} → ({name}) {next}"));
+                    paths.extend(rule.outputs.iter().map(next));
                 }
             }
         }
@@ -201,20 +206,29 @@ impl Rulebook {
     }
 }
 
-fn takes(input: &Input, output: &Output) -> bool {
-    input.place() == output.place() && source_passes(&input.sources, &input.excluded, output.source.address())
+/// The sources that a copy can have, of packets with these; none named: any. One that is taken from the interface can change.
+fn leaving(output: &Output, arriving: &[IpAddr]) -> Vec<IpAddr> {
+    match output.source {
+        SourceRule::Set(address) => vec![address],
+        SourceRule::Keep => arriving.to_vec(),
+        SourceRule::OfInterface => Vec::new(),
+    }
 }
 
-/// Whether packets with the source of an output pass a list of wanted sources. A source that is taken from the
-/// interface can change, and one that is kept is not known, so both pass every list.
-fn source_passes(wanted: &[IpAddr], excluded: &[IpAddr], source: Option<IpAddr>) -> bool {
-    source.is_none_or(|source| (wanted.is_empty() || wanted.contains(&source)) && !excluded.contains(&source))
+/// Whether packets with one of these sources (none named: with any) pass a list of wanted sources.
+fn any_passes(sources: &[IpAddr], wanted: &[IpAddr], excluded: &[IpAddr]) -> bool {
+    sources.is_empty() || sources.iter().any(|source| source_passes(wanted, excluded, *source))
+}
+
+/// Whether packets with this source pass a list of wanted sources.
+fn source_passes(wanted: &[IpAddr], excluded: &[IpAddr], source: IpAddr) -> bool {
+    (wanted.is_empty() || wanted.contains(&source)) && !excluded.contains(&source)
 }
 
 /// Whether any source passes both, each given by those that it wants and those that it excludes.
 fn overlap(a: (&[IpAddr], &[IpAddr]), b: (&[IpAddr], &[IpAddr])) -> bool {
     let named = if a.0.is_empty() { b.0 } else { a.0 };
-    let passes = |list: (&[IpAddr], &[IpAddr]), source| source_passes(list.0, list.1, Some(source));
+    let passes = |list: (&[IpAddr], &[IpAddr]), source| source_passes(list.0, list.1, source);
     named.is_empty() || named.iter().any(|source| passes(a, *source) && passes(b, *source))
 }
 
@@ -289,5 +303,19 @@ mod tests {
         assert!(
             book.admit(&relay("c", "eth1:239.2.2.2:6001", &["eth4:239.1.1.1:5001", "eth1:239.2.2.2:6002"])).is_ok()
         );
+    }
+
+    /// Discovery goes both ways with the same group, and each side is told by its sources.
+    #[test]
+    fn sources_that_are_kept_break_a_cycle_where_they_are_listed() {
+        let mut book = Rulebook::default();
+        let (there, back) = ("eth1:239.255.0.251:5353,source=keep", "eth0:239.255.0.251:5353,source=keep");
+        book.admit(&relay("answers", "eth0:192.168.168.55@239.255.0.251:5353", &[there])).unwrap();
+        book.admit(&relay("questions", "eth1:10.0.1.2@239.255.0.251:5353", &[back])).unwrap();
+        book.strike(&relay("questions", "eth1:10.0.1.2@239.255.0.251:5353", &[back]));
+        for listens_to_all in ["eth1:239.255.0.251:5353", "eth1:192.168.168.55@239.255.0.251:5353"] {
+            let refusal = book.admit(&relay("third", listens_to_all, &[back])).unwrap_err();
+            assert!(matches!(refusal, Refusal::Cycle { .. }), "{refusal}");
+        }
     }
 }

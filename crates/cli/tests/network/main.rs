@@ -32,6 +32,7 @@ mod bad_input;
 mod caps;
 mod captures;
 mod churn;
+mod clients;
 mod confinement;
 mod discover;
 mod foreground;
