@@ -33,7 +33,6 @@ enum AtDriver {
 
 const SHARED: &str = "another relay takes the same packets";
 const CAPPED: &str = "it has a cap on a rate, which is kept at tcx ingress";
-const IPV6: &str = "it has IPv6 on one side, which is carried at tcx ingress";
 
 /// What is against a datapath, and what to do about it.
 pub(crate) struct Hindrance {
@@ -279,11 +278,7 @@ fn left_to_tcx(entry: &Entry) -> Option<&'static str> {
     if entry.shares_destination {
         return Some(SHARED);
     }
-    let has_ipv6 = |relay: &Relay| {
-        let leaves = relay.outputs().iter().map(|output| output.target);
-        leaves.chain([relay.input().target]).any(|target| target.ip().is_ipv6())
-    };
-    is_capped(&entry.relay).then_some(CAPPED).or_else(|| has_ipv6(&entry.relay).then_some(IPV6))
+    is_capped(&entry.relay).then_some(CAPPED)
 }
 
 fn told(failure: &Failure) -> Hindrance {

@@ -4,9 +4,10 @@
  *
  *   frame -> mcr_xdp: judge, find -> port, or a copy to each of a fan-out -> mcr_egress: dress -> mcr_flushed: counted
  *
- * It takes only what is sure to be sent: whole, plain UDP over IPv4 in one buffer, to a group, with right checksums, of a relay
- * with an exit, and neither too big nor with too small a TTL for any of its outputs. Everything else goes on to tcx ingress, whose program has the same tables and gives the verdict; so there is
- * one semantics, and a relay moves between the two with one word in `destinations`. What XDP is not told:
+ * It takes only what is sure to be sent: whole, plain UDP in one buffer, to a group, with right checksums, of a relay with an
+ * exit, and neither too big nor with too small a TTL for any of its outputs. Everything else goes on to tcx ingress, whose
+ * program has the same tables and gives the verdict; so there is one semantics, and a relay moves between the two with one word
+ * in `destinations`. What XDP is not told:
  * - whether a checksum is left to be completed; it is where its value is the sum of the pseudo header, and is completed then;
  * - a tag that the device took out of the frame; the loader sees to it that devices do not, veth excepted, where a tag is
  *   taken out only if the peer's host left its insertion to the device.
@@ -18,6 +19,7 @@
 #ifndef MCR_XDP_H
 #define MCR_XDP_H
 
+#include "families.h"
 #include "lookup.h"
 #include "rewrite.h"
 
@@ -135,19 +137,30 @@ static __always_inline __u32 sum_of_bytes(void *at, void *end, __u32 bytes, __u3
 	return fold(total);
 }
 
+/* A frame at hand. */
+struct arrival {
+	struct mcr_destination destination;
+	struct mcr_address source;
+	struct udp *udp;
+	__u32 total;  /* bytes of the IP packet */
+	__u64 pseudo; /* sum of its pseudo header */
+	__u8 ttl;
+	__u8 is_ipv6;
+};
+
 /* The checksum that the datagram is to have, 0 if it has none; false: it has a wrong one. */
-static __always_inline int right_checksum(const struct ipv4 *ip, const struct udp *udp, void *end, __be16 *checksum)
+static __always_inline int right_checksum(const struct arrival *arrival, void *end, __be16 *checksum)
 {
-	__u64 pseudo = sum_of_pseudo_header(ip->source, ip->destination, udp->length);
+	const struct udp *udp = arrival->udp;
 	__u16 sum, there = udp->checksum;
 
 	*checksum = there;
 	if (there == 0)
-		return 1;
-	sum = sum_of_bytes((void *)udp, end, bpf_ntohs(udp->length), fold(pseudo));
+		return !arrival->is_ipv6;
+	sum = sum_of_bytes((void *)udp, end, bpf_ntohs(udp->length), fold(arrival->pseudo));
 	if (sum == 0xffff)
 		return 1;
-	if (sum == 0 || there != fold(pseudo))
+	if (sum == 0 || there != fold(arrival->pseudo))
 		return 0;
 	sum = ~fold((__u64)sum + (__u16)~there);
 	*checksum = sum ? sum : 0xffff;
@@ -198,15 +211,63 @@ static __always_inline __u16 generation_of_tables(void)
 	return now ? *(volatile __u64 *)&now->generation & VLAN_NUMBER : 0;
 }
 
+/* Reads a datagram without options to a group; false: it is none. */
+static __always_inline int read_plain_ipv4(struct arrival *arrival, const struct ipv4 *ip, void *end)
+{
+	struct udp *udp = (void *)(ip + 1);
+
+	if ((void *)(udp + 1) > end)
+		return 0;
+	arrival->udp = udp;
+	arrival->total = bpf_ntohs(ip->total_bytes);
+	arrival->ttl = ip->ttl;
+	arrival->destination.address.word[0] = ip->destination;
+	arrival->source.word[0] = ip->source;
+	arrival->pseudo = sum_of_pseudo_header(ip->source, ip->destination, udp->length);
+	return ip->version_and_words == 0x45 && ip->protocol == PROTOCOL_UDP &&
+	       !(ip->fragmentation & bpf_htons(FRAGMENT_MASK)) &&
+	       (ip->destination & bpf_htonl(0xf0000000)) == bpf_htonl(0xe0000000) &&
+	       arrival->total >= IPV4_BYTES + UDP_BYTES && bpf_ntohs(udp->length) == arrival->total - IPV4_BYTES;
+}
+
+/* The same of IPv6, without extension headers. */
+static __always_inline int read_plain_ipv6(struct arrival *arrival, const struct ipv6 *ip, void *end)
+{
+	struct udp *udp = (void *)(ip + 1);
+
+	if ((void *)(udp + 1) > end)
+		return 0;
+	arrival->udp = udp;
+	arrival->total = IPV6_BYTES + bpf_ntohs(ip->payload_bytes);
+	arrival->ttl = ip->hop_limit;
+	arrival->is_ipv6 = 1;
+	for (int word = 0; word < 4; word++) {
+		arrival->destination.address.word[word] = ip->destination[word];
+		arrival->source.word[word] = ip->source[word];
+	}
+	arrival->destination.vlan |= MCR_KEY_IPV6;
+	arrival->pseudo = sum_of_pseudo_header6(ip, udp->length);
+	return (ip->first & bpf_htonl(IPV6_VERSION_MASK)) == bpf_htonl(IPV6_VERSION) && ip->next == PROTOCOL_UDP &&
+	       (ip->destination[0] & bpf_htonl(0xff000000)) == bpf_htonl(0xff000000) &&
+	       arrival->total >= IPV6_BYTES + UDP_BYTES && udp->length == ip->payload_bytes;
+}
+
+/* The UDP header of a frame without a tag; null: it is not there. */
+static __always_inline struct udp *udp_of(void *data, void *end, int is_ipv6)
+{
+	if (is_ipv6)
+		return data + HEADERS6_BYTES > end ? 0 : data + ETHERNET_BYTES + IPV6_BYTES;
+	return data + HEADERS_BYTES > end ? 0 : data + ETHERNET_BYTES + IPV4_BYTES;
+}
+
 SEC("xdp")
 int mcr_xdp(struct xdp_md *ctx)
 {
 	void *data = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;
-	struct mcr_destination destination = { .ifindex = ctx->ingress_ifindex };
+	struct arrival arrival = { .destination.ifindex = ctx->ingress_ifindex };
 	struct crossing crossing = { .mark = MARK_RELAY };
-	struct mcr_address source = {};
-	struct ipv4 *ip = data + ETHERNET_BYTES;
-	__u32 total, there, tag_bytes = 0;
+	void *ip = data + ETHERNET_BYTES;
+	__u32 there, tag_bytes = 0;
 	struct mcr_relay *relay;
 	__be16 ethertype, checksum;
 	struct udp *udp;
@@ -219,43 +280,44 @@ int mcr_xdp(struct xdp_md *ctx)
 		tag = bpf_ntohs(*(__be16 *)ip);
 		ethertype = *((__be16 *)ip + 1);
 		crossing.priority = tag & VLAN_PRIORITY;
-		destination.vlan = tag & VLAN_NUMBER;
+		arrival.destination.vlan = tag & VLAN_NUMBER;
 		tag_bytes = TAG_BYTES;
 		ip = data + ETHERNET_BYTES + TAG_BYTES;
+		if (arrival.destination.vlan == VLAN_NUMBER)
+			return XDP_PASS;
 	}
-	udp = (void *)(ip + 1);
-	if ((void *)(udp + 1) > end || ethertype != bpf_htons(ETHERTYPE_IPV4) || destination.vlan == VLAN_NUMBER)
+	if (ethertype == bpf_htons(ETHERTYPE_IPV4)) {
+		if (!read_plain_ipv4(&arrival, ip, end))
+			return XDP_PASS;
+	} else if (ethertype != bpf_htons(ETHERTYPE_IPV6) || !read_plain_ipv6(&arrival, ip, end)) {
 		return XDP_PASS;
-	there = end - (void *)ip;
-	total = bpf_ntohs(ip->total_bytes);
-	if (ip->version_and_words != 0x45 || ip->protocol != PROTOCOL_UDP ||
-	    (ip->fragmentation & bpf_htons(FRAGMENT_MASK)) ||
-	    (ip->destination & bpf_htonl(0xf0000000)) != bpf_htonl(0xe0000000) || total < IPV4_BYTES + UDP_BYTES ||
-	    total > there || bpf_ntohs(udp->length) != total - IPV4_BYTES)
+	}
+	there = end - ip;
+	arrival.destination.port = arrival.udp->destination;
+	if (arrival.total > there)
 		return XDP_PASS;
-	destination.address.word[0] = ip->destination;
-	source.word[0] = ip->source;
-	destination.port = udp->destination;
-	relay = find(&destination);
-	if (!relay || relay->exit >> 24 == MCR_EXIT_TCX || total > relay->mtu || ip->ttl < relay->least_ttl ||
-	    !accepts(relay, &source) || came_back_to_us(destination.ifindex, data + 6) || fold(sum_of_ip(ip)) != 0xffff ||
-	    !right_checksum(ip, udp, end, &checksum))
+	relay = find(&arrival.destination);
+	if (!relay || relay->exit >> 24 == MCR_EXIT_TCX || arrival.total > relay->mtu || arrival.ttl < relay->least_ttl ||
+	    !accepts(relay, &arrival.source) || came_back_to_us(arrival.destination.ifindex, data + 6) ||
+	    (!arrival.is_ipv6 && fold(sum_of_ip(ip)) != 0xffff) || !right_checksum(&arrival, end, &checksum) ||
+	    /* Only the copies that leave as IPv6 are to get one. */
+	    (checksum == 0 && relay->flags & MCR_NEEDS_CHECKSUM))
 		return XDP_PASS;
-	if (redirect(relay->exit) != XDP_REDIRECT || lay_bare(ctx, there - total, tag_bytes))
+	if (redirect(relay->exit) != XDP_REDIRECT || lay_bare(ctx, there - arrival.total, tag_bytes))
 		return XDP_PASS;
 
 	data = (void *)(long)ctx->data;
 	end = (void *)(long)ctx->data_end;
-	if (data + HEADERS_BYTES > end)
+	udp = udp_of(data, end, arrival.is_ipv6);
+	if (!udp)
 		return XDP_DROP; /* never: it was there a moment ago */
-	udp = data + ETHERNET_BYTES + IPV4_BYTES;
 	udp->checksum = checksum;
-	*(__be16 *)(data + MAC_BYTES) = bpf_htons(ETHERTYPE_IPV4);
+	*(__be16 *)(data + MAC_BYTES) = ethertype;
 	crossing.first = relay->first_output;
 	crossing.exit = relay->exit >> 24;
 	if (crossing.exit == MCR_EXIT_FAN_OUT_REPEATED)
 		crossing.priority |= generation_of_tables();
-	crossing.number = count_crossing(relay->slot, total);
+	crossing.number = count_crossing(relay->slot, arrival.total);
 	*(struct crossing *)data = crossing;
 	return XDP_REDIRECT;
 }
@@ -317,30 +379,77 @@ static __always_inline void address(void *data, const struct mcr_output *output)
 	*(__u32 *)(data + 8) = *(const __u32 *)(macs + 8);
 }
 
-/* Makes the frame that of an output. */
-static __always_inline long dress_copy(struct xdp_md *ctx, const struct mcr_output *output, __u16 priority)
+/* Writes the headers of a copy where IPv6 comes or leaves; its bytes, or 0. What was its payload stays. */
+static __noinline __u32 dress_either_family(struct xdp_md *ctx, const struct mcr_output *output)
 {
 	void *data = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;
-	__be16 *tag;
+	struct known_sum known = { .state = CHECKSUM_NONE };
+	struct fields fields;
+	int was_ipv6, is_ipv6;
 
 	if (data + HEADERS_BYTES > end)
-		return -1;
-	rewrite(data + ETHERNET_BYTES, data + ETHERNET_BYTES + IPV4_BYTES, CHECKSUM_NONE, output);
-	if (!output->vlan) {
-		address(data, output);
 		return 0;
+	was_ipv6 = *(__be16 *)(data + MAC_BYTES) == bpf_htons(ETHERTYPE_IPV6);
+	is_ipv6 = output->flags & MCR_OUTPUT_IPV6 ? 1 : 0;
+	if (was_ipv6) {
+		if (data + HEADERS6_BYTES > end)
+			return 0;
+		read_ipv6_fields(&fields, data + ETHERNET_BYTES, data + ETHERNET_BYTES + IPV6_BYTES);
+	} else {
+		read_ipv4_fields(&fields, data + ETHERNET_BYTES, data + ETHERNET_BYTES + IPV4_BYTES);
 	}
-	if (bpf_xdp_adjust_head(ctx, -TAG_BYTES))
-		return -1;
+	if (was_ipv6 != is_ipv6 && bpf_xdp_adjust_head(ctx, is_ipv6 ? IPV4_BYTES - IPV6_BYTES : IPV6_BYTES - IPV4_BYTES))
+		return 0;
 	data = (void *)(long)ctx->data;
 	end = (void *)(long)ctx->data_end;
-	if (data + MAC_BYTES + TAG_BYTES > end)
-		return -1;
+	if (is_ipv6) {
+		if (data + HEADERS6_BYTES > end)
+			return 0;
+		*(__be16 *)(data + MAC_BYTES) = bpf_htons(ETHERTYPE_IPV6);
+		put_ipv6(data + ETHERNET_BYTES, data + ETHERNET_BYTES + IPV6_BYTES, &fields, output, &known);
+		return IPV6_BYTES + bpf_ntohs(fields.udp_bytes);
+	}
+	if (data + HEADERS_BYTES > end)
+		return 0;
+	*(__be16 *)(data + MAC_BYTES) = bpf_htons(ETHERTYPE_IPV4);
+	put_ipv4(data + ETHERNET_BYTES, data + ETHERNET_BYTES + IPV4_BYTES, &fields, output, &known);
+	return IPV4_BYTES + bpf_ntohs(fields.udp_bytes);
+}
+
+/* Writes the headers of a copy but for the Ethernet header; its bytes, or 0. */
+static __always_inline __u32 dress_packet(struct xdp_md *ctx, const struct mcr_output *output)
+{
+	void *data = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;
+	struct ipv4 *ip = data + ETHERNET_BYTES;
+
+	if (data + HEADERS_BYTES > end)
+		return 0;
+	if (output->flags & MCR_OUTPUT_IPV6 || *(__be16 *)(data + MAC_BYTES) == bpf_htons(ETHERTYPE_IPV6))
+		return dress_either_family(ctx, output);
+	rewrite(ip, data + ETHERNET_BYTES + IPV4_BYTES, CHECKSUM_NONE, output);
+	return bpf_ntohs(ip->total_bytes);
+}
+
+/* Makes the frame that of an output; the bytes of its packet, or 0. */
+static __always_inline __u32 dress_copy(struct xdp_md *ctx, const struct mcr_output *output, __u16 priority)
+{
+	__u32 bytes = dress_packet(ctx, output);
+	void *data, *end;
+	__be16 *tag;
+
+	if (bytes == 0 || (output->vlan && bpf_xdp_adjust_head(ctx, -TAG_BYTES)))
+		return 0;
+	data = (void *)(long)ctx->data;
+	end = (void *)(long)ctx->data_end;
+	if (data + ETHERNET_BYTES + TAG_BYTES > end)
+		return 0;
 	address(data, output);
+	if (!output->vlan)
+		return bytes;
 	tag = data + MAC_BYTES;
 	tag[0] = bpf_htons(TPID_8021Q);
 	tag[1] = bpf_htons(tag_of(output, priority));
-	return 0;
+	return bytes;
 }
 
 /* A probe has the addresses that it is to leave with in its payload. */
@@ -371,8 +480,8 @@ int mcr_egress(struct xdp_md *ctx)
 	output = bpf_map_lookup_elem(&outputs, &record);
 	if (record == 0 || !output)
 		return XDP_DROP; /* counted with the next copy, as missed */
-	bytes = bpf_ntohs(((struct ipv4 *)(data + ETHERNET_BYTES))->total_bytes);
-	if (dress_copy(ctx, output, crossing.priority & VLAN_PRIORITY) || !board(output->slot, bytes, crossing.number))
+	bytes = dress_copy(ctx, output, crossing.priority & VLAN_PRIORITY);
+	if (bytes == 0 || !board(output->slot, bytes, crossing.number))
 		return XDP_DROP; /* the same */
 	return XDP_PASS;
 }

@@ -60,9 +60,6 @@ pub enum NotAtDriver {
     /// What can't be sent is counted where it is not sent.
     #[error("an output can not send now")]
     OutputDown,
-    /// The program at the driver carries IPv4.
-    #[error("IPv6 comes or leaves")]
-    Ipv6,
     /// There is nothing to send to.
     #[error("it has no output")]
     NoOutput,
@@ -80,11 +77,6 @@ pub fn not_at_driver(relays: &[RelayEntry]) -> Option<NotAtDriver> {
     let [relay] = relays else { return Some(NotAtDriver::Shared) };
     if !relay.destination.address.is_multicast() {
         return Some(NotAtDriver::NotAGroup);
-    }
-    let leaves_as_ipv6 =
-        |output: &OutputEntry| output.action.sent().is_some_and(|(rewrite, _)| rewrite.destination.is_ipv6());
-    if relay.destination.address.is_ipv6() || relay.outputs.iter().any(leaves_as_ipv6) {
-        return Some(NotAtDriver::Ipv6);
     }
     if relay.outputs.iter().any(|output| output.action.port().is_none()) {
         return Some(NotAtDriver::OutputDown);

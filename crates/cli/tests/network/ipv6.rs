@@ -32,30 +32,12 @@ fn assert_whole(report: &Report, series: Series, service: &Service) {
     assert_eq!(report.count, series.count, "{:#}", service.relay("camera"));
 }
 
-/// As [`Service::add`], whatever serves the relay: see [`assert_is_served_by`].
-#[track_caller]
-fn add(service: &Service, name: &str, from: &str, to: &[&str]) {
-    let outputs = to.iter().flat_map(|to| ["--to", to]);
-    service.ok(&["add", name, "--from", from].into_iter().chain(outputs).collect::<Vec<_>>());
-    service.ok(&["wait", name, "--for", "ready"]);
-}
-
-/// What was asked for, or tcx where that was the driver, with the reason.
-#[track_caller]
-fn assert_is_served_by(asked: Datapath, relay: &serde_json::Value) {
-    let served = if asked == Datapath::Xdp { Datapath::Tcx } else { asked };
-    assert_eq!(relay["datapath"], served.name(), "{relay:#}");
-    let tells = relay["datapath_reason"].as_str().is_some_and(|reason| reason.contains("IPv6"));
-    assert_eq!(tells, served != asked, "{relay:#}");
-}
-
 /// To IPv6 with every header set, to IPv6 with none, and to IPv4.
 fn relay_ipv6(datapath: Datapath, checksum_offload: Switch) {
     let net = Topology::device_relay_lan(3).with_ipv6();
     net.input().offload_sending(checksum_offload);
     let service = Service::start_on(datapath, net.relay(), "");
-    add(
-        &service,
+    service.add(
         "camera",
         &format!("dev0:[{DEVICE6}]@{GROUP6}"),
         &[
@@ -79,7 +61,6 @@ fn relay_ipv6(datapath: Datapath, checksum_offload: Switch) {
     assert_eq!(two.port(), three.port(), "the sender's port is kept");
     assert_eq!(service.assert_balance()["camera"], series.count);
     let relay = service.relay("camera");
-    assert_is_served_by(datapath, &relay);
     let bytes = |at: usize| relay["outputs"][at]["sent"]["bytes"].as_u64().expect("bytes");
     assert_eq!(relay["received"]["bytes"], bytes(0), "{relay:#}");
     assert_eq!(bytes(1) - bytes(2), 20 * series.count, "an IPv4 header is shorter");
@@ -98,7 +79,7 @@ fn from_ipv4_to_both(datapath: Datapath) {
         let net = Topology::device_relay_lan(2).with_ipv6();
         net.input().offload_sending(checksum_offload);
         let service = Service::start_on(datapath, net.relay(), "");
-        add(&service, "camera", "dev0:239.1.1.1:5001", &["lan1:[ff3e::2:1]:6001,dscp=46", "lan2:239.2.2.2:6002"]);
+        service.add("camera", "dev0:239.1.1.1:5001", &["lan1:[ff3e::2:1]:6001,dscp=46", "lan2:239.2.2.2:6002"]);
         let series = Series { count: 10_000, smallest: 1, largest: 1452 };
         let six = receiver(&net, 1, "[ff3e::2:1]:6001", series);
         let four = receiver(&net, 2, "239.2.2.2:6002", series);
@@ -109,7 +90,6 @@ fn from_ipv4_to_both(datapath: Datapath) {
         let [(from, 16, 184)] = six.headers[..] else { panic!("{:?}", six.headers) };
         assert_eq!(from.ip(), net.lan(1).relay_ipv6());
         assert_eq!(service.assert_balance()["camera"], series.count);
-        assert_is_served_by(datapath, &service.relay("camera"));
     }
 }
 
@@ -117,7 +97,7 @@ fn a_unicast_host_of_ipv6_gets_its_copy(datapath: Datapath) {
     let net = Topology::device_relay_lan(1).with_ipv6();
     let service = Service::start_on(datapath, net.relay(), "");
     let to = SocketAddrV6::new(net.lan(1).host_ipv6(), 7001, 0, 0).to_string();
-    add(&service, "camera", &format!("dev0:{GROUP6}"), &[&format!("lan1:{to}")]);
+    service.add("camera", &format!("dev0:{GROUP6}"), &[&format!("lan1:{to}")]);
     service.wait_for_state("camera", "ready", SOON);
     let series = Series { count: 2_000, smallest: 100, largest: 1400 };
     let receiver = receiver(&net, 1, &to, series);
@@ -137,8 +117,8 @@ fn a_membership_is_held_while_the_relay_lives_and_by_source_when_it_lists_some()
     let service = Service::start(net.relay(), "");
     let any = "ff3e0000000000000000000000010001";
     let from = "ff35000000000000000000008000abcd";
-    add(&service, "any", &format!("dev0:{GROUP6}"), &["lan1:[ff3e::2:1]:6001"]);
-    add(&service, "specific", "dev0:[fd00:dead::55]@[ff35::8000:abcd]:5001", &["lan1:[ff3e::2:2]:6001"]);
+    service.add("any", &format!("dev0:{GROUP6}"), &["lan1:[ff3e::2:1]:6001"]);
+    service.add("specific", "dev0:[fd00:dead::55]@[ff35::8000:abcd]:5001", &["lan1:[ff3e::2:2]:6001"]);
     let look = || joined(&net, "igmp6");
     wait_for_state(SOON, "both groups", look, |groups| groups.contains(any) && groups.contains(from));
     // Interface, group, source, and how many sockets include and exclude it.
