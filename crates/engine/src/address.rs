@@ -153,6 +153,7 @@ mod tests {
             up: true,
             carrier: true,
             multicast: true,
+            ethernet: true,
             queueing: "noqueue".to_owned(),
             addresses,
         }

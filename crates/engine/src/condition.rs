@@ -64,6 +64,10 @@ impl Engine {
                 "create it or correct the name; the relay starts by itself when it appears".to_owned(),
             ));
         };
+        if !facts.ethernet {
+            let (reason, remedy) = without_ethernet(facts, "input");
+            return Err(Condition::trouble(RelayState::Failed, reason, remedy));
+        }
         if input.target.is_group() && !facts.multicast {
             return Err(Condition::trouble(
                 RelayState::Failed,
@@ -93,7 +97,10 @@ impl Engine {
             return Err(Condition::trouble(RelayState::Failed, reason, remedy));
         }
         if let (Datapath::Xdp, Some(hindrance)) = (input.datapath, self.view().trouble_at_driver(entry)) {
-            return Err(Condition::trouble(RelayState::Failed, hindrance.reason, hindrance.remedy));
+            // An output that is away can not be tried at the driver, and will be when it is there.
+            let away = self.waiting_output(entry);
+            let failed = || Condition::trouble(RelayState::Failed, hindrance.reason, hindrance.remedy);
+            return Err(away.unwrap_or_else(failed));
         }
         let installed = self.actual.serves(input, relay.name(), entry.incarnation);
         let joined = !target.is_group() || self.actual.groups.contains_key(&(facts.index, target.ip()));
@@ -101,6 +108,15 @@ impl Engine {
             return Ok(());
         }
         Err(Condition::fine(RelayState::Pending, format!("input {} is being set up", relay.input())))
+    }
+
+    /// The first output whose interface is missing or down.
+    fn waiting_output(&self, entry: &Entry) -> Option<Condition> {
+        let health = (0..entry.relay.outputs().len()).map(|index| self.standing_health(entry, index));
+        health.into_iter().find_map(|health| match health {
+            OutputHealth::Waiting { reason, remedy } => Some(Condition::trouble(RelayState::Pending, reason, remedy)),
+            OutputHealth::Sending | OutputHealth::Failing { .. } | OutputHealth::Refused { .. } => None,
+        })
     }
 
     pub(crate) fn output_health(&self, entry: &Entry, index: usize) -> OutputHealth {
@@ -118,6 +134,10 @@ impl Engine {
                 remedy: "create it or correct the name; the output starts by itself when it appears".to_owned(),
             };
         };
+        if !facts.ethernet {
+            let (reason, remedy) = without_ethernet(facts, "output");
+            return OutputHealth::Refused { reason, remedy };
+        }
         if !facts.can_send() {
             let (reason, remedy) = down(facts, "output");
             return OutputHealth::Waiting { reason, remedy };
@@ -170,6 +190,14 @@ impl Engine {
         };
         OutputHealth::Failing { reason, remedy }
     }
+}
+
+fn without_ethernet(facts: &InterfaceFacts, side: &str) -> (String, String) {
+    let name = &facts.name;
+    (
+        format!("frames of {side} interface {name} have no Ethernet header: it is a tun device or a tunnel of IP"),
+        "name the interface that it lies on, or use a kind with Ethernet in its place (tap, vxlan, gretap)".to_owned(),
+    )
 }
 
 /// Why packets of `output` have no source address, and what to do.

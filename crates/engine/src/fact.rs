@@ -30,6 +30,9 @@ pub struct InterfaceFacts {
     pub carrier: bool,
     /// `IFF_MULTICAST`.
     pub multicast: bool,
+    /// Its frames have an Ethernet header, as those of the loopback interface have; those of a tun device or of a tunnel of
+    /// IP have none.
+    pub ethernet: bool,
     /// The kernel's name of what queues the packets that leave.
     pub queueing: String,
     /// Its addresses: those of IPv4, primary ones first, then those of IPv6, the oldest first.

@@ -160,7 +160,7 @@ impl View<'_> {
     fn want_outputs(&self, desired: &mut Desired, our_macs: &mut BTreeSet<[u8; 6]>, relay: &Relay) {
         for output in relay.outputs() {
             let Some(facts) = self.facts.get(&output.interface) else { continue };
-            if facts.is_loopback() {
+            if facts.is_loopback() || !facts.ethernet {
                 continue;
             }
             desired.outputs.entry(facts.index).or_insert_with(|| facts.name.clone());
@@ -188,7 +188,7 @@ impl View<'_> {
         let Serving { datapath, .. } = entry.serving;
         let input = entry.relay.input();
         let Some(facts) = self.facts.get(&input.interface) else { return };
-        if input.target.is_group() && !facts.multicast {
+        if !facts.ethernet || input.target.is_group() && !facts.multicast {
             return;
         }
         desired.proofs.extend(self.worth_proving(entry));

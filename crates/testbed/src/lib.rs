@@ -44,6 +44,7 @@ mod sender;
 mod service_manager;
 mod socket;
 pub mod table;
+mod tap;
 mod topology;
 mod veth;
 
@@ -58,5 +59,6 @@ pub use raw::{ChecksumStatus, OffloadingSender, RawReceiver, RawSender, Received
 pub use receiver::{Receiver, Tally};
 pub use sender::{Sender, Sending, Sent};
 pub use service_manager::ServiceManager;
+pub use tap::Tap;
 pub use topology::{DEVICE, DEVICE6, Lan, Topology};
 pub use veth::{Bridge, Snooping, Veth};

@@ -5,10 +5,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use mcr_model::Datapath;
-use mcr_testbed::{DEVICE, Interface, Namespace, Topology, Veth, kernel, wait_until};
+use mcr_testbed::{DEVICE, Interface, Mac, Namespace, RawReceiver, Topology, Veth, kernel, wait_until};
 
+use crate::reports;
+use crate::scale::pick;
 use crate::service::{SOON, Service};
-use crate::traffic::{Payloads, Receiver, Series, send};
+use crate::traffic::{GROUP, Payloads, Receiver, Series, send};
 
 for_each_datapath!(
     the_input_interface_is_deleted_and_made_again_a_hundred_times,
@@ -17,10 +19,13 @@ for_each_datapath!(
     a_missing_interface_is_waited_for_and_a_renamed_one_is_followed,
     a_relay_keeps_its_counters_when_its_interface_is_made_again,
     an_interface_that_returns_under_its_index_unseen_is_used_again,
+    either_interface_is_renamed_and_named_back,
+    either_interface_changes_its_mac,
+    either_interface_changes_its_mtu,
 );
 
-/// How long a relay may take to flow again.
-const AGAIN: Duration = Duration::from_millis(500);
+/// How long a relay may take to flow again, on a machine that others use as well.
+const AGAIN: Duration = Duration::from_secs(1);
 
 /// Sends from the device, a few at a time, while `flag` is true.
 fn trickle(device: &Namespace, flag: &AtomicBool) {
@@ -39,13 +44,12 @@ fn trickle(device: &Namespace, flag: &AtomicBool) {
 }
 
 /// Runs `fault` `times` times beside a trickle; after each one packets arrive again within [`AGAIN`].
-/// The slowest recovery.
-fn survive(net: &Topology, service: &Service, times: usize, mut fault: impl FnMut(usize)) -> Duration {
+fn survive(what: &str, net: &Topology, service: &Service, times: usize, mut fault: impl FnMut(usize)) {
     let lan = net.lan(1);
     let receiver =
         Receiver::start(lan.namespace(), lan.host_address(), "239.2.2.1:6001".parse().unwrap(), Payloads::Count);
     let on = AtomicBool::new(true);
-    let mut slowest = Duration::ZERO;
+    let mut recoveries = Vec::new();
     std::thread::scope(|scope| {
         scope.spawn(|| trickle(net.device(), &on));
         let guard = Off(&on);
@@ -57,13 +61,21 @@ fn survive(net: &Topology, service: &Service, times: usize, mut fault: impl FnMu
                 assert!(start.elapsed() < SOON, "fault {i}: nothing flows again: {:#}", service.relay("camera"));
                 std::thread::sleep(Duration::from_millis(1));
             }
-            slowest = slowest.max(start.elapsed());
+            recoveries.push(start.elapsed());
         }
         drop(guard);
     });
-    assert!(slowest < AGAIN, "the slowest of {times} recoveries took {slowest:?}");
+    receiver.finish(0);
+    assert_swift(what, recoveries);
     service.assert_balance();
-    slowest
+}
+
+/// Tells how long `what` took, and that none took longer than [`AGAIN`].
+fn assert_swift(what: &str, mut took: Vec<Duration>) {
+    took.sort_unstable();
+    let (half, slowest) = (took[took.len() / 2], took[took.len() - 1]);
+    println!("{what}, {} times: half within {half:.1?}, all within {slowest:.1?}", took.len());
+    assert!(slowest < AGAIN, "{what}: {took:?}");
 }
 
 /// Ends the trickle also when an assertion fails, or the scope would wait for it forever.
@@ -84,7 +96,7 @@ fn service(datapath: Datapath, net: &Topology) -> Service {
 fn the_input_interface_is_deleted_and_made_again_a_hundred_times(datapath: Datapath) {
     let net = Topology::device_relay_lan(1);
     let service = service(datapath, &net);
-    let slowest = survive(&net, &service, 100, |_| {
+    survive("flowing after re-creation", &net, &service, 100, |_| {
         net.relay().ip("link delete dev0");
         let cable = Veth::between(net.device(), "eth0", net.relay(), "dev0");
         net.device().ip(&format!("address add {DEVICE}/32 dev eth0\nroute add 224.0.0.0/4 dev eth0"));
@@ -92,7 +104,6 @@ fn the_input_interface_is_deleted_and_made_again_a_hundred_times(datapath: Datap
         // It stays: the topology's own handle is of the interface that was deleted.
         std::mem::forget(cable);
     });
-    println!("slowest recovery after re-creation: {slowest:?}");
     wait_until(SOON, "the group is joined again", || {
         kernel::joined_groups(net.relay(), "dev0").contains(&"239.1.1.1".parse().unwrap())
     });
@@ -101,12 +112,11 @@ fn the_input_interface_is_deleted_and_made_again_a_hundred_times(datapath: Datap
 fn the_output_interface_goes_down_and_up_a_hundred_times(datapath: Datapath) {
     let net = Topology::device_relay_lan(1);
     let service = service(datapath, &net);
-    let slowest = survive(&net, &service, 100, |_| {
+    survive("flowing after the link came up", &net, &service, 100, |_| {
         net.lan(1).relay_side().down();
         std::thread::sleep(Duration::from_millis(20));
         net.lan(1).relay_side().up();
     });
-    println!("slowest recovery after down and up: {slowest:?}");
     let relay = service.relay("camera");
     assert!(relay["outputs"][0]["dropped"]["output_down"].as_u64() > Some(0), "{relay:#}");
 }
@@ -116,14 +126,102 @@ fn the_output_address_changes_a_hundred_times() {
     let net = Topology::device_relay_lan(1);
     let service = service(Datapath::Tcx, &net);
     let side: &Interface = net.lan(1).relay_side();
-    let slowest = survive(&net, &service, 100, |i| {
+    survive("flowing after a change of address", &net, &service, 100, |i| {
         let (old, new) = (format!("10.0.1.{}/24", 1 + i % 2 * 100), format!("10.0.1.{}/24", 101 - i % 2 * 100));
         side.remove_address(&old);
         side.add_address(&new);
         let new = new.trim_end_matches("/24").to_owned();
         wait_until(AGAIN, "the new address is the source", || service.relay("camera")["outputs"][0]["source"] == new);
     });
-    println!("slowest recovery after a change of address: {slowest:?}");
+}
+
+fn either_interface_is_renamed_and_named_back(datapath: Datapath) {
+    let net = Topology::device_relay_lan(1);
+    let service = service(datapath, &net);
+    for name in ["dev0", "lan1"] {
+        survive(&format!("flowing after {name} has its name again"), &net, &service, pick(10, 100), |i| {
+            // Linux renames interfaces that are up as well, so that no link goes down.
+            let rename = |from: &str, to: &str| match i % 2 {
+                0 => net.relay().ip(&format!("link set {from} name {to}")),
+                _ => net.relay().ip(&format!("link set {from} down\nlink set {from} name {to}\nlink set {to} up")),
+            };
+            rename(name, "other");
+            service.wait_for_state("camera", "pending", SOON);
+            rename("other", name);
+        });
+    }
+}
+
+fn either_interface_changes_its_mac(datapath: Datapath) {
+    let net = Topology::device_relay_lan(1);
+    let service = service(datapath, &net);
+    let times = pick(10, 100);
+    survive("flowing after a new MAC of the input", &net, &service, times, |i| {
+        net.relay_input().set_mac(Mac([2, 0, 0, 0, 8, i as u8]));
+    });
+    let wire = RawReceiver::new(net.lan(1).host_side());
+    survive("flowing after a new MAC of the output", &net, &service, times, |i| {
+        let mac = [2, 0, 0, 0, 9, i as u8];
+        net.lan(1).relay_side().set_mac(Mac(mac));
+        let waiting = || std::iter::from_fn(|| wire.next_frame(Duration::ZERO));
+        let is_ours = |frame: mcr_testbed::Received| frame.bytes[..3] == [1, 0, 0x5e] && frame.bytes[6..12] == mac;
+        wait_until(AGAIN, "frames leave with the new MAC", || waiting().any(is_ours));
+    });
+}
+
+fn either_interface_changes_its_mtu(datapath: Datapath) {
+    let net = Topology::device_relay_lan(1);
+    let service = service(datapath, &net);
+    for side in [net.relay_input(), net.lan(1).relay_side()] {
+        survive(&format!("flowing after a new MTU of {}", side.name()), &net, &service, pick(10, 100), |i| {
+            side.set_mtu([1_400, 1_500][i % 2]);
+        });
+    }
+    // What fits is sent whole, what does not is dropped by name, as the MTU is at that moment.
+    let lan = net.lan(1);
+    let heard = |bytes: usize| {
+        let on = "239.2.2.1:6001".parse().unwrap();
+        let receiver = Receiver::start(lan.namespace(), lan.host_address(), on, Payloads::Count);
+        send(net.device(), DEVICE, GROUP, Series::of(10, bytes), 10_000);
+        receiver.finish(10).count
+    };
+    let dropped = || service.relay("camera")["outputs"][0]["dropped"]["too_big"].as_u64().unwrap_or(0);
+    let mtu_is = |bytes: u32| {
+        lan.relay_side().set_mtu(bytes);
+        let known = || service.http("GET", "/api/v1/interfaces", "").1["interfaces"].clone();
+        wait_until(SOON, "the MTU is known", || known().as_array().unwrap().iter().any(|known| known["mtu"] == bytes));
+    };
+    mtu_is(700);
+    assert_eq!((heard(1_000), dropped()), (0, 10));
+    net.input().set_mtu(3_000);
+    lan.host_side().set_mtu(3_000);
+    mtu_is(3_000);
+    assert_eq!((heard(2_900), dropped()), (10, 10));
+    service.assert_balance();
+}
+
+/// Whoever forwards to us by memberships hears of ours as soon as the link is there.
+#[test]
+fn memberships_are_reported_as_soon_as_the_link_is_there() {
+    let net = Topology::device_relay_lan(1);
+    let service = service(Datapath::Tcx, &net);
+    let group = GROUP.ip();
+    let (mut remade, mut raised) = (Vec::new(), Vec::new());
+    for _ in 0..pick(5, 50) {
+        net.relay().ip("link delete dev0");
+        let cable = Veth::between(net.device(), "eth0", net.relay(), "dev0");
+        let wire = RawReceiver::new(cable.near());
+        remade.push(reports::wait_for(&wire, group, SOON));
+        service.wait_for_state("camera", "ready", SOON);
+        cable.far().down();
+        reports::all(&wire, Duration::from_millis(10));
+        cable.far().up();
+        raised.push(reports::wait_for(&wire, group, SOON));
+        // It stays until it is deleted with its other end.
+        std::mem::forget(cable);
+    }
+    assert_swift("reported after re-creation", remade);
+    assert_swift("reported after the link came up", raised);
 }
 
 fn a_unicast_output_flows_again_after_its_link_was_down(datapath: Datapath) {

@@ -1,11 +1,15 @@
 //! Kinds of interfaces other than cables: each as an input and as an output.
 
 use std::net::Ipv4Addr;
+use std::time::Duration;
 
-use mcr_testbed::{DEVICE, Topology};
+use mcr_model::Datapath;
+use mcr_testbed::{DEVICE, Frame, Tap, Topology};
 
-use crate::service::Service;
+use crate::service::{SOON, Service};
 use crate::traffic::{Payloads, Receiver, Series, send};
+
+for_each_datapath!(a_tap_is_an_input_and_an_output);
 
 /// How an interface `kind9` of some kind is made on top of one of the relay's, which stands for `ON`; and what its peer
 /// has to be, if that is not the other end of the cable.
@@ -81,4 +85,40 @@ fn relayed(kind: &str, net: &Topology, input: &str, output: &str, listener: Ipv4
     assert_eq!((report.count, report.first_difference), (series.count, None), "{kind} from {input}, by {datapath}");
     assert_eq!(service.assert_balance()["camera"], series.count, "{kind}");
     println!("{kind} as {}: by {datapath}", if input == "kind9" { "an input" } else { "an output" });
+}
+
+/// What a virtual machine sends is relayed, and what is relayed comes to a virtual machine.
+fn a_tap_is_an_input_and_an_output(datapath: Datapath) {
+    let net = Topology::device_relay_lan(0);
+    let [from, to] = ["tap1", "tap2"].map(|name| Tap::new(net.relay(), name));
+    from.interface().add_address("10.0.8.1/24");
+    to.interface().add_address("10.0.9.1/24");
+    let service = Service::start_on(datapath, net.relay(), "");
+    service.add("machine", "tap1:239.1.1.1:5001", &["tap2:239.2.2.1:6001"]);
+    for number in 0..100_u8 {
+        from.send(&Frame::udp("192.168.168.55:4000", "239.1.1.1:5001", vec![number; 200]));
+        let seen = to.next_udp(Duration::from_secs(2)).unwrap_or_else(|| panic!("{number} was not relayed"));
+        let addresses = (seen.source.to_string(), seen.destination.to_string());
+        assert_eq!(addresses, ("10.0.9.1:4000".to_owned(), "239.2.2.1:6001".to_owned()));
+        assert_eq!(seen.payload, [number; 200]);
+        assert!(seen.udp_checksum_is_right);
+    }
+    assert_eq!(service.assert_balance()["machine"], 100);
+}
+
+#[test]
+fn a_tun_is_refused_with_the_reason() {
+    let net = Topology::device_relay_lan(1);
+    net.relay().ip("tuntap add dev tun9 mode tun\nlink set tun9 up\naddress add 10.0.9.1/24 dev tun9");
+    let service = Service::start(net.relay(), "");
+    for (name, from, to) in [("in", "tun9", "lan1"), ("out", "dev0", "tun9")] {
+        let (from, to) = (format!("{from}:239.1.1.1:5001"), format!("{to}:239.2.2.1:6001"));
+        service.refused(&["add", name, "--from", &from, "--to", &to]);
+        service.wait_for_state(name, "failed", SOON);
+        let relay = service.relay(name);
+        let side = if name == "in" { "input" } else { "output" };
+        let reason = format!("frames of {side} interface tun9 have no Ethernet header");
+        assert!(relay["reason"].as_str().unwrap().contains(&reason), "{relay:#}");
+        assert!(relay["remedy"].as_str().unwrap().contains("tap"), "{relay:#}");
+    }
 }

@@ -59,6 +59,7 @@ mod queues;
 mod readme;
 mod reload;
 mod remote;
+mod reports;
 mod resources;
 mod scale;
 mod senders;

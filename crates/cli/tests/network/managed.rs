@@ -9,6 +9,7 @@ use std::time::Duration;
 use mcr_model::Datapath;
 use mcr_testbed::{DEVICE, Process, RawReceiver, ServiceManager, Signal, Topology, kernel, wait_until};
 
+use crate::reports;
 use crate::scale::pick;
 use crate::service::{CAMERA, MCR, SOON, Service};
 use crate::traffic::{GROUP, Payloads, Receiver, Series, send_while};
@@ -18,8 +19,6 @@ const SERIES: Series = Series { count: 100_000_000, smallest: 100, largest: 1400
 const RATE: u64 = if cfg!(debug_assertions) { 20_000 } else { 60_000 };
 /// What each kill may cost.
 const LOST_BY_A_KILL: u64 = 64;
-/// `IPPROTO_IGMP`, and where IGMP begins in a frame: after Ethernet and an IP header with the router alert.
-const IGMP: (u8, usize) = (2, 14 + 24);
 
 /// A keeper under a service manager, and a daemon that uses it.
 struct Managed {
@@ -97,15 +96,10 @@ impl Managed {
         sent - arrived
     }
 
-    /// Reports on the wire by which a group was left: CHANGE_TO_INCLUDE of no source, or BLOCK (RFC 3376 section 4.2.12).
+    /// How often it was reported on the wire that a group was left.
     fn leaves(&self) -> usize {
-        let mut leaves = 0;
-        while let Some(frame) = self.wire.next_frame(Duration::from_millis(50)) {
-            let igmp = frame.bytes.get(IGMP.1..).filter(|_| frame.bytes[14 + 9] == IGMP.0);
-            // Version 3 reports have their first record at 8, its type first.
-            leaves += usize::from(igmp.is_some_and(|igmp| igmp[0] == 0x22 && matches!(igmp[8], 3 | 6)));
-        }
-        leaves
+        let records = reports::all(&self.wire, Duration::from_millis(50));
+        records.iter().filter(|record| record.is_leave()).count()
     }
 }
 
