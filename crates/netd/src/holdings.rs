@@ -580,7 +580,13 @@ impl Holdings {
     }
 
     fn attach(&mut self, interface: u32, hook: Hook) -> Result<(), Failure> {
-        self.permit(Use::Input, interface)?;
+        let name = self.permit(Use::Input, interface)?;
+        // A tap runs some frames behind the driver (`drivers/net/tun.c: tun_can_build_skb`), where nobody tells what became
+        // of the copies.
+        if hook == Hook::Xdp && matches!(links::kind(interface), Ok(Some(kind)) if kind == "tun") {
+            let what = format!("{name} is a tap, whose driver does not take all frames");
+            return Err(full(what, "use datapath = \"tcx\" for relays that listen there"));
+        }
         self.kernel_path.attach(interface, hook)
     }
 

@@ -7,6 +7,8 @@ use crate::netlink::{Message, Socket, attributes, messages};
 
 /// Bytes of `struct ifinfomsg` (`include/uapi/linux/rtnetlink.h`).
 const LINK_BYTES: usize = 16;
+/// Where the index is in it.
+const INDEX_AT: std::ops::Range<usize> = 4..8;
 const IFLA_IFNAME: u16 = 3;
 const IFLA_LINK: u16 = 5;
 const IFLA_MASTER: u16 = 10;
@@ -43,6 +45,19 @@ pub(crate) fn all() -> io::Result<Vec<Link>> {
     }
 }
 
+/// The kernel's name for the kind of an interface (`veth`, `bridge`, `tun`); `None`: it is hardware, or gone.
+pub(crate) fn kind(index: u32) -> io::Result<Option<String>> {
+    let socket = Socket::open(libc::NETLINK_ROUTE)?;
+    let mut body = [0; LINK_BYTES];
+    body[INDEX_AT].copy_from_slice(&index.to_ne_bytes());
+    socket.send(&Message::new(libc::RTM_GETLINK, 0, &body).finish(1))?;
+    let answer = socket.receive()?;
+    let link = messages(&answer).find(|read| read.kind == libc::RTM_NEWLINK);
+    let info = link.and_then(|link| attributes(link.body.get(LINK_BYTES..)?).find(|(kind, _)| *kind == IFLA_LINKINFO));
+    let kind = info.and_then(|(_, info)| attributes(info).find(|(kind, _)| *kind == IFLA_INFO_KIND));
+    Ok(kind.map(|(_, kind)| String::from_utf8_lossy(kind).trim_end_matches('\0').to_owned()))
+}
+
 /// The names of all other interfaces whose frames pass where this one's do: those below it, and whatever lies on any of
 /// them.
 pub(crate) fn neighbours(links: &[Link], index: u32) -> Vec<String> {
@@ -74,7 +89,7 @@ fn reach(mut reached: BTreeSet<u32>, step: impl Fn(u32) -> Vec<u32>) -> BTreeSet
 }
 
 fn link(body: &[u8]) -> Option<Link> {
-    let index = u32::from_ne_bytes(body.get(4..8)?.try_into().ok()?);
+    let index = u32::from_ne_bytes(body.get(INDEX_AT)?.try_into().ok()?);
     let find = |wanted| attributes(body.get(LINK_BYTES..).unwrap_or_default()).find(|(kind, _)| *kind == wanted);
     let number = |wanted| find(wanted).and_then(|(_, value)| Some(u32::from_ne_bytes(value.try_into().ok()?)));
     let (_, name) = find(IFLA_IFNAME)?;
@@ -121,5 +136,6 @@ mod tests {
     fn the_loopback_is_among_all() {
         let links = all().unwrap();
         assert!(links.iter().any(|link| (link.index, link.name.as_str()) == (1, "lo")), "{links:?}");
+        assert_eq!(kind(1).unwrap(), None, "the kernel does not say of which kind that is");
     }
 }
