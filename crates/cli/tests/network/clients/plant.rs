@@ -80,10 +80,10 @@ fn goose(number: u32, state: u32, repetition: u32) -> Vec<u8> {
     // Payload type GOOSE, not simulated, the application's id, and its length with what stands before.
     let unit = [&[0x81, 0, 0x00, 0x01][..], &(fields.len() as u16 + 4).to_be_bytes(), &field(0x61, &fields)].concat();
     let unit_bytes = (unit.len() as u32).to_be_bytes();
-    // Session header: how much follows, the packet's number, version 1, times, algorithm and name of a key, of which there is
-    // none.
-    let follows = (unit.len() as u32 + 24).to_be_bytes();
-    let header = [&follows[..], &number.to_be_bytes(), &[0, 1], &[0; 12]].concat();
+    // Session header: how much follows, the packet's number, version 1; times and name of a key and the length of an
+    // initialization vector, of which there are none.
+    let follows = (unit.len() as u32 + 23).to_be_bytes();
+    let header = [&follows[..], &number.to_be_bytes(), &[0, 1], &[0; 11]].concat();
     // The connectionless transport's header (ISO 8602), the session's identifier of GOOSE, and at the end no signature.
     let begin = [0x01, 0x40, 0xa1, header.len() as u8 + 2, 0x80, header.len() as u8];
     [&begin[..], &header, &unit_bytes, &unit, &[0x85, 0]].concat()
