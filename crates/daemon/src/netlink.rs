@@ -259,7 +259,8 @@ fn interface(link: &LinkMessage) -> Option<InterfaceFacts> {
         mtu,
         up: flags.contains(LinkFlags::Up),
         carrier: flags.contains(LinkFlags::LowerUp),
-        multicast: flags.contains(LinkFlags::Multicast),
+        // The loopback carries it, too, and does not say so.
+        multicast: flags.contains(LinkFlags::Multicast) || flags.contains(LinkFlags::Loopback),
         ethernet: matches!(link.header.link_layer_type, LinkLayerType::Ether | LinkLayerType::Loopback),
         queueing,
         addresses: Vec::new(),

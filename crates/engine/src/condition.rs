@@ -164,7 +164,10 @@ impl Engine {
             (false, true) => format!("{target} is an address of this host, and what is sent to it does not leave"),
             (false, false) => return None,
         };
-        let remedy = "have the application join the input's own group: it hears that beside the relay".to_owned();
+        let remedy =
+            "send to one end of a veth pair, with a source that is not of this host, and have the application join at \
+                      the other end"
+                .to_owned();
         Some(OutputHealth::Failing { reason, remedy })
     }
 

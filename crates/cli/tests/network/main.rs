@@ -44,6 +44,7 @@ mod interfaces;
 mod ipv6;
 mod killed;
 mod kinds;
+mod local;
 mod loops;
 mod main_job;
 mod managed;
