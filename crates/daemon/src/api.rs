@@ -20,6 +20,7 @@ mod request;
 mod scoped;
 mod shape;
 mod site;
+mod tag;
 mod tokens;
 
 use std::future::Future;
@@ -45,7 +46,7 @@ use utoipa::openapi::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 
 use crate::access::Gate;
-use crate::control::{Application, ApplyError, ChangeError, Control, Terms, Waited};
+use crate::control::{Application, ApplyError, ChangeError, Claim, Control, Terms, Waited};
 use crate::events::EventLog;
 use crate::lookout::Chosen;
 use crate::metrics::{self, Exposition, Process, Snapshot};
@@ -56,6 +57,7 @@ use document::routes;
 use rejection::Rejection;
 use request::{Named, Page, Wanted};
 use scoped::Scoped;
+use tag::{Expected, Tagged};
 
 /// The largest body of a request, in bytes.
 pub const MAX_BODY_BYTES: usize = 1 << 20;
@@ -72,12 +74,12 @@ pub trait Backend: Clone + Send + Sync + 'static {
         relay: Relay,
         lease: Option<Lease>,
     ) -> impl Future<Output = Result<RelayStatus, ChangeError>> + Send;
-    /// Makes the relay of that name be exactly this one; the one that was there has to be within `grant`.
+    /// Makes the relay of that name be exactly this one; the one that was there has to be as claimed.
     fn replace(
         &self,
         relay: Relay,
         lease: Option<Lease>,
-        grant: Grant,
+        claim: Claim,
     ) -> impl Future<Output = Result<(Replaced, RelayStatus), ChangeError>> + Send;
     /// Begins the lease of a relay within `grant` anew, with another length if one is given.
     fn renew(
@@ -86,8 +88,8 @@ pub trait Backend: Clone + Send + Sync + 'static {
         lease: Option<Lease>,
         grant: Grant,
     ) -> impl Future<Output = Result<RelayStatus, Refusal>> + Send;
-    /// Removes a relay within `grant`.
-    fn remove(&self, name: RelayName, grant: Grant) -> impl Future<Output = Result<(), ChangeError>> + Send;
+    /// Removes a relay that is as claimed.
+    fn remove(&self, name: RelayName, claim: Claim) -> impl Future<Output = Result<(), ChangeError>> + Send;
     /// What a configuration would change.
     fn plan(&self, relays: Vec<Relay>) -> impl Future<Output = Result<Plan, Vec<Refusal>>> + Send;
     /// Puts a configuration in force instead of the file's.
@@ -245,7 +247,10 @@ async fn list<B: Backend>(backend: Scoped<B>, RawQuery(query): RawQuery) -> Resu
 #[utoipa::path(post, path = "/api/v1/relays", tag = "relays",
     request_body = request::Body,
     responses(
-        (status = 201, body = RelayStatus, headers(("Location" = String, description = "The path of the relay"))),
+        (status = 201, body = RelayStatus, headers(
+            ("Location" = String, description = "The path of the relay"),
+            ("ETag" = String, description = "The tag of its definition"),
+        )),
         (status = 409),
     ),
 )]
@@ -256,27 +261,34 @@ async fn create<B: Backend>(backend: Scoped<B>, request: Request) -> Result<Resp
     let status = backend.create(relay, lease).await?;
     tracing::info!(relay = status.name, "created through the API");
     let location = format!("/api/v1/relays/{}", status.name);
-    Ok((StatusCode::CREATED, [(header::LOCATION, location)], Json(status)).into_response())
+    Ok((StatusCode::CREATED, [(header::LOCATION, location)], Tagged(status)).into_response())
 }
 
-/// One relay with its state and counters.
+/// One relay with its state and counters. The `ETag` is that of its definition: it stays while state and counters change.
 #[utoipa::path(get, path = "/api/v1/relays/{name}", tag = "relays",
     params(("name" = String, Path, description = "The relay's name", example = "camera-3")),
-    responses((status = 200, body = RelayStatus)),
+    responses((status = 200, body = RelayStatus, headers(("ETag" = String, description = "The tag of its definition")))),
 )]
 async fn show<B: Backend>(backend: Scoped<B>, InPath(name): InPath) -> Result<Response, Rejection> {
     let name = request::existing(&name)?;
-    Ok(Json(backend.relay(&name).await?).into_response())
+    Ok(Tagged(backend.relay(&name).await?).into_response())
 }
 
 /// Makes the relay of that name be exactly this one; `name` may be left out of the body.
 #[utoipa::path(put, path = "/api/v1/relays/{name}", tag = "relays",
-    params(("name" = String, Path, description = "The relay's name", example = "camera-3")),
+    params(
+        ("name" = String, Path, description = "The relay's name", example = "camera-3"),
+        ("If-Match" = Option<String>, Header,
+            description = "Only if the definition has this tag, or one of these; `*`: only if there is such a relay"),
+    ),
     request_body = request::Body,
     responses(
-        (status = 200, body = RelayStatus, description = "Changed, or the same as before"),
-        (status = 201, body = RelayStatus, description = "Made"),
+        (status = 200, body = RelayStatus, description = "Changed, or the same as before",
+            headers(("ETag" = String, description = "The tag of its definition"))),
+        (status = 201, body = RelayStatus, description = "Made",
+            headers(("ETag" = String, description = "The tag of its definition"))),
         (status = 409),
+        (status = 412),
     ),
 )]
 async fn replace<B: Backend>(
@@ -287,24 +299,33 @@ async fn replace<B: Backend>(
     let name = request::wanted(&name)?;
     let (head, body) = request.into_parts();
     request::expect_json(&head.headers)?;
+    let expected = Expected::from_headers(&head.headers)?;
     let Wanted { relay, lease } = request::relay(&read_body(&head.headers, body).await?, Named::InPath(&name))?;
-    let (replaced, status) = backend.replace(relay, lease).await?;
+    let (replaced, status) = backend.replace(relay, lease, &expected).await?;
     let code = match replaced {
         Replaced::Created => StatusCode::CREATED,
         Replaced::Changed | Replaced::Unchanged => StatusCode::OK,
     };
     tracing::info!(relay = status.name, change = ?replaced, "put through the API");
-    Ok((code, Json(status)).into_response())
+    Ok((code, Tagged(status)).into_response())
 }
 
 /// Removes a relay. When this answers, its group is left unless another relay wants it.
 #[utoipa::path(delete, path = "/api/v1/relays/{name}", tag = "relays",
-    params(("name" = String, Path, description = "The relay's name", example = "camera-3")),
-    responses((status = 204, description = "Removed"), (status = 409)),
+    params(
+        ("name" = String, Path, description = "The relay's name", example = "camera-3"),
+        ("If-Match" = Option<String>, Header,
+            description = "Only if the definition has this tag, or one of these"),
+    ),
+    responses((status = 204, description = "Removed"), (status = 409), (status = 412)),
 )]
-async fn remove<B: Backend>(backend: Scoped<B>, InPath(name): InPath) -> Result<StatusCode, Rejection> {
+async fn remove<B: Backend>(
+    backend: Scoped<B>,
+    InPath(name): InPath,
+    headers: HeaderMap,
+) -> Result<StatusCode, Rejection> {
     let name = request::existing(&name)?;
-    backend.remove(name.clone()).await?;
+    backend.remove(name.clone(), &Expected::from_headers(&headers)?).await?;
     tracing::info!(relay = %name, "removed through the API");
     Ok(StatusCode::NO_CONTENT)
 }
@@ -431,17 +452,17 @@ impl Backend for Control {
         &self,
         relay: Relay,
         lease: Option<Lease>,
-        grant: Grant,
+        claim: Claim,
     ) -> Result<(Replaced, RelayStatus), ChangeError> {
-        Control::replace(self, relay, lease, grant).await
+        Control::replace(self, relay, lease, claim).await
     }
 
     async fn renew(&self, name: RelayName, lease: Option<Lease>, grant: Grant) -> Result<RelayStatus, Refusal> {
         Control::renew(self, name, lease, grant).await
     }
 
-    async fn remove(&self, name: RelayName, grant: Grant) -> Result<(), ChangeError> {
-        Control::remove(self, name, grant).await
+    async fn remove(&self, name: RelayName, claim: Claim) -> Result<(), ChangeError> {
+        Control::remove(self, name, claim).await
     }
 
     async fn plan(&self, relays: Vec<Relay>) -> Result<Plan, Vec<Refusal>> {

@@ -40,7 +40,7 @@ use crate::netlink::{Change, Monitor, Netlink};
 use crate::store::{Store, StoreError};
 use crate::troubles::Troubles;
 
-pub use change::{Application, ApplyError, ChangeError, Terms};
+pub use change::{Application, ApplyError, ChangeError, Claim, Terms};
 use journal::{RelayRequest, Reply, Request};
 
 /// After so long a look that is being opened or closed is asked for again.
@@ -163,7 +163,7 @@ impl Control {
         self.change(|reply| Request::Relay(Box::new(RelayRequest::Create(relay, lease, reply)))).await
     }
 
-    /// Makes the relay of that name be exactly this one, for somebody with that grant.
+    /// Makes the relay of that name be exactly this one, for somebody with that claim.
     ///
     /// # Errors
     /// The [`ChangeError`]; nothing is changed then.
@@ -171,9 +171,9 @@ impl Control {
         &self,
         relay: Relay,
         lease: Option<Lease>,
-        grant: Grant,
+        claim: Claim,
     ) -> Result<(Replaced, RelayStatus), ChangeError> {
-        self.change(|reply| Request::Relay(Box::new(RelayRequest::Replace(relay, lease, grant, reply)))).await
+        self.change(|reply| Request::Relay(Box::new(RelayRequest::Replace(relay, lease, claim, reply)))).await
     }
 
     /// Begins the lease of a relay anew, with another length if one is given, for somebody with that grant. Leases are
@@ -185,12 +185,12 @@ impl Control {
         self.ask(|reply| Command::Renew(name, lease, grant, reply)).await
     }
 
-    /// Removes a relay, for somebody with that grant; when this returns its group is left unless another relay wants it.
+    /// Removes a relay, for somebody with that claim; when this returns its group is left unless another relay wants it.
     ///
     /// # Errors
     /// The [`ChangeError`]; nothing is changed then.
-    pub async fn remove(&self, name: RelayName, grant: Grant) -> Result<(), ChangeError> {
-        self.change(|reply| Request::Relay(Box::new(RelayRequest::Remove(name, grant, reply)))).await
+    pub async fn remove(&self, name: RelayName, claim: Claim) -> Result<(), ChangeError> {
+        self.change(|reply| Request::Relay(Box::new(RelayRequest::Remove(name, claim, reply)))).await
     }
 
     /// Starts with the configuration file, or what was applied since it was written, and with the stored relays.

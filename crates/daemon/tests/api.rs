@@ -29,7 +29,7 @@ struct Client {
 struct Ask {
     method: &'static str,
     path: String,
-    headers: Vec<(header::HeaderName, &'static str)>,
+    headers: Vec<(header::HeaderName, String)>,
     body: Vec<u8>,
 }
 
@@ -47,9 +47,9 @@ impl Ask {
         self.header(header::CONTENT_TYPE, "application/json")
     }
 
-    fn header(mut self, name: header::HeaderName, value: &'static str) -> Self {
+    fn header(mut self, name: header::HeaderName, value: impl Into<String>) -> Self {
         self.headers.retain(|(known, _)| *known != name);
-        self.headers.push((name, value));
+        self.headers.push((name, value.into()));
         self
     }
 }
@@ -86,6 +86,14 @@ impl Client {
         let pretty = serde_json::from_str::<Value>(&body).map(|json| format!("{json:#}")).unwrap_or(body.clone());
         self.transcript.push_str(&format!("{pretty}\n\n"));
         (head.status.as_u16(), body)
+    }
+}
+
+impl Client {
+    /// The tag in the last answer that has one.
+    fn last_tag(&self) -> String {
+        let tag = self.transcript.lines().rev().find_map(|line| line.strip_prefix("< etag: "));
+        tag.expect("an answer with a tag").to_owned()
     }
 }
 
@@ -305,6 +313,41 @@ async fn requests_that_are_wrong() {
         assert_eq!(problem["status"], status, "{name}");
     }
     insta::assert_snapshot!("api-wrong-requests", client.transcript);
+}
+
+/// Of two who looked at the same relay, the second one to change it is told.
+#[tokio::test]
+async fn a_relay_is_changed_as_it_was_looked_at() {
+    let mut client = Client::new(FILE);
+    let path = "/api/v1/relays/camera-3";
+    let (one, other) = (camera(), with("/silent_after", json!("3s")));
+    let put = |relay: &Value, tag: &str| ask("PUT", path).json(relay).header(header::IF_MATCH, tag);
+    let delete = |tag: &str| ask("DELETE", path).header(header::IF_MATCH, tag);
+    assert_eq!(client.send(put(&one, "*")).await.0, 412, "there is none");
+    assert_eq!(client.send(put(&one, "\"0123456789abcdef\"")).await.0, 412);
+    assert_eq!(client.send(delete("*")).await.0, 404);
+
+    assert_eq!(client.send(ask("PUT", path).json(&one)).await.0, 201);
+    let seen = client.last_tag();
+    assert_eq!(client.send(put(&other, &format!("\"another\", {seen}"))).await.0, 200);
+    let changed = client.last_tag();
+    assert_ne!(seen, changed);
+    assert_eq!(client.send(ask("GET", path)).await.0, 200);
+    assert_eq!(client.last_tag(), changed);
+
+    let (status, problem) = client.send(put(&one, &seen)).await;
+    assert!(
+        status == 412 && problem.contains("/problems/superseded") && problem.contains("then try again"),
+        "{problem}"
+    );
+    assert_eq!(client.send(delete(&seen)).await.0, 412);
+    assert_eq!(client.send(put(&other, &format!("W/{changed}"))).await.0, 412, "a weak tag matches nothing");
+    let (status, problem) = client.send(put(&other, "3")).await;
+    assert!(status == 400 && problem.contains("If-Match"), "{problem}");
+    assert_eq!(client.send(put(&other, &changed)).await.0, 200);
+    assert_eq!(client.send(put(&one, "*")).await.0, 200);
+    assert_eq!(client.last_tag(), seen, "a definition has one tag");
+    assert_eq!(client.send(delete(&seen)).await.0, 204);
 }
 
 #[tokio::test]

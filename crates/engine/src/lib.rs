@@ -35,6 +35,6 @@ pub use history::{Sample, Step, Track};
 pub use plan::{Action, InputPlan, OutputPlan, RelayPlan, SendPlan};
 pub use preview::{Link, Receivers};
 pub use querier::HeardQuery;
-pub use rehearsal::Wish;
+pub use rehearsal::{Premise, Wish};
 pub use rulebook::{Refusal, RefusalKind};
 pub use traffic::{InterfaceLedger, OutputTotals, RelayTotals, Totals};

@@ -16,9 +16,33 @@ pub enum Wish {
     /// As [`Engine::create`].
     Create(Relay),
     /// As [`Engine::replace`].
-    Replace(Relay),
+    Replace(Relay, Premise),
     /// As [`Engine::remove`].
-    Remove(RelayName),
+    Remove(RelayName, Premise),
+}
+
+/// What a relay has to be for it to be changed: somebody who changes what they looked at does not undo what another
+/// changed since.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Premise {
+    /// Whatever it is, or that there is none.
+    #[default]
+    Anything,
+    /// There is one.
+    Present,
+    /// It is exactly this one.
+    Is(Box<Relay>),
+}
+
+impl Premise {
+    fn check(&self, name: &RelayName, present: Option<&Relay>) -> Result<(), Refusal> {
+        let holds = match self {
+            Self::Anything => true,
+            Self::Present => present.is_some(),
+            Self::Is(relay) => present == Some(relay),
+        };
+        if holds { Ok(()) } else { Err(Refusal::Superseded { name: name.clone() }) }
+    }
 }
 
 /// How a tried change is taken back.
@@ -62,13 +86,15 @@ impl Engine {
                 }
                 self.try_relay(relay, tried, undo)
             }
-            Wish::Replace(relay) => {
+            Wish::Replace(relay, premise) => {
                 let Some((old, origin)) = self.present(relay.name(), tried) else {
+                    premise.check(relay.name(), None)?;
                     return self.try_relay(relay, tried, undo);
                 };
                 if !grant.has(&old) {
                     return Err(Refusal::Foreign { name: relay.name().clone() });
                 }
+                premise.check(relay.name(), Some(&old))?;
                 if old == *relay {
                     return Ok(origin);
                 }
@@ -86,9 +112,10 @@ impl Engine {
                     }
                 }
             }
-            Wish::Remove(name) => {
+            Wish::Remove(name, premise) => {
                 let present = self.present(name, tried).filter(|(relay, _)| grant.has(relay));
                 let (old, origin) = present.ok_or_else(|| Refusal::NotFound { name: name.clone() })?;
+                premise.check(name, Some(&old))?;
                 self.check_owned(name, origin)?;
                 self.rulebook.strike(&old);
                 undo.push(Undo::Restore(old));

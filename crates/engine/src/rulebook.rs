@@ -44,6 +44,15 @@ pub enum Refusal {
         /// The name.
         name: RelayName,
     },
+    /// The relay is not the one that the change is meant for.
+    #[error(
+        "relay {name} is not what `If-Match` asks for: somebody changed or removed it since; look at it \
+         (GET /api/v1/relays/{name}), then try again"
+    )]
+    Superseded {
+        /// The name.
+        name: RelayName,
+    },
     /// The relay has no lease to renew.
     #[error("relay {name} has no lease and lives for good; PUT it with a lease to give it one, or leave it alone")]
     NoLease {
@@ -87,6 +96,8 @@ pub enum RefusalKind {
     Owned,
     /// The caller's access is not about the relay.
     Foreign,
+    /// The relay is another one by now.
+    Superseded,
     /// There is no lease to renew.
     NoLease,
     /// The relay does not fit beside the others.
@@ -101,6 +112,7 @@ impl Refusal {
             Self::NotFound { .. } => RefusalKind::NotFound,
             Self::OwnedByFile { .. } | Self::OwnedByApi { .. } => RefusalKind::Owned,
             Self::Foreign { .. } => RefusalKind::Foreign,
+            Self::Superseded { .. } => RefusalKind::Superseded,
             Self::NoLease { .. } => RefusalKind::NoLease,
             Self::AlreadyFed { .. } | Self::Cycle { .. } => RefusalKind::Conflict,
         }
@@ -114,6 +126,7 @@ impl Refusal {
             | Self::OwnedByFile { name, .. }
             | Self::OwnedByApi { name }
             | Self::Foreign { name }
+            | Self::Superseded { name }
             | Self::NoLease { name }
             | Self::AlreadyFed { name, .. }
             | Self::Cycle { name, .. } => name,

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use mcr_engine::{Engine, Link, OutputTotals, Receivers, Refusal, RelayTotals, Totals, Wish};
+use mcr_engine::{Engine, Link, OutputTotals, Premise, Receivers, Refusal, RelayTotals, Totals, Wish};
 use mcr_model::grant::GrantSpec;
 use mcr_model::plan::WarningKind;
 use mcr_model::relay::Relay;
@@ -41,15 +41,15 @@ fn a_rehearsal_says_what_would_be_and_changes_nothing() {
     let wishes = [
         Wish::Create(simple("a", 9)),
         Wish::Create(again.clone()),
-        Wish::Remove(name("a")),
+        Wish::Remove(name("a"), Premise::Anything),
         Wish::Create(again.clone()),
         Wish::Create(simple("again", 8)),
-        Wish::Replace(simple("again", 2)),
-        Wish::Replace(simple("again", 7)),
-        Wish::Replace(simple("f", 1)),
-        Wish::Replace(simple("f", 5)),
-        Wish::Remove(name("f")),
-        Wish::Remove(name("nobody")),
+        Wish::Replace(simple("again", 2), Premise::Anything),
+        Wish::Replace(simple("again", 7), Premise::Anything),
+        Wish::Replace(simple("f", 1), Premise::Anything),
+        Wish::Replace(simple("f", 5), Premise::Anything),
+        Wish::Remove(name("f"), Premise::Anything),
+        Wish::Remove(name("nobody"), Premise::Anything),
     ];
     let said: Vec<String> = engine
         .rehearse(&wishes.map(|wish| (wish, Grant::unlimited(Role::Operator))))
@@ -90,15 +90,38 @@ fn whose_a_relay_is_is_decided_when_its_turn_comes() {
     let (limited, all) = (limited.check().unwrap(), Grant::unlimited(Role::Operator));
     let elsewhere = relay("a", "eth0:239.1.1.2:5001", &["eth9:239.2.2.2:6001"]);
     let said = engine.rehearse(&[
-        (Wish::Replace(elsewhere), all),
-        (Wish::Replace(simple("a", 5)), limited.clone()),
-        (Wish::Remove("a".parse().unwrap()), limited.clone()),
+        (Wish::Replace(elsewhere, Premise::Anything), all),
+        (Wish::Replace(simple("a", 5), Premise::Anything), limited.clone()),
+        (Wish::Remove("a".parse().unwrap(), Premise::Anything), limited.clone()),
     ]);
     assert_eq!(said[0], Ok(Origin::Api));
     assert!(matches!(said[1], Err(Refusal::Foreign { .. })), "{said:?}");
     assert!(matches!(said[2], Err(Refusal::NotFound { .. })), "{said:?}");
-    let said = engine.rehearse(&[(Wish::Remove("a".parse().unwrap()), limited)]);
+    let said = engine.rehearse(&[(Wish::Remove("a".parse().unwrap(), Premise::Anything), limited)]);
     assert_eq!(said[0], Ok(Origin::Api), "a rehearsal changes nothing");
+}
+
+/// Of two who looked at the same relay, the second one to change it is told.
+#[test]
+fn a_change_of_what_somebody_looked_at_is_made_of_that_only() {
+    let mut engine = engine();
+    let seen = || Premise::Is(Box::new(simple("a", 2)));
+    let name = |name: &str| name.parse().unwrap();
+    let said = engine.rehearse(
+        &[
+            Wish::Replace(simple("a", 5), seen()),
+            Wish::Replace(simple("a", 6), seen()),
+            Wish::Remove(name("a"), seen()),
+            Wish::Remove(name("a"), Premise::Present),
+            Wish::Replace(simple("a", 2), Premise::Present),
+            Wish::Replace(simple("a", 2), seen()),
+            Wish::Replace(simple("a", 2), Premise::Anything),
+        ]
+        .map(|wish| (wish, Grant::unlimited(Role::Operator))),
+    );
+    let superseded = || Err(Refusal::Superseded { name: name("a") });
+    let made = || Ok(Origin::Api);
+    assert_eq!(said, [made(), superseded(), superseded(), made(), superseded(), superseded(), made()]);
 }
 
 #[test]

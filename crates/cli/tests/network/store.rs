@@ -238,6 +238,12 @@ fn what_was_not_kept_is_told() {
     service.restart_after_kill(net.relay());
     let told = service.ok(&["status"]);
     assert!(told.contains("relay kept of the API was left out at the start") && told.contains("mcr rm kept"), "{told}");
+    service.reload("");
+    wait_until(SOON, "there is room for it", || names(&service).is_empty());
+    assert_eq!(service.http("POST", "/api/v1/relays", &body("kept", 1)).0, 201);
+    assert!(!service.ok(&["status"]).contains("trouble"), "it was put anew as it is stored");
+    service.configure(&file(&[("edited", 1)]));
+    service.restart_after_kill(net.relay());
     service.ok(&["rm", "kept"]);
     assert!(!service.ok(&["status"]).contains("trouble"));
     service.restart_after_kill(net.relay());
@@ -277,14 +283,28 @@ fn the_file_starts_whatever_the_store_says() {
     assert_eq!(names(&service), ["twice file"]);
     assert!(service.log().contains("does not fit beside the file"), "{}", service.log());
 
-    let told = || service.ok(&["status"]).contains("relay twice of the API was left out at the start");
+    let told = |service: &Service| {
+        let status = service.ok(&["status"]);
+        assert!(!status.contains("left out") || status.contains("`mcr rm twice`; that of the file stays"), "{status}");
+        status.contains("relay twice of the API was left out at the start")
+    };
     let next = written(&service, "next.toml", &file(&[("twice", 3)]));
-    service.ok(&["apply", &next, "--confirm", "1h"]);
-    assert!(told(), "it may come back");
-    service.ok(&["confirm"]);
-    assert!(!told(), "the name is the configuration's");
+    service.ok(&["apply", &next]);
+    assert!(told(&service), "a configuration that has its name does not take it out of the store");
+    service.reload(&file(&[("other", 4)]));
+    wait_until(SOON, "the file is in force", || names(&service) == ["other file"]);
     service.restart_after_kill(net.relay());
-    assert!(!service.ok(&["status"]).contains("left out"), "for good");
+    assert_eq!(names(&service), ["other file", "twice api"], "its name is free again");
+    assert!(!told(&service));
+
+    service.configure(&file(&[("twice", 2)]));
+    service.restart_after_kill(net.relay());
+    assert!(told(&service));
+    service.ok(&["rm", "twice"]);
+    assert!(!told(&service) && names(&service) == ["twice file"]);
+    assert!(service.refused(&["rm", "twice"]).contains("belongs to the configuration file"));
+    service.restart_after_kill(net.relay());
+    assert!(!told(&service), "for good");
 
     let store = service.folder().join("mcr.state/store.redb");
     service.kill();

@@ -221,7 +221,7 @@ fn expected(headers: &HeaderMap) -> Result<Option<u64>, Rejection> {
         return Ok(None);
     }
     let number = text.trim_matches('"').parse();
-    let wrong = |_| Rejection::bad_query("If-Match", text, "write the number of a revision, as in its ETag: \"7\"");
+    let wrong = |_| Rejection::bad_header("If-Match", text, "write the number of a revision, as in its ETag: \"7\"");
     number.map(Some).map_err(wrong)
 }
 

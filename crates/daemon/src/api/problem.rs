@@ -153,8 +153,8 @@ impl Kind {
             Self::BadQuery => (
                 "bad-query",
                 Status::BAD_REQUEST,
-                "The query is not understood",
-                "a parameter is unknown, or its value can't be read; `field` names it",
+                "The query or a header is not understood",
+                "a parameter is unknown, or its value or that of a header can't be read; `field` names it",
             ),
             Self::NotFound => (
                 "not-found",
@@ -274,8 +274,8 @@ impl Kind {
             Self::Superseded => (
                 "superseded",
                 Status::PRECONDITION_FAILED,
-                "Another configuration is in force",
-                "somebody applied another configuration since; look at it, then try again",
+                "Another one is in force",
+                "somebody changed the configuration, or the relay, since it was looked at; look again, then try again",
             ),
             Self::RevisionNotFound => (
                 "revision-not-found",

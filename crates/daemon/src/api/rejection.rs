@@ -110,6 +110,14 @@ impl Rejection {
         rejection
     }
 
+    pub(super) fn bad_header(name: &str, value: &str, remedy: &str) -> Self {
+        let given: String = value.chars().take(80).collect();
+        let mut rejection =
+            Self::new(Kind::BadQuery, format!("{given:?} is not understood in the header {name}; {remedy}"));
+        rejection.0.problem.field = Some(name.to_owned());
+        rejection
+    }
+
     pub(super) fn bad_json(error: &serde_json::Error) -> Self {
         let detail = format!("the body is not JSON: {error}; check it with `jq . FILE`");
         Self::new(Kind::BadJson, detail)
@@ -310,6 +318,7 @@ impl From<Refusal> for Rejection {
             RefusalKind::Exists => Kind::RelayExists,
             RefusalKind::Owned => Kind::RelayOwned,
             RefusalKind::Foreign => Kind::OutOfScope,
+            RefusalKind::Superseded => Kind::Superseded,
             RefusalKind::NoLease => Kind::NoLease,
             RefusalKind::Conflict => Kind::RelayConflict,
         };

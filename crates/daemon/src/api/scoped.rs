@@ -18,9 +18,10 @@ use mcr_model::status::{DaemonStatus, InterfaceStatus, RelayHistory, RelayStatus
 use mcr_model::{Grant, Lease, RelayName, WaitFor};
 
 use super::rejection::Rejection;
+use super::tag::Expected;
 use super::{Backend, Shared};
 use crate::access::{Caller, Denied};
-use crate::control::Waited;
+use crate::control::{Claim, Waited};
 use crate::events::{From, Reader};
 use crate::lookout::Chosen;
 
@@ -72,9 +73,11 @@ impl<B: Backend> Scoped<B> {
         &self,
         relay: Relay,
         lease: Option<Lease>,
+        expected: &Expected,
     ) -> Result<(Replaced, RelayStatus), Rejection> {
         self.check(&relay)?;
-        Ok(self.backend.replace(relay, lease, self.grant.clone()).await?)
+        let claim = self.claim(relay.name(), expected).await?;
+        Ok(self.backend.replace(relay, lease, claim).await?)
     }
 
     pub(super) async fn renew(&self, name: RelayName, lease: Option<Lease>) -> Result<RelayStatus, Rejection> {
@@ -91,8 +94,18 @@ impl<B: Backend> Scoped<B> {
         Ok(found.ok_or(Refusal::NotFound { name })?)
     }
 
-    pub(super) async fn remove(&self, name: RelayName) -> Result<(), Rejection> {
-        Ok(self.backend.remove(name, self.grant.clone()).await?)
+    pub(super) async fn remove(&self, name: RelayName, expected: &Expected) -> Result<(), Rejection> {
+        let claim = self.claim(&name, expected).await?;
+        Ok(self.backend.remove(name, claim).await?)
+    }
+
+    /// What has to be so of a relay for this caller to change it. It is decided once more when the change is made.
+    async fn claim(&self, name: &RelayName, expected: &Expected) -> Result<Claim, Rejection> {
+        let premise = match expected {
+            Expected::OneOf(_) => expected.premise(name, self.relay(name).await.ok().as_ref())?,
+            Expected::Anything | Expected::Present => expected.premise(name, None)?,
+        };
+        Ok(Claim { grant: self.grant.clone(), premise })
     }
 
     pub(super) async fn wait(&self, name: RelayName, condition: WaitFor, timeout: Duration) -> Waited {

@@ -2,11 +2,27 @@
 
 use std::time::Duration;
 
-use mcr_engine::Refusal;
+use mcr_engine::{Premise, Refusal};
+use mcr_model::Grant;
 use mcr_model::time::Timestamp;
 
 use crate::config::{ConfigError, Configuration};
 use crate::store::StoreError;
+
+/// What has to be so of a relay that is there for somebody to change it.
+#[derive(Debug, Clone)]
+pub struct Claim {
+    /// What the caller may use: the relay has to be within.
+    pub grant: Grant,
+    /// What the caller takes it to be.
+    pub premise: Premise,
+}
+
+impl From<Grant> for Claim {
+    fn from(grant: Grant) -> Self {
+        Self { grant, premise: Premise::Anything }
+    }
+}
 
 /// Why a relay was not made, changed or removed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -25,7 +25,7 @@ use mcr_model::trouble::TroubleKind;
 use mcr_model::{Grant, Lease, RelayName, Role};
 use tokio::sync::oneshot;
 
-use super::{Application, ApplyError, ChangeError, Command, Terms};
+use super::{Application, ApplyError, ChangeError, Claim, Command, Terms};
 use crate::config::Configuration;
 use crate::events::EventLog;
 use crate::store::{RelayChange, Standing, Store, StoreError};
@@ -75,12 +75,13 @@ struct Writing {
     records: Vec<RelayChange>,
 }
 
-/// A change of one relay. What was there before has to be within the grant; whether the new relay is, is known already.
+/// A change of one relay. What was there before has to be as claimed; whether the new relay is within what its caller may
+/// use is known already.
 #[derive(Debug)]
 pub(super) enum RelayRequest {
     Create(Relay, Option<Lease>, Reply<RelayStatus>),
-    Replace(Relay, Option<Lease>, Grant, Reply<(Replaced, RelayStatus)>),
-    Remove(RelayName, Grant, Reply<()>),
+    Replace(Relay, Option<Lease>, Claim, Reply<(Replaced, RelayStatus)>),
+    Remove(RelayName, Claim, Reply<()>),
 }
 
 /// How a change that is to be made stands to the store.
@@ -265,11 +266,16 @@ impl Journal {
         self.troubles.end(TroubleKind::RelayLeftOut, Some(name));
     }
 
-    /// Whether somebody removes a relay that is stored and was left out at the start.
+    /// Whether somebody removes a relay that is stored and was left out at the start. A relay of the file that has its
+    /// name stays.
     fn is_left_out(&self, request: &RelayRequest, refusal: &Refusal) -> bool {
-        let (RelayRequest::Remove(name, grant, _), Refusal::NotFound { .. }) = (request, refusal) else { return false };
+        let (RelayRequest::Remove(name, claim, _), Refusal::NotFound { .. } | Refusal::OwnedByFile { .. }) =
+            (request, refusal)
+        else {
+            return false;
+        };
         // Of a relay that is not there nobody knows whether it is within a limited grant.
-        grant.is_unlimited() && self.troubles.has(TroubleKind::RelayLeftOut, name.as_str())
+        claim.grant.is_unlimited() && self.troubles.has(TroubleKind::RelayLeftOut, name.as_str())
     }
 
     /// What has to be stored for a change that fits; `None`: nothing is different.
@@ -282,8 +288,9 @@ impl Journal {
             }
             (RelayRequest::Create(relay, None, _) | RelayRequest::Replace(relay, None, ..), Origin::Api) => {
                 let spec = RelaySpec::from(relay);
-                let as_stored =
-                    last_record(relay.name(), before).is_none() && self.stored.get(relay.name()) == Some(&spec);
+                let as_stored = last_record(relay.name(), before).is_none()
+                    && self.stored.get(relay.name()) == Some(&spec)
+                    && !self.troubles.has(TroubleKind::RelayLeftOut, relay.name().as_str());
                 (!as_stored).then_some(RelayChange::Put(spec))
             }
             (RelayRequest::Remove(name, ..), Origin::Api) => {
@@ -345,8 +352,12 @@ impl RelayRequest {
         match self {
             // It touches nothing that is there.
             Self::Create(relay, ..) => (Wish::Create(relay.clone()), Grant::unlimited(Role::Operator)),
-            Self::Replace(relay, _, grant, _) => (Wish::Replace(relay.clone()), grant.clone()),
-            Self::Remove(name, grant, _) => (Wish::Remove(name.clone()), grant.clone()),
+            Self::Replace(relay, _, Claim { grant, premise }, _) => {
+                (Wish::Replace(relay.clone(), premise.clone()), grant.clone())
+            }
+            Self::Remove(name, Claim { grant, premise }, _) => {
+                (Wish::Remove(name.clone(), premise.clone()), grant.clone())
+            }
         }
     }
 

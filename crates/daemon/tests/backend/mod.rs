@@ -8,7 +8,7 @@ use std::time::Duration;
 use mcr_daemon::Waited;
 use mcr_daemon::api::Backend;
 use mcr_daemon::config::Configuration;
-use mcr_daemon::control::{Application, ApplyError, ChangeError, Terms};
+use mcr_daemon::control::{Application, ApplyError, ChangeError, Claim, Terms};
 use mcr_daemon::events::EventLog;
 use mcr_daemon::lookout::Chosen;
 use mcr_daemon::store::{NewRevision, Store, StoreError};
@@ -84,10 +84,10 @@ impl Backend for Bench {
         &self,
         relay: Relay,
         lease: Option<Lease>,
-        grant: Grant,
+        Claim { grant, premise }: Claim,
     ) -> Result<(Replaced, RelayStatus), ChangeError> {
         let name = relay.name().clone();
-        self.rehearse(Wish::Replace(relay.clone()), grant)?;
+        self.rehearse(Wish::Replace(relay.clone(), premise), grant)?;
         let replaced = self.engine().replace(relay)?;
         self.engine().lend(Duration::ZERO, &name, lease);
         Ok((replaced, self.status_of(&name).unwrap()))
@@ -125,8 +125,8 @@ impl Backend for Bench {
         &self.2
     }
 
-    async fn remove(&self, name: RelayName, grant: Grant) -> Result<(), ChangeError> {
-        self.rehearse(Wish::Remove(name.clone()), grant)?;
+    async fn remove(&self, name: RelayName, Claim { grant, premise }: Claim) -> Result<(), ChangeError> {
+        self.rehearse(Wish::Remove(name.clone(), premise), grant)?;
         self.engine().remove(&name)?;
         self.2.publish(self.engine().take_events());
         Ok(())

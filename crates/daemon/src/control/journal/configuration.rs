@@ -6,7 +6,7 @@
 
 use std::time::{Duration, Instant};
 
-use mcr_engine::{Difference, Refusal};
+use mcr_engine::{Difference, Refusal, RefusalKind};
 use mcr_model::EventKind;
 use mcr_model::plan::Plan;
 use mcr_model::relay::Relay;
@@ -18,7 +18,7 @@ use mcr_model::trouble::{Trouble, TroubleKind};
 use super::Journal;
 use crate::config::{self, Configuration};
 use crate::control::{Application, ApplyError, Command, Terms};
-use crate::store::{self, NewRevision, Pending, RelayChange, Standing, StoreError};
+use crate::store::{self, NewRevision, Pending, Standing, StoreError};
 
 /// How often it is tried to go back when that does not work.
 const TRY_AGAIN: Duration = Duration::from_secs(2);
@@ -60,20 +60,19 @@ impl Journal {
         let left_out = self.ask(|reply| Command::Begin(relays, api, reply)).unwrap_or_else(|| Ok(Vec::new()))?;
         for refusal in left_out {
             tracing::error!(%refusal, "a relay of the API does not fit beside the file any more and is left out");
-            self.tell_of_relay(refusal.name().as_str(), &refusal.to_string());
+            let name = refusal.name().as_str();
+            let remedy = if refusal.kind() == RefusalKind::Owned { rename_in_file(name) } else { put_anew(name) };
+            self.tell_of_relay(name, &refusal.to_string(), remedy);
         }
         Ok(())
     }
 
-    fn tell_of_relay(&self, name: &str, reason: &str) {
+    fn tell_of_relay(&self, name: &str, reason: &str, remedy: String) {
         self.troubles.begin(Trouble {
             kind: TroubleKind::RelayLeftOut,
             relay: Some(name.to_owned()),
             message: format!("relay {name} of the API was left out at the start: {reason}"),
-            remedy: format!(
-                "put it anew (`mcr add {name} --replace …`) or remove it (`mcr rm {name}`); or clear what is in its way \
-                 and start the daemon again"
-            ),
+            remedy,
         });
     }
 
@@ -107,7 +106,7 @@ impl Journal {
                 Err(errors) => {
                     let error = errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
                     tracing::error!(relay = spec.name, error, "a stored relay is not valid any more and is left out");
-                    self.tell_of_relay(&spec.name, &error);
+                    self.tell_of_relay(&spec.name, &error, put_anew(&spec.name));
                 }
             }
         }
@@ -149,7 +148,6 @@ impl Journal {
     pub(super) fn reload(&mut self, file: &Configuration) -> Result<Difference, ApplyError> {
         let difference = self.load(file)?;
         self.note_file(file, Some(store::hash(&file.text)), Cause::Reload, "SIGHUP");
-        self.take_names_of_left_out(file);
         Ok(difference)
     }
 
@@ -196,9 +194,8 @@ impl Journal {
             None => self.revise(wanted, cause, terms, self.hash_of_file())?,
         };
         self.load(wanted)?;
-        match pending {
-            Some(_) => self.begin_trial(confirm),
-            None => self.take_names_of_left_out(wanted),
+        if pending.is_some() {
+            self.begin_trial(confirm);
         }
         let confirm_until = pending.map(|pending| pending.until);
         tracing::info!(
@@ -238,26 +235,7 @@ impl Journal {
         let (revision, _) = self.store.revision(number)?.ok_or(ApplyError::NoRevision { number })?;
         self.stand(Standing { pending: None, ..standing })?;
         tracing::info!(revision = number, by, "the configuration is confirmed");
-        match self.revision(number) {
-            Ok(configuration) => self.take_names_of_left_out(&configuration),
-            Err(error) => tracing::error!(%error, "the names of revision {number} are not known"),
-        }
         Ok(revision)
-    }
-
-    /// Somebody wants a configuration, and not on trial: relays of the API that were left out at the start and whose names it
-    /// has are no trouble any more, since those names are the configuration's, for good.
-    fn take_names_of_left_out(&mut self, configuration: &Configuration) {
-        let names = configuration.relays.iter().map(Relay::name);
-        let left_out = names.filter(|name| self.troubles.has(TroubleKind::RelayLeftOut, name.as_str()));
-        let records: Vec<_> = left_out.cloned().map(RelayChange::Remove).collect();
-        if records.is_empty() {
-            return;
-        }
-        match self.store.change_relays(&records) {
-            Ok(()) => records.iter().for_each(|record| self.note_stored(record)),
-            Err(error) => tracing::error!(%error, "relays of the API that were left out stay in the store"),
-        }
     }
 
     /// Nobody confirmed: what was before is in force again. Where it can't be, because it does not fit beside what the API
@@ -381,6 +359,22 @@ impl Journal {
         let path = self.file.as_deref()?;
         config::read_text(path).map(|text| store::hash(&text)).ok()
     }
+}
+
+/// What to do about a relay of the API whose name the file has taken.
+fn rename_in_file(name: &str) -> String {
+    format!(
+        "give the one in the file another name and start the daemon again; or remove the one of the API for good \
+         (`mcr rm {name}`; that of the file stays)"
+    )
+}
+
+/// What to do about a relay that was left out for what it is.
+fn put_anew(name: &str) -> String {
+    format!(
+        "put it anew (`mcr add {name} --replace …`) or remove it (`mcr rm {name}`); or clear what is in its way and start \
+         the daemon again"
+    )
 }
 
 fn back_to(number: u64) -> String {

@@ -127,12 +127,12 @@ mod tests {
                  output = [ {{ interface = \"{to}\", group = \"239.1.1.1\", port = 5001 }} ]\n"
             );
             let relay = crate::config::check_text("test", &text).unwrap().remove(0);
-            self.ask(|reply| RelayRequest::Replace(relay, lease, Grant::unlimited(Role::Operator), reply))
+            self.ask(|reply| RelayRequest::Replace(relay, lease, Grant::unlimited(Role::Operator).into(), reply))
         }
 
         fn remove(&self, name: &str) -> Asked {
             let name = name.parse().unwrap();
-            self.ask(|reply| RelayRequest::Remove(name, Grant::unlimited(Role::Operator), reply))
+            self.ask(|reply| RelayRequest::Remove(name, Grant::unlimited(Role::Operator).into(), reply))
         }
 
         fn ask<T: Send + 'static>(&self, request: impl FnOnce(Reply<T>) -> RelayRequest) -> Asked {
