@@ -6,7 +6,7 @@
 
 #include <bpf/bpf_helpers.h>
 
-/* Ethernet, IPv4 and UDP headers, then payload. */
+/* Ethernet, IPv4 and UDP headers, then payload; a stamp needs IPv4. The longer ones of IPv6 are within the head. */
 #define HEADERS 42
 #define HEAD 64
 /* A burst that took longer was interrupted by another task, whose time is not the load's. */

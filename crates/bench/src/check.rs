@@ -1,12 +1,15 @@
-//! Whether each path carries what it should: the right bytes, once, to each output, of both kinds of sender.
+//! Whether each path carries what it should: the right bytes, once, to each output, of both kinds of sender, in each family
+//! that it can.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use mcr_testbed::{ChecksumStatus, DEVICE, Offload, RawReceiver, Seen, Switch, Topology};
+use mcr_testbed::{ChecksumStatus, Offload, RawReceiver, Seen, Switch, Topology};
 
+use crate::families::Families;
 use crate::generate::{Generator, Ingress, Load, Spacing, Stamp, TTL, payload};
-use crate::path::{GROUP, OUTPUT_PORT, Path, ROUTABLE, Running, output_group};
+use crate::measure::Setup;
+use crate::path::{OUTPUT_PORT, Path, ROUTABLE, Running};
 
 const OUTPUTS: usize = 2;
 const PACKETS: usize = 64;
@@ -17,21 +20,28 @@ const PAYLOAD_BYTES: usize = 1_250;
 /// # Panics
 /// When one carries something else.
 pub(crate) fn check(only: &[Path]) {
-    let net = Topology::device_relay_lan(OUTPUTS);
+    let net = Topology::device_relay_lan(OUTPUTS).with_ipv6();
     net.device().ip(&format!("address add {ROUTABLE}/24 dev eth0"));
     for lan in net.lans() {
         lan.relay_side().offload(Offload::SegmentUdp, Switch::Off);
     }
     let mut generator = Generator::new(net.device_interface());
     for path in Path::ALL.into_iter().filter(|path| only.is_empty() || only.contains(path)) {
-        match path.start(&net, OUTPUTS, 1) {
-            Ok(running) => {
-                for ingress in [Ingress::Raw, Ingress::Socket] {
-                    carries(&net, &mut generator, path, ingress);
+        for families in Families::ALL.into_iter().filter(|families| families.can_go_by(path)) {
+            let (name, of) = (path.name(), families.name());
+            match path.start(&net, families, OUTPUTS, 1) {
+                Ok(running) => {
+                    for ingress in [Ingress::Raw, Ingress::Socket] {
+                        carries(
+                            &net,
+                            &mut generator,
+                            Setup { families, ..Setup::plain(path, ingress, OUTPUTS, PAYLOAD_BYTES) },
+                        );
+                    }
+                    println!("{name}: carries {of} to {OUTPUTS} outputs{}", by(&running));
                 }
-                println!("{}: carries packets to {OUTPUTS} outputs{}", path.name(), by(&running));
+                Err(why) => println!("{name}: {of} not here: {why}"),
             }
-            Err(why) => println!("{}: not here: {why}", path.name()),
         }
     }
 }
@@ -40,11 +50,13 @@ fn by(running: &Running) -> String {
     running.served_by.as_ref().map_or_else(String::new, |datapath| format!(" ({datapath})"))
 }
 
-fn carries(net: &Topology, generator: &mut Generator, path: Path, ingress: Ingress) {
+fn carries(net: &Topology, generator: &mut Generator, setup: Setup) {
+    let Setup { path, families, ingress, .. } = setup;
     let receivers: Vec<RawReceiver> = net.lans().iter().map(|lan| RawReceiver::new(lan.host_side())).collect();
     let load = |packets: usize| Load {
         ingress,
-        source: path.source(),
+        source: families.source(path),
+        group: families.group(),
         payload_bytes: PAYLOAD_BYTES,
         rate: 10_000,
         time: Duration::from_micros(packets as u64 * 100),
@@ -66,29 +78,40 @@ fn carries(net: &Topology, generator: &mut Generator, path: Path, ingress: Ingre
         let mut came = 0u64;
         while let Some(frame) = receiver.next_frame(Duration::from_millis(100)) {
             let Some(seen) = Seen::read(&frame.bytes) else { continue };
-            let what = format!("{} from a {} sender, output {output}", path.name(), ingress.name());
+            let what =
+                format!("{}: {} from a {} sender, output {output}", path.name(), families.name(), ingress.name());
             // What only redirects leaves a checksum as unfinished as it was.
             let is_open =
                 frame.checksum == ChecksumStatus::Unfinished || path == Path::Redirect && ingress == Ingress::Socket;
             assert!(is_open || seen.udp_checksum_is_right, "{what}: the checksum is wrong");
-            assert_eq!((seen.source, seen.destination, seen.ttl), expected(path, output, seen.source.port()), "{what}");
+            assert_eq!(
+                (seen.source, seen.destination, seen.ttl),
+                expected(path, families, output, seen.source.port()),
+                "{what}"
+            );
             assert!(seen.payload == payload(PAYLOAD_BYTES), "{what}: the payload is another");
             came += 1;
         }
-        assert_eq!(came, sent, "{} from a {} sender, output {output}", path.name(), ingress.name());
+        assert_eq!(
+            came,
+            sent,
+            "{}: {} from a {} sender, output {output}",
+            path.name(),
+            families.name(),
+            ingress.name()
+        );
     }
 }
 
 /// Source, destination and TTL behind the relay; the source port may be any.
-fn expected(path: Path, output: usize, source_port: u16) -> (SocketAddr, SocketAddr, u8) {
-    let as_sent = |source: Ipv4Addr, ttl| (SocketAddr::new(source.into(), source_port), GROUP.into(), ttl);
+fn expected(path: Path, families: Families, output: usize, source_port: u16) -> (SocketAddr, SocketAddr, u8) {
+    let source = |source: IpAddr| SocketAddr::new(source, source_port);
+    let as_sent = |ttl| (source(families.source(path)), families.group(), ttl);
     match path {
-        Path::Redirect => as_sent(DEVICE, TTL),
-        Path::Smcroute => as_sent(ROUTABLE, TTL - 1),
-        Path::Xdp | Path::Tcx | Path::Packet | Path::Auto | Path::Nftables | Path::Sockets | Path::Socat => (
-            SocketAddr::new([10, 0, output as u8, 1].into(), source_port),
-            SocketAddr::new(output_group(output).into(), OUTPUT_PORT),
-            16,
-        ),
+        Path::Redirect => as_sent(TTL),
+        Path::Smcroute => as_sent(TTL - 1),
+        Path::Xdp | Path::Tcx | Path::Packet | Path::Auto | Path::Nftables | Path::Sockets | Path::Socat => {
+            (source(families.output_source(output)), SocketAddr::new(families.output_group(output), OUTPUT_PORT), 16)
+        }
     }
 }

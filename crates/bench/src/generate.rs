@@ -1,13 +1,12 @@
 //! The load: packets that are ready to go, in bursts, at a rate, for a time.
 
-use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use mcr_testbed::{Frame, Interface, Mac, Namespace};
 
 use crate::live::LiveFrames;
-use crate::path::GROUP;
 use crate::{cpu, socket};
 
 /// Packets of one burst, as a media sender makes them.
@@ -39,7 +38,7 @@ impl Ingress {
 pub(crate) enum Stamp {
     /// Zero.
     Zero,
-    /// `CLOCK_MONOTONIC` in nanoseconds when it was sent, and the complement in the next eight, which keeps the checksum as it is.
+    /// Of IPv4: `CLOCK_MONOTONIC` in nanoseconds when it was sent, and the complement in the next eight, which keeps the checksum as it is.
     Time,
 }
 
@@ -65,7 +64,8 @@ impl Spacing {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Load {
     pub(crate) ingress: Ingress,
-    pub(crate) source: Ipv4Addr,
+    pub(crate) source: IpAddr,
+    pub(crate) group: SocketAddr,
     pub(crate) payload_bytes: usize,
     /// Packets per second.
     pub(crate) rate: u64,
@@ -99,12 +99,13 @@ impl Generator {
         let payload = payload(load.payload_bytes);
         match load.ingress {
             Ingress::Raw => {
-                let frame = Frame::udp(&format!("{}:4000", load.source), &GROUP.to_string(), payload);
+                let source = SocketAddr::new(load.source, 4000).to_string();
+                let frame = Frame::udp(&source, &load.group.to_string(), payload);
                 self.live.send(&frame.source_mac(self.mac).ttl(TTL).bytes(), load)
             }
             Ingress::Socket => self.namespace.run(|| {
                 cpu::become_the_generator();
-                Outlet::new(load.source, payload).send(load)
+                Outlet::new(load, payload).send(load)
             }),
         }
     }
@@ -125,10 +126,10 @@ struct Outlet {
 }
 
 impl Outlet {
-    fn new(source: Ipv4Addr, payload: Vec<u8>) -> Outlet {
-        let socket = UdpSocket::bind(SocketAddrV4::new(source, 0)).expect("bind to the device's address");
-        socket.set_multicast_ttl_v4(TTL.into()).expect("set the TTL");
-        socket.connect(GROUP).expect("a route to the group");
+    fn new(load: Load, payload: Vec<u8>) -> Outlet {
+        let socket = UdpSocket::bind((load.source, 0)).expect("bind to the device's address");
+        socket::set_group_ttl(&socket, load.group, TTL);
+        socket.connect(load.group).expect("a route to the group");
         Outlet { socket: socket.into(), payload }
     }
 

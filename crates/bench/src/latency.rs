@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use crate::families::Families;
 use crate::generate::{Ingress, Load, Spacing, Stamp};
 use crate::measure::{Setup, Stand};
 use crate::path::Path;
@@ -27,8 +28,9 @@ impl Pace {
 
     fn load(self, path: Path, ingress: Ingress, time: Duration) -> Load {
         let spacing = if self.burst == 1 { Spacing::Single } else { Spacing::Bursts };
-        let (source, payload_bytes, rate) = (path.source(), PAYLOAD_BYTES, self.rate);
-        Load { ingress, source, payload_bytes, rate, time, spacing, stamp: Stamp::Time }
+        let (source, group) = (Families::Ipv4.source(path), Families::Ipv4.group());
+        let (payload_bytes, rate) = (PAYLOAD_BYTES, self.rate);
+        Load { ingress, source, group, payload_bytes, rate, time, spacing, stamp: Stamp::Time }
     }
 }
 

@@ -144,8 +144,6 @@ fn interrupt(thread: i32) {
 
 #[cfg(test)]
 mod tests {
-    use std::net::Ipv4Addr;
-
     use mcr_testbed::{Frame, Topology};
 
     use super::*;
@@ -160,7 +158,8 @@ mod tests {
         let receiver = Receiver::new(net.relay_input());
         let load = Load {
             ingress: Ingress::Raw,
-            source: Ipv4Addr::new(10, 0, 0, 55),
+            source: [10, 0, 0, 55].into(),
+            group: GROUP.into(),
             payload_bytes: 64,
             rate: 20_000,
             time: Duration::from_millis(200),

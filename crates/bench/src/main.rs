@@ -3,6 +3,7 @@
 mod check;
 mod clients;
 mod cpu;
+mod families;
 mod generate;
 mod kernel;
 mod latency;
@@ -24,6 +25,7 @@ use std::time::Duration;
 use clap::{Parser, Subcommand};
 use mcr_testbed::{Switch, Topology};
 
+use crate::families::Families;
 use crate::generate::Ingress;
 use crate::measure::{Setup, Stand};
 use crate::path::Path;
@@ -74,28 +76,33 @@ enum Part {
         /// The relay's input gathers
         #[arg(long)]
         coalesce: bool,
+        /// What it comes and leaves as
+        #[arg(long, default_value = "ipv4")]
+        families: Families,
     },
     /// The plain relay itself, in a process of its own
     #[command(hide = true)]
     PlainRelay {
         /// How many LANs
         outputs: u8,
+        /// What it comes and leaves as
+        families: Families,
     },
 }
 
 fn main() {
     let args = Args::parse();
     match args.part {
-        Some(Part::PlainRelay { outputs }) => plain::relay(outputs),
+        Some(Part::PlainRelay { outputs, families }) => plain::relay(outputs, families),
         Some(Part::Check) => check::check(&args.only),
         Some(Part::Clients) => {
             let clients = clients::clients(&Topology::device_relay_lan(1)).expect("MCR starts");
             println!("with a lease: {}\nstored:       {}", clients.lent, clients.stored);
             println!("one write to the disk alone: p99 {:.1} ms", scale::disk());
         }
-        Some(Part::Load { path, outputs, seconds, rate, coalesce }) => {
+        Some(Part::Load { path, outputs, seconds, rate, coalesce, families }) => {
             let coalesce = if coalesce { Switch::On } else { Switch::Off };
-            let setup = Setup { coalesce, ..Setup::plain(path, Ingress::Raw, outputs, 1_250) };
+            let setup = Setup { coalesce, families, ..Setup::plain(path, Ingress::Raw, outputs, 1_250) };
             load(setup, Duration::from_secs(seconds), rate);
         }
         None => bench(&args),

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use mcr_testbed::Switch;
 
 use crate::cpu::SoftInterrupts;
+use crate::families::Families;
 use crate::generate::{Ingress, Load, Offered, Spacing, Stamp};
 use crate::path::{Path, Running};
 use crate::receive::Latencies;
@@ -15,6 +16,7 @@ use crate::wire::{Egress, Wire};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Setup {
     pub(crate) path: Path,
+    pub(crate) families: Families,
     pub(crate) ingress: Ingress,
     /// Whether the relay's input gathers packets into super-frames.
     pub(crate) coalesce: Switch,
@@ -26,9 +28,18 @@ pub(crate) struct Setup {
 }
 
 impl Setup {
-    /// As it comes: nothing is gathered, segments are cut in software, one relay.
+    /// As it comes: IPv4, nothing is gathered, segments are cut in software, one relay.
     pub(crate) const fn plain(path: Path, ingress: Ingress, outputs: usize, payload_bytes: usize) -> Setup {
-        Setup { path, ingress, coalesce: Switch::Off, egress: Egress::Software, outputs, payload_bytes, relays: 1 }
+        Setup {
+            path,
+            families: Families::Ipv4,
+            ingress,
+            coalesce: Switch::Off,
+            egress: Egress::Software,
+            outputs,
+            payload_bytes,
+            relays: 1,
+        }
     }
 }
 
@@ -173,7 +184,7 @@ impl<'a> Stand<'a> {
         wire.set_egress(setup.egress);
         wire.set_coalesce(setup.coalesce);
         let before = wire.totals(setup.outputs);
-        let running = setup.path.start(wire.net(), setup.outputs, setup.relays)?;
+        let running = setup.path.start(wire.net(), setup.families, setup.outputs, setup.relays)?;
         let mut stand = Stand { wire, setup, running, soft_interrupts: SoftInterrupts::find() };
         let deadline = Instant::now() + Duration::from_secs(10);
         while stand.totals().iter().zip(&before).any(|(now, before)| now == before) {
@@ -335,10 +346,11 @@ impl<'a> Stand<'a> {
 }
 
 fn load(setup: Setup, rate: f64, time: Duration) -> Load {
-    let Setup { path, ingress, payload_bytes, .. } = setup;
+    let Setup { path, families, ingress, payload_bytes, .. } = setup;
     Load {
         ingress,
-        source: path.source(),
+        source: families.source(path),
+        group: families.group(),
         payload_bytes,
         rate: rate as u64,
         time,

@@ -14,6 +14,7 @@ use mcr_testbed::Topology;
 use tempfile::TempDir;
 
 use crate::cpu;
+use crate::families::Families;
 
 pub(crate) use mcr::{daemon, post, ready, relay};
 
@@ -23,11 +24,6 @@ pub(crate) const GROUP: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(239, 1, 1
 pub(crate) const OUTPUT_PORT: u16 = 6001;
 /// A sender with an address that the relay's host has a route to: some rivals can't do without.
 pub(crate) const ROUTABLE: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 55);
-
-/// The group of an output.
-pub(crate) fn output_group(output: usize) -> Ipv4Addr {
-    Ipv4Addr::new(239, 2, 2, output as u8)
-}
 
 /// What another relay, from 1 on, would listen to: it gets nothing.
 fn other(relay: usize) -> SocketAddrV4 {
@@ -85,11 +81,6 @@ impl Path {
         }
     }
 
-    /// The source of the load: what goes through the IP stack needs one that the reverse path does not refuse.
-    pub(crate) fn source(self) -> Ipv4Addr {
-        if self.goes_through_the_stack() { ROUTABLE } else { mcr_testbed::DEVICE }
-    }
-
     /// Whether its work is done where the packets come in, on the core that sends. Such a path holds up the generator rather than lose
     /// packets.
     pub(crate) fn is_in_kernel(self) -> bool {
@@ -104,27 +95,36 @@ impl Path {
         matches!(self, Self::Xdp | Self::Tcx | Self::Packet | Self::Auto)
     }
 
-    fn goes_through_the_stack(self) -> bool {
+    pub(crate) fn goes_through_the_stack(self) -> bool {
         match self {
             Self::Smcroute | Self::Sockets | Self::Socat => true,
             Self::Xdp | Self::Tcx | Self::Packet | Self::Auto | Self::Nftables | Self::Redirect => false,
         }
     }
 
-    /// Starts it in the relay's namespace, with this many relays installed; one of them gets the load.
+    /// Starts it in the relay's namespace, with this many relays installed; one of them gets the load, which comes and leaves
+    /// as `families` say.
     ///
     /// # Errors
     /// Why it can't be measured here.
-    pub(crate) fn start(self, net: &Topology, outputs: usize, relays: usize) -> Result<Running, String> {
+    pub(crate) fn start(
+        self,
+        net: &Topology,
+        families: Families,
+        outputs: usize,
+        relays: usize,
+    ) -> Result<Running, String> {
         let filter = if self.goes_through_the_stack() { "0" } else { "1" };
         for interface in ["all", "dev0"] {
             net.relay().sysctl(&format!("net/ipv4/conf/{interface}/rp_filter"), filter);
         }
         match self {
-            Self::Xdp | Self::Tcx | Self::Packet | Self::Auto => mcr::start(net, self.name(), outputs, relays),
-            Self::Nftables => nftables::start(net, outputs, relays),
+            Self::Xdp | Self::Tcx | Self::Packet | Self::Auto => {
+                mcr::start(net, self.name(), families, outputs, relays)
+            }
+            Self::Nftables => nftables::start(net, families, outputs, relays),
             Self::Smcroute => rivals::smcroute(net, outputs),
-            Self::Sockets => rivals::plain(net, outputs),
+            Self::Sockets => rivals::plain(net, families, outputs),
             Self::Socat => rivals::socat(net, outputs),
             Self::Redirect => Ok(redirect::start(net, outputs)),
         }

@@ -1,22 +1,21 @@
 //! The plain relay that a good engineer writes in an afternoon: batches with `recvmmsg` and `sendmmsg`, nothing else.
-//! It runs as a process of its own, `mcr-bench plain-relay OUTPUTS`, until it is told to end.
+//! It runs as a process of its own, `mcr-bench plain-relay OUTPUTS FAMILIES`, until it is told to end.
 
-use std::net::{Ipv4Addr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::os::fd::{AsRawFd, OwnedFd};
 
-use crate::path::{GROUP, OUTPUT_PORT};
+use crate::families::Families;
+use crate::path::OUTPUT_PORT;
 use crate::socket;
 
 const BATCH: usize = 64;
 const LARGEST: usize = 9_000;
 
 /// Relays the group from the relay's input to `outputs` LANs, forever.
-pub(crate) fn relay(outputs: u8) -> ! {
-    let input = UdpSocket::bind(GROUP).expect("bind the input");
-    input.join_multicast_v4(GROUP.ip(), &Ipv4Addr::new(10, 0, 0, 1)).expect("join the group");
-    let input = OwnedFd::from(input);
+pub(crate) fn relay(outputs: u8, families: Families) -> ! {
+    let input = OwnedFd::from(input(families.group()));
     socket::set(&input, libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, 16i32 << 20);
-    let outputs: Vec<OwnedFd> = (1..=outputs).map(output).collect();
+    let outputs: Vec<OwnedFd> = (1..=outputs).map(|number| output(families, number)).collect();
 
     let mut buffers = vec![[0u8; LARGEST]; BATCH];
     let mut pieces: Vec<libc::iovec> = buffers
@@ -62,12 +61,31 @@ fn send_all(output: &OwnedFd, messages: &mut [libc::mmsghdr]) {
     }
 }
 
-fn output(number: u8) -> OwnedFd {
-    let local = Ipv4Addr::new(10, 0, number, 1);
-    let socket = UdpSocket::bind((local, 0)).expect("bind an output");
-    socket.set_multicast_ttl_v4(16).expect("set the TTL");
-    socket.connect((Ipv4Addr::new(239, 2, 2, number), OUTPUT_PORT)).expect("connect an output");
-    let socket = OwnedFd::from(socket);
-    socket::set(&socket, libc::IPPROTO_IP, libc::IP_MULTICAST_IF, libc::in_addr { s_addr: u32::from(local).to_be() });
+fn input(group: SocketAddr) -> UdpSocket {
+    let socket = UdpSocket::bind(group).expect("bind the input");
+    match group.ip() {
+        IpAddr::V4(group) => socket.join_multicast_v4(&group, &Ipv4Addr::new(10, 0, 0, 1)),
+        IpAddr::V6(group) => socket.join_multicast_v6(&group, socket::interface_index("dev0")),
+    }
+    .expect("join the group");
     socket
+}
+
+fn output(families: Families, number: u8) -> OwnedFd {
+    let local = families.output_source(number.into());
+    let group = SocketAddr::new(families.output_group(number.into()), OUTPUT_PORT);
+    let socket = UdpSocket::bind((local, 0)).expect("bind an output");
+    socket::set_group_ttl(&socket, group, 16);
+    match local {
+        IpAddr::V4(local) => {
+            let local = libc::in_addr { s_addr: u32::from(local).to_be() };
+            socket::set(&socket, libc::IPPROTO_IP, libc::IP_MULTICAST_IF, local);
+        }
+        IpAddr::V6(_) => {
+            let index = socket::interface_index(&format!("lan{number}"));
+            socket::set(&socket, libc::IPPROTO_IPV6, libc::IPV6_MULTICAST_IF, index);
+        }
+    }
+    socket.connect(group).expect("connect an output");
+    OwnedFd::from(socket)
 }

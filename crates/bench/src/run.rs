@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use mcr_testbed::Switch;
 
+use crate::families::Families;
 use crate::generate::Ingress;
 use crate::latency;
 use crate::measure::{Setup, Stand, Times};
@@ -71,8 +72,10 @@ impl Plan {
 
     fn quick() -> Plan {
         let of = |outputs| Path::ALL.map(|path| Setup::plain(path, Ingress::Raw, outputs, 1_250));
+        let mut setups = OUTPUTS.map(of).concat();
+        setups.extend(of_other_families(&OUTPUTS[..1]));
         Plan {
-            setups: OUTPUTS.map(of).concat(),
+            setups,
             latencies: Path::ALL.map(|path| (path, Ingress::Raw)).into(),
             rounds: 1,
             times: Times {
@@ -99,6 +102,7 @@ fn all_setups() -> Vec<Setup> {
         let at = setups.iter().position(|setup| *setup == one).map_or(setups.len(), |at| at + 1);
         setups.splice(at..at, [100, 10_000].map(|relays| Setup { relays, ..one }));
     }
+    setups.extend(of_other_families(&OUTPUTS[..2]));
     for egress in [Egress::Software, Egress::Offload] {
         for outputs in OUTPUTS {
             setups.extend(COALESCING.map(|path| Setup {
@@ -106,6 +110,18 @@ fn all_setups() -> Vec<Setup> {
                 egress,
                 ..Setup::plain(path, Ingress::Raw, outputs, 1_250)
             }));
+        }
+    }
+    setups
+}
+
+/// IPv6, and from IPv4 to IPv6, by those that can.
+fn of_other_families(outputs: &[usize]) -> Vec<Setup> {
+    let mut setups = Vec::new();
+    for families in [Families::Ipv6, Families::Ipv4ToIpv6] {
+        for &outputs in outputs {
+            let paths = Path::ALL.into_iter().filter(|path| families.can_go_by(*path));
+            setups.extend(paths.map(|path| Setup { families, ..Setup::plain(path, Ingress::Raw, outputs, 1_250) }));
         }
     }
     setups

@@ -54,12 +54,13 @@ pub(crate) fn share_of_core(series: &[Series]) -> Option<f64> {
 /// What came of the last round.
 impl fmt::Display for Series {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Setup { path, ingress, coalesce, egress, outputs, payload_bytes, relays } = self.setup;
+        let Setup { path, families, ingress, coalesce, egress, outputs, payload_bytes, relays } = self.setup;
         let coalesce = if coalesce == Switch::On { " coalesced" } else { "" };
         write!(
             f,
-            "{:8} {:6} 1:{outputs:<2} {payload_bytes:4} bytes, {relays:5} relays, {}{coalesce}: ",
+            "{:8} {:12} {:6} 1:{outputs:<2} {payload_bytes:4} bytes, {relays:5} relays, {}{coalesce}: ",
             path.name(),
+            families.name(),
             ingress.name(),
             egress.name(),
         )?;

@@ -1,7 +1,8 @@
 //! The few system calls of the sender, the counter and the plain relay.
 
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::net::{SocketAddr, UdpSocket};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 
 /// A socket of the calling thread's namespace.
 pub(crate) fn open(domain: i32, kind: i32, protocol: i32) -> OwnedFd {
@@ -13,12 +14,27 @@ pub(crate) fn open(domain: i32, kind: i32, protocol: i32) -> OwnedFd {
 }
 
 /// Sets an option whose value is a plain structure.
-pub(crate) fn set<T: Copy>(socket: &OwnedFd, level: i32, option: i32, value: T) {
+pub(crate) fn set<T: Copy>(socket: impl AsFd, level: i32, option: i32, value: T) {
     // SAFETY: the pointer is to a value of the given length that outlives the call.
     let result = unsafe {
-        libc::setsockopt(socket.as_raw_fd(), level, option, (&raw const value).cast(), size_of::<T>() as u32)
+        libc::setsockopt(socket.as_fd().as_raw_fd(), level, option, (&raw const value).cast(), size_of::<T>() as u32)
     };
     assert_eq!(result, 0, "socket option {option}: {}", io::Error::last_os_error());
+}
+
+/// Sets the TTL or hop limit of what a socket sends to `group`.
+pub(crate) fn set_group_ttl(socket: &UdpSocket, group: SocketAddr, ttl: u8) {
+    match group {
+        SocketAddr::V4(_) => socket.set_multicast_ttl_v4(ttl.into()).expect("set the TTL"),
+        SocketAddr::V6(_) => set(socket, libc::IPPROTO_IPV6, libc::IPV6_MULTICAST_HOPS, i32::from(ttl)),
+    }
+}
+
+/// The number of an interface of the calling thread's namespace.
+pub(crate) fn interface_index(name: &str) -> u32 {
+    let name = std::ffi::CString::new(name).expect("a name without NUL");
+    // SAFETY: the name is terminated and outlives the call.
+    unsafe { libc::if_nametoindex(name.as_ptr()) }
 }
 
 /// Binds a packet socket to an interface; `protocol` in host byte order, 0 receives nothing.

@@ -45,7 +45,7 @@ pub(crate) struct Wire {
 
 impl Wire {
     pub(crate) fn new(outputs: usize) -> Wire {
-        let net = Topology::device_relay_lan(outputs);
+        let net = Topology::device_relay_lan(outputs).with_ipv6();
         net.device().ip(&format!("address add {ROUTABLE}/24 dev eth0"));
         let generator = Generator::new(net.device_interface());
         let receivers = Receivers::Drivers(drivers(&net));

@@ -5,21 +5,31 @@ use std::time::{Duration, Instant};
 
 use mcr_testbed::{Topology, program};
 
-use super::{GROUP, OUTPUT_PORT, Running, other, output_group, spawn};
+use super::{OUTPUT_PORT, Running, other, spawn};
+use crate::families::Families;
 
 /// How long it may take until it answers, and then until ten thousand relays are ready.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The relay of the bench, and others beside it that get nothing, by this datapath.
-pub(super) fn start(net: &Topology, datapath: &str, outputs: usize, relays: usize) -> Result<Running, String> {
-    let list: Vec<String> = (1..=outputs)
-        .map(|i| format!("{{ interface = \"lan{i}\", group = \"{}\", port = {OUTPUT_PORT} }}", output_group(i)))
-        .collect();
+pub(super) fn start(
+    net: &Topology,
+    datapath: &str,
+    families: Families,
+    outputs: usize,
+    relays: usize,
+) -> Result<Running, String> {
+    let output = |i| {
+        let group = families.output_group(i);
+        format!("{{ interface = \"lan{i}\", group = \"{group}\", port = {OUTPUT_PORT} }}")
+    };
+    let list: Vec<String> = (1..=outputs).map(output).collect();
+    let group = families.group();
     let mut config = format!(
         "datapath = \"{datapath}\"\n[[relay]]\nname = \"bench\"\n\
          input = {{ interface = \"dev0\", group = \"{}\", port = {} }}\noutput = [{}]\n",
-        GROUP.ip(),
-        GROUP.port(),
+        group.ip(),
+        group.port(),
         list.join(", ")
     );
     config.extend((1..relays).map(|i| relay(&format!("other-{i}"), i)));

@@ -6,7 +6,8 @@ use std::process::{Command, Stdio};
 
 use mcr_testbed::{Mac, Namespace, Topology};
 
-use super::{GROUP, OUTPUT_PORT, Running, other, output_group};
+use super::{GROUP, OUTPUT_PORT, Running, other};
+use crate::families::Families;
 
 /// The rules of a namespace; they go with `Drop`.
 pub(super) struct Rules {
@@ -21,22 +22,23 @@ impl Drop for Rules {
     }
 }
 
-pub(super) fn start(net: &Topology, outputs: usize, relays: usize) -> Result<Running, String> {
-    nft(net.relay(), &rules(net, outputs, relays))?;
+pub(super) fn start(net: &Topology, families: Families, outputs: usize, relays: usize) -> Result<Running, String> {
+    nft(net.relay(), &rules(net, families, outputs, relays))?;
     Ok(Running { _rules: Some(Rules { namespace: net.relay().clone() }), ..Running::default() })
 }
 
 /// The matches of one relay stand in the base chain; of several, a verdict map finds the relay's chain, in the time of one look-up.
-fn rules(net: &Topology, outputs: usize, relays: usize) -> String {
-    let relay = statements(net, outputs);
+fn rules(net: &Topology, families: Families, outputs: usize, relays: usize) -> String {
+    let relay = statements(net, families, outputs);
+    let (ip, group) = (protocol(families), families.group());
     let chain = relay.join("; ");
     let mut text = String::from("table netdev bench {\n");
     let is_one_rule = relays == 1 && relay.len() == 1;
     let input = if is_one_rule {
-        format!("ip daddr {} udp dport {} {chain}", GROUP.ip(), GROUP.port())
+        format!("{ip} daddr {} udp dport {} {chain}", group.ip(), group.port())
     } else if relays == 1 {
         let _ = writeln!(text, "chain relay0 {{ {chain}; }}");
-        format!("ip daddr {} udp dport {} goto relay0", GROUP.ip(), GROUP.port())
+        format!("{ip} daddr {} udp dport {} goto relay0", group.ip(), group.port())
     } else {
         let mut elements = Vec::with_capacity(relays);
         for i in 0..relays {
@@ -51,22 +53,32 @@ fn rules(net: &Topology, outputs: usize, relays: usize) -> String {
 }
 
 /// The statements of a relay: as few rules as the kernel allows (128 expressions each). What is the same for all outputs is set once.
-fn statements(net: &Topology, outputs: usize) -> Vec<String> {
+fn statements(net: &Topology, families: Families, outputs: usize) -> Vec<String> {
     const OUTPUTS_OF_A_RULE: usize = 8;
+    let ip = protocol(families);
     let to = |output: usize| {
-        let (lan, group) = (net.lan(output), output_group(output));
+        let (lan, group) = (net.lan(output), families.output_group(output));
         format!(
-            "ip saddr set {} ip daddr set {group} ether saddr set {} ether daddr set {} {} to \"lan{output}\"",
-            lan.relay_address(),
+            "{ip} saddr set {} {ip} daddr set {group} ether saddr set {} ether daddr set {} {} to \"lan{output}\"",
+            families.output_source(output),
             lan.relay_side().mac(),
-            Mac::of_group(group.into()),
+            Mac::of_group(group),
             if output < outputs { "dup" } else { "fwd" },
         )
     };
     let all: Vec<String> = (1..=outputs).map(to).collect();
     let mut rules: Vec<String> = all.chunks(OUTPUTS_OF_A_RULE).map(|outputs| outputs.join(" ")).collect();
-    rules[0].insert_str(0, &format!("ip ttl set 16 udp dport set {OUTPUT_PORT} "));
+    let time_to_live = if families == Families::Ipv6 { "hoplimit" } else { "ttl" };
+    rules[0].insert_str(0, &format!("{ip} {time_to_live} set 16 udp dport set {OUTPUT_PORT} "));
     rules
+}
+
+/// What nft calls the header; it stays the same one.
+fn protocol(families: Families) -> &'static str {
+    match families {
+        Families::Ipv4 | Families::Ipv4ToIpv6 => "ip",
+        Families::Ipv6 => "ip6",
+    }
 }
 
 fn nft(namespace: &Namespace, rules: &str) -> Result<(), String> {

@@ -5,8 +5,9 @@ use std::process::{Child, Command};
 
 use mcr_testbed::Topology;
 
-use super::{GROUP, OUTPUT_PORT, ROUTABLE, Running, output_group, spawn};
+use super::{GROUP, OUTPUT_PORT, ROUTABLE, Running, spawn};
 use crate::cpu;
+use crate::families::Families;
 
 /// The static route of smcroute.conf(5); the kernel forwards, and rewrites nothing but the TTL.
 pub(super) fn smcroute(net: &Topology, outputs: usize) -> Result<Running, String> {
@@ -32,7 +33,7 @@ pub(super) fn smcroute(net: &Topology, outputs: usize) -> Result<Running, String
 pub(super) fn socat(net: &Topology, outputs: usize) -> Result<Running, String> {
     let from = format!("UDP4-RECV:{},reuseaddr,ip-add-membership={}:dev0,so-rcvbuf=16777216", GROUP.port(), GROUP.ip());
     let one = |output: usize| {
-        let group = output_group(output);
+        let group = Families::Ipv4.output_group(output);
         let to = format!("UDP4-DATAGRAM:{group}:{OUTPUT_PORT},ip-multicast-if=10.0.{output}.1,ip-multicast-ttl=16");
         with_precedence(net.relay().command("socat").args(["-u", "-b", "65536", &from, &to]))
     };
@@ -44,9 +45,10 @@ pub(super) fn socat(net: &Topology, outputs: usize) -> Result<Running, String> {
 }
 
 /// [`crate::plain`], in a process of its own.
-pub(super) fn plain(net: &Topology, outputs: usize) -> Result<Running, String> {
+pub(super) fn plain(net: &Topology, families: Families, outputs: usize) -> Result<Running, String> {
     let own = std::env::current_exe().expect("the path of this program");
-    let child = with_precedence(net.relay().command(own).args(["plain-relay", &outputs.to_string()]))?;
+    let child =
+        with_precedence(net.relay().command(own).args(["plain-relay", &outputs.to_string(), &families.argument()]))?;
     Ok(Running::of(vec![child]))
 }
 

@@ -1,7 +1,8 @@
-//! Bars for the docs: one panel for each number of outputs.
+//! Bars for the docs: one panel for each number of outputs, and one for each other way between the protocols.
 
 use std::fmt::Write;
 
+use crate::families::Families;
 use crate::generate::Ingress;
 use crate::wire::Egress;
 
@@ -13,6 +14,8 @@ const VALUES: usize = 110;
 const BAR: usize = 18;
 const GAP: usize = 6;
 const PANEL_TITLE: usize = 34;
+const PANELS: [(Families, usize); 5] =
+    [(Families::Ipv4, 1), (Families::Ipv4, 4), (Families::Ipv4, 16), (Families::Ipv6, 1), (Families::Ipv4ToIpv6, 1)];
 
 /// Loss-free rates.
 pub(super) fn loss_free(rows: &[Row]) -> String {
@@ -27,13 +30,15 @@ pub(super) fn cpu(rows: &[Row]) -> String {
 
 fn bars(title: &str, rows: &[Row], value: impl Fn(&Row) -> f64) -> String {
     let (mut body, mut y) = (String::new(), 40);
-    for outputs in [1, 4, 16] {
-        let panel: Vec<&Row> = rows.iter().filter(|row| row.outputs == outputs && is_shown(row)).collect();
+    for (families, outputs) in PANELS {
+        let is_of_it = |row: &&Row| (row.families, row.outputs) == (families, outputs) && is_shown(row);
+        let panel: Vec<&Row> = rows.iter().filter(is_of_it).collect();
         let most = panel.iter().map(|row| value(row)).fold(1.0, f64::max);
         if panel.is_empty() {
             continue;
         }
-        let _ = writeln!(body, "<text x=\"0\" y=\"{}\" class=\"panel\">1:{outputs}</text>", y + 20);
+        let _ =
+            writeln!(body, "<text x=\"0\" y=\"{}\" class=\"panel\">1:{outputs}, {}</text>", y + 20, families.name());
         y += PANEL_TITLE;
         for row in panel {
             bar(&mut body, y, row, value(row), most);

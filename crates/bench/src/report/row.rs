@@ -4,6 +4,7 @@ use std::fmt;
 
 use serde::Serialize;
 
+use crate::families::Families;
 use crate::generate::Ingress;
 use crate::latency::{Pace, Percentiles};
 use crate::measure::{Cost, Limit, Setup};
@@ -17,6 +18,7 @@ use super::{hundredths, is_on, median, spread};
 #[derive(Debug, Clone, Serialize)]
 pub(super) struct Row {
     pub(super) path: Path,
+    pub(super) families: Families,
     pub(super) ingress: Ingress,
     pub(super) coalesce: bool,
     pub(super) egress: Egress,
@@ -52,7 +54,7 @@ pub(super) struct Row {
 impl Row {
     pub(super) fn new(series: &Series, latencies: &[LatencyRow]) -> Row {
         let Series { setup, rates, costs, under_overload, served_by, failure: _ } = series;
-        let Setup { path, ingress, coalesce, egress, outputs, payload_bytes, relays } = *setup;
+        let Setup { path, families, ingress, coalesce, egress, outputs, payload_bytes, relays } = *setup;
         let of_costs = |of: fn(&Cost) -> f64| median(&costs.iter().map(of).collect::<Vec<_>>()).round();
         let limited = rates.iter().filter(|rate| rate.limit == Limit::Core).count();
         let is_timed = Setup::plain(path, ingress, 1, 1_250) == *setup;
@@ -60,6 +62,7 @@ impl Row {
         let added = latencies.iter().find(is_of_it).filter(|_| is_timed).map(|row| row.added);
         Row {
             path,
+            families,
             ingress,
             coalesce: is_on(coalesce),
             egress,
@@ -82,8 +85,8 @@ impl Row {
 }
 
 pub(super) const HEADER: &str = "\
-| path | from | gathered | cut by | to | payload | relays | loss-free pps | CPU ns per packet and output | of it in processes | left under 4 × | spread |
-|---|---|---|---|---|---:|---:|---:|---:|---:|---:|---:|";
+| path | of | from | gathered | cut by | to | payload | relays | loss-free pps | CPU ns per packet and output | of it in processes | left under 4 × | spread |
+|---|---|---|---|---|---|---:|---:|---:|---:|---:|---:|---:|";
 
 impl fmt::Display for Row {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -93,7 +96,8 @@ impl fmt::Display for Row {
         let full = if self.core_limited { "" } else { " (loss)" };
         write!(
             f,
-            "| {path} | {} | {} | {} | 1:{} | {} | {} | {:.0}{full} | {:.0} | {:.0} | {overload} | {:.2} |",
+            "| {path} | {} | {} | {} | {} | 1:{} | {} | {} | {:.0}{full} | {:.0} | {:.0} | {overload} | {:.2} |",
+            self.families.name(),
             self.ingress.name(),
             if self.coalesce { "yes" } else { "no" },
             self.egress.name(),

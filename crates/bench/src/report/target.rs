@@ -4,6 +4,7 @@ use std::fmt;
 
 use serde::Serialize;
 
+use crate::families::Families;
 use crate::generate::Ingress;
 use crate::latency::Pace;
 use crate::path::Path;
@@ -79,7 +80,7 @@ impl fmt::Display for Target {
     }
 }
 
-/// All of them. Unless something else is said: crafted frames with 1,250 bytes of payload, one relay, nothing gathered, segments cut in software.
+/// All of them. Unless something else is said: IPv4, crafted frames with 1,250 bytes of payload, one relay, nothing gathered, segments cut in software.
 pub(super) fn all(rows: &[Row], latencies: &[LatencyRow], fan_out: &FanOut, scale: Option<&Scale>) -> Vec<Target> {
     use Bound::{AtLeast, AtMost};
     use Path::{Auto, Nftables, Packet, Redirect, Socat, Sockets, Tcx, Xdp};
@@ -151,7 +152,8 @@ impl Measured<'_> {
     fn plain(&self, path: Path, outputs: usize, coalesce: bool) -> Option<&Row> {
         self.rows.iter().find(|row| {
             (row.path, row.outputs, row.coalesce, row.relays) == (path, outputs, coalesce, 1)
-                && (row.ingress, row.egress, row.payload_bytes) == (Ingress::Raw, Egress::Software, 1_250)
+                && (row.families, row.ingress, row.egress, row.payload_bytes)
+                    == (Families::Ipv4, Ingress::Raw, Egress::Software, 1_250)
         })
     }
 
