@@ -40,7 +40,8 @@ struct Ring {
 /// An event that is kept: the number in its id is that of its place.
 #[derive(Debug)]
 struct Kept {
-    time: String,
+    /// Since 1970: a number takes less room than its text, and there are thousands.
+    time: Duration,
     happening: Happening,
 }
 
@@ -83,10 +84,10 @@ impl EventLog {
 
     /// Adds what happened just now.
     pub fn publish(&self, happenings: impl IntoIterator<Item = impl Into<Happening>>) {
-        let time = to_the_millisecond(since_1970());
+        let time = since_1970();
         let mut ring = self.ring();
         for happening in happenings {
-            ring.push(Kept { time: time.clone(), happening: happening.into() });
+            ring.push(Kept { time, happening: happening.into() });
         }
         let next = ring.next();
         drop(ring);
@@ -169,7 +170,7 @@ impl Reader {
             }
             if happening.concerns(&self.grant) {
                 let id = format!("{}-{}", self.log.0.run, self.next);
-                events.push(Event { id: Some(id), time: time.clone(), kind: happening.kind.clone() });
+                events.push(Event { id: Some(id), time: to_the_millisecond(*time), kind: happening.kind.clone() });
             }
             self.next += 1;
         }

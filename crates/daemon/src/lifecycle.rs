@@ -10,7 +10,7 @@ use mcr_engine::Refusal;
 use mcr_model::relay::Relay;
 use mcr_model::status::RelayStatus;
 use mcr_model::{Datapath, DatapathChoice, Grant, Role, WaitFor};
-use mcr_netd::{Keeper, KeeperError, KeeperWatch, SpawnMode, privileges};
+use mcr_netd::{Keeper, KeeperError, KeeperWatch, SpawnMode, memory, privileges};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 
@@ -73,6 +73,7 @@ pub struct ForegroundOptions {
 /// # Errors
 /// A sentence that says what to do; nothing is left behind then.
 pub fn run(options: RunOptions) -> anyhow::Result<()> {
+    memory::keep_one_arena();
     log::init(&options.log)?;
     // It starts no thread, so it may be made while there are privileges to be given up.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -305,6 +306,7 @@ pub struct Foreground {
 /// # Errors
 /// A sentence that says what to do; nothing is left behind then.
 pub fn foreground(options: ForegroundOptions) -> anyhow::Result<Foreground> {
+    memory::keep_one_arena();
     check_root()?;
     let keeper = Keeper::spawn(&SpawnMode::Private, options.keeper_program.as_deref())?;
     let watch = keeper.watch().ok();

@@ -7,6 +7,7 @@
 //!
 //! The daemon's side is [`Keeper`]; the program `mcr-netd` is [`serve`].
 
+pub mod memory;
 pub mod peer;
 pub mod privileges;
 pub mod standard_error;

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use mcr_confine::Confinement;
-use mcr_netd::{DEFAULT_SOCKET_PATH, Door, PolicyChoice, ServeError, ServeOptions, WhenReleased, serve};
+use mcr_netd::{DEFAULT_SOCKET_PATH, Door, PolicyChoice, ServeError, ServeOptions, WhenReleased, memory, serve};
 
 /// The privileged keeper of MCR: opens packet sockets, joins groups and keeps neighbours for the
 /// daemon, and holds them while the daemon restarts.
@@ -50,6 +50,7 @@ struct Arguments {
 }
 
 fn main() -> ExitCode {
+    memory::keep_one_arena();
     let arguments = Arguments::parse();
     let is_told = arguments.fd.is_some();
     match serve(options(arguments)) {

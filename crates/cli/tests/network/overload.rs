@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use mcr_model::Datapath;
 use mcr_testbed::{DEVICE, Topology, wait_until};
 
+use crate::api::Api;
 use crate::reload::memory_kib;
 use crate::scale::pick;
 use crate::service::{SOON, Service};
@@ -30,29 +31,32 @@ fn a_flood_is_counted_and_leaves_the_neighbours_alone() {
     let beside = Receiver::start(lan.namespace(), lan.host_address(), on, Payloads::Count);
     let memory_before = memory_kib(service.pid());
     let (goes_on, from) = (AtomicBool::new(true), sender.host_address());
-    let (flood, steady, slowest) = std::thread::scope(|scope| {
+    let (flood, steady, mut answers) = std::thread::scope(|scope| {
         let floods = [0, 1].map(|_| scope.spawn(|| send_while(&goes_on, net.device(), DEVICE, GROUP, LONG, FLOOD)));
         let steady = scope.spawn(|| send_while(&goes_on, sender.namespace(), from, OTHER, LONG, 1_000));
-        let (begun, mut slowest) = (Instant::now(), Duration::ZERO);
+        let (begun, mut api, mut answers) = (Instant::now(), Api::of(&service), Vec::new());
         while begun.elapsed() < Duration::from_secs(pick(1, 30)) {
             let asked = Instant::now();
-            assert_eq!(service.http("GET", "/api/v1/status", "").0, 200);
-            slowest = slowest.max(asked.elapsed());
-            std::thread::sleep(Duration::from_millis(50));
+            api.ok("GET", "/api/v1/status", "");
+            answers.push(asked.elapsed());
+            std::thread::sleep(Duration::from_millis(20));
         }
         goes_on.store(false, Ordering::Relaxed);
         let flood: u64 = floods.into_iter().map(|flood| flood.join().expect("a flood")).sum();
-        (flood, steady.join().expect("the steady flow"), slowest)
+        (flood, steady.join().expect("the steady flow"), answers)
     });
     assert_eq!(beside.finish(steady).count, steady, "the neighbour lost nothing");
     let received = service.assert_balance()["flooded"];
     let interfaces = service.http("GET", "/api/v1/interfaces", "").1;
     let dev0 = interfaces["interfaces"].as_array().unwrap().iter().find(|one| one["name"] == "dev0").unwrap();
     let lost: u64 = dev0["unattributed"].as_object().unwrap().values().filter_map(serde_json::Value::as_u64).sum();
-    println!("{flood} sent, {received} received, {lost} counted as lost: {dev0:#}; slowest answer {slowest:?}");
+    answers.sort();
+    let at = |share: usize| answers[(answers.len() - 1) * share / 100];
+    println!("{flood} sent, {received} received, {lost} counted as lost: {dev0:#}");
+    println!("{} answers: p50 {:?}, p99 {:?}, slowest {:?}", answers.len(), at(50), at(99), at(100));
     assert_eq!(received + lost, flood, "every packet is counted once");
-    // The start of curl beside a flood that takes both processors is part of it.
-    assert!(slowest < Duration::from_secs(1), "an answer took {slowest:?}");
+    // What is claimed is less (docs/reliability.md); other work on this machine must not fail the test.
+    assert!(at(100) < Duration::from_secs(1), "an answer took {:?}", at(100));
     let grown = memory_kib(service.pid()).saturating_sub(memory_before);
     assert!(grown < 4 << 10, "{grown} KiB more");
 

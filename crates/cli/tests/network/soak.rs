@@ -6,12 +6,15 @@ use std::time::{Duration, Instant};
 
 use mcr_testbed::{DEVICE, Topology};
 
+use crate::api::Api;
 use crate::reload::memory_kib;
 use crate::service::{SOON, Service};
 use crate::traffic::{Series, send_while};
 
-/// What is kept in memory up to a bound, as events are, is full by then; memory and descriptors are what they are.
-const WARM_UP: Duration = Duration::from_secs(600);
+/// Memory and descriptors are what they are by then.
+const WARM_UP: Duration = Duration::from_secs(120);
+/// How long it may take until there have been more events than are kept.
+const FILLING: Duration = Duration::from_secs(600);
 /// What memory may grow by in an hour, in KiB.
 const SLOPE_KIB: f64 = 1_024.0;
 const SERIES: Series = Series { count: u64::MAX, smallest: 60, largest: 1_400 };
@@ -86,7 +89,10 @@ fn a_long_run_with_faults() {
             let group = SocketAddr::new(Ipv4Addr::new(239, 1, 1, number).into(), 5001);
             scope.spawn(move || send_while(goes_on, device, DEVICE, group, SERIES, 2_000));
         }
-        let run = || soak(&net, &service, Duration::from_secs(seconds));
+        let run = || {
+            fill_what_is_kept(&net, &service);
+            soak(&net, &service, Duration::from_secs(seconds))
+        };
         let samples = std::panic::catch_unwind(std::panic::AssertUnwindSafe(run));
         goes_on.store(false, Ordering::Relaxed);
         samples.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
@@ -103,6 +109,21 @@ fn a_long_run_with_faults() {
     // A shorter run says nothing about an hour.
     assert!(seconds < 600 || growth < SLOPE_KIB, "memory grows by {growth:.0} KiB/h");
     assert!(last.memory_kib < first.memory_kib + 1_024, "memory: {first:?}, then {last:?}");
+}
+
+/// Faults one right after the other, until there have been more events than are kept: what grows from then on would grow
+/// for ever.
+fn fill_what_is_kept(net: &Topology, service: &Service) {
+    let (begun, mut api) = (Instant::now(), Api::of(service));
+    let mut has_room = || {
+        let kept = api.ok("GET", "/api/v1/events?follow=false", "");
+        kept["events"][0]["id"].as_str().expect("an id").ends_with("-0")
+    };
+    while has_room() {
+        (0..60).for_each(|number| fault(net, service, number));
+        assert!(begun.elapsed() < FILLING, "there are still fewer events than are kept");
+    }
+    println!("all events that are kept happened in {:?}", begun.elapsed());
 }
 
 /// Faults for so long; the samples after each round of them.
