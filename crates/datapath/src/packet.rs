@@ -12,6 +12,7 @@ mod eye;
 mod fanout;
 pub mod filter;
 mod forward;
+mod fragments;
 mod input;
 mod mailbox;
 mod queues;

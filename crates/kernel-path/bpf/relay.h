@@ -57,7 +57,7 @@ struct mcr_relay {
 	__u32 source_list;  /* number of the list in `sources`; 0: any source; with MCR_LIST_REFUSES: any but these */
 	__u32 slot;         /* of its counters */
 	__u32 exit;         /* enum mcr_exit, and its number */
-	__u32 mtu;          /* bytes of the largest IP packet that may come, so that all outputs can send it */
+	__u32 mtu;          /* bytes of the largest IP packet that may come, so that the drivers of all outputs take it */
 	__u32 least_ttl;    /* that all outputs send a copy of */
 	__u32 flags;        /* enum mcr_relay_flags */
 	__u64 identity; /* the writer's own; for whoever adopts the maps */

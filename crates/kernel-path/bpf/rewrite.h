@@ -88,7 +88,7 @@ static __always_inline void rewrite_ip(struct ipv4 *ip, const struct mcr_output 
 
 	if (output->flags & (MCR_SET_DSCP | MCR_MAP_DSCP))
 		first = (first & ~0xfc00) | (dscp_of(output, first >> 10 & 0x3f) & 0x3f) << 10;
-	second &= 0xffff | (__u32)bpf_htons(DONT_FRAGMENT) << 16;
+	second &= 0xffff | (__u32)bpf_htons(DONT_FRAGMENT | FRAGMENT_MASK) << 16;
 	third = (((third & output->ttl_mask) + output->ttl) & 0xff) | (third & 0xff00);
 	third |= (__u32)(__u16)~fold((__u64)first + second + third + source + output->destination.word[0]) << 16;
 	word[0] = first;
@@ -98,11 +98,13 @@ static __always_inline void rewrite_ip(struct ipv4 *ip, const struct mcr_output 
 	ip->destination = output->destination.word[0];
 }
 
-/* Makes the headers, in place, those of an output's copy, but for the Ethernet header: the twin of Rewrite::emit in mcr-wire. */
-static __always_inline void rewrite(struct ipv4 *ip, struct udp *udp, enum checksum_state checksum,
+/*
+ * Makes the headers, in place, those of an output's copy, but for the Ethernet header: the twin of Rewrite::emit in mcr-wire.
+ * `udp_bytes` is the length for the UDP header.
+ */
+static __always_inline void rewrite(struct ipv4 *ip, struct udp *udp, __be16 udp_bytes, enum checksum_state checksum,
 				    const struct mcr_output *output)
 {
-	__be16 udp_bytes = bpf_htons(bpf_ntohs(ip->total_bytes) - IPV4_BYTES);
 	__u64 before = sum_of_ends(ip, udp);
 
 	rewrite_ip(ip, output);

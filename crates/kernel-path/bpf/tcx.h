@@ -15,6 +15,7 @@
 #include "lookup.h"
 #include "rate.h"
 #include "families.h"
+#include "fragments.h"
 #include "rewrite.h"
 
 #define TCX_NEXT (-1)
@@ -52,6 +53,7 @@ struct packet {
 	__u8 is_ipv6_now;
 	__u8 is_summed;      /* whether there is a payload_sum */
 	__u8 is_portless;    /* whether an extension header hides the ports */
+	__be16 fragmentation; /* of IPv4: "more fragments" and the offset. As it came, not told apart: see udp_bytes_of */
 	__u8 ttl;
 	__u16 priority;      /* upper four bits of the tag */
 	__u16 tagged;        /* whether there was a tag */
@@ -209,10 +211,29 @@ static __always_inline int read_link(struct packet *packet)
 	       packet->destination.vlan != VLAN_NUMBER;
 }
 
+static __always_inline int is_fragment(const struct packet *packet)
+{
+	return packet->fragmentation != 0;
+}
+
+static __always_inline int is_later_fragment(const struct packet *packet)
+{
+	return (packet->fragmentation & bpf_htons(OFFSET_MASK)) != 0;
+}
+
+/*
+ * Bytes of the UDP header, which a later fragment has not. Asked for again and again rather than kept: a number in the packet
+ * that the verifier knows splits all paths behind it.
+ */
+static __always_inline __u32 udp_bytes_of(const struct packet *packet)
+{
+	return is_later_fragment(packet) ? 0 : UDP_BYTES;
+}
+
 /* How many datagrams, of how many bytes: a super-frame counts as its segments. */
 static __always_inline void measure(struct packet *packet)
 {
-	__u32 headers = packet->header_bytes + UDP_BYTES;
+	__u32 headers = packet->header_bytes + udp_bytes_of(packet);
 	__u32 payload = packet->total_bytes > headers ? packet->total_bytes - headers : 0;
 	__u32 segment = packet->segment_bytes;
 
@@ -232,15 +253,15 @@ static __always_inline __u32 ip_bytes(const struct packet *packet)
 }
 
 /* Bytes of the IP and UDP headers of an output's copies. */
-static __always_inline __u32 header_bytes_of(const struct mcr_output *output)
+static __always_inline __u32 header_bytes_of(const struct packet *packet, const struct mcr_output *output)
 {
-	return (output->flags & MCR_OUTPUT_IPV6 ? IPV6_BYTES : IPV4_BYTES) + UDP_BYTES;
+	return (output->flags & MCR_OUTPUT_IPV6 ? IPV6_BYTES : IPV4_BYTES) + udp_bytes_of(packet);
 }
 
 /* Bytes of an output's copies. */
 static __always_inline __u32 bytes_of_copies(const struct packet *packet, const struct mcr_output *output)
 {
-	return packet->packets * header_bytes_of(output) + packet->payload;
+	return packet->packets * header_bytes_of(packet, output) + packet->payload;
 }
 
 enum readable {
@@ -330,6 +351,27 @@ static __always_inline enum readable read_ipv6(struct packet *packet)
 	return READABLE;
 }
 
+/* Finds the port of a later fragment's first: 0 if that was not relayed. */
+static __noinline int follow_first(struct packet *packet)
+{
+	struct fragment_key key =
+		key_of_fragment(packet->skb->ifindex, &packet->headers.ip, packet->destination.vlan);
+	__be16 *port = bpf_map_lookup_elem(&fragments, &key);
+
+	if (port)
+		packet->udp.destination = *port;
+	return port != 0;
+}
+
+/* Has the later fragments of a first one follow it. */
+static __noinline int note_first(const struct packet *packet)
+{
+	struct fragment_key key =
+		key_of_fragment(packet->skb->ifindex, &packet->headers.ip, packet->destination.vlan);
+
+	return bpf_map_update_elem(&fragments, &key, &packet->udp.destination, BPF_ANY);
+}
+
 /* The same of IPv4. */
 static __always_inline enum readable read_ipv4(struct packet *packet)
 {
@@ -351,19 +393,27 @@ static __always_inline enum readable read_ipv4(struct packet *packet)
 	if (skb->pkt_type == PACKET_OTHERHOST && (headers->ip.destination & bpf_htonl(0xf0000000)) != bpf_htonl(0xe0000000))
 		return NOT_OURS;
 	there = packet->there < packet->total_bytes ? packet->there : packet->total_bytes;
-	if ((headers->ip.fragmentation & bpf_htons(OFFSET_MASK)) || there < packet->header_bytes + 4) {
-		packet->reason = there < packet->total_bytes ? MCR_DROP_TRUNCATED :
-				 headers->ip.fragmentation & bpf_htons(FRAGMENT_MASK) ? MCR_DROP_FRAGMENT :
-				 packet->header_bytes > IPV4_BYTES ? MCR_DROP_IP_OPTIONS : MCR_DROP_BAD_UDP_LENGTH;
+	packet->fragmentation = headers->ip.fragmentation & bpf_htons(FRAGMENT_MASK);
+	packet->udp = headers->udp;
+	if (is_later_fragment(packet) || there < packet->header_bytes + 4) {
+		packet->reason = there < packet->total_bytes	   ? MCR_DROP_TRUNCATED :
+				 is_fragment(packet)		   ? MCR_DROP_FRAGMENT :
+				 packet->header_bytes > IPV4_BYTES ? MCR_DROP_IP_OPTIONS :
+								     MCR_DROP_BAD_UDP_LENGTH;
 		if (packet->reason != MCR_DROP_TRUNCATED &&
 		    !options_checksum_is_right(skb, packet->ip_at, packet->header_bytes))
 			packet->reason = MCR_DROP_BAD_IP_CHECKSUM;
-		return UNREADABLE;
-	}
-	packet->udp = headers->udp;
-	if (packet->header_bytes > IPV4_BYTES &&
-	    bpf_skb_load_bytes(skb, packet->ip_at + packet->header_bytes, &packet->udp, 4))
+		if (packet->reason != MCR_DROP_FRAGMENT || packet->header_bytes > IPV4_BYTES || skb->gso_size)
+			return UNREADABLE;
+		if (!is_later_fragment(packet))
+			packet->reason = MCR_DROP_BAD_UDP_LENGTH;
+		if (!is_later_fragment(packet) || !follow_first(packet))
+			return UNREADABLE;
+		packet->reason = GOOD;
+	} else if (packet->header_bytes > IPV4_BYTES &&
+		   bpf_skb_load_bytes(skb, packet->ip_at + packet->header_bytes, &packet->udp, 4)) {
 		return NOT_OURS;
+	}
 	note_destination(packet);
 	return READABLE;
 }
@@ -399,10 +449,8 @@ static __always_inline __s32 judge_ip(struct packet *packet)
 		return MCR_DROP_TRUNCATED;
 	if (!right)
 		return MCR_DROP_BAD_IP_CHECKSUM;
-	if (headers->ip.fragmentation & bpf_htons(FRAGMENT_MASK))
-		return MCR_DROP_FRAGMENT;
 	if (packet->header_bytes > IPV4_BYTES)
-		return MCR_DROP_IP_OPTIONS;
+		return is_fragment(packet) ? MCR_DROP_FRAGMENT : MCR_DROP_IP_OPTIONS;
 	return GOOD;
 }
 
@@ -430,6 +478,30 @@ static __always_inline __s32 judge_udp(struct packet *packet, int other_aggregat
 	return is_super_frame || other_aggregate ? MCR_DROP_GSO_UNSUPPORTED : GOOD;
 }
 
+/* In place of verdicts 10 to 12. What the UDP checksum covers is not all there. */
+static __always_inline __s32 judge_fragment(const struct packet *packet)
+{
+	__u32 there = packet->total_bytes - packet->header_bytes;
+
+	if (packet->checksum == CHECKSUM_PARTIAL || packet->skb->gso_size)
+		return MCR_DROP_FRAGMENT;
+	if (!is_later_fragment(packet) && (there < UDP_BYTES || bpf_ntohs(packet->udp.length) <= there))
+		return MCR_DROP_BAD_UDP_LENGTH;
+	return GOOD;
+}
+
+/*
+ * A number that the verifier does not know any more: it walks all that follows once for each that it does. Through a word of the
+ * frame that programs may use as they like.
+ */
+static __always_inline __s32 forgotten(struct __sk_buff *skb, __s32 number)
+{
+	volatile __u32 *word = &skb->cb[0];
+
+	*word = number;
+	return *word;
+}
+
 static __always_inline __s32 judge(struct packet *packet)
 {
 	struct __sk_buff *skb = packet->skb;
@@ -444,10 +516,10 @@ static __always_inline __s32 judge(struct packet *packet)
 	packet->checksum = checksum_state(skb);
 	reason = judge_ip(packet);
 	if (reason == GOOD)
-		reason = judge_udp(packet, other_aggregate);
+		reason = is_fragment(packet) ? judge_fragment(packet) : judge_udp(packet, other_aggregate);
 	if (reason == GOOD && came_back_to_us(packet->destination.ifindex, packet->headers.source_mac))
 		reason = MCR_DROP_LOOP;
-	return reason;
+	return forgotten(skb, reason);
 }
 
 /* ---- sending ---- */
@@ -501,7 +573,13 @@ static __always_inline long dress_ipv4(const struct packet *packet, const struct
 
 	__builtin_memcpy(headers.destination_mac, output->destination_mac, 6);
 	__builtin_memcpy(headers.source_mac, output->source_mac, 6);
-	rewrite(&headers.ip, &headers.udp, packet->checksum, output);
+	if (is_later_fragment(packet)) {
+		rewrite_ip(&headers.ip, output);
+		return store(packet, headers.destination_mac, IPV4_BYTES);
+	}
+	rewrite(&headers.ip, &headers.udp,
+		is_fragment(packet) ? headers.udp.length : bpf_htons(packet->total_bytes - IPV4_BYTES), packet->checksum,
+		output);
 	return store(packet, headers.destination_mac, IPV4_BYTES + UDP_BYTES);
 }
 
@@ -611,7 +689,9 @@ static long each_output(__u32 index, struct packet *packet)
 		reason = output->drop - 1;
 	} else if (packet->ttl < output->least_ttl) {
 		reason = MCR_DROP_TTL_EXPIRED;
-	} else if (packet->largest + header_bytes_of(output) > output->mtu) {
+	} else if (is_fragment(packet) && output->flags & MCR_OUTPUT_IPV6) {
+		reason = MCR_DROP_FRAGMENT;
+	} else if (packet->largest + header_bytes_of(packet, output) > output->mtu) {
 		reason = MCR_DROP_TOO_BIG;
 	} else if (is_capped(&output->cap) &&
 		   !admits(RELAY_SLOTS + output->slot, &output->cap, packet->packets,
@@ -630,7 +710,7 @@ static __always_inline void sum_for_ipv6(struct packet *packet, const struct mcr
 {
 	__u32 headers = (packet->is_ipv6_now ? IPV6_BYTES : IPV4_BYTES) + UDP_BYTES;
 
-	if (!(relay->flags & MCR_NEEDS_CHECKSUM) || packet->is_summed || packet->reason != GOOD ||
+	if (!(relay->flags & MCR_NEEDS_CHECKSUM) || packet->is_summed || is_fragment(packet) || packet->reason != GOOD ||
 	    packet->checksum == CHECKSUM_PARTIAL || packet->udp.checksum != 0)
 		return;
 	packet->payload_sum = sum_of_payload(packet->skb, (packet->stripped ? ETHERNET_BYTES : packet->ip_at) + headers,
@@ -700,6 +780,8 @@ int mcr_tcx(struct __sk_buff *skb)
 	if (!relay)
 		return TCX_NEXT;
 	packet.reason = judge(&packet);
+	if (is_fragment(&packet) && !is_later_fragment(&packet) && packet.reason == GOOD)
+		note_first(&packet);
 	serve(&packet, relay);
 	walk.relay = relay->next;
 	if (walk.relay)

@@ -421,12 +421,14 @@ static __always_inline __u32 dress_packet(struct xdp_md *ctx, const struct mcr_o
 {
 	void *data = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;
 	struct ipv4 *ip = data + ETHERNET_BYTES;
+	struct udp *udp;
 
 	if (data + HEADERS_BYTES > end)
 		return 0;
 	if (output->flags & MCR_OUTPUT_IPV6 || *(__be16 *)(data + MAC_BYTES) == bpf_htons(ETHERTYPE_IPV6))
 		return dress_either_family(ctx, output);
-	rewrite(ip, data + ETHERNET_BYTES + IPV4_BYTES, CHECKSUM_NONE, output);
+	udp = data + ETHERNET_BYTES + IPV4_BYTES;
+	rewrite(ip, udp, udp->length, CHECKSUM_NONE, output);
 	return bpf_ntohs(ip->total_bytes);
 }
 

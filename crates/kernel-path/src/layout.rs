@@ -130,9 +130,10 @@ impl RelayRecord {
         let rewrites = || outputs.iter().filter_map(|output| output.action.sent());
         let family = destination.family();
         let mtu = rewrites().map(|(rewrite, mtu)| {
-            // Headers of another family take more room, or less.
+            // Headers of another family may take more room. They may take less, too, but the kernel compares a frame with
+            // the MTU of its output as it came (kernel/bpf/devmap.c: `xdp_ok_fwd_dev`), and drops it unseen.
             let grows = header_bytes(Family::of(rewrite.destination.ip())) - header_bytes(family);
-            mtu.saturating_add_signed(-grows)
+            mtu.saturating_add_signed(-grows.max(0))
         });
         let is_ipv6 = |(rewrite, _): (&Rewrite, u32)| rewrite.destination.is_ipv6();
         let needs_checksum = family == Family::V4 && rewrites().any(is_ipv6);

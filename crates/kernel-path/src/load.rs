@@ -13,6 +13,9 @@ use crate::xdp::Xdp;
 
 pub(crate) static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/programs.bpf.o"));
 
+/// Datagrams whose later fragments are told by their first: of more at the same time some are dropped by name.
+const FRAGMENTED: u32 = 4_096;
+
 /// How much the tables can hold; memory is taken when they are made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Sizes {
@@ -53,7 +56,7 @@ impl Sizes {
     }
 
     /// Entries of each map, by its name in the programs.
-    fn entries(&self, cpus: u32) -> [(&'static str, Option<u32>); Maps::COUNT + 4] {
+    fn entries(&self, cpus: u32) -> [(&'static str, Option<u32>); Maps::COUNT + 5] {
         let records = |size: u32| size.checked_add(Self::spare(size) + 1);
         [
             ("destinations", Some(self.relays)),
@@ -72,6 +75,7 @@ impl Sizes {
             ("exits", Some(self.ports)),
             ("turns", Some(self.ports)),
             ("fan_outs", Some(self.fan_outs)),
+            ("fragments", Some(FRAGMENTED)),
         ]
     }
 }

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use mcr_testbed::table::{destination, every_row_on_a_wire, rewrite};
 use mcr_testbed::{Frame, Mac, Offload, RawReceiver, RawSender, Receiver, Sender, Switch, Tag};
-use mcr_wire::{CodePoint, DropReason, FrameMeta, Listing, MacAddr, Rewrite, TimeToLive, VlanId};
-use stand::{Expected, Output, Relay, Stand};
+use mcr_wire::{CodePoint, DropReason, Listing, MacAddr, Rewrite, TimeToLive, VlanId};
+use stand::{Output, Relay, Stand};
 
 const LIMIT: Duration = Duration::from_secs(10);
 const DATAGRAMS: u64 = 6_400;
@@ -164,7 +164,6 @@ fn frames_from_a_wire_are_as_mcr_wire_has_them() {
     ]);
     let _link = stand.attach();
     let sender = RawSender::new(stand.net.device_interface());
-    let mac = MacAddr::new(stand.net.relay_input().mac().0);
     let carrying = |bytes: usize| Frame::udp("192.168.168.55:5000", "239.1.1.1:5001", vec![0xa5; bytes]);
     let both = [0x1064, 0xe064, 0x0064, 0xa000, 0x0fff, 101].map(|control| Tag { protocol: 0x8100, control });
     let mut frames = vec![carrying(5), carrying(1400), carrying(8950), carrying(5000).ttl(1), carrying(1).padding(17)];
@@ -183,7 +182,7 @@ fn frames_from_a_wire_are_as_mcr_wire_has_them() {
     ]);
     for frame in frames {
         let bytes = frame.bytes();
-        let expected = Expected::of(&bytes, &FrameMeta::PLAIN, &stand.relays, &stand.our_macs, mac);
+        let expected = stand.expected(&bytes);
         sender.send_bytes(&bytes);
         for (lan, copy) in &expected.copies {
             assert_eq!(stand.heard(*lan, Duration::from_secs(1)).as_ref(), Some(copy), "lan{lan}: {frame:?}");

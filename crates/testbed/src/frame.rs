@@ -88,6 +88,7 @@ pub struct Frame {
     pub(crate) destination: SocketAddr,
     options: Vec<u8>,
     extensions: Vec<(u8, Vec<u8>)>,
+    has_udp_header: bool,
     udp_length: Option<u16>,
     pub(crate) udp_checksum: Checksum,
     pub(crate) payload: Vec<u8>,
@@ -123,6 +124,7 @@ impl Frame {
             destination,
             options: Vec::new(),
             extensions: Vec::new(),
+            has_udp_header: true,
             udp_length: None,
             udp_checksum: Checksum::Right,
             payload: payload.into(),
@@ -234,6 +236,12 @@ impl Frame {
         self
     }
 
+    /// The payload follows the IP header at once, as in a later fragment; the ports say to whom it belongs.
+    pub fn without_udp_header(mut self) -> Frame {
+        self.has_udp_header = false;
+        self
+    }
+
     /// The UDP length field, whatever the datagram is.
     pub fn udp_length(mut self, bytes: u16) -> Frame {
         self.udp_length = Some(bytes);
@@ -306,6 +314,11 @@ impl Frame {
         bytes
     }
 
+    /// Whether it is a fragment of IPv4, first or later.
+    pub fn is_fragment(&self) -> bool {
+        !self.is_ipv6() && self.flags_and_offset & 0x3fff != 0
+    }
+
     /// Whether it is addressed by IPv6.
     pub fn is_ipv6(&self) -> bool {
         self.destination.is_ipv6()
@@ -362,7 +375,8 @@ impl Frame {
 
     /// Bytes of the packet as it is, whatever its header says.
     fn ip_bytes(&self) -> usize {
-        self.ip_header_bytes() + UDP_BYTES + self.payload.len()
+        let udp_bytes = if self.has_udp_header { UDP_BYTES } else { 0 };
+        self.ip_header_bytes() + udp_bytes + self.payload.len()
     }
 
     /// What the header says that the packet is long.
@@ -374,6 +388,9 @@ impl Frame {
 
     /// UDP header and payload.
     fn datagram(&self) -> Vec<u8> {
+        if !self.has_udp_header {
+            return self.payload.clone();
+        }
         let mut bytes = Vec::with_capacity(UDP_BYTES + self.payload.len());
         let length = self.udp_length.unwrap_or_else(|| low16(UDP_BYTES + self.payload.len()));
         for field in [self.source.port(), self.destination.port(), length, 0] {

@@ -148,6 +148,9 @@ impl Row {
             (None, Output::Send { rewrite, .. }) if ttl(&rewrite, self.frame.ttl) == 0 => {
                 Outcome::Dropped(DropReason::TtlExpired)
             }
+            (None, Output::Send { rewrite, .. }) if self.frame.is_fragment() && rewrite.destination.is_ipv6() => {
+                Outcome::Dropped(DropReason::Fragment)
+            }
             (None, Output::Send { lan, rewrite, mtu }) => send(&datagrams, lan, &rewrite, mtu),
         });
         Charge {
@@ -201,7 +204,7 @@ fn copy(arrived: &Frame, rewrite: &Rewrite) -> Frame {
         .destination_mac(Mac(rewrite.destination_mac.octets()))
         .ttl(ttl(rewrite, arrived.ttl))
         .traffic_class(dscp(rewrite, arrived.traffic_class >> 2) << 2 | arrived.traffic_class & 3)
-        .flags_and_offset(arrived.flags_and_offset & 0x4000)
+        .flags_and_offset(arrived.flags_and_offset & 0x7fff)
         .padding(0);
     copy.tags = rewrite.vlan.iter().map(|vlan| Tag { protocol: 0x8100, control: priority | vlan.get() }).collect();
     copy.source = SocketAddr::new(

@@ -13,7 +13,7 @@
 //! | 5 | a protocol other than UDP; IPv6: also behind one extension header | not ours | |
 //! | 6 | the frame ends before the packet's length (bytes after it are padding, and cut off) | `truncated` | if there |
 //! | 7 | IPv4: the header checksum is wrong | `bad_ip_checksum` | if there |
-//! | 8 | a fragment, first or later, or an IPv6 fragment header | `fragment` | the first |
+//! | 8 | a fragment, first or later, or an IPv6 fragment header ([`parse_following`] lets some of IPv4 pass) | `fragment` | the first |
 //! | 9 | IPv4 options; IPv6 hop-by-hop or destination options, or a routing header | `ip_options` | if there |
 //! | 10 | no room for a UDP header, or its length is not that of the IP payload (nor, in a super-frame, that of one segment) | `bad_udp_length` | if there |
 //! | 11 | IPv4: a super-frame without UDP checksum: segmentation would give its datagrams one | `gso_unsupported` | yes |
@@ -35,6 +35,10 @@ use crate::ethernet::{self, ETHERTYPE_IPV4, ETHERTYPE_IPV6, TPID_8021AD, TPID_80
 use crate::ipv4::{self, Ipv4};
 use crate::ipv6::{self, Extension, Ipv6, Leads};
 use crate::udp::{self, Udp};
+
+mod fragment;
+
+pub use fragment::{FragmentKey, Part, parse_following};
 
 /// What the kernel knows of the UDP checksum of a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -119,6 +123,8 @@ pub struct Datagram<'a> {
     pub checksum: UdpChecksum,
     /// Set when it is a super-frame of several datagrams with this many bytes of payload each (the last may have less).
     pub segment_bytes: Option<NonZeroU16>,
+    /// What of the datagram is here; [`parse`] says [`Part::Whole`] of all that it passes.
+    pub part: Part,
     /// The payload; of all its datagrams together in a super-frame.
     pub payload: &'a [u8],
 }
@@ -187,7 +193,7 @@ impl<'a> Datagram<'a> {
         (self.header_bytes() + self.largest_payload_bytes()) as u64
     }
 
-    /// Bytes of the largest payload of its datagrams: with [`Rewrite::header_bytes`](crate::Rewrite::header_bytes), what
+    /// Bytes of the largest payload of its datagrams: with [`Rewrite::bytes_before`](crate::Rewrite::bytes_before), what
     /// the MTU of an output has to hold.
     #[inline]
     pub fn largest_payload_bytes(&self) -> usize {
@@ -197,7 +203,16 @@ impl<'a> Datagram<'a> {
     /// Bytes of the IP and UDP headers of each.
     #[inline]
     fn header_bytes(&self) -> usize {
-        header_bytes(self.destination.address)
+        ip_header_bytes(self.destination.address) + self.udp_header_bytes()
+    }
+
+    /// Bytes of its UDP header, which a later fragment has not.
+    #[inline]
+    pub(crate) fn udp_header_bytes(&self) -> usize {
+        match self.part {
+            Part::Whole | Part::First { .. } => udp::HEADER_BYTES,
+            Part::Later { .. } => 0,
+        }
     }
 
     /// Its datagrams one by one; itself only, unless it is a super-frame.
@@ -254,6 +269,7 @@ pub fn parse<'a>(frame: &'a [u8], meta: &FrameMeta) -> Result<Datagram<'a>, Reje
         flow_label: ip.flow_label(),
         checksum,
         segment_bytes,
+        part: Part::Whole,
         payload,
     })
 }
@@ -534,12 +550,12 @@ impl<'a> Packet<'a, '_> {
     }
 }
 
-/// Bytes of the IP and UDP headers of a relayed datagram to or from an address of this family.
+/// Bytes of the IP header of a relayed datagram to or from an address of this family.
 #[inline]
-pub(crate) const fn header_bytes(address: IpAddr) -> usize {
+pub(crate) const fn ip_header_bytes(address: IpAddr) -> usize {
     match address {
-        IpAddr::V4(_) => ipv4::HEADER_BYTES + udp::HEADER_BYTES,
-        IpAddr::V6(_) => ipv6::HEADER_BYTES + udp::HEADER_BYTES,
+        IpAddr::V4(_) => ipv4::HEADER_BYTES,
+        IpAddr::V6(_) => ipv6::HEADER_BYTES,
     }
 }
 

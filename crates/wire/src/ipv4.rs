@@ -19,6 +19,8 @@ pub const HEADER_BYTES: usize = 20;
 pub const PROTOCOL_UDP: u8 = 17;
 /// The "do not fragment" bit of the flags word.
 pub const DONT_FRAGMENT: u16 = 0x4000;
+/// The "more fragments" bit of the flags word.
+pub const MORE_FRAGMENTS: u16 = 0x2000;
 /// "More fragments" and the offset: anything here makes a packet a fragment.
 pub const FRAGMENT_MASK: u16 = 0x3fff;
 
@@ -131,6 +133,8 @@ pub struct Fields {
     pub identification: u16,
     /// Whether the packet must not be fragmented.
     pub dont_fragment: bool,
+    /// "More fragments" and the offset, as in the header; 0: it is no fragment.
+    pub place: u16,
     /// Time to live.
     pub ttl: u8,
     /// Source address.
@@ -143,7 +147,7 @@ impl Fields {
     /// The header of a UDP packet without options.
     #[inline]
     pub fn emit(&self) -> [u8; HEADER_BYTES] {
-        let flags = if self.dont_fragment { DONT_FRAGMENT } else { 0 };
+        let flags = if self.dont_fragment { DONT_FRAGMENT } else { 0 } | self.place;
         let mut header = [0; HEADER_BYTES];
         header[0] = 0x45;
         header[1] = self.traffic_class;

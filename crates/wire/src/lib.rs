@@ -22,7 +22,10 @@ pub mod udp;
 pub use drop_reason::DropReason;
 pub use ethernet::{MacAddr, VlanId, VlanTag};
 pub use field::{CodePoint, CodePointMap, TimeToLive};
-pub use frame::{ChecksumState, Datagram, Destination, FrameMeta, Refused, Reject, UdpChecksum, parse};
+pub use frame::{
+    ChecksumState, Datagram, Destination, FragmentKey, FrameMeta, Part, Refused, Reject, UdpChecksum, parse,
+    parse_following,
+};
 pub use listing::Listing;
 pub use rate::{Bucket, RateCap};
 pub use rewrite::{Completion, Headers, Rewrite};

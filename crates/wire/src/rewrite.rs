@@ -1,6 +1,6 @@
 //! The rewrite of a datagram into the frame that leaves on an output.
 //!
-//! Kept: payload, identification, DF, flow label, ECN, DSCP unless set, source port unless set, VLAN priority unless set. Made anew:
+//! Kept: payload, identification, DF, which part of a datagram it is, flow label, ECN, DSCP unless set, source port unless set, VLAN priority unless set. Made anew:
 //! link-layer addresses, tag, source unless kept, destination, TTL or hop limit unless kept, checksums. A zero UDP
 //! checksum stays zero in IPv4; a known one is updated, never recomputed, so that damage to the payload on the way
 //! through this host is not covered up; a partial one is left to the kernel to complete.
@@ -15,7 +15,7 @@ use crate::checksum::{Sum, udp_pseudo_header, update};
 use crate::drop_reason::DropReason;
 use crate::ethernet::{self, ETHERTYPE_IPV4, ETHERTYPE_IPV6, MacAddr, TPID_8021Q, VlanId};
 use crate::field::{CodePoint, TimeToLive};
-use crate::frame::{Datagram, UdpChecksum, header_bytes};
+use crate::frame::{Datagram, Part, UdpChecksum, ip_header_bytes};
 use crate::{ipv4, ipv6, udp};
 
 /// What the frames of one output look like.
@@ -78,16 +78,29 @@ impl Headers {
 }
 
 impl Rewrite {
-    /// Bytes of the IP and UDP headers in front of each payload.
+    /// Bytes of the IP and UDP headers in front of each payload, but in later fragments.
     #[inline]
     pub const fn header_bytes(&self) -> usize {
-        header_bytes(self.destination.ip())
+        ip_header_bytes(self.destination.ip()) + udp::HEADER_BYTES
     }
 
-    /// Why no copy of a datagram that arrived with this time to live is sent, if none is.
+    /// Bytes of the headers in front of the payload of this datagram, or of each of its datagrams.
     #[inline]
-    pub fn refusal(&self, ttl: u8) -> Option<DropReason> {
-        (ttl < self.ttl.least()).then_some(DropReason::TtlExpired)
+    pub fn bytes_before(&self, datagram: &Datagram<'_>) -> usize {
+        ip_header_bytes(self.destination.ip()) + datagram.udp_header_bytes()
+    }
+
+    /// Why no copy of a datagram is sent, if none is, whatever its size.
+    #[inline]
+    pub fn refusal(&self, datagram: &Datagram<'_>) -> Option<DropReason> {
+        let changes_family = self.destination.is_ipv4() != datagram.destination.address.is_ipv4();
+        if datagram.ttl < self.ttl.least() {
+            Some(DropReason::TtlExpired)
+        } else if datagram.part != Part::Whole && changes_family {
+            Some(DropReason::Fragment)
+        } else {
+            None
+        }
     }
 
     /// The headers of one datagram, or of a super-frame when it has `segment_bytes`.
@@ -119,7 +132,7 @@ impl Rewrite {
             SocketAddr::V6(_) => udp::MOST_PAYLOAD_BYTES_IPV6,
         };
         let is_too_large = datagram.payload.len() > most_payload_bytes;
-        if datagram.segment_bytes.is_some() || is_too_large || self.refusal(datagram.ttl).is_some() {
+        if datagram.segment_bytes.is_some() || is_too_large || self.refusal(datagram).is_some() {
             return None;
         }
         let headers = self.headers(datagram);
@@ -148,21 +161,26 @@ impl Rewrite {
             at = 16;
         }
         // A datagram came out of an IP packet, and a run is bounded by whoever gathers it: both fit 16 bits.
-        let udp_bytes = payload_bytes.wrapping_add(udp::HEADER_BYTES) as u16;
+        let behind_ip = payload_bytes.wrapping_add(datagram.udp_header_bytes()) as u16;
         let ip_at = at + 2;
         let udp_at = match self.destination {
             SocketAddr::V4(to) => {
                 bytes[at..ip_at].copy_from_slice(&ETHERTYPE_IPV4.to_be_bytes());
                 let end = ip_at + ipv4::HEADER_BYTES;
-                bytes[ip_at..end].copy_from_slice(&self.ipv4_header(datagram, udp_bytes, *to.ip()));
+                bytes[ip_at..end].copy_from_slice(&self.ipv4_header(datagram, behind_ip, *to.ip()));
                 end
             }
             SocketAddr::V6(to) => {
                 bytes[at..ip_at].copy_from_slice(&ETHERTYPE_IPV6.to_be_bytes());
                 let end = ip_at + ipv6::HEADER_BYTES;
-                bytes[ip_at..end].copy_from_slice(&self.ipv6_header(datagram, udp_bytes, *to.ip()));
+                bytes[ip_at..end].copy_from_slice(&self.ipv6_header(datagram, behind_ip, *to.ip()));
                 end
             }
+        };
+        let udp_bytes = match datagram.part {
+            Part::Whole => behind_ip,
+            Part::First { udp_bytes } => udp_bytes,
+            Part::Later { .. } => return Headers { bytes, length: udp_at as u8, completion: Completion::Done },
         };
         let end = udp_at + udp::HEADER_BYTES;
         let source_port = self.source_port.unwrap_or(datagram.source.port());
@@ -183,12 +201,17 @@ impl Rewrite {
     }
 
     #[inline]
-    fn ipv4_header(&self, datagram: &Datagram<'_>, udp_bytes: u16, to: Ipv4Addr) -> [u8; ipv4::HEADER_BYTES] {
+    fn ipv4_header(&self, datagram: &Datagram<'_>, behind_ip: u16, to: Ipv4Addr) -> [u8; ipv4::HEADER_BYTES] {
         ipv4::Fields {
             traffic_class: self.traffic_class(datagram),
-            total_bytes: udp_bytes.wrapping_add(ipv4::HEADER_BYTES as u16),
+            total_bytes: behind_ip.wrapping_add(ipv4::HEADER_BYTES as u16),
             identification: datagram.identification,
             dont_fragment: datagram.dont_fragment,
+            place: match datagram.part {
+                Part::Whole => 0,
+                Part::First { .. } => ipv4::MORE_FRAGMENTS,
+                Part::Later { place } => place,
+            },
             ttl: self.ttl.of(datagram.ttl),
             source: match self.source_of(datagram) {
                 IpAddr::V4(source) => source,
@@ -200,11 +223,11 @@ impl Rewrite {
     }
 
     #[inline]
-    fn ipv6_header(&self, datagram: &Datagram<'_>, udp_bytes: u16, to: Ipv6Addr) -> [u8; ipv6::HEADER_BYTES] {
+    fn ipv6_header(&self, datagram: &Datagram<'_>, behind_ip: u16, to: Ipv6Addr) -> [u8; ipv6::HEADER_BYTES] {
         ipv6::Fields {
             traffic_class: self.traffic_class(datagram),
             flow_label: datagram.flow_label,
-            payload_bytes: udp_bytes,
+            payload_bytes: behind_ip,
             hop_limit: self.ttl.of(datagram.ttl),
             source: match self.source_of(datagram) {
                 IpAddr::V4(_) => Ipv6Addr::UNSPECIFIED,

@@ -6,7 +6,7 @@ const HEAD: &str = "# Drop reasons
 
 Every packet that a relay received is sent on each of its outputs, or dropped there under one of these names. They are
 the same in `mcr show`, in the API and in the metrics (`mcr_dropped_packets_total{reason}`). What can not be charged to a
-relay (no relay matches, the ring was full, a later fragment) counts on the input interface:
+relay (no relay matches, the ring was full, a fragment without its first one) counts on the input interface:
 `mcr_input_dropped_packets_total{reason}`.
 
 | reason | what happened | what to do |

@@ -101,7 +101,7 @@ fn bind_source(socket: &Socket, local: SocketAddr) -> io::Result<()> {
     }
 }
 
-/// A datagram that does not fit must fail here: fragments are no test of a relay, which drops them.
+/// A datagram that does not fit must fail here: what is counted is a packet each.
 fn forbid_fragments(socket: &Socket, target: IpAddr) -> io::Result<()> {
     match target {
         IpAddr::V4(_) => set_option(socket, libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, &libc::IP_PMTUDISC_DO),

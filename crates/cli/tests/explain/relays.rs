@@ -256,10 +256,11 @@ fn what_comes_for_the_relay_is_damaged() {
 }
 
 #[test]
-fn what_comes_for_the_relay_is_in_fragments() {
+fn what_comes_for_the_relay_may_be_in_fragments() {
     let relayed = Relayed::ready(TARGET, OUT);
     let pieces = Frame::udp("10.0.0.55:5000", "239.1.1.1:5001", vec![7; 2000]).fragments(1480);
-    expect(&relayed.explain(pieces, &[TARGET]), "integrity", "fragment");
+    let report = relayed.explain(pieces, &[TARGET]);
+    assert_eq!(report["verdict"], "passes", "{report:#}");
 }
 
 /// On the receiver's host: the relay was told to send with a source that the receiver has no route to.

@@ -3,11 +3,16 @@
 use std::time::Duration;
 
 use mcr_model::Datapath;
-use mcr_testbed::{Checksum, Frame, RawReceiver, RawSender, Tag, Topology, wait_until};
+use mcr_testbed::{Checksum, DEVICE, Frame, RawReceiver, RawSender, Switch, Tag, Topology, wait_until};
 
 use crate::service::{SOON, Service};
+use crate::traffic::{self, Payloads, Receiver, send_payloads};
 
-for_each_datapath!(good_ones_arrive_with_what_is_to_be_kept, bad_ones_leave_by_name,);
+for_each_datapath!(
+    good_ones_arrive_with_what_is_to_be_kept,
+    bad_ones_leave_by_name,
+    datagrams_in_fragments_arrive_whole,
+);
 
 const SOURCE: &str = "192.168.168.55:4000";
 const GROUP: &str = "239.1.1.1:5001";
@@ -72,7 +77,7 @@ fn bad_ones_leave_by_name(datapath: Datapath) {
     let dropped = |reason: &str| service.relay("camera")["outputs"][0]["dropped"][reason].as_u64().unwrap_or(0);
     wait_until(SOON, "every bad frame is counted", || dropped("truncated") > 100);
     for (reason, at_least) in
-        [("bad_udp_checksum", 1), ("bad_ip_checksum", 1), ("bad_udp_length", 2), ("ip_options", 1), ("fragment", 1)]
+        [("bad_udp_checksum", 1), ("bad_ip_checksum", 1), ("bad_udp_length", 3), ("ip_options", 1)]
     {
         assert!(dropped(reason) >= at_least, "{reason}: {:#}", service.relay("camera"));
     }
@@ -81,4 +86,36 @@ fn bad_ones_leave_by_name(datapath: Datapath) {
     sender.send(&whole);
     assert_eq!(receiver.next_udp(Duration::from_secs(2)).payload, [7; 200]);
     service.assert_balance();
+}
+
+/// Up to the largest that there is. Between the families fragments are dropped by name, and the rest arrives.
+fn datagrams_in_fragments_arrive_whole(datapath: Datapath) {
+    for checksum_offload in [Switch::On, Switch::Off] {
+        let net = Topology::device_relay_lan(2).with_ipv6();
+        net.input().offload_sending(checksum_offload);
+        let service = Service::start_on(datapath, net.relay(), "");
+        service.add("camera", "dev0:239.1.1.1:5001", &["lan1:239.2.2.1:6001", "lan2:[ff3e::2:2]:6002"]);
+        let start = |lan: usize, on: &str| {
+            let lan = net.lan(lan);
+            Receiver::start(lan.namespace(), lan.host_address(), on.parse().expect("an end"), Payloads::Keep)
+        };
+        let (same, other) = (start(1, "239.2.2.1:6001"), start(2, "[ff3e::2:2]:6002"));
+        let sizes = [1473, 1, 65_507, 1480, 3000, 1452, 65_500, 2960];
+        let payloads: Vec<Vec<u8>> = (0..32_usize).map(|number| payload(number, sizes[number % sizes.len()])).collect();
+        send_payloads(net.device(), DEVICE, traffic::GROUP, &payloads, Duration::from_millis(5));
+        let whole = same.finish(payloads.len() as u64).payloads;
+        assert!(whole == payloads, "{} arrived: {:#}", whole.len(), service.relay("camera"));
+        let short: Vec<Vec<u8>> = payloads.into_iter().filter(|payload| payload.len() <= 1452).collect();
+        assert!(other.finish(short.len() as u64).payloads == short, "{:#}", service.relay("camera"));
+        service.assert_balance();
+        let relay = service.relay("camera");
+        assert_eq!(relay["outputs"][0]["dropped"].as_object().map(|dropped| dropped.len()), Some(0), "{relay:#}");
+        let (received, short) = (relay["received"]["packets"].as_u64(), short.len() as u64);
+        let dropped = relay["outputs"][1]["dropped"]["fragment"].as_u64();
+        assert_eq!(dropped.map(|dropped| dropped + short), received, "{relay:#}");
+    }
+}
+
+fn payload(number: usize, bytes: usize) -> Vec<u8> {
+    (0..bytes).map(|at| (number * 31 + at * 7 + at / 251) as u8).collect()
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use mcr_wire::{Datagram, DropReason, MacAddr};
 
+use super::fragments::Fragments;
 use super::input::{self, Oversize, Refused};
 use super::ring::{Frame, Ring};
 use super::run::Run;
@@ -34,6 +35,7 @@ pub(super) struct Forwarder {
     /// Tells apart the entries of `latest` that are of this round.
     round: u64,
     oversize: Oversize,
+    fragments: Fragments,
     transmitter: Transmitter,
     counters: Arc<InputShare>,
     /// When this round began, in nanoseconds of `CLOCK_MONOTONIC`.
@@ -59,6 +61,7 @@ impl Forwarder {
             latest: Vec::new(),
             round: 1,
             oversize: Oversize::new(),
+            fragments: Fragments::default(),
             transmitter: Transmitter::new(),
             counters,
             now: 0,
@@ -116,7 +119,7 @@ impl Forwarder {
     }
 
     fn classify(&mut self, frame: &Frame<'_>, bytes: &[u8], table: &CompiledTable) {
-        match input::read(frame, bytes) {
+        match input::read(frame, bytes, &self.fragments) {
             Ok(datagram) if is_foreign(frame, &datagram) => {}
             Ok(datagram) if is_loop(bytes, table) => {
                 self.refuse(&Refused::datagram(DropReason::Loop, &datagram), table);
@@ -130,6 +133,9 @@ impl Forwarder {
     /// Hands a datagram to every relay that wants it.
     fn relay(&mut self, datagram: &Datagram<'_>, table: &CompiledTable) {
         let relays = table.find(&datagram.destination);
+        if let Some(key) = datagram.fragment_key().filter(|_| !relays.is_empty()) {
+            self.fragments.note(key, datagram.destination.port);
+        }
         let nobody = if relays.is_empty() { DropReason::NoRelay } else { DropReason::SourceNotListed };
         let mut wanted = false;
         for index in relays {
@@ -171,7 +177,7 @@ impl Forwarder {
     }
 
     /// Charges a refused frame to the relays that it was meant for, or else to the input: so a later
-    /// fragment always, which has no port to tell the relay by.
+    /// fragment of which no first one was relayed.
     fn refuse(&mut self, refused: &Refused, table: &CompiledTable) {
         let &Refused { reason, destination, frame: mcr_wire::Refused { source, packets, ip_bytes } } = refused;
         let relays = destination.map_or(0..0, |destination| table.find(&destination));

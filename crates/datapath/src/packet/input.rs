@@ -6,6 +6,7 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 use mcr_wire::ethernet::TPID_8021Q;
 use mcr_wire::{ChecksumState, Datagram, Destination, DropReason, FrameMeta, Reject, VlanTag};
 
+use super::fragments::Fragments;
 use super::ring::{Frame, Ring};
 use super::virtio::{Segmentation, VirtioHeader};
 
@@ -39,14 +40,18 @@ impl Refused {
 }
 
 /// Reads a frame, whose bytes are whole or the beginning of it. `Err(None)`: not ours, left alone.
-pub(super) fn read<'a>(frame: &Frame<'_>, bytes: &'a [u8]) -> Result<Datagram<'a>, Option<Refused>> {
+pub(super) fn read<'a>(
+    frame: &Frame<'_>,
+    bytes: &'a [u8],
+    fragments: &Fragments,
+) -> Result<Datagram<'a>, Option<Refused>> {
     let segmentation = frame.virtio.segmentation();
     let segment_bytes = match segmentation {
         Segmentation::Udp(bytes) => Some(bytes),
         Segmentation::Whole | Segmentation::Other => None,
     };
     let meta = FrameMeta { vlan: vlan(frame), checksum: checksum(frame.status), segment_bytes };
-    match mcr_wire::parse(bytes, &meta) {
+    match mcr_wire::parse_following(bytes, &meta, |key| fragments.port(key)) {
         Ok(datagram) if segmentation == Segmentation::Other => {
             Err(Some(Refused::datagram(DropReason::GsoUnsupported, &datagram)))
         }

@@ -10,7 +10,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::num::NonZeroU16;
 use std::slice;
 
-use mcr_wire::{Datagram, Rewrite, UdpChecksum};
+use mcr_wire::{Datagram, Part, Rewrite, UdpChecksum};
 
 use crate::table::RelayIndex;
 
@@ -59,6 +59,7 @@ impl Run {
         self.packets = packets;
         self.payload_bytes = payload_bytes;
         self.growth = match datagram.checksum {
+            _ if datagram.part != Part::Whole => Growth::Closed,
             // A segmented send gives every datagram a checksum, also where there was none.
             UdpChecksum::Zero => Growth::Closed,
             UdpChecksum::Partial | UdpChecksum::Known(_) if datagram.segment_bytes.is_some() || payload_bytes == 0 => {
@@ -114,12 +115,12 @@ impl Run {
 
     /// Sum of the lengths of the IP packets that leave with this rewrite.
     pub(super) fn ip_bytes(&self, rewrite: &Rewrite) -> u64 {
-        (self.payload_bytes + self.packets * rewrite.header_bytes()) as u64
+        (self.payload_bytes + self.packets * rewrite.bytes_before(&self.first)) as u64
     }
 
     /// Length of the largest of them.
     pub(super) fn largest_ip_bytes(&self, rewrite: &Rewrite) -> usize {
-        self.segment_bytes + rewrite.header_bytes()
+        self.segment_bytes + rewrite.bytes_before(&self.first)
     }
 
     pub(super) fn payload_bytes(&self) -> usize {
@@ -173,6 +174,7 @@ impl Run {
         let expected = first.identification.wrapping_add(self.packets as u16);
         self.growth == Growth::Open
             && next.segment_bytes.is_none()
+            && next.part == Part::Whole
             && !next.payload.is_empty()
             && next.payload.len() <= self.segment_bytes
             && self.packets < MAX_SEGMENTS
@@ -207,6 +209,7 @@ const VACANT: Datagram<'static> = Datagram {
     flow_label: 0,
     checksum: UdpChecksum::Zero,
     segment_bytes: None,
+    part: Part::Whole,
     payload: &[],
 };
 
@@ -225,6 +228,7 @@ fn without_payload(datagram: &Datagram<'_>) -> Datagram<'static> {
         flow_label,
         checksum,
         segment_bytes,
+        part,
         payload: _,
     } = datagram;
     Datagram {
@@ -238,6 +242,7 @@ fn without_payload(datagram: &Datagram<'_>) -> Datagram<'static> {
         flow_label,
         checksum,
         segment_bytes,
+        part,
         payload: &[],
     }
 }
@@ -295,6 +300,8 @@ mod tests {
             ("source", Datagram { source: SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 0), ..next }),
             ("flow label", Datagram { flow_label: 7, ..next }),
             ("super-frame", Datagram { segment_bytes: NonZeroU16::new(50), ..next }),
+            ("first fragment", Datagram { part: Part::First { udp_bytes: 200 }, ..next }),
+            ("later fragment", Datagram { part: Part::Later { place: 9 }, ..next }),
         ] {
             assert!(!append(&mut started(&FIRST), &other), "{why}");
         }
@@ -302,6 +309,7 @@ mod tests {
             Datagram { checksum: UdpChecksum::Zero, ..FIRST },
             Datagram { payload: &[], ..FIRST },
             Datagram { segment_bytes: NonZeroU16::new(50), ..FIRST },
+            Datagram { part: Part::First { udp_bytes: 200 }, ..FIRST },
         ] {
             assert!(!append(&mut started(&closed), &next), "{closed:?}");
         }

@@ -139,11 +139,10 @@ impl Transmitter {
                     CompiledAction::Drop(reason) => {
                         entry.counters.count_dropped(*reason, run.packets());
                     }
-                    CompiledAction::Send { rewrite, .. } if rewrite.refusal(run.first().ttl).is_some() => {
-                        entry.counters.count_dropped(DropReason::TtlExpired, run.packets());
-                    }
-                    CompiledAction::Send { rewrite, .. } if !entry.admits(run, rewrite, now_nanoseconds) => {
-                        entry.counters.count_dropped(DropReason::RateLimited, run.packets());
+                    CompiledAction::Send { rewrite, .. }
+                        if let Some(reason) = entry.refusal(run, rewrite, now_nanoseconds) =>
+                    {
+                        entry.counters.count_dropped(reason, run.packets());
                     }
                     CompiledAction::Send { socket, rewrite, mtu } => {
                         let account = Account {
@@ -186,7 +185,7 @@ impl Transmitter {
         let entry = &table.relay_at(run.relay()).outputs[account.output as usize];
         let CompiledAction::Send { rewrite, mtu, .. } = &entry.action else { return };
         for datagram in run.datagrams() {
-            let ip_bytes = datagram.payload.len() + rewrite.header_bytes();
+            let ip_bytes = datagram.payload.len() + rewrite.bytes_before(&datagram);
             if ip_bytes > *mtu as usize {
                 entry.counters.count_dropped(DropReason::TooBig, 1);
                 continue;
@@ -240,6 +239,13 @@ impl Transmitter {
 }
 
 impl CompiledOutput {
+    /// Why the output sends nothing of a run, whatever its size.
+    fn refusal(&self, run: &Run, rewrite: &Rewrite, now_nanoseconds: u64) -> Option<DropReason> {
+        rewrite
+            .refusal(run.first())
+            .or_else(|| (!self.admits(run, rewrite, now_nanoseconds)).then_some(DropReason::RateLimited))
+    }
+
     /// Whether the output's cap lets a run pass, as it would leave.
     fn admits(&self, run: &Run, rewrite: &Rewrite, now_nanoseconds: u64) -> bool {
         let limiter = self.limiter.as_ref();
@@ -315,7 +321,7 @@ impl Account {
                 Ok(()) => {
                     // What failed as one works one by one: remember that.
                     socket.segments.store(false, Ordering::Relaxed);
-                    let ip_bytes = datagram.payload.len() + rewrite.header_bytes();
+                    let ip_bytes = datagram.payload.len() + rewrite.bytes_before(&datagram);
                     entry.counters.count_sent(1, ip_bytes as u64);
                 }
                 Err(errno) => {

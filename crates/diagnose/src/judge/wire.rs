@@ -228,7 +228,7 @@ fn damage(case: &Case<'_>) -> Option<Step> {
     })
 }
 
-/// Datagrams in fragments: a lost fragment is a lost datagram, and relays carry none.
+/// Datagrams in fragments: a lost fragment is a lost datagram.
 fn fragments(case: &Case<'_>) -> Option<Step> {
     let is_its = |flow: &&Flow| flow.destination == case.group() && flow.port.is_none_or(|port| port == case.port());
     let (mut all, mut lost) = (0, 0);
@@ -245,14 +245,6 @@ fn fragments(case: &Case<'_>) -> Option<Step> {
             "{lost} of {all} fragmented datagrams come without all of their fragments: such a datagram is lost whole"
         );
         Step::fault(INTEGRITY, "fragments_lost", fact, remedy)
-    } else if !case.relays.is_empty() {
-        let fact = format!("{all} datagrams come in fragments, which a relay does not carry");
-        let is_most = all * 2 >= case.wanted_packets();
-        if is_most {
-            Step::fault(INTEGRITY, "fragment", fact, remedy)
-        } else {
-            Step::unknown(INTEGRITY, "fragment", fact).advise(remedy)
-        }
     } else {
         let fact = format!("{all} datagrams come in fragments, {lost} of them not whole");
         if lost > 0 {

@@ -2,6 +2,7 @@
 //! `BPF_PROG_TEST_RUN`, and what mcr-wire says should come of a frame.
 #![allow(dead_code, reason = "each test file uses its part")]
 
+use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::time::{Duration, Instant};
@@ -13,7 +14,7 @@ use mcr_kernel_path::{
 use mcr_testbed::table::{self, Counts, MARK, OutputCounts};
 pub(crate) use mcr_testbed::table::{Output, Relay};
 use mcr_testbed::{Mac, RawReceiver, Topology};
-use mcr_wire::{DropReason, FrameMeta, MacAddr, RateCap, Refused, Reject, Rewrite, parse};
+use mcr_wire::{DropReason, FragmentKey, FrameMeta, MacAddr, RateCap, Refused, Reject, Rewrite, parse_following};
 
 /// What the program answers when it leaves a frame alone, takes it, or hands it on.
 pub(crate) const NEXT: i32 = -1;
@@ -31,6 +32,8 @@ pub(crate) struct Stand {
     /// Asked for once: each question costs a thread in the namespace.
     pub(crate) input: u32,
     mac: MacAddr,
+    /// Of the first fragments that were relayed.
+    ports: Ports,
     /// Attached at tcx ingress, for what the program at the driver passes on; none: frames go to the program at tcx ingress.
     behind_driver: Option<OwnedFd>,
     /// The lists of ports that fan-outs were made of; each is the fan-out of its place.
@@ -63,8 +66,21 @@ impl Stand {
         for (port, lan) in (1..).zip(net.lans()) {
             loaded.ports().set(port, lan.relay_side().index()).unwrap();
         }
-        let (installed, relays, our_macs, behind_driver, fan_outs) = Default::default();
-        Stand { net, loaded, writer, listeners, installed, relays, our_macs, input, mac, behind_driver, fan_outs }
+        let (installed, relays, our_macs, ports, behind_driver, fan_outs) = Default::default();
+        Stand {
+            net,
+            loaded,
+            writer,
+            listeners,
+            installed,
+            relays,
+            our_macs,
+            input,
+            mac,
+            ports,
+            behind_driver,
+            fan_outs,
+        }
     }
 
     /// A stand whose frames meet the program at the driver first, and behind it the one at tcx ingress.
@@ -236,9 +252,14 @@ impl Stand {
         }
     }
 
+    /// What is to come of a frame, by mcr-wire, behind those that were asked about before.
+    pub(crate) fn expected(&mut self, frame: &[u8]) -> Expected {
+        Expected::of(frame, &FrameMeta::PLAIN, &self.relays, &self.our_macs, self.mac, &mut self.ports)
+    }
+
     /// Runs a frame and compares everything with what mcr-wire says: verdict, bytes of every copy, counters.
     pub(crate) fn agree(&mut self, what: &str, frame: &[u8]) -> Expected {
-        let expected = Expected::of(frame, &FrameMeta::PLAIN, &self.relays, &self.our_macs, self.mac);
+        let expected = self.expected(frame);
         let input = self.input;
         let input_counters = self.writer.input_counters(input).unwrap();
         let (before, input_before) = (self.totals(), input_counters.snapshot());
@@ -372,6 +393,9 @@ pub(crate) struct Charge {
     pub(crate) outputs: Vec<Outcome>,
 }
 
+/// Destination ports of first fragments.
+type Ports = HashMap<FragmentKey, u16>;
+
 /// What should come of a frame, by mcr-wire.
 #[derive(Debug)]
 pub(crate) struct Expected {
@@ -395,9 +419,16 @@ impl Expected {
         }
     }
 
-    pub(crate) fn of(frame: &[u8], meta: &FrameMeta, relays: &[Relay], our_macs: &[MacAddr], mac: MacAddr) -> Expected {
+    fn of(
+        frame: &[u8],
+        meta: &FrameMeta,
+        relays: &[Relay],
+        our_macs: &[MacAddr],
+        mac: MacAddr,
+        ports: &mut Ports,
+    ) -> Expected {
         let mut expected = Expected { charged: Vec::new(), on_input: None, copies: Vec::new(), reason: None };
-        let parsed = parse(frame, meta);
+        let parsed = parse_following(frame, meta, |key| ports.get(key).copied());
         let address = address(frame);
         let is_watched = || relays.iter().any(|relay| Some(relay.destination.address) == address);
         if address.is_some_and(|address| is_foreign(frame, address, mac))
@@ -427,6 +458,10 @@ impl Expected {
         if listening.peek().is_none() {
             return expected;
         }
+        let passed = parsed.ok().filter(|_| expected.reason.is_none());
+        if let Some(key) = passed.and_then(|datagram| datagram.fragment_key()) {
+            ports.insert(key, destination.port);
+        }
         for (index, relay) in listening {
             if !relay.sources.is_empty() && !relay.listing.passes(relay.sources.contains(&source)) {
                 continue;
@@ -436,11 +471,11 @@ impl Expected {
                 outputs.push(match (expected.reason, output, &parsed) {
                     (Some(reason), _, _) => Outcome::Dropped(reason),
                     (None, Output::Drop(reason), _) => Outcome::Dropped(*reason),
-                    (None, Output::Send { rewrite, .. }, Ok(datagram)) if rewrite.refusal(datagram.ttl).is_some() => {
-                        Outcome::Dropped(DropReason::TtlExpired)
+                    (None, Output::Send { rewrite, .. }, Ok(datagram)) if rewrite.refusal(datagram).is_some() => {
+                        Outcome::Dropped(rewrite.refusal(datagram).unwrap())
                     }
                     (None, Output::Send { rewrite, mtu, .. }, Ok(datagram))
-                        if rewrite.header_bytes() + datagram.largest_payload_bytes() > *mtu as usize =>
+                        if rewrite.bytes_before(datagram) + datagram.largest_payload_bytes() > *mtu as usize =>
                     {
                         Outcome::Dropped(DropReason::TooBig)
                     }
@@ -448,7 +483,7 @@ impl Expected {
                         for segment in datagram.segments() {
                             expected.copies.push((*lan, whole(rewrite, &segment)));
                         }
-                        let headers = datagram.packets() * rewrite.header_bytes() as u64;
+                        let headers = datagram.packets() * rewrite.bytes_before(datagram) as u64;
                         Outcome::Sent { bytes: headers + datagram.payload.len() as u64 }
                     }
                     (None, Output::Send { .. }, Err(_)) => unreachable!("refused without a reason"),

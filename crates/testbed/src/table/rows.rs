@@ -140,12 +140,42 @@ pub fn rows(own: Mac) -> Vec<Row> {
         ("UDP length one more", to_group().udp_length(8 + 24), Refused(BadUdpLength)),
         ("UDP length into the padding", to_group().udp_length(8 + 24).padding(10), Refused(BadUdpLength)),
         // Fragments.
-        ("first fragment", to_group().flags_and_offset(0x2000), Refused(Fragment)),
-        ("first fragment, DF too", to_group().flags_and_offset(0x6000), Refused(Fragment)),
-        ("later fragment", to_group().flags_and_offset(0x2001), OnInput(Fragment)),
-        ("last fragment", to_group().flags_and_offset(0x0010), OnInput(Fragment)),
+        ("later fragment before its first", later(1, 0x2001), OnInput(Fragment)),
+        ("last fragment before its first", later(1, 0x0010), OnInput(Fragment)),
+        ("first fragment", first(1), Sent),
+        ("its later one", later(1, 0x2004), Sent),
+        ("its last one", later(1, 0x0007), Sent),
+        ("its last one, padded", later(1, 0x0007).padding(7), Sent),
+        ("its later one with a wrong IP checksum", later(1, 0x2004).ip_checksum(Checksum::Wrong), OnInput(BadIpChecksum)),
+        ("its later one with options", later(1, 0x2004).options(&options(1)), OnInput(Fragment)),
+        ("its later one, cut", later(1, 0x2004).cut_to(14 + 20 + 8), OnInput(Truncated)),
+        ("its later one from our own address", later(1, 0x2004).source_mac(OUR_MAC), Refused(Loop)),
+        ("its later one, tagged: another's", later(1, 0x2004).tag(Tag::vlan(100)), OnInput(Fragment)),
+        ("later fragment of another identification", later(2, 0x2004), OnInput(Fragment)),
+        ("later fragment of another source", Frame::udp("192.168.168.57:1", GROUP, b"more".to_vec()).without_udp_header().identification(1).flags_and_offset(0x2004), OnInput(Fragment)),
+        ("first fragment with the DF and reserved flags", first(3).flags_and_offset(0xe000), Sent),
+        ("first fragment without UDP checksum", first(4).udp_checksum(Checksum::Zero), Sent),
+        ("first fragment, tagged with a priority", first(5).tag(Tag::with_priority(100, 5)), Sent),
+        ("its later one, tagged with another", later(5, 0x2004).tag(Tag::with_priority(100, 3)), Sent),
+        ("first fragment of what is larger than the MTU", carrying(1480).flags_and_offset(0x2000).udp_length(9000), Unsent),
+        ("first fragment of a source that is not listed", of_more(stranger(), 0x2000), OnInput(SourceNotListed)),
+        ("its later one, neither", stranger().without_udp_header().flags_and_offset(0x2002), OnInput(SourceNotListed)),
+        ("first fragment from our own address", first(6).source_mac(OUR_MAC), Refused(Loop)),
+        ("a later one of what came back to us", later(6, 0x2004), OnInput(Fragment)),
+        ("first fragment with kept and mapped fields", of_more(to_kept(), 0x2000).ttl(1).traffic_class(46 << 2), Sent),
+        ("its later one, with others", to_kept().without_udp_header().flags_and_offset(0x2005).ttl(9), Sent),
+        ("first fragment to small MTUs", of_more(to_small_mtus(72), 0x2000), Sent),
+        ("its later one: without a UDP header it fits all", to_small_mtus(48).without_udp_header().flags_and_offset(0x000a), Sent),
+        ("IPv4 to IPv6, first fragment", of_more(across(16), 0x2000), Sent),
+        ("IPv4 to IPv6, later fragment", across(5).without_udp_header().flags_and_offset(0x0003), Sent),
+        ("IPv4 to IPv6, first fragment without UDP checksum", of_more(across(16), 0x2000).udp_checksum(Checksum::Zero), Sent),
+        ("first fragment of another group", of_more(to("239.1.1.200:1"), 0x2000), Passed),
+        ("first fragment that is all", to_group().identification(7).flags_and_offset(0x2000), Refused(BadUdpLength)),
+        ("first fragment of more than its UDP header speaks of", to_group().flags_and_offset(0x2000).udp_length(30), Refused(BadUdpLength)),
+        ("first fragment of half a UDP header", to_group().flags_and_offset(0x2000).total_length(26), Refused(BadUdpLength)),
+        ("first fragment of three bytes", to_group().flags_and_offset(0x2000).total_length(23), OnInput(BadUdpLength)),
+        ("later fragment of a refused first one", later(7, 0x2001), OnInput(Fragment)),
         ("later fragment of another group", to("239.1.1.200:1").flags_and_offset(0x2001), Passed),
-        ("later fragment, wrong IP checksum", to_group().flags_and_offset(0x2001).ip_checksum(Checksum::Wrong), OnInput(BadIpChecksum)),
         ("first fragment, wrong IP checksum", to_group().flags_and_offset(0x2000).ip_checksum(Checksum::Wrong), Refused(BadIpChecksum)),
         ("first fragment with options", to_group().options(&options(1)).flags_and_offset(0x2000), Refused(Fragment)),
         // Options.
@@ -359,6 +389,21 @@ fn to_group() -> Frame {
 
 fn carrying(bytes: usize) -> Frame {
     Frame::udp(DEVICE, GROUP, payload(bytes))
+}
+
+/// The first fragment of a datagram with this identification.
+fn first(identification: u16) -> Frame {
+    of_more(carrying(24), 0x2000).identification(identification)
+}
+
+/// A later one, with this word of flags and offset.
+fn later(identification: u16, flags_and_offset: u16) -> Frame {
+    carrying(24).without_udp_header().identification(identification).flags_and_offset(flags_and_offset)
+}
+
+/// A fragment of a datagram that is longer than what is there.
+fn of_more(frame: Frame, flags_and_offset: u16) -> Frame {
+    frame.udp_length(1000).flags_and_offset(flags_and_offset)
 }
 
 fn payload(bytes: usize) -> Vec<u8> {

@@ -140,7 +140,7 @@ fn a_ttl_that_would_be_zero_is_refused() {
     {
         let frame = Recipe::new(b"tone").ip(|ip| ip.time_to_live = arrived).frame();
         let rewrite = Rewrite { ttl, ..rewrite() };
-        assert_eq!(rewrite.refusal(arrived), refused.then_some(DropReason::TtlExpired), "{ttl:?} of {arrived}");
+        assert_eq!(rewrite.refusal(&read(&frame)), refused.then_some(DropReason::TtlExpired), "{ttl:?} of {arrived}");
         assert_eq!(rewrite.frame(&read(&frame), &mut [0; 100]).is_none(), refused, "{ttl:?} of {arrived}");
     }
 }

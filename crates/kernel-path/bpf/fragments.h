@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: MIT OR GPL-2.0 */
+/* Fragments of IPv4 datagrams: only the first has the ports, and the others follow it. The twin of frame/fragment.rs in mcr-wire. */
+#ifndef MCR_FRAGMENTS_H
+#define MCR_FRAGMENTS_H
+
+#include "headers.h"
+#include "tables.h"
+
+/* What the fragments of a datagram have in common. */
+struct fragment_key {
+	__u32 ifindex;
+	__be32 source;
+	__be32 destination;
+	__be16 identification;
+	__u16 vlan; /* as in struct mcr_destination */
+};
+
+/* The destination ports of first fragments that were relayed. */
+MAP(fragments, BPF_MAP_TYPE_LRU_HASH, struct fragment_key, __be16, 0);
+
+static __always_inline struct fragment_key key_of_fragment(__u32 ifindex, const struct ipv4 *ip, __u16 vlan)
+{
+	struct fragment_key key = {
+		.ifindex = ifindex,
+		.source = ip->source,
+		.destination = ip->destination,
+		.identification = ip->identification,
+		.vlan = vlan,
+	};
+
+	return key;
+}
+
+#endif
