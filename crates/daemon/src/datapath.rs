@@ -15,8 +15,9 @@ use std::sync::Arc;
 
 use mcr_datapath::packet::TxSocket;
 use mcr_engine::{EffectError, Ifindex, RelayPlan, SendPlan};
+use mcr_model::span::Offset;
 use mcr_netd::KeeperError;
-use mcr_wire::{Listing, MacAddr, Rewrite};
+use mcr_wire::{Destination, Listing, MacAddr, Rewrite};
 
 /// Interfaces that may be sent to.
 pub(crate) type Outputs = BTreeMap<Ifindex, OpenOutput>;
@@ -37,8 +38,15 @@ pub(crate) enum Trouble {
     Here(EffectError),
 }
 
-/// What copies look like; the same for all datapaths.
-fn rewrite(plan: &SendPlan) -> Rewrite {
+/// What a relay listens to at this offset; the same for all datapaths.
+fn destination(plan: &RelayPlan, offset: Offset) -> Destination {
+    let (address, port) = plan.at(offset);
+    Destination { vlan: plan.vlan, address, port }
+}
+
+/// What copies look like of what came to that.
+fn rewrite(plan: &SendPlan, offset: Offset) -> Rewrite {
+    let plan = plan.at(offset);
     Rewrite {
         source_mac: MacAddr::new(plan.source_mac),
         destination_mac: MacAddr::new(plan.destination_mac),

@@ -17,7 +17,7 @@ mod wire;
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 
-pub(crate) use relay::takes;
+pub(crate) use relay::{output as output_of, takers};
 
 use mcr_model::spec::InputSpec;
 use mcr_model::status::RelayStatus;
@@ -62,7 +62,7 @@ impl<'a> Case<'a> {
     fn new(question: &'a Question, facts: &'a Facts) -> Self {
         let link = facts.links.iter().find(|link| link.name == question.input.interface.as_str());
         let relays: Vec<&RelayStatus> = match &facts.relays {
-            Relays::Known(relays) => relays.iter().filter(|relay| relay::takes(relay, question)).collect(),
+            Relays::Known(relays) => takers(relays, question),
             Relays::NoDaemon | Relays::Unknown(_) => Vec::new(),
         };
         let index = link.map(|link| link.index);

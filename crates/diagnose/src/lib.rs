@@ -59,8 +59,14 @@ impl Question {
     /// Asks about `input`: at once for long enough to see ordinary flows, without joining.
     ///
     /// # Errors
-    /// When it is IPv6.
+    /// When it is IPv6, or several groups or ports.
     pub fn new(subject: Subject, input: Input, look: Duration) -> Result<Self, NotExplained> {
+        if !input.span.is_one() {
+            return Err(NotExplained {
+                message: format!("{input} is several groups or ports, and one of them is explained at a time"),
+                remedy: "ask for one of them, as INTERFACE:GROUP:PORT",
+            });
+        }
         let IpAddr::V4(group) = input.target.ip() else {
             return Err(NotExplained {
                 message: format!("{input} is IPv6, of which nothing is explained yet"),

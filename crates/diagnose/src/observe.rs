@@ -22,7 +22,7 @@ use crate::facts::{
     Blind, BridgeGroup, Facts, Forwarded, Hold, Link, Membership, Observed, Owner, PacketSocket, Relays, Route,
     Settings, Socket,
 };
-use crate::judge::takes;
+use crate::judge::{output_of, takers};
 use crate::{Join, Question};
 
 use drops::DropCounter;
@@ -172,9 +172,10 @@ fn interface<'a>(links: &'a [Link], name: &str) -> Option<&'a Link> {
 /// Interface and address of each output of the relays that take what is asked for.
 fn outputs(question: &Question, relays: &Relays) -> Vec<(String, Ipv4Addr)> {
     let Relays::Known(relays) = relays else { return Vec::new() };
-    let outputs = relays.iter().filter(|relay| takes(relay, question)).flat_map(|relay| &relay.relay.output);
-    let checked = outputs.filter_map(|output| output.check("output").ok());
-    let of_ipv4 = checked.filter_map(|output| match output.target.ip() {
+    let takers = takers(relays, question).into_iter();
+    let outputs =
+        takers.flat_map(|relay| (0..relay.relay.output.len()).filter_map(|place| output_of(relay, place, question)));
+    let of_ipv4 = outputs.filter_map(|output| match output.target.ip() {
         IpAddr::V4(address) => Some((output.interface.to_string(), address)),
         IpAddr::V6(_) => None,
     });

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use mcr_model::relay::{Output, Relay};
+use mcr_model::relay::{Input, Output, Relay};
 use mcr_model::{Condition, Datapath, DropReason, RelayState};
 
 use crate::address::{LEAST_MTU_OF_IPV6, NoSource};
-use crate::effect::{InputKey, Subject};
+use crate::effect::{EffectError, Failure, InputKey, Subject};
 use crate::engine::{Engine, Entry};
 use crate::fact::InterfaceFacts;
 use crate::plan::Action;
@@ -86,12 +86,8 @@ impl Engine {
         let relay = &entry.relay;
         let target = relay.input().target;
         let input = InputKey { interface: facts.index, datapath: entry.serving.datapath };
-        let subjects = [
-            Subject::Input(input),
-            Subject::Table(input),
-            Subject::Group(facts.index, target.ip()),
-            Subject::Relay(relay.name().clone(), input.datapath),
-        ];
+        let subjects =
+            [Subject::Input(input), Subject::Table(input), Subject::Relay(relay.name().clone(), input.datapath)];
         if let Some(failure) = subjects.iter().find_map(|subject| self.failures.get(subject)) {
             let (reason, remedy) = (failure.error.reason.clone(), failure.error.remedy.clone());
             return Err(Condition::trouble(RelayState::Failed, reason, remedy));
@@ -103,8 +99,12 @@ impl Engine {
             return Err(away.unwrap_or_else(failed));
         }
         let installed = self.actual.serves(input, relay.name(), entry.incarnation);
-        let joined = !target.is_group() || self.actual.groups.contains_key(&(facts.index, target.ip()));
-        if installed && joined {
+        if target.is_group()
+            && let Some(trouble) = self.membership_trouble(facts, relay.input())
+        {
+            return Err(trouble);
+        }
+        if installed {
             return Ok(());
         }
         Err(Condition::fine(RelayState::Pending, format!("input {} is being set up", relay.input())))
@@ -117,6 +117,26 @@ impl Engine {
             OutputHealth::Waiting { reason, remedy } => Some(Condition::trouble(RelayState::Pending, reason, remedy)),
             OutputHealth::Sending | OutputHealth::Failing { .. } | OutputHealth::Refused { .. } => None,
         })
+    }
+
+    /// Groups of an input that are not joined: none of them is, or some.
+    fn membership_trouble(&self, facts: &InterfaceFacts, input: &Input) -> Option<Condition> {
+        let groups = || input.span.addresses(input.target.ip());
+        let failures = groups().filter_map(|group| self.failures.get(&Subject::Group(facts.index, group)));
+        let failures: Vec<&Failure> = failures.collect();
+        let Some(first) = failures.first() else {
+            let is_joined = |group| self.actual.groups.contains_key(&(facts.index, group));
+            return (!groups().all(is_joined))
+                .then(|| Condition::fine(RelayState::Pending, format!("input {input} is being set up")));
+        };
+        let EffectError { reason, remedy } = first.error.clone();
+        let (failed, all) = (failures.len() as u128, input.span.groups());
+        let reason = match all {
+            1 => reason,
+            _ => format!("{failed} of {all} groups are not joined: {reason}"),
+        };
+        let state = if failed < all { RelayState::Degraded } else { RelayState::Failed };
+        Some(Condition::trouble(state, reason, remedy))
     }
 
     pub(crate) fn output_health(&self, entry: &Entry, index: usize) -> OutputHealth {

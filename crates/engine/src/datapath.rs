@@ -118,11 +118,17 @@ impl View<'_> {
     /// Why no datapath in the kernel should take the packets: it would take them from an application of this host.
     fn local_need(&self, entry: &Entry) -> Option<Hindrance> {
         let input = entry.relay.input();
-        let port = input.port.get();
-        let listens = |address: IpAddr| self.listeners.contains(&(address, port));
+        let (first, ports) = (input.target.ip(), input.port.get()..=input.span.last_port(input.port.get()));
+        let listener = |first: IpAddr, last: IpAddr| {
+            let near = self.listeners.range((first, *ports.start())..=(last, *ports.end()));
+            near.map(|(_, port)| *port).find(|port| ports.contains(port))
+        };
+        let any = |address: IpAddr| listener(address, address);
         // What is bound to the unspecified address of IPv6 takes IPv4 as well.
-        let any_v4 = input.target.ip().is_ipv4() && listens(Ipv4Addr::UNSPECIFIED.into());
-        (any_v4 || listens(Ipv6Addr::UNSPECIFIED.into()) || listens(input.target.ip())).then(|| Hindrance {
+        let any_v4 = || first.is_ipv4().then(|| any(Ipv4Addr::UNSPECIFIED.into())).flatten();
+        let own = || listener(first, input.span.last_address(first));
+        let port = any_v4().or_else(|| any(Ipv6Addr::UNSPECIFIED.into())).or_else(own);
+        port.map(|port| Hindrance {
             reason: format!("an application of this host listens to UDP port {port} and would get nothing"),
             remedy: "end it, or have it listen elsewhere".to_owned(),
         })
@@ -260,7 +266,7 @@ impl View<'_> {
     pub(crate) fn find_shared(&self, entries: &mut BTreeMap<RelayName, Entry>) {
         let key = |entry: &Entry| {
             let input = entry.relay.input();
-            Some((self.input_index(entry)?, input.vlan, input.target, input.port))
+            Some((self.input_index(entry)?, input.vlan, input.target, input.port, input.span))
         };
         let mut counts: HashMap<_, u32> = HashMap::with_capacity(entries.len());
         entries.values().filter_map(key).for_each(|key| *counts.entry(key).or_default() += 1);

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mcr_model::relay::Relay;
+use mcr_model::span::Offset;
 use mcr_model::status::Origin;
 use mcr_model::{DatapathChoice, EventKind, InterfaceName, RelayName};
 
@@ -42,6 +43,8 @@ pub(crate) struct Entry {
     pub(crate) serving: Serving,
     /// Whether another relay takes the same packets.
     pub(crate) shares_destination: bool,
+    /// Of a range, the pairs that others take which name them more exactly; in order.
+    pub(crate) ceded: Vec<Offset>,
     pub(crate) fuse: Fuse,
 }
 
@@ -373,6 +376,7 @@ impl Engine {
         Entry {
             serving: Serving::hoped(relay.datapath().unwrap_or(self.datapath)),
             shares_destination: false,
+            ceded: Vec::new(),
             relay,
             origin,
             incarnation,

@@ -4,9 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use mcr_model::relay::{Output, Relay};
+use mcr_model::relay::{Input, Output, Relay};
+use mcr_model::span::{Offset, address_after};
 use mcr_model::{
-    CodePoint, DatapathChoice, DropReason, InterfaceName, RateCap, RelayName, SourceRule, TimeToLive, VlanId,
+    CodePoint, DatapathChoice, DropReason, InterfaceName, RateCap, RelayName, SourceRule, Span, TimeToLive, VlanId,
 };
 
 use crate::actual::Actual;
@@ -56,10 +57,14 @@ pub struct RelayPlan {
     pub identity: u64,
     /// The tag of its frames; `None`: untagged.
     pub vlan: Option<VlanId>,
-    /// The address they are sent to.
+    /// The address they are sent to; of several the first.
     pub destination: IpAddr,
-    /// The port they are sent to, in host byte order.
+    /// The port they are sent to, in host byte order; of several the first.
     pub port: u16,
+    /// How many addresses and ports there are.
+    pub span: Span,
+    /// Of these, the pairs that relays take which name them more exactly; in order.
+    pub ceded: Vec<Offset>,
     /// The only sources; empty: any.
     pub sources: Vec<IpAddr>,
     /// Sources that are refused, where any other is accepted.
@@ -103,10 +108,12 @@ pub struct SendPlan {
     pub vlan: Option<VlanId>,
     /// The source address; `None`: as it arrived.
     pub source: Option<IpAddr>,
-    /// The destination address.
+    /// The destination address; of several the first.
     pub destination: IpAddr,
-    /// The destination port, in host byte order.
+    /// The destination port, in host byte order; of several the first.
     pub port: u16,
+    /// How many addresses and ports there are: each for its own of the relay's, or one for all.
+    pub span: Span,
     /// The source port, in host byte order; `None`: as it arrived.
     pub source_port: Option<u16>,
     /// The time to live or hop limit.
@@ -115,6 +122,51 @@ pub struct SendPlan {
     pub dscp: CodePoint,
     /// The priority in the tag; `None`: as it arrived.
     pub priority: Option<u8>,
+}
+
+impl RelayPlan {
+    /// The address and port of every packet that it takes, each as an offset from the first.
+    pub fn offsets(&self) -> impl Iterator<Item = Offset> {
+        self.span.offsets().filter(|offset| !self.cedes(*offset))
+    }
+
+    /// The address and port at an offset.
+    pub fn at(&self, Offset { group, port }: Offset) -> (IpAddr, u16) {
+        (address_after(self.destination, group), self.port + port)
+    }
+
+    /// The offset of an address and port that it takes.
+    pub fn offset_of(&self, address: IpAddr, port: u16) -> Option<Offset> {
+        let group = match (self.destination, address) {
+            (IpAddr::V4(first), IpAddr::V4(address)) => address.to_bits().checked_sub(first.to_bits()).map(u128::from),
+            (IpAddr::V6(first), IpAddr::V6(address)) => address.to_bits().checked_sub(first.to_bits()),
+            (IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_)) => None,
+        };
+        let group = group.filter(|group| *group < self.span.groups()).map(|group| group as u32)?;
+        let port = port.checked_sub(self.port).filter(|port| u32::from(*port) < self.span.ports())?;
+        Some(Offset { group, port }).filter(|offset| !self.cedes(*offset))
+    }
+
+    fn cedes(&self, offset: Offset) -> bool {
+        !self.ceded.is_empty() && self.ceded.binary_search(&offset).is_ok()
+    }
+}
+
+impl SendPlan {
+    /// The rewrite of packets that came to the address and port of the relay at this offset.
+    #[must_use]
+    pub fn at(&self, offset: Offset) -> Self {
+        let Offset { group, port } = self.span.of(offset);
+        if (group, port) == (0, 0) {
+            return self.clone();
+        }
+        let destination = address_after(self.destination, group);
+        let destination_mac = match destination.is_multicast() {
+            true => mcr_model::group_mac(destination),
+            false => self.destination_mac,
+        };
+        Self { destination, destination_mac, port: self.port + port, ..self.clone() }
+    }
 }
 
 /// Everything that should be in force.
@@ -147,6 +199,7 @@ impl View<'_> {
     pub(crate) fn desire(&self, epoch: u64, entries: &mut BTreeMap<RelayName, Entry>) -> Desired {
         let mut desired = Desired::default();
         self.find_shared(entries);
+        find_ceded(entries);
         let mut our_macs = BTreeSet::new();
         for entry in entries.values_mut() {
             self.want_outputs(&mut desired, &mut our_macs, &entry.relay);
@@ -205,27 +258,15 @@ impl View<'_> {
         if !input.target.is_group() || self.failures.stands(&Subject::Input(key)) {
             return;
         }
-        // One relay that takes any source widens the membership for all; otherwise the sources add up.
-        match desired.groups.entry((facts.index, input.target.ip())) {
-            std::collections::btree_map::Entry::Vacant(slot) => {
-                slot.insert(input.sources.clone());
-            }
-            std::collections::btree_map::Entry::Occupied(mut slot) => {
-                let sources = slot.get_mut();
-                if sources.is_empty() || input.sources.is_empty() {
-                    sources.clear();
-                } else {
-                    sources.extend(&input.sources);
-                    sources.sort_unstable();
-                    sources.dedup();
-                }
-            }
+        for group in input.span.addresses(input.target.ip()) {
+            want_group(&mut desired.groups, (facts.index, group), &input.sources);
         }
     }
 
     fn current_plan(&self, epoch: u64, entry: &mut Entry) -> Arc<RelayPlan> {
         if let Some((made, plan)) = &entry.plan
             && *made == epoch
+            && plan.ceded == entry.ceded
         {
             return Arc::clone(plan);
         }
@@ -243,6 +284,8 @@ impl View<'_> {
             vlan: input.vlan,
             destination: input.target.ip(),
             port: input.port.get(),
+            span: input.span,
+            ceded: entry.ceded.clone(),
             sources: input.sources.clone(),
             excluded: input.excluded.clone(),
             outputs: entry.relay.outputs().iter().map(|output| self.output_plan(output)).collect(),
@@ -285,6 +328,7 @@ impl View<'_> {
             source,
             destination: output.target.ip(),
             port: output.port.get(),
+            span: output.span,
             source_port: output.source_port.map(|port| port.get()),
             ttl: output.ttl.on_wire(),
             dscp: output.dscp.on_wire(),
@@ -307,6 +351,50 @@ impl View<'_> {
             return Some(destination);
         }
         self.actual.next_hops.get(&(facts.index, destination)).copied()
+    }
+}
+
+/// Finds for each range which of its pairs are those of relays that name them more exactly.
+fn find_ceded(entries: &mut BTreeMap<RelayName, Entry>) {
+    type Wire<'a> = (&'a InterfaceName, Option<VlanId>);
+    let mut ranges: BTreeMap<Wire<'_>, Vec<(&RelayName, &Input)>> = BTreeMap::new();
+    for (name, entry) in entries.iter().filter(|(_, entry)| !entry.relay.input().span.is_one()) {
+        let input = entry.relay.input();
+        ranges.entry((&input.interface, input.vlan)).or_default().push((name, input));
+    }
+    if ranges.is_empty() {
+        return;
+    }
+    let mut ceded: BTreeMap<RelayName, BTreeSet<Offset>> = BTreeMap::new();
+    for entry in entries.values() {
+        let rival = entry.relay.input();
+        for (name, input) in ranges.get(&(&rival.interface, rival.vlan)).into_iter().flatten() {
+            if input.yields_to(rival) {
+                ceded.entry((*name).clone()).or_default().extend(input.place().shared_with(&rival.place()));
+            }
+        }
+    }
+    for (name, entry) in entries.iter_mut() {
+        entry.ceded = ceded.remove(name).unwrap_or_default().into_iter().collect();
+    }
+}
+
+/// One relay that takes any source widens the membership for all; otherwise the sources add up.
+fn want_group(groups: &mut BTreeMap<(Ifindex, IpAddr), Vec<IpAddr>>, group: (Ifindex, IpAddr), wanted: &[IpAddr]) {
+    match groups.entry(group) {
+        std::collections::btree_map::Entry::Vacant(slot) => {
+            slot.insert(wanted.to_vec());
+        }
+        std::collections::btree_map::Entry::Occupied(mut slot) => {
+            let sources = slot.get_mut();
+            if sources.is_empty() || wanted.is_empty() {
+                sources.clear();
+            } else {
+                sources.extend(wanted);
+                sources.sort_unstable();
+                sources.dedup();
+            }
+        }
     }
 }
 

@@ -69,7 +69,9 @@ impl Engine {
             plan.warnings.extend(short_ttl(relay, output));
             match links.get(&output.interface).map(|link| &link.receivers) {
                 Some(Receivers::Joined(groups)) if output.target.is_group() && output.target.ip().is_ipv4() => {
-                    plan.warnings.extend((!groups.contains(&output.target.ip())).then(|| no_receiver(relay, output)));
+                    let mut own = output.span.addresses(output.target.ip());
+                    let is_wanted = own.any(|group| groups.contains(&group));
+                    plan.warnings.extend((!is_wanted).then(|| no_receiver(relay, output)));
                 }
                 Some(Receivers::Joined(_)) => {}
                 Some(Receivers::Unknown) | None => plan.outputs_with_unknown_receivers += 1,
@@ -135,11 +137,15 @@ fn shared_macs(file: &[Relay], all: &[&Relay]) -> Vec<Warning> {
     type Users<'a> = BTreeMap<IpAddr, BTreeSet<&'a RelayName>>;
     let mut by_mac: BTreeMap<(&InterfaceName, [u8; 6]), Users<'_>> = BTreeMap::new();
     for relay in all {
-        let input = (&relay.input().interface, relay.input().target);
-        let outputs = relay.outputs().iter().map(|output| (&output.interface, output.target));
-        for (interface, target) in std::iter::once(input).chain(outputs).filter(|(_, target)| target.is_group()) {
-            let users = by_mac.entry((interface, mcr_model::group_mac(target.ip()))).or_default();
-            users.entry(target.ip()).or_default().insert(relay.name());
+        let input = (&relay.input().interface, relay.input().target, relay.input().span);
+        let outputs = relay.outputs().iter().map(|output| (&output.interface, output.target, output.span));
+        for (interface, target, span) in
+            std::iter::once(input).chain(outputs).filter(|(_, target, _)| target.is_group())
+        {
+            for group in span.addresses(target.ip()) {
+                let users = by_mac.entry((interface, mcr_model::group_mac(group))).or_default();
+                users.entry(group).or_default().insert(relay.name());
+            }
         }
     }
     let files: BTreeSet<&RelayName> = file.iter().map(Relay::name).collect();
@@ -205,7 +211,7 @@ fn no_receiver(relay: &Relay, output: &Output) -> Warning {
     about(
         relay,
         WarningKind::NoReceiver,
-        format!("nobody behind bridge {} has joined {}", output.interface, output.target),
+        format!("nobody behind bridge {} has joined {}", output.interface, output.group()),
         "start the receiver, or check its group (`bridge mdb show`)",
     )
 }

@@ -119,7 +119,7 @@ impl Engine {
                 "no membership query was heard on {} for {}: a switch that watches IGMP stops forwarding {}",
                 facts.name,
                 mcr_model::duration::text(post.watch.timeout()),
-                input.target
+                input.group()
             ),
             remedy:
                 "switch a querier on in the switch or router, or set querier = { own = true }; none is needed without \

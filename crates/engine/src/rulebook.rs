@@ -3,9 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use mcr_model::RelayName;
 use mcr_model::header::SourceRule;
-use mcr_model::relay::{Input, Output, Place, Relay};
+use mcr_model::place::Rivalry;
+use mcr_model::relay::{Input, Output, Relay};
+use mcr_model::{InterfaceName, Place, RelayName, VlanId};
 
 /// Why a change to the set of relays was refused. Nothing was changed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -73,6 +74,20 @@ pub enum Refusal {
         /// The shared output.
         output: String,
     },
+    /// Another relay takes some of the same packets, and neither says more exactly which.
+    #[error(
+        "relay {name} takes {input} and relay {other} {other_input}: the ports overlap, and neither has the longer prefix or all its ports within the other's; let one lie within the other, or keep them apart"
+    )]
+    Ambiguous {
+        /// The refused relay.
+        name: RelayName,
+        /// The other one.
+        other: RelayName,
+        /// What the refused one takes.
+        input: String,
+        /// What the other takes.
+        other_input: String,
+    },
     /// The relay would close a cycle.
     #[error(
         "relay {name} would close a cycle, in which packets never stop: {path}; break it at one of these relays, or limit an input to its real sources"
@@ -114,7 +129,7 @@ impl Refusal {
             Self::Foreign { .. } => RefusalKind::Foreign,
             Self::Superseded { .. } => RefusalKind::Superseded,
             Self::NoLease { .. } => RefusalKind::NoLease,
-            Self::AlreadyFed { .. } | Self::Cycle { .. } => RefusalKind::Conflict,
+            Self::AlreadyFed { .. } | Self::Ambiguous { .. } | Self::Cycle { .. } => RefusalKind::Conflict,
         }
     }
 
@@ -129,6 +144,7 @@ impl Refusal {
             | Self::Superseded { name }
             | Self::NoLease { name }
             | Self::AlreadyFed { name, .. }
+            | Self::Ambiguous { name, .. }
             | Self::Cycle { name, .. } => name,
         }
     }
@@ -137,20 +153,28 @@ impl Refusal {
 /// The relays by the places they take from and send to.
 #[derive(Debug, Default)]
 pub(crate) struct Rulebook {
-    by_input: BTreeMap<Place, BTreeMap<RelayName, Rule>>,
+    wires: BTreeMap<(InterfaceName, Option<VlanId>), Wire>,
+}
+
+/// The relays that take from one interface, with one tag.
+#[derive(Debug, Default)]
+struct Wire {
+    /// Those of one group or host and one port.
+    exact: BTreeMap<(IpAddr, u16), BTreeMap<RelayName, Rule>>,
+    ranges: BTreeMap<RelayName, Rule>,
 }
 
 #[derive(Debug)]
 struct Rule {
-    sources: Vec<IpAddr>,
-    excluded: Vec<IpAddr>,
+    input: Input,
+    place: Place,
     outputs: Vec<Output>,
 }
 
 impl Rulebook {
     /// Adds `relay` if it fits; the book is unchanged when it does not.
     pub(crate) fn admit(&mut self, relay: &Relay) -> Result<(), Refusal> {
-        self.check_shared_outputs(relay)?;
+        self.check_rivals(relay)?;
         self.check_cycle(relay)?;
         self.restore(relay);
         Ok(())
@@ -158,36 +182,73 @@ impl Rulebook {
 
     /// Puts back a relay that was in the book before.
     pub(crate) fn restore(&mut self, relay: &Relay) {
-        let Input { sources, excluded, .. } = relay.input().clone();
-        let rule = Rule { sources, excluded, outputs: relay.outputs().to_vec() };
-        self.by_input.entry(relay.input().place()).or_default().insert(relay.name().clone(), rule);
+        let place = relay.input().place();
+        let rule = Rule { input: relay.input().clone(), place: place.clone(), outputs: relay.outputs().to_vec() };
+        let wire = self.wires.entry((place.interface.clone(), place.vlan)).or_default();
+        let rules = match place.span.is_one() {
+            true => wire.exact.entry((place.target.ip(), place.port.get())).or_default(),
+            false => &mut wire.ranges,
+        };
+        rules.insert(relay.name().clone(), rule);
     }
 
     /// Takes `relay` out.
     pub(crate) fn strike(&mut self, relay: &Relay) {
-        let place = relay.input().place();
-        if let Some(rules) = self.by_input.get_mut(&place) {
+        let Place { interface, vlan, target, port, span } = relay.input().place();
+        let (wire_key, key) = ((interface, vlan), (target.ip(), port.get()));
+        let Some(wire) = self.wires.get_mut(&wire_key) else { return };
+        if !span.is_one() {
+            wire.ranges.remove(relay.name());
+        } else if let Some(rules) = wire.exact.get_mut(&key) {
             rules.remove(relay.name());
             if rules.is_empty() {
-                self.by_input.remove(&place);
+                wire.exact.remove(&key);
             }
+        }
+        if wire.exact.is_empty() && wire.ranges.is_empty() {
+            self.wires.remove(&wire_key);
         }
     }
 
-    fn check_shared_outputs(&self, relay: &Relay) -> Result<(), Refusal> {
-        let wanted: BTreeSet<Place> = relay.outputs().iter().map(Output::place).collect();
-        for (other, rule) in self.by_input.get(&relay.input().place()).into_iter().flatten() {
-            let input = relay.input();
-            if !overlap((&rule.sources, &rule.excluded), (&input.sources, &input.excluded)) {
+    /// The relays that take any of a place.
+    fn meeting<'b>(&'b self, place: &Place) -> impl Iterator<Item = (&'b RelayName, &'b Rule)> {
+        let wire = self.wires.get(&(place.interface.clone(), place.vlan));
+        let (first, port) = (place.target.ip(), place.port.get());
+        let last = (place.span.last_address(first), place.span.last_port(port));
+        wire.into_iter().flat_map(move |wire| {
+            let exact = wire.exact.range((first, port)..=last).flat_map(|(_, rules)| rules);
+            exact.chain(&wire.ranges).filter(|(_, rule)| rule.place.meets(place))
+        })
+    }
+
+    /// Several relays may share an input, but not an output then; and of those that share some of it, it has to be clear
+    /// which takes that.
+    fn check_rivals(&self, relay: &Relay) -> Result<(), Refusal> {
+        let (input, place) = (relay.input(), relay.input().place());
+        for (other, rule) in self.meeting(&place) {
+            if !rule.input.shares_sources(input) {
                 continue;
             }
-            if let Some(shared) = rule.outputs.iter().find(|output| wanted.contains(&output.place())) {
-                return Err(Refusal::AlreadyFed {
-                    name: relay.name().clone(),
-                    other: other.clone(),
-                    input: relay.input().to_string(),
-                    output: shared.to_string(),
-                });
+            match rule.place.rivalry(&place) {
+                Rivalry::Apart | Rivalry::Yields | Rivalry::Wins => {}
+                Rivalry::Unclear => {
+                    return Err(Refusal::Ambiguous {
+                        name: relay.name().clone(),
+                        other: other.clone(),
+                        input: input.to_string(),
+                        other_input: rule.input.to_string(),
+                    });
+                }
+                Rivalry::Same => {
+                    if let Some(shared) = rule.outputs.iter().find(|output| is_fed(relay, output)) {
+                        return Err(Refusal::AlreadyFed {
+                            name: relay.name().clone(),
+                            other: other.clone(),
+                            input: input.to_string(),
+                            output: shared.to_string(),
+                        });
+                    }
+                }
             }
         }
         Ok(())
@@ -200,19 +261,18 @@ impl Rulebook {
         let begin = |output| (output, leaving(output, &input.sources), format!("{input} → {output}"));
         let mut paths: Vec<(&Output, Vec<IpAddr>, String)> = relay.outputs().iter().map(begin).collect();
         while let Some((output, sources, path)) = paths.pop() {
-            if input.place() == output.place() && any_passes(&sources, &input.sources, &input.excluded) {
+            let place = output.place();
+            if input.place().meets(&place) && any_passes(&sources, input) {
                 return Err(Refusal::Cycle { name: relay.name().clone(), path });
             }
-            if !seen.insert((output.place(), sources.clone())) {
+            if !seen.insert((place.clone(), sources.clone())) {
                 continue;
             }
-            for (name, rule) in self.by_input.get(&output.place()).into_iter().flatten() {
-                if any_passes(&sources, &rule.sources, &rule.excluded) {
-                    // Those that were listed on the way here, or else those that are listed here.
-                    let arriving = if sources.is_empty() { &rule.sources } else { &sources };
-                    let next = |next| (next, leaving(next, arriving), format!("{path} → ({name}) {next}"));
-                    paths.extend(rule.outputs.iter().map(next));
-                }
+            for (name, rule) in self.meeting(&place).filter(|(_, rule)| any_passes(&sources, &rule.input)) {
+                // Those that were listed on the way here, or else those that are listed here.
+                let arriving = if sources.is_empty() { &rule.input.sources } else { &sources };
+                let next = |next| (next, leaving(next, arriving), format!("{path} → ({name}) {next}"));
+                paths.extend(rule.outputs.iter().map(next));
             }
         }
         Ok(())
@@ -228,21 +288,14 @@ fn leaving(output: &Output, arriving: &[IpAddr]) -> Vec<IpAddr> {
     }
 }
 
-/// Whether packets with one of these sources (none named: with any) pass a list of wanted sources.
-fn any_passes(sources: &[IpAddr], wanted: &[IpAddr], excluded: &[IpAddr]) -> bool {
-    sources.is_empty() || sources.iter().any(|source| source_passes(wanted, excluded, *source))
+/// Whether an input accepts packets with one of these sources (none named: with any).
+fn any_passes(sources: &[IpAddr], input: &Input) -> bool {
+    sources.is_empty() || sources.iter().any(|source| input.accepts(*source))
 }
 
-/// Whether packets with this source pass a list of wanted sources.
-fn source_passes(wanted: &[IpAddr], excluded: &[IpAddr], source: IpAddr) -> bool {
-    (wanted.is_empty() || wanted.contains(&source)) && !excluded.contains(&source)
-}
-
-/// Whether any source passes both, each given by those that it wants and those that it excludes.
-fn overlap(a: (&[IpAddr], &[IpAddr]), b: (&[IpAddr], &[IpAddr])) -> bool {
-    let named = if a.0.is_empty() { b.0 } else { a.0 };
-    let passes = |list: (&[IpAddr], &[IpAddr]), source| source_passes(list.0, list.1, source);
-    named.is_empty() || named.iter().any(|source| passes(a, *source) && passes(b, *source))
+fn is_fed(relay: &Relay, output: &Output) -> bool {
+    let place = output.place();
+    relay.outputs().iter().any(|wanted| wanted.place().meets(&place))
 }
 
 #[cfg(test)]
@@ -270,6 +323,37 @@ mod tests {
         assert!(matches!(book.admit(&again), Err(Refusal::AlreadyFed { other, .. }) if other.as_str() == "a"));
         // The refusal left no trace: the same output of another input is no conflict.
         book.admit(&relay("c", "eth0:239.1.1.1:5002", &["eth1:239.2.2.2:6001"])).unwrap();
+    }
+
+    #[test]
+    fn ranges_share_what_one_of_them_says_more_exactly() {
+        let mut book = Rulebook::default();
+        book.admit(&relay("range", "eth0:239.1.0.0/24:5000-5010", &["eth1:239.2.0.0/24:6000-6010"])).unwrap();
+        book.admit(&relay("exact", "eth0:239.1.0.7:5003", &["eth1:239.2.0.7:6003"])).unwrap();
+        book.admit(&relay("within", "eth0:239.1.0.0/24:5009-5010", &["eth1:239.3.0.0/24:6009-6010"])).unwrap();
+        let across = relay("across", "eth0:239.1.0.0/24:5010-5011", &["eth2:239.2.0.0/24:5010-5011"]);
+        let refusal = book.admit(&across).unwrap_err();
+        assert!(matches!(&refusal, Refusal::Ambiguous { other, .. } if other.as_str() == "range"), "{refusal}");
+        let same = relay("same", "eth0:239.1.0.0/24:5000-5010", &["eth1:239.2.0.9:6000-6010"]);
+        assert!(matches!(book.admit(&same), Err(Refusal::AlreadyFed { other, .. }) if other.as_str() == "range"));
+        book.admit(&relay("same", "eth0:239.1.0.0/24:5000-5010", &["eth2:239.2.0.9:6000-6010"])).unwrap();
+        // Of different sources, so that there is nothing to be unclear about.
+        let apart = |name: &str, source: &str, ports: &str| {
+            relay(name, &format!("eth0:{source}@239.4.0.0/24:{ports}"), &[&format!("eth1:239.5.0.0/24:{ports}")])
+        };
+        book.admit(&apart("one", "10.0.0.1", "1-5")).unwrap();
+        book.admit(&apart("two", "10.0.0.2", "5-9")).unwrap();
+        book.strike(&relay("range", "eth0:239.1.0.0/24:5000-5010", &["eth1:239.2.0.0/24:6000-6010"]));
+        assert!(matches!(book.admit(&across), Err(Refusal::Ambiguous { other, .. }) if other.as_str() == "same"));
+    }
+
+    #[test]
+    fn a_cycle_through_a_range_is_found() {
+        let mut book = Rulebook::default();
+        book.admit(&relay("a", "eth0:239.1.0.0/24:5000-5010", &["eth1:239.2.0.0/24:6000-6010"])).unwrap();
+        let back = relay("b", "eth1:239.2.0.7:6003", &["eth0:239.1.0.9:5004"]);
+        assert!(matches!(book.admit(&back), Err(Refusal::Cycle { path, .. }) if path.contains("(a)")));
+        book.admit(&relay("b", "eth1:239.2.0.7:6003", &["eth0:239.1.0.9:5011"])).unwrap();
     }
 
     #[test]

@@ -283,6 +283,53 @@ fn two_relays_of_one_group_share_its_membership() {
 }
 
 #[test]
+fn a_range_joins_each_group_and_cedes_what_another_names_more_exactly() {
+    let (mut engine, mut machine) = (Engine::new("mcr.toml"), Machine::default());
+    engine.interfaces_are(two());
+    engine.create(relay("range", "eth0:239.1.1.0/30:5000-5001", &["eth1:239.2.2.4/30:6001"])).unwrap();
+    machine.settle(&mut engine, 0);
+    assert_eq!(machine.groups.len(), 4);
+    let taken = |machine: &Machine| {
+        let plan = &machine.inputs[&tcx(2)].relays;
+        let range = plan.iter().find(|plan| plan.relay.as_str() == "range").expect("the range");
+        let Action::Send(send) = &range.outputs[0].action else { panic!("not sent") };
+        let to = |offset| (range.at(offset), send.at(offset));
+        range
+            .offsets()
+            .map(to)
+            .map(|(from, to)| (from, to.destination, to.destination_mac, to.port))
+            .collect::<Vec<_>>()
+    };
+    let all = taken(&machine);
+    assert_eq!(all.len(), 8);
+    let last: IpAddr = [239, 2, 2, 7].into();
+    assert_eq!(all[7], (([239, 1, 1, 3].into(), 5001), last, [1, 0, 0x5e, 2, 2, 7], 6001));
+    engine.create(relay("exact", "eth0:239.1.1.2:5001", &["eth1:239.3.3.3:6001"])).unwrap();
+    machine.settle(&mut engine, 1);
+    let ceded: Vec<_> = all.iter().filter(|pair| !taken(&machine).contains(pair)).map(|(from, ..)| *from).collect();
+    assert_eq!(ceded, [([239, 1, 1, 2].into(), 5001)]);
+    engine.remove(&"exact".parse().unwrap()).unwrap();
+    machine.settle(&mut engine, 2);
+    assert_eq!(taken(&machine), all);
+    engine.remove(&"range".parse().unwrap()).unwrap();
+    machine.settle(&mut engine, 3);
+    assert!(machine.groups.is_empty());
+}
+
+#[test]
+fn groups_of_a_range_that_are_not_joined_are_counted() {
+    let (mut engine, mut machine) = (Engine::new("mcr.toml"), Machine::default());
+    engine.interfaces_are(two());
+    engine.create(relay("range", "eth0:239.1.1.0/30:5000", &["eth1:239.2.2.4/30:6001"])).unwrap();
+    let is_odd = |group: IpAddr| matches!(group, IpAddr::V4(group) if group.to_bits() % 2 == 1);
+    settle_failing(&mut engine, &mut machine, 0, |effect| matches!(effect, Effect::Join(join) if is_odd(join.group)));
+    let degraded = (RelayState::Degraded, "2 of 4 groups are not joined: it fails".to_owned());
+    assert_eq!(state(&engine, "range", 0), degraded);
+    machine.settle(&mut engine, 60_000);
+    assert_eq!(state(&engine, "range", 60_000).0, RelayState::Ready);
+}
+
+#[test]
 fn unicast_outputs_wait_for_their_neighbour() {
     let (mut engine, mut machine) = (Engine::new("mcr.toml"), Machine::default());
     engine.interfaces_are(two());

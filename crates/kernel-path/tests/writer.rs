@@ -98,6 +98,33 @@ fn changes_neither_lose_nor_tear_nor_double_a_packet() {
 }
 
 #[test]
+fn what_counts_together_at_two_destinations_does_so_for_the_next_writer_too() {
+    let mut stand = Stand::new(1);
+    let _link = stand.attach();
+    let [one, other] = ["239.1.1.1:5001", "239.1.1.2:5001"].map(|to| destination(to, 0));
+    let action = OutputAction::Send { port: 1, rewrite: states()[0], mtu: 1500 };
+    let first = entry(&mut stand.writer, 77, one, action);
+    let second = RelayEntry { destination: other, ..first.clone() };
+    stand.writer.install(stand.input, InputTable { relays: vec![first, second], our_macs: vec![] }).unwrap();
+    let listener = Receiver::group(stand.net.lan(1).host_side(), "239.2.2.2:6001");
+    let send = |to: &str| listener.expect(&Sender::new(stand.net.device(), to).send(10), Duration::from_secs(5));
+    send("239.1.1.1:5001");
+    send("239.1.1.2:5001");
+
+    let mut next = TableWriter::adopt(maps_again(stand.loaded.maps())).unwrap();
+    let again = entry(&mut next, 77, one, action);
+    let counted = || (again.counters.snapshot().received_packets, again.outputs[0].counters.snapshot().sent_packets);
+    assert_eq!(counted(), (20, 20));
+    next.replace(stand.input, &other, vec![]).unwrap();
+    // More than there are counters: those of the destination that is gone are given back, were they not in use.
+    for number in 0..300 {
+        drop(next.relay_counters(0).unwrap_or_else(|error| panic!("{number}: {error}")));
+    }
+    send("239.1.1.1:5001");
+    assert_eq!(counted(), (30, 30));
+}
+
+#[test]
 fn another_writer_takes_over_what_is_in_force() {
     let mut stand = Stand::new(1);
     let _link = stand.attach();

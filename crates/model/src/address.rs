@@ -5,6 +5,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use serde::Serialize;
 
+use crate::span::address_after;
+
 /// Why an address or a header value was refused; each text says what would be accepted.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ValueError {
@@ -112,6 +114,11 @@ impl Target {
     /// [`ValueError::NotUnicast`].
     pub fn broadcast(given: IpAddr) -> Result<Self, ValueError> {
         if given == IpAddr::V4(Ipv4Addr::BROADCAST) { Ok(Self(given)) } else { Err(ValueError::NotUnicast { given }) }
+    }
+
+    /// The one that comes so many later, in a range that was checked.
+    pub(crate) fn after(self, more: u32) -> Self {
+        Self(address_after(self.0, more))
     }
 
     /// The address.
@@ -248,10 +255,13 @@ impl Ttl {
 }
 
 impl Port {
-    /// Whether PTP over UDP uses it: event 319 and general 320 (IEEE 1588-2019 annex C).
-    pub fn is_ptp(self) -> bool {
-        matches!(self.0, 319 | 320)
+    /// The one that comes so many later, in a range that was checked.
+    pub(crate) fn after(self, more: u16) -> Self {
+        Self(self.0 + more)
     }
+
+    /// Those of PTP over UDP: event and general (IEEE 1588-2019 annex C).
+    pub const PTP: [u16; 2] = [319, 320];
 }
 
 impl fmt::Display for Target {

@@ -6,6 +6,7 @@ use std::net::IpAddr;
 
 use crate::address::{NO_ZONE, Target, ValueError, parse_ip};
 use crate::header::{DscpSpec, TtlSpec};
+use crate::span::PortSpec;
 use crate::spec::{InputSpec, OutputSpec};
 
 /// Why endpoint text was refused: where it stops making sense and how it should look.
@@ -28,7 +29,7 @@ impl InputSpec {
         let parts = Parts::split(given)?;
         let (group, address) = parts.group_or_address();
         let mut spec = Self { interface: parts.interface.to_owned(), group, address, ..Self::default() };
-        spec.port = parts.port;
+        spec.port = parts.port.clone();
         spec.sources.extend(parts.source.map(str::to_owned));
         for (key, value) in parts.options()? {
             match key {
@@ -62,7 +63,7 @@ impl OutputSpec {
         let parts = Parts::split(given)?;
         let (group, address) = parts.group_or_address();
         let mut spec = Self { interface: parts.interface.to_owned(), group, address, ..Self::default() };
-        spec.port = parts.port;
+        spec.port = parts.port.clone();
         spec.source = parts.source.map(str::to_owned);
         for (key, value) in parts.options()? {
             match key {
@@ -87,7 +88,7 @@ struct Parts<'a> {
     interface: &'a str,
     source: Option<&'a str>,
     address: &'a str,
-    port: i64,
+    port: PortSpec,
     options: Option<&'a str>,
 }
 
@@ -110,24 +111,28 @@ impl<'a> Parts<'a> {
         let Some((address, port)) = rest.rsplit_once(':') else {
             return Err(error(given, "it has no port after the address", SHAPE));
         };
-        match parse_ip(address) {
+        match parse_ip(first_of(address)) {
             Err(ValueError::Zone { .. }) => return Err(error(given, "it names a zone", NO_ZONE)),
             Err(_) => return Err(error(given, &format!("{address:?} is not an IP address"), SHAPE)),
             // Without brackets nobody could tell the port from the address.
-            Ok(IpAddr::V6(ip)) if !address.starts_with('[') => {
-                let remedy = format!("write {interface}:[{ip}]:{port}");
+            Ok(IpAddr::V6(_)) if !address.starts_with('[') => {
+                let remedy = format!("write {interface}:[{address}]:{port}");
                 return Err(error(given, "an IPv6 address has to be in brackets", &remedy));
             }
             Ok(_) => {}
         }
-        let port =
-            port.parse().map_err(|_| error(given, &format!("{port:?} is not a port number"), "use 1 to 65535"))?;
+        let port = match PortSpec::from_text(port) {
+            PortSpec::Text(text) if !text.contains('-') || text.starts_with('-') => {
+                return Err(error(given, &format!("{port:?} is not a port number"), "use 1 to 65535"));
+            }
+            port => port,
+        };
         Ok(Self { given, interface, source, address: unbracketed(address), port, options })
     }
 
     fn group_or_address(&self) -> (Option<String>, Option<String>) {
         let text = Some(self.address.to_owned());
-        match parse_ip(self.address) {
+        match parse_ip(first_of(self.address)) {
             Ok(ip) if Target::unicast(ip).is_ok() || Target::broadcast(ip).is_ok() => (None, text),
             _ => (text, None),
         }
@@ -162,6 +167,11 @@ impl<'a> Parts<'a> {
 pub fn closest<'k>(given: &str, known: &[&'k str]) -> Option<&'k str> {
     let scored = known.iter().map(|word| (strsim::jaro_winkler(given, word), *word));
     scored.filter(|(score, _)| *score >= 0.75).max_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, word)| word)
+}
+
+/// The address, without the length of a prefix.
+fn first_of(address: &str) -> &str {
+    unbracketed(address).split_once('/').map_or(address, |(first, _)| first)
 }
 
 fn unbracketed(address: &str) -> &str {

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::name::InterfaceName;
+use crate::place::Place;
 use crate::problem::FieldError;
 use crate::relay::Relay;
 use crate::role::Role;
@@ -102,9 +103,9 @@ impl Grant {
     /// The first field that it is not about.
     pub fn check(&self, relay: &Relay) -> Result<(), Outside> {
         let input = relay.input();
-        self.check_endpoint("input", &input.interface, input.target.ip())?;
+        self.check_endpoint("input", &input.place())?;
         for (i, output) in relay.outputs().iter().enumerate() {
-            self.check_endpoint(&format!("output[{i}]"), &output.interface, output.target.ip())?;
+            self.check_endpoint(&format!("output[{i}]"), &output.place())?;
         }
         Ok(())
     }
@@ -114,15 +115,18 @@ impl Grant {
         self.is_unlimited() || self.check(relay).is_ok()
     }
 
-    fn check_endpoint(&self, endpoint: &str, interface: &InterfaceName, address: IpAddr) -> Result<(), Outside> {
+    fn check_endpoint(&self, endpoint: &str, place: &Place) -> Result<(), Outside> {
+        let Place { interface, target, span, .. } = place;
         if let Some(allowed) = &self.interfaces
             && !allowed.contains(interface)
         {
             return Err(outside(endpoint, "interface", interface, allowed));
         }
+        let (first, last) = (target.ip(), span.last_address(target.ip()));
         match &self.groups {
-            Some(allowed) if !allowed.iter().any(|prefix| prefix.contains(address)) => {
-                Err(outside(endpoint, if address.is_multicast() { "group" } else { "address" }, &address, allowed))
+            Some(allowed) if !allowed.iter().any(|prefix| prefix.contains(first) && prefix.contains(last)) => {
+                let field = if target.is_group() { "group" } else { "address" };
+                Err(outside(endpoint, field, &span.group_text(*target), allowed))
             }
             _ => Ok(()),
         }
@@ -220,6 +224,17 @@ impl Prefix {
         Some((first, Ipv4Addr::from_bits(first.to_bits() | after)))
     }
 
+    /// The first address.
+    pub fn first(&self) -> IpAddr {
+        self.address
+    }
+
+    /// How many bits of its addresses may be either: there are as many addresses as these can count.
+    pub fn free_bits(&self) -> u8 {
+        let bits: u8 = if self.address.is_ipv4() { 32 } else { 128 };
+        bits - self.length
+    }
+
     fn covers(&self, inner: &Prefix) -> bool {
         self.length <= inner.length && self.contains(inner.address)
     }
@@ -290,6 +305,10 @@ mod tests {
         assert_eq!(outside(&relay(("eth0", "239.3.1.1"), ("eth1", "239.2.2.2"))), "input.group");
         assert_eq!(outside(&relay(("eth0", "239.1.1.1"), ("eth2", "239.2.2.2"))), "output[0].interface");
         assert_eq!(outside(&relay(("eth0", "239.1.1.1"), ("eth1", "239.3.2.2"))), "output[0].group");
+        assert_eq!(limited.check(&relay(("eth0", "239.1.0.0/24"), ("eth1", "239.2.0.0/24"))), Ok(()));
+        let half = grant(Role::Operator, &[], &["239.1.0.0/25", "239.2.0.0/16"]);
+        let range = relay(("eth0", "239.1.0.0/24"), ("eth1", "239.2.0.0/24"));
+        assert_eq!(half.check(&range).unwrap_err().field, "input.group", "all of it has to be inside");
         assert_eq!(Grant::unlimited(Role::Viewer).check(&relay(("x", "239.1.1.1"), ("y", "239.9.2.2"))), Ok(()));
     }
 

@@ -10,7 +10,9 @@ use crate::cap::RateCaps;
 use crate::datapath::DatapathChoice;
 use crate::header::{DscpRule, SourceRule, TtlRule};
 use crate::name::{InterfaceName, RelayName};
+use crate::place::{Place, Rivalry};
 use crate::problem::FieldError;
+use crate::span::{Offset, Span};
 use crate::watch::Watch;
 
 /// Where a relay listens.
@@ -18,10 +20,12 @@ use crate::watch::Watch;
 pub struct Input {
     /// The interface that the packets arrive on.
     pub interface: InterfaceName,
-    /// The group (joined) or unicast address that they are sent to.
+    /// The group (joined) or unicast address that they are sent to; of several the first.
     pub target: Target,
-    /// The UDP port that they are sent to.
+    /// The UDP port that they are sent to; of several the first.
     pub port: Port,
+    /// How many groups and ports there are.
+    pub span: Span,
     /// The only sources that are relayed (source-specific, RFC 4607); empty: any source.
     pub sources: Vec<IpAddr>,
     /// Sources that are not relayed, where any other is.
@@ -35,10 +39,12 @@ pub struct Input {
 pub struct Output {
     /// The interface that the copy leaves on.
     pub interface: InterfaceName,
-    /// The group or host that it is sent to.
+    /// The group or host that it is sent to; of several the first.
     pub target: Target,
-    /// The UDP port that it is sent to.
+    /// The UDP port that it is sent to; of several the first.
     pub port: Port,
+    /// How many groups and ports there are: as many as at the input, each for its own, or one for all.
+    pub span: Span,
     /// Its source address, of the target's family.
     pub source: SourceRule,
     /// Its source port; `None`: as it arrived.
@@ -88,10 +94,11 @@ impl Relay {
     /// Every field that does not fit, not only the first.
     pub fn new(name: RelayName, input: Input, outputs: Vec<Output>, scope: Scope) -> Result<Self, Vec<FieldError>> {
         let mut errors = Vec::new();
-        errors.extend(check_scope(scope, "input", input.target, input.port));
+        errors.extend(check_scope(scope, "input", &input.place()));
         for (i, output) in outputs.iter().enumerate() {
-            errors.extend(check_scope(scope, &format!("output[{i}]"), output.target, output.port));
+            errors.extend(check_scope(scope, &format!("output[{i}]"), &output.place()));
         }
+        errors.extend(check_spans(&input, &outputs));
         errors.extend(check_families(&input, &outputs));
         errors.extend(check_outputs(&input, &outputs));
         if errors.is_empty() {
@@ -162,34 +169,67 @@ impl Relay {
     }
 }
 
-/// A place on the wire that packets are sent to or taken from: what cycles and shared outputs are found by.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Place {
-    /// The interface.
-    pub interface: InterfaceName,
-    /// Its 802.1Q tag.
-    pub vlan: Option<VlanId>,
-    /// The group or host.
-    pub target: Target,
-    /// The port.
-    pub port: Port,
-}
-
 impl Input {
+    /// The group or address, or the prefix of groups, as a user writes it.
+    pub fn group(&self) -> String {
+        self.span.group_text(self.target)
+    }
+
+    /// Whether packets of that source are relayed.
+    pub fn accepts(&self, source: IpAddr) -> bool {
+        (self.sources.is_empty() || self.sources.contains(&source)) && !self.excluded.contains(&source)
+    }
+
+    /// Whether there may be a source that both accept.
+    pub fn shares_sources(&self, other: &Self) -> bool {
+        let named = if self.sources.is_empty() { &other.sources } else { &self.sources };
+        named.is_empty() || named.iter().any(|source| self.accepts(*source) && other.accepts(*source))
+    }
+
+    /// Whether what both take is the other's, which names it more exactly.
+    pub fn yields_to(&self, other: &Self) -> bool {
+        self.place().rivalry(&other.place()) == Rivalry::Yields && self.shares_sources(other)
+    }
+
     /// The place that this input takes packets from.
     pub fn place(&self) -> Place {
-        Place { interface: self.interface.clone(), vlan: self.vlan, target: self.target, port: self.port }
+        Place {
+            interface: self.interface.clone(),
+            vlan: self.vlan,
+            target: self.target,
+            port: self.port,
+            span: self.span,
+        }
     }
 }
 
 impl Output {
+    /// The group or host, or the prefix of groups, as a user writes it.
+    pub fn group(&self) -> String {
+        self.span.group_text(self.target)
+    }
+
+    /// Where it sends what came to the group and port of the input at this offset.
+    #[must_use]
+    pub fn at(&self, offset: Offset) -> Self {
+        let Offset { group, port } = self.span.of(offset);
+        Self { target: self.target.after(group), port: self.port.after(port), span: Span::ONE, ..self.clone() }
+    }
+
     /// The place that this output sends packets to.
     pub fn place(&self) -> Place {
-        Place { interface: self.interface.clone(), vlan: self.vlan, target: self.target, port: self.port }
+        Place {
+            interface: self.interface.clone(),
+            vlan: self.vlan,
+            target: self.target,
+            port: self.port,
+            span: self.span,
+        }
     }
 }
 
-fn check_scope(scope: Scope, part: &str, target: Target, port: Port) -> Vec<FieldError> {
+fn check_scope(scope: Scope, part: &str, place: &Place) -> Vec<FieldError> {
+    let Place { target, port, span, .. } = *place;
     let mut errors = Vec::new();
     if target.is_link_local_group() && !scope.link_local {
         let (range, instead) = match target.ip() {
@@ -209,7 +249,8 @@ fn check_scope(scope: Scope, part: &str, target: Target, port: Port) -> Vec<Fiel
             "set broadcast = true (--broadcast) if that is meant",
         ));
     }
-    if port.is_ptp() && !scope.ptp {
+    let ptp = Port::PTP.into_iter().find(|ptp| (port.get()..=span.last_port(port.get())).contains(ptp));
+    if let (Some(port), false) = (ptp, scope.ptp) {
         errors.push(FieldError::new(
             format!("{part}.port"),
             format!("port {port} is PTP: a relay delays its packets by a varying time and would falsify the clock"),
@@ -245,6 +286,42 @@ fn check_families(input: &Input, outputs: &[Output]) -> Vec<FieldError> {
     differ.map(error).collect()
 }
 
+/// There is a bound, and each output has as many groups and ports as the input, or one for all.
+fn check_spans(input: &Input, outputs: &[Output]) -> Vec<FieldError> {
+    let taken = input.span;
+    if taken.pairs() > Span::MOST_PAIRS.into() {
+        let most = Span::MOST_PAIRS;
+        let (groups, ports, pairs) = (taken.groups(), taken.ports(), taken.pairs());
+        let what = format!("it takes {groups} groups × {ports} ports: {pairs} pairs, and a relay may take {most}");
+        return vec![FieldError::new(
+            "input",
+            what,
+            "use a longer prefix or fewer ports, and several relays if need be",
+        )];
+    }
+    let mut errors = Vec::new();
+    for (i, output) in outputs.iter().enumerate() {
+        let (groups, ports) = (output.span.groups(), output.span.ports());
+        if groups != 1 && groups != taken.groups() {
+            let what = format!("{} has {groups} groups, and the input has {}", output.group(), taken.groups());
+            let remedy = match taken.prefix_length(output.target.ip()) {
+                None => "write one group".to_owned(),
+                Some(length) => format!("write a prefix of length {length}, or one group for all"),
+            };
+            errors.push(FieldError::new(format!("output[{i}].group"), what, remedy));
+        }
+        if ports != 1 && ports != taken.ports() {
+            let what = format!("it has {ports} ports, and the input has {}", taken.ports());
+            let remedy = match taken.ports() {
+                1 => "write one port".to_owned(),
+                many => format!("write {many} ports, or one port for all"),
+            };
+            errors.push(FieldError::new(format!("output[{i}].port"), what, remedy));
+        }
+    }
+    errors
+}
+
 fn check_outputs(input: &Input, outputs: &[Output]) -> Vec<FieldError> {
     let mut errors = Vec::new();
     if outputs.is_empty() {
@@ -258,14 +335,14 @@ fn check_outputs(input: &Input, outputs: &[Output]) -> Vec<FieldError> {
         ));
     }
     for (i, output) in outputs.iter().enumerate() {
-        if output.place() == input.place() {
+        if output.place().meets(&input.place()) {
             errors.push(FieldError::new(
                 format!("output[{i}]"),
                 format!("it sends to {output}, which is the relay's own input"),
                 "send to another interface, group or port",
             ));
         }
-        if let Some(first) = outputs[..i].iter().position(|earlier| earlier.place() == output.place()) {
+        if let Some(first) = outputs[..i].iter().position(|earlier| earlier.place().meets(&output.place())) {
             errors.push(FieldError::new(
                 format!("output[{i}]"),
                 format!("it sends to {output}, as output[{first}] does: receivers would get each packet twice"),
@@ -295,7 +372,9 @@ impl fmt::Display for Input {
         if let [only] = self.sources[..] {
             write!(f, "{}@", Bracketed(only))?;
         }
-        write!(f, "{}:{}", Bracketed(self.target.ip()), self.port)?;
+        self.span.write_address(self.target.ip(), f)?;
+        f.write_str(":")?;
+        self.span.write_port(self.port, f)?;
         if self.sources.len() > 1 {
             self.sources.iter().try_for_each(|source| write!(f, ",source={source}"))?;
         }
@@ -307,7 +386,10 @@ impl fmt::Display for Input {
 impl fmt::Display for Output {
     /// Endpoint text without the options that do not decide where the copy goes.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}:{}", self.interface, Bracketed(self.target.ip()), self.port)?;
+        write!(f, "{}:", self.interface)?;
+        self.span.write_address(self.target.ip(), f)?;
+        f.write_str(":")?;
+        self.span.write_port(self.port, f)?;
         self.vlan.iter().try_for_each(|vlan| write!(f, ",vlan={vlan}"))
     }
 }

@@ -12,11 +12,13 @@ use crate::address::{Port, Priority, Target, ValueError, host, parse_ip};
 use crate::breaker::{Breaker, BreakerSpec};
 use crate::cap::RateCaps;
 use crate::datapath::DatapathChoice;
+use crate::grant::{Prefix, PrefixError};
 use crate::header::{DscpRule, DscpSpec, SourceRule, TtlRule, TtlSpec};
 use crate::name::InterfaceName;
 use crate::problem::FieldError;
 use crate::querier::QuerierSpec;
 use crate::relay::{Input, Output, Relay, Scope};
+use crate::span::{PORT_RANGE, PortSpec, Span, parse_groups};
 use crate::watch::{ExpectSpec, Watch};
 
 /// A configuration file: relays, and where the daemon talks.
@@ -84,16 +86,16 @@ pub struct InputSpec {
     /// The interface that the packets arrive on.
     #[schema(min_length = 1, max_length = 15, example = "eth0")]
     pub interface: String,
-    /// The multicast group that they are sent to; this or `address`.
+    /// The multicast group that they are sent to, or the prefix of several as `239.1.0.0/24`; this or `address`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(example = "239.1.1.1")]
     pub group: Option<String>,
     /// The unicast address that they are sent to; this or `group`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub address: Option<String>,
-    /// The UDP port that they are sent to.
-    #[schema(minimum = 1, maximum = 65535, example = 5001)]
-    pub port: i64,
+    /// The UDP port that they are sent to, or several as `5000-5010`.
+    #[schema(example = 5001)]
+    pub port: PortSpec,
     /// The only sources that are relayed; none: all.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schema(example = json!(["192.168.168.55"]))]
@@ -114,16 +116,17 @@ pub struct OutputSpec {
     /// The interface that the copy leaves on.
     #[schema(min_length = 1, max_length = 15, example = "eth1")]
     pub interface: String,
-    /// The multicast group that it is sent to; this or `address`.
+    /// The multicast group that it is sent to, or the prefix of as many as the input has, as `239.2.0.0/24`; this or
+    /// `address`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(example = "239.2.2.2")]
     pub group: Option<String>,
     /// The host that it is sent to; this or `group`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub address: Option<String>,
-    /// The UDP port that it is sent to.
-    #[schema(minimum = 1, maximum = 65535, example = 6001)]
-    pub port: i64,
+    /// The UDP port that it is sent to, or as many as the input has, as `6000-6010`.
+    #[schema(example = 6001)]
+    pub port: PortSpec,
     /// Its source address, or `keep` for the one that it arrived with; none: an address of the interface that fits the
     /// destination.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -215,7 +218,7 @@ impl InputSpec {
         let field = |name: &str| format!("{part}.{name}");
         let interface = errors.take(field("interface"), interface.parse::<InterfaceName>(), "");
         let target = errors.absorb(check_input_target(part, group.as_deref(), address.as_deref()));
-        let port = errors.take(field("port"), Port::try_from(*port), PORT_RANGE);
+        let port = errors.keep(port.check(field("port")));
         let checked = errors.hosts(&field("sources"), sources);
         let excluded = errors.hosts(&field("exclude_sources"), exclude_sources);
         if !sources.is_empty() && !exclude_sources.is_empty() {
@@ -224,8 +227,9 @@ impl InputSpec {
         }
         let vlan = errors.optional(field("vlan"), *vlan, check_vlan, VLAN_RANGE);
         match (interface, target, port, vlan) {
-            (Some(interface), Some(target), Some(port), Some(vlan)) if errors.0.is_empty() => {
-                Ok(Input { interface, target, port, sources: checked, excluded, vlan })
+            (Some(interface), Some((target, group_bits)), Some((port, ports)), Some(vlan)) if errors.0.is_empty() => {
+                let span = Span::new(group_bits, ports);
+                Ok(Input { interface, target, port, span, sources: checked, excluded, vlan })
             }
             _ => Err(errors.0),
         }
@@ -244,7 +248,7 @@ impl OutputSpec {
         let field = |name: &str| format!("{part}.{name}");
         let interface = errors.take(field("interface"), interface.parse::<InterfaceName>(), "");
         let target = errors.absorb(check_target(part, group.as_deref(), address.as_deref()));
-        let port = errors.take(field("port"), Port::try_from(*port), PORT_RANGE);
+        let port = errors.keep(port.check(field("port")));
         let source = errors.keep(SourceRule::check(field("source"), source.as_deref()));
         let source_port = errors.optional(field("source_port"), *source_port, Port::try_from, PORT_RANGE);
         let ttl = errors.keep(TtlRule::check(field("ttl"), ttl.as_ref()));
@@ -260,8 +264,8 @@ impl OutputSpec {
         match (interface, target, port, source, source_port, ttl, dscp, (vlan, priority), caps) {
             (
                 Some(interface),
-                Some(target),
-                Some(port),
+                Some((target, group_bits)),
+                Some((port, ports)),
                 Some(source),
                 Some(source_port),
                 Some(ttl),
@@ -269,7 +273,8 @@ impl OutputSpec {
                 (Some(vlan), Some(priority)),
                 Some(caps),
             ) if errors.0.is_empty() => {
-                Ok(Output { interface, target, port, source, source_port, ttl, dscp, vlan, priority, caps })
+                let span = Span::new(group_bits, ports);
+                Ok(Output { interface, target, port, span, source, source_port, ttl, dscp, vlan, priority, caps })
             }
             _ => Err(errors.0),
         }
@@ -301,13 +306,13 @@ impl From<&Relay> for RelaySpec {
 
 impl From<&Input> for InputSpec {
     fn from(input: &Input) -> Self {
-        let Input { interface, target, port, sources, excluded, vlan } = input;
-        let (group, address) = group_or_address(*target);
+        let Input { interface, target, port, span, sources, excluded, vlan } = input;
+        let (group, address) = group_or_address(*target, *span);
         Self {
             interface: interface.to_string(),
             group,
             address,
-            port: port.get().into(),
+            port: span.port_spec(*port),
             sources: sources.iter().map(IpAddr::to_string).collect(),
             exclude_sources: excluded.iter().map(IpAddr::to_string).collect(),
             vlan: vlan.map(|vlan| vlan.get().into()),
@@ -317,14 +322,14 @@ impl From<&Input> for InputSpec {
 
 impl From<&Output> for OutputSpec {
     fn from(output: &Output) -> Self {
-        let Output { interface, target, port, source, source_port, ttl, dscp, vlan, priority, caps } = output;
+        let Output { interface, target, port, span, source, source_port, ttl, dscp, vlan, priority, caps } = output;
         let (max_packets_per_second, max_bits_per_second) = caps.spec();
-        let (group, address) = group_or_address(*target);
+        let (group, address) = group_or_address(*target, *span);
         Self {
             interface: interface.to_string(),
             group,
             address,
-            port: port.get().into(),
+            port: span.port_spec(*port),
             source: source.spec(),
             source_port: source_port.map(|port| port.get().into()),
             ttl: Some(ttl.spec()),
@@ -337,7 +342,6 @@ impl From<&Output> for OutputSpec {
     }
 }
 
-const PORT_RANGE: &str = "use 1 to 65535";
 const VLAN_RANGE: &str = "use 1 to 4094";
 const HOST_WANTED: &str = "write the address of one host, for example 192.168.168.55 or fd00::55";
 const GROUP_WANTED: &str =
@@ -353,52 +357,70 @@ pub fn check_datapath(field: &str, given: Option<&str>) -> Result<Option<Datapat
 }
 
 /// An input may be the limited broadcast address, too.
-fn check_input_target(part: &str, group: Option<&str>, address: Option<&str>) -> Result<Target, Vec<FieldError>> {
+fn check_input_target(part: &str, group: Option<&str>, address: Option<&str>) -> Result<(Target, u8), Vec<FieldError>> {
     match (group, address.map(|address| parse_ip(address).and_then(Target::broadcast))) {
-        (None, Some(Ok(broadcast))) => Ok(broadcast),
+        (None, Some(Ok(broadcast))) => Ok((broadcast, 0)),
         _ => check_target(part, group, address),
     }
 }
 
-fn check_target(part: &str, group: Option<&str>, address: Option<&str>) -> Result<Target, Vec<FieldError>> {
+/// The group, the first of several, or the host; and how many groups there are, as a power of two.
+fn check_target(part: &str, group: Option<&str>, address: Option<&str>) -> Result<(Target, u8), Vec<FieldError>> {
     let field = |name: &str| format!("{part}.{name}");
-    let one = |result: Result<Target, FieldError>| result.map_err(|error| vec![error]);
+    let one = |error: FieldError| Err(vec![error]);
     match (group, address) {
-        (Some(group), None) => one(match parse_ip(group).and_then(Target::group) {
-            Ok(target) => Ok(target),
-            Err(error @ ValueError::NotMulticast { .. }) => Err(FieldError::new(
-                field("group"),
-                error.to_string(),
-                format!("{GROUP_WANTED}; for one host write address = {group:?}"),
+        (Some(group), None) => check_groups(field("group"), group).map_err(|error| vec![error]),
+        (None, Some(address)) => match parse_ip(address).and_then(Target::unicast) {
+            Ok(target) => Ok((target, 0)),
+            Err(ValueError::NotAnAddress { .. }) if address.parse::<Prefix>().is_ok() => one(FieldError::new(
+                field("address"),
+                format!("{address:?} is a prefix, and hosts have none here"),
+                "write one host; a prefix is for groups, as group = \"239.1.0.0/24\"",
             )),
-            Err(error @ ValueError::NeverOnWire { .. }) => {
-                Err(FieldError::new(field("group"), error.to_string(), "use a group of a wider scope, as ff35::1"))
-            }
-            Err(error) => Err(FieldError::new(field("group"), error.to_string(), error.remedy(GROUP_WANTED))),
-        }),
-        (None, Some(address)) => one(match parse_ip(address).and_then(Target::unicast) {
-            Ok(target) => Ok(target),
-            Err(error) => Err(FieldError::new(
+            Err(error) => one(FieldError::new(
                 field("address"),
                 error.to_string(),
                 error.remedy("write a host's address; for a multicast group write group = \"…\""),
             )),
-        }),
-        (None, None) => one(Err(FieldError::new(
+        },
+        (None, None) => one(FieldError::new(
             part,
             "it has no destination",
             "write group = \"239.…\" for multicast or address = \"…\" for one host",
-        ))),
-        (Some(_), Some(_)) => one(Err(FieldError::new(
+        )),
+        (Some(_), Some(_)) => one(FieldError::new(
             field("address"),
             "it has both a group and an address",
             "keep one of the two, and use a second relay or output for the other",
-        ))),
+        )),
     }
 }
 
-fn group_or_address(target: Target) -> (Option<String>, Option<String>) {
-    let text = Some(target.to_string());
+fn check_groups(field: String, group: &str) -> Result<(Target, u8), FieldError> {
+    let (what, remedy) = match parse_groups(group) {
+        Ok(groups) => return Ok(groups),
+        Err(Err(error @ PrefixError::HostBits { .. })) => {
+            (error.to_string(), "write the prefix with its first group".to_owned())
+        }
+        Err(Err(error @ PrefixError::Shape { .. })) => {
+            (error.to_string(), "write a prefix of groups as 239.1.0.0/24 or ff35::/120".to_owned())
+        }
+        Err(Ok(error @ ValueError::NotMulticast { .. })) if group.contains('/') => {
+            (error.to_string(), GROUP_WANTED.to_owned())
+        }
+        Err(Ok(error @ ValueError::NotMulticast { .. })) => {
+            (error.to_string(), format!("{GROUP_WANTED}; for one host write address = {group:?}"))
+        }
+        Err(Ok(error @ ValueError::NeverOnWire { .. })) => {
+            (error.to_string(), "use a group of a wider scope, as ff35::1".to_owned())
+        }
+        Err(Ok(error)) => (error.to_string(), error.remedy(GROUP_WANTED)),
+    };
+    Err(FieldError::new(field, what, remedy))
+}
+
+fn group_or_address(target: Target, span: Span) -> (Option<String>, Option<String>) {
+    let text = Some(span.group_text(target));
     if target.is_group() { (text, None) } else { (None, text) }
 }
 

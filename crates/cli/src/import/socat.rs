@@ -109,7 +109,7 @@ fn input(from: &Address<'_>, interfaces: Interfaces<'_>, draft: &mut Draft) -> R
         interface: chosen(interfaces.input.or(interface), "--input")?,
         group: group.map(str::to_owned),
         address: address.filter(|_| group.is_none()).map(str::to_owned),
-        port: number("the port", port.unwrap_or_default())?,
+        port: number("the port", port.unwrap_or_default())?.into(),
         sources,
         ..InputSpec::default()
     })
@@ -123,7 +123,7 @@ fn output(to: &Address<'_>, interfaces: Interfaces<'_>, draft: &mut Draft) -> Re
         return Err(format!("{} has no HOST:PORT", to.text));
     };
     let target: Ipv4Addr = host.parse().map_err(|_| format!("{host} is no IPv4 address; write it as one"))?;
-    let mut spec = OutputSpec { port: number("the port", port)?, ..OutputSpec::default() };
+    let mut spec = OutputSpec { port: number("the port", port)?.into(), ..OutputSpec::default() };
     let mut interface = None;
     for (key, value) in &to.options {
         match key.as_str() {

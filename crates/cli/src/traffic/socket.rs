@@ -9,7 +9,7 @@ use std::os::unix::fs::MetadataExt;
 use std::time::Duration;
 
 use mcr_model::grant::Prefix;
-use mcr_model::{DscpRule, Input, InterfaceName, Output, SourceRule, TtlRule};
+use mcr_model::{DscpRule, Input, InterfaceName, Output, SourceRule, Span, TtlRule};
 use socket2::{Domain, InterfaceIndexOrAddress, Protocol, Socket, Type};
 
 use super::source;
@@ -20,7 +20,8 @@ const RECEIVE_BUFFER_BYTES: libc::c_int = 8 << 20;
 
 /// A socket that sends to where `output` says, as it says.
 pub(crate) fn sending(output: &Output) -> Result<UdpSocket, Failure> {
-    let Output { interface, target, port, source, source_port, ttl, dscp, vlan, priority: _, caps } = output;
+    let Output { interface, target, port, span, source, source_port, ttl, dscp, vlan, priority: _, caps } = output;
+    refuse_range(*span)?;
     refuse_vlan(interface, vlan.is_some())?;
     if !caps.is_none() {
         return Err(Failure::usage("a sender has no cap; write how fast it sends as --rate"));
@@ -116,13 +117,24 @@ fn unspecified(of_family: IpAddr) -> IpAddr {
     }
 }
 
+/// A socket has one port, and several groups are several sockets.
+fn refuse_range(span: Span) -> Result<(), Failure> {
+    match span.is_one() {
+        true => Ok(()),
+        false => Err(Failure::usage(
+            "prefixes and ranges of ports are for relays; write several groups as 239.1.1.1+100, and one port",
+        )),
+    }
+}
+
 fn family(address: IpAddr) -> &'static str {
     if address.is_ipv4() { "IPv4" } else { "IPv6" }
 }
 
 /// A socket that receives what `input` says; the group is joined when it returns.
 pub(crate) fn listening(input: &Input) -> Result<UdpSocket, Failure> {
-    let Input { interface, target, port, sources, excluded, vlan } = input;
+    let Input { interface, target, port, span, sources, excluded, vlan } = input;
+    refuse_range(*span)?;
     if !excluded.is_empty() {
         return Err(Failure::usage("a listener hears every source or those it names; leave exclude out"));
     }

@@ -57,6 +57,7 @@ mod player;
 mod players;
 mod queriers;
 mod queues;
+mod ranges;
 mod readme;
 mod reload;
 mod remote;

@@ -10,6 +10,7 @@ use std::ops::Range;
 use mcr_model::endpoint::closest;
 use mcr_model::header::{DscpSpec, TtlSpec};
 use mcr_model::querier::QuerierSpec;
+use mcr_model::span::PortSpec;
 use mcr_model::spec::{ConfigSpec, InputSpec, OutputSpec, RelaySpec};
 use mcr_model::watch::ExpectSpec;
 use mcr_model::{BreakerSpec, FieldError};
@@ -94,7 +95,7 @@ fn input(keys: &mut Keys<'_, '_>, key: &'static str) -> Option<InputSpec> {
         interface: keys.required("interface", Keys::text).unwrap_or_else(placeholder),
         group: keys.text("group"),
         address: keys.text("address"),
-        port: keys.required("port", Keys::number).unwrap_or(PLACEHOLDER_PORT),
+        port: keys.required("port", Keys::port).unwrap_or(PortSpec::Number(PLACEHOLDER_PORT)),
         sources: keys.list("sources", text),
         exclude_sources: keys.list("exclude_sources", text),
         vlan: keys.number("vlan"),
@@ -138,7 +139,7 @@ fn output(value: &Spanned<DeValue<'_>>, path: String, findings: &mut Findings) -
         interface: keys.required("interface", Keys::text).unwrap_or_else(placeholder),
         group: keys.text("group"),
         address: keys.text("address"),
-        port: keys.required("port", Keys::number).unwrap_or(PLACEHOLDER_PORT),
+        port: keys.required("port", Keys::port).unwrap_or(PortSpec::Number(PLACEHOLDER_PORT)),
         source: keys.text("source"),
         source_port: keys.number("source_port"),
         ttl: keys.ttl(),
@@ -220,7 +221,9 @@ impl<'t, 'd> Keys<'t, 'd> {
     }
 
     fn get(&mut self, key: &'static str) -> Option<&'t Spanned<DeValue<'d>>> {
-        self.known.push(key);
+        if !self.known.contains(&key) {
+            self.known.push(key);
+        }
         self.table.get(key)
     }
 
@@ -239,6 +242,13 @@ impl<'t, 'd> Keys<'t, 'd> {
     fn number(&mut self, key: &'static str) -> Option<i64> {
         let (value, path) = (self.get(key)?, self.path(key));
         number(key, value, path, self.findings)
+    }
+
+    fn port(&mut self, key: &'static str) -> Option<PortSpec> {
+        match self.get(key)?.get_ref() {
+            DeValue::String(text) if text.contains('-') && is_word(text) => Some(PortSpec::Text(text.to_string())),
+            _ => self.number(key).map(PortSpec::Number),
+        }
     }
 
     fn ttl(&mut self) -> Option<TtlSpec> {

@@ -7,13 +7,14 @@ use mcr_datapath::counters::InputCounters;
 use mcr_datapath::packet::{InputWorkers, RingGeometry, filter};
 use mcr_datapath::table::{InputTable, OutputAction, OutputEntry, RelayEntry};
 use mcr_engine::{Action, EffectError, Ifindex, InputPlan, InterfaceLedger, RelayPlan};
+use mcr_model::span::Offset;
 use mcr_model::{DropReason, InterfaceName};
 use mcr_netd::Keeper;
-use mcr_wire::{Destination, MacAddr};
+use mcr_wire::MacAddr;
 
 use super::book::Books;
 use super::workers::Workers;
-use super::{Outputs, Trouble, closed_meanwhile, listed, rewrite};
+use super::{Outputs, Trouble, closed_meanwhile, destination, listed, rewrite};
 
 /// The inputs that are read in this process.
 pub(crate) struct PacketPath {
@@ -71,10 +72,11 @@ impl PacketPath {
         outputs: &Outputs,
     ) -> Result<(), Trouble> {
         let table = InputTable {
-            relays: plan.relays.iter().map(|relay| entry(relay, books, outputs)).collect(),
+            relays: plan.relays.iter().flat_map(|relay| entries(relay, books, outputs)).collect(),
             our_macs: plan.our_macs.iter().map(|mac| MacAddr::new(*mac)).collect(),
         };
-        let destinations: Vec<_> = plan.relays.iter().map(|relay| (relay.destination, relay.port)).collect();
+        let destinations = plan.relays.iter().flat_map(|relay| relay.offsets().map(|offset| relay.at(offset)));
+        let destinations: Vec<_> = destinations.collect();
         let input = self.inputs.get_mut(&interface).ok_or_else(closed_meanwhile)?;
         input.workers.install(&table).map_err(|error| EffectError {
             reason: format!("the packet worker has ended: {error}"),
@@ -94,31 +96,37 @@ impl PacketPath {
     }
 }
 
-fn entry(plan: &RelayPlan, books: &mut Books, outputs: &Outputs) -> RelayEntry {
+/// An entry for each address and port that the relay takes; they count together.
+fn entries(plan: &RelayPlan, books: &mut Books, outputs: &Outputs) -> Vec<RelayEntry> {
     let (sources, listing) = listed(plan);
     let counters = books.of(plan).in_packet(plan.outputs.len());
-    let entries = plan.outputs.iter().zip(&counters.outputs).map(|(output, counters)| OutputEntry {
-        counters: Arc::clone(counters),
-        action: action(outputs, &output.action),
-        cap: output.cap,
-    });
-    RelayEntry {
-        destination: Destination { vlan: plan.vlan, address: plan.destination, port: plan.port },
-        sources,
+    let entry = |offset: Offset| RelayEntry {
+        destination: destination(plan, offset),
+        sources: sources.clone(),
         listing,
         counters: Arc::clone(&counters.relay),
-        outputs: entries.collect(),
+        outputs: plan
+            .outputs
+            .iter()
+            .zip(&counters.outputs)
+            .map(|(output, counters)| OutputEntry {
+                counters: Arc::clone(counters),
+                action: action(outputs, &output.action, offset),
+                cap: output.cap,
+            })
+            .collect(),
         cap: plan.cap,
-    }
+    };
+    plan.offsets().map(entry).collect()
 }
 
-fn action(outputs: &Outputs, action: &Action) -> OutputAction {
+fn action(outputs: &Outputs, action: &Action, offset: Offset) -> OutputAction {
     match action {
         Action::Drop(reason) => OutputAction::Drop(*reason),
         Action::Send(plan) => match outputs.get(&plan.interface) {
             None => OutputAction::Drop(DropReason::OutputMissing),
             Some(output) => {
-                OutputAction::Send { socket: Arc::clone(&output.socket), rewrite: rewrite(plan), mtu: plan.mtu }
+                OutputAction::Send { socket: Arc::clone(&output.socket), rewrite: rewrite(plan, offset), mtu: plan.mtu }
             }
         },
     }

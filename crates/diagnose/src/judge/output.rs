@@ -13,12 +13,11 @@ const STEP: &str = "output";
 
 pub(super) fn steps(case: &Case<'_>) -> Vec<Step> {
     let mut steps = Vec::new();
-    for relay in &case.relays {
-        for (place, status) in relay.outputs.iter().enumerate() {
-            let spec = relay.relay.output.get(place).and_then(|spec| spec.check("output").ok());
-            if let Some(spec) = spec {
-                let exit = Exit { case, relay, status, spec: &spec, place };
-                steps.extend(exit.steps().into_iter().map(|step| step.of(format!("{} to {}", relay.name, status.to))));
+    for taker in &case.relays {
+        for (place, status) in taker.outputs.iter().enumerate() {
+            if let Some(spec) = relay::output(taker, place, case.question) {
+                let exit = Exit { case, relay: taker, status, spec: &spec, place };
+                steps.extend(exit.steps().into_iter().map(|step| step.of(format!("{} to {}", taker.name, status.to))));
             }
         }
     }

@@ -1,7 +1,7 @@
 //! Which relay takes the packets, or which comes nearest and in what it differs.
 
 use mcr_model::status::RelayStatus;
-use mcr_model::{Input, RelayState};
+use mcr_model::{Input, Output, RelayState};
 
 use super::{Case, counted, listed};
 use crate::facts::Relays;
@@ -12,13 +12,25 @@ const STEP: &str = "relay";
 const PENDING: &str = "relay_pending";
 const FAILED: &str = "relay_failed";
 
-/// Whether a relay takes exactly what is asked for.
-pub(crate) fn takes(relay: &RelayStatus, question: &Question) -> bool {
-    let is_asked_about = match &question.subject {
+/// The relays that take what is asked for: of those of several groups or ports, the ones that no other is before.
+pub(crate) fn takers<'a>(relays: &'a [RelayStatus], question: &Question) -> Vec<&'a RelayStatus> {
+    let place = question.input.place();
+    let inputs = relays.iter().filter_map(|relay| Some((relay, input(relay)?)));
+    let candidates: Vec<_> = inputs.filter(|(_, input)| input.place().holds(&place)).collect();
+    let is_asked_about = |relay: &RelayStatus| match &question.subject {
         Subject::Endpoint => true,
         Subject::Relay(name) => *name == relay.name,
     };
-    is_asked_about && input(relay).is_some_and(|input| input.place() == question.input.place())
+    let is_first = |input: &Input| !candidates.iter().any(|(_, other)| input.yields_to(other));
+    let takers = candidates.iter().filter(|(relay, input)| is_asked_about(relay) && is_first(input));
+    takers.map(|(relay, _)| *relay).collect()
+}
+
+/// Where an output of a relay sends what is asked for.
+pub(crate) fn output(relay: &RelayStatus, place: usize, question: &Question) -> Option<Output> {
+    let output = relay.relay.output.get(place)?.check("output").ok()?;
+    let offset = input(relay)?.place().shared_with(&question.input.place()).next()?;
+    Some(output.at(offset))
 }
 
 fn input(relay: &RelayStatus) -> Option<Input> {
@@ -84,14 +96,19 @@ fn none(case: &Case<'_>, relays: &[RelayStatus]) -> Option<Step> {
 /// In which fields a relay's input is another, as `port (5002, not 5001)`.
 fn differences(has: &Input, wanted: &Input) -> Vec<String> {
     let vlan = |vlan: Option<mcr_model::VlanId>| vlan.map_or("untagged".to_owned(), |vlan| vlan.to_string());
+    let (first, last) = (has.target.ip(), has.span.last_address(has.target.ip()));
+    let (port, last_port) = (has.port.get(), has.span.last_port(has.port.get()));
+    let has_group = (first..=last).contains(&wanted.target.ip());
+    let has_port = (port..=last_port).contains(&wanted.port.get());
+    let ports = if port == last_port { port.to_string() } else { format!("{port}-{last_port}") };
     let fields = [
-        ("interface", has.interface.to_string(), wanted.interface.to_string()),
-        ("group", has.target.to_string(), wanted.target.to_string()),
-        ("port", has.port.to_string(), wanted.port.to_string()),
-        ("VLAN", vlan(has.vlan), vlan(wanted.vlan)),
+        (has.interface == wanted.interface, "interface", has.interface.to_string(), wanted.interface.to_string()),
+        (has_group, "group", has.group(), wanted.group()),
+        (has_port, "port", ports, wanted.port.to_string()),
+        (has.vlan == wanted.vlan, "VLAN", vlan(has.vlan), vlan(wanted.vlan)),
     ];
-    let other = fields.into_iter().filter(|(_, has, wanted)| has != wanted);
-    other.map(|(field, has, wanted)| format!("{field} ({has}, not {wanted})")).collect()
+    let other = fields.into_iter().filter(|(is_same, ..)| !is_same);
+    other.map(|(_, field, has, wanted)| format!("{field} ({has}, not {wanted})")).collect()
 }
 
 /// Packets that a relay received while we looked.

@@ -8,7 +8,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::installed::{Installed, InstalledOutput, sorted};
 use super::{TableWriter, WriteError};
-use crate::counters::{InputCounters, OutputCounters, RelayCounters};
+use crate::counters::{InputCounters, OutputCounters, Pool, RelayCounters};
 use crate::layout::{
     Address, DestinationKey, LIST_REFUSES, MOST_OUTPUTS, MOST_SHARING, OutputRecord, Plain, RelayRecord, SourceKey,
     WatchedKey,
@@ -16,6 +16,25 @@ use crate::layout::{
 use crate::maps::{Table, Totals};
 use crate::slots::Slots;
 use crate::sys;
+
+/// Counters by their slots: a relay of several destinations has one record for each, which count together.
+#[derive(Default)]
+struct Found {
+    relays: FxHashMap<u32, Arc<RelayCounters>>,
+    outputs: FxHashMap<u32, Arc<OutputCounters>>,
+}
+
+impl Found {
+    fn relay(&mut self, pool: &Arc<Pool>, record: &RelayRecord) -> Arc<RelayCounters> {
+        let adopt = || RelayCounters::adopt(pool, record.slot, record.identity);
+        Arc::clone(self.relays.entry(record.slot).or_insert_with(adopt))
+    }
+
+    fn output(&mut self, pool: &Arc<Pool>, record: &OutputRecord) -> Arc<OutputCounters> {
+        let adopt = || OutputCounters::adopt(pool, record.slot, record.identity);
+        Arc::clone(self.outputs.entry(record.slot).or_insert_with(adopt))
+    }
+}
 
 impl TableWriter {
     pub(super) fn read_back(&mut self) -> Result<(), WriteError> {
@@ -36,8 +55,9 @@ impl TableWriter {
             let pool = &self.counters.inputs;
             self.inputs.entry(key.ifindex).or_insert_with(|| InputCounters::adopt(pool, slot));
         }
+        let mut found = Found::default();
         for key in self.keys::<DestinationKey>(Table::Destinations)? {
-            let relays = self.read_relays(&key, &mut by_list)?;
+            let relays = self.read_relays(&key, &mut by_list, &mut found)?;
             self.installed.insert(key, relays);
             let address = WatchedKey::from(&key);
             *self.watched.entry(address).or_insert(0) += 1;
@@ -73,6 +93,7 @@ impl TableWriter {
         &mut self,
         key: &DestinationKey,
         by_list: &mut FxHashMap<u32, Vec<Address>>,
+        found: &mut Found,
     ) -> Result<Vec<Installed>, WriteError> {
         let mut relays: Vec<Installed> = Vec::new();
         let mut number: u32 = self.lookup(Table::Destinations, key)?;
@@ -82,10 +103,10 @@ impl TableWriter {
             let sources: Vec<IpAddr> = listed.into_iter().map(|address| address.of(key.family())).collect();
             relays.push(Installed {
                 record: number,
-                counters: RelayCounters::adopt(&self.counters.relays, record.slot, record.identity),
+                counters: found.relay(&self.counters.relays, &record),
                 sources: sorted(&sources),
                 source_list: record.source_list,
-                outputs: self.read_outputs(record.first_output)?,
+                outputs: self.read_outputs(record.first_output, found)?,
                 exit: record.exit,
                 cap: record.cap,
             });
@@ -94,12 +115,12 @@ impl TableWriter {
         Ok(relays)
     }
 
-    fn read_outputs(&self, first: u32) -> Result<Vec<InstalledOutput>, WriteError> {
+    fn read_outputs(&self, first: u32, found: &mut Found) -> Result<Vec<InstalledOutput>, WriteError> {
         let mut outputs: Vec<InstalledOutput> = Vec::new();
         let mut number = first;
         while number != 0 && outputs.len() < MOST_OUTPUTS {
             let record: OutputRecord = self.lookup(Table::Outputs, &number)?;
-            let counters = OutputCounters::adopt(&self.counters.outputs, record.slot, record.identity);
+            let counters = found.output(&self.counters.outputs, &record);
             outputs.push(InstalledOutput { record: number, counters, image: OutputRecord { next: 0, ..record } });
             number = record.next;
         }

@@ -6,13 +6,14 @@ use std::sync::Arc;
 use mcr_engine::{Action, EffectError, Ifindex, Refused, RelayPlan, Until};
 use mcr_kernel_path::{Exit, OutputAction, OutputEntry, RelayEntry, WriteError, not_at_driver};
 use mcr_model::DropReason;
+use mcr_model::span::Offset;
 use mcr_wire::Destination;
 
 use super::table::Table;
 use super::{Tables, told};
 use crate::datapath::book::Books;
 use crate::datapath::fan_outs::{self, FanOuts};
-use crate::datapath::{Outputs, listed, rewrite};
+use crate::datapath::{Outputs, destination, listed, rewrite};
 
 /// What is to be written of one table, and what came of it.
 pub(super) struct Change<'a> {
@@ -34,8 +35,8 @@ impl Change<'_> {
         let mut wanted: BTreeMap<Destination, Vec<Arc<RelayPlan>>> =
             self.changed().into_iter().map(|destination| (destination, Vec::new())).collect();
         for relay in &self.table.plan.relays {
-            if let Some(relays) = wanted.get_mut(&destination(relay)) {
-                relays.push(Arc::clone(relay));
+            for destination in among(relay, &wanted) {
+                wanted.entry(destination).or_default().push(Arc::clone(relay));
             }
         }
         // What becomes free first: it may be needed.
@@ -43,22 +44,38 @@ impl Change<'_> {
         for (destination, relays) in gone.into_iter().chain(rest) {
             self.replace(destination, relays);
         }
+        self.withdraw();
+    }
+
+    /// A range of which anything was refused is refused as a whole: what was written of it is taken back.
+    fn withdraw(&mut self) {
+        let is_refused = |relay: &Arc<RelayPlan>| self.refused.iter().any(|refused| refused.relay == relay.relay);
+        let (refused, rest): (Vec<_>, Vec<_>) = self.table.plan.relays.iter().cloned().partition(is_refused);
+        let ranges = refused.iter().filter(|relay| !relay.span.is_one());
+        for destination in ranges.flat_map(|relay| destinations(relay)) {
+            let takes = |relay: &&Arc<RelayPlan>| offset_of(relay, &destination).is_some();
+            let relays: Vec<_> = rest.iter().filter(takes).cloned().collect();
+            if let Err(error) = self.try_replace(destination, &relays) {
+                tracing::error!(%error, %destination, "the kernel goes on with a relay that is not to be there");
+            }
+        }
     }
 
     /// The destinations of which anything differs.
     fn changed(&self) -> BTreeSet<Destination> {
         let relays = &self.table.plan.relays;
         let Some(before) = self.before else {
-            let wanted = relays.iter().map(|relay| destination(relay));
+            let wanted = relays.iter().flat_map(|relay| destinations(relay));
             let found = self.is_whole.then(|| self.tables.writer.destinations(self.interface.0));
             return found.into_iter().flatten().chain(wanted).collect();
         };
         let gone = before.beyond(self.table);
-        gone.chain(self.table.beyond(before)).map(|relay| destination(relay)).collect()
+        gone.chain(self.table.beyond(before)).flat_map(|relay| destinations(relay)).collect()
     }
 
     /// Makes these all the relays of a destination; those that can not be written are refused, and only those.
-    fn replace(&mut self, destination: Destination, relays: Vec<Arc<RelayPlan>>) {
+    fn replace(&mut self, destination: Destination, mut relays: Vec<Arc<RelayPlan>>) {
+        relays.retain(|relay| !self.is_refused(relay));
         let is_same = |relay: &&Arc<RelayPlan>| self.before.is_some_and(|before| before.has(relay, self.table));
         let (same, new): (Vec<_>, Vec<_>) = relays.iter().cloned().partition(|relay| is_same(&relay));
         let error = match self.is_full && !new.is_empty() {
@@ -101,8 +118,14 @@ impl Change<'_> {
         self.refused.extend(relays.iter().map(refused));
     }
 
+    /// As a range may have been, at another of its destinations.
+    fn is_refused(&self, relay: &RelayPlan) -> bool {
+        !relay.span.is_one() && self.refused.iter().any(|refused| refused.relay == relay.relay)
+    }
+
     fn try_replace(&mut self, destination: Destination, relays: &[Arc<RelayPlan>]) -> Result<(), WriteError> {
-        let entries: Result<Vec<RelayEntry>, WriteError> = relays.iter().map(|relay| self.entry(relay)).collect();
+        let entries: Result<Vec<RelayEntry>, WriteError> =
+            relays.iter().map(|relay| self.entry(relay, destination)).collect();
         let mut entries = entries?;
         // What the driver can not do now is done at tcx ingress: an output that is down, say, or a relay that has just
         // been joined by another.
@@ -121,17 +144,18 @@ impl Change<'_> {
         }
     }
 
-    fn entry(&mut self, plan: &RelayPlan) -> Result<RelayEntry, WriteError> {
+    fn entry(&mut self, plan: &RelayPlan, destination: Destination) -> Result<RelayEntry, WriteError> {
+        let offset = offset_of(plan, &destination).unwrap_or_default();
         let (sources, listing) = listed(plan);
         let Tables { writer, id } = &mut *self.tables;
         let counters = self.books.of(plan).in_kernel(plan, writer, *id)?;
         let outputs = plan.outputs.iter().zip(&counters.outputs).map(|(output, counters)| OutputEntry {
             counters: Arc::clone(counters),
-            action: action(self.outputs, &output.action),
+            action: action(self.outputs, &output.action, offset),
             cap: output.cap,
         });
         Ok(RelayEntry {
-            destination: destination(plan),
+            destination,
             sources,
             listing,
             counters: Arc::clone(&counters.relay),
@@ -142,16 +166,30 @@ impl Change<'_> {
     }
 }
 
-fn destination(plan: &RelayPlan) -> Destination {
-    Destination { vlan: plan.vlan, address: plan.destination, port: plan.port }
+/// All that a relay listens to.
+fn destinations(plan: &RelayPlan) -> impl Iterator<Item = Destination> {
+    plan.offsets().map(|offset| destination(plan, offset))
 }
 
-fn action(outputs: &Outputs, action: &Action) -> OutputAction {
+/// Those of some destinations that a relay listens to; whichever are fewer are gone through.
+fn among<T>(plan: &RelayPlan, some: &BTreeMap<Destination, T>) -> Vec<Destination> {
+    match plan.span.pairs() > some.len() as u128 {
+        true => some.keys().filter(|destination| offset_of(plan, destination).is_some()).copied().collect(),
+        false => destinations(plan).filter(|destination| some.contains_key(destination)).collect(),
+    }
+}
+
+fn offset_of(plan: &RelayPlan, destination: &Destination) -> Option<Offset> {
+    let is_of_tag = plan.vlan == destination.vlan;
+    plan.offset_of(destination.address, destination.port).filter(|_| is_of_tag)
+}
+
+fn action(outputs: &Outputs, action: &Action, offset: Offset) -> OutputAction {
     match action {
         Action::Drop(reason) => OutputAction::Drop(*reason),
         Action::Send(plan) => match outputs.get(&plan.interface) {
             None => OutputAction::Drop(DropReason::OutputMissing),
-            Some(output) => OutputAction::Send { port: output.port, rewrite: rewrite(plan), mtu: plan.mtu },
+            Some(output) => OutputAction::Send { port: output.port, rewrite: rewrite(plan, offset), mtu: plan.mtu },
         },
     }
 }
