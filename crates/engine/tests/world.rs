@@ -138,6 +138,7 @@ fn interface(index: u32, name: &str) -> InterfaceFacts {
         up: true,
         carrier: true,
         multicast: true,
+        ethernet: true,
         queueing: "noqueue".to_owned(),
         addresses: vec![(IpAddr::from([10, 0, index as u8, 1]), 24).into()],
     }

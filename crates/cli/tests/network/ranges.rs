@@ -6,9 +6,9 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use mcr_model::Datapath;
-use mcr_testbed::{DEVICE, DEVICE6, RawReceiver, Sender, Topology, kernel, wait_until};
+use mcr_testbed::{DEVICE, DEVICE6, Process, RawReceiver, Sender, Topology, kernel, wait_until};
 
-use crate::service::{SOON, Service};
+use crate::service::{MCR, SOON, Service};
 use crate::traffic::{Payloads, Receiver, Series, send};
 
 for_each_datapath!(each_group_and_port_has_its_own, a_range_outlives_the_daemon_and_counts_on,);
@@ -132,6 +132,34 @@ fn between_the_families() {
         }
         assert_eq!(service.assert_balance()["six"], series.count);
     }
+}
+
+/// The kernel's tables have room for a part of it: all of it is served elsewhere, and nothing twice.
+#[test]
+fn a_range_that_finds_no_room_in_the_kernel_takes_none() {
+    let net = Topology::device_relay_lan(2);
+    let folder = tempfile::tempdir().unwrap();
+    let (socket, policy) = (folder.path().join("netd.sock"), folder.path().join("policy.toml"));
+    std::fs::write(&policy, "[tables]\noutputs = 100\n").unwrap();
+    let mut keeper = net.relay().command(std::path::Path::new(MCR).with_file_name("mcr-netd"));
+    let _keeper = Process::start(keeper.arg("--socket").arg(&socket).arg("--policy").arg(&policy));
+    wait_until(SOON, "the keeper listens", || socket.exists());
+    let service = Service::start_with(net.relay(), "", &["--keeper-socket", socket.to_str().unwrap()]);
+    let to = ["lan1:239.2.0.0/28:6000-6031", "lan2:239.3.0.1:7000"];
+    service.add("plant", "dev0:239.1.0.0/28:5000-5031", &to);
+    let relay = service.relay("plant");
+    assert_eq!(relay["datapath"], "packet");
+    assert!(relay["datapath_reason"].as_str().unwrap().contains("table of outputs is full"), "{relay:#}");
+    let receivers = [1, 2].map(|lan| RawReceiver::new(net.lan(lan).host_side()));
+    send_to_each(&net);
+    for receiver in receivers {
+        assert_eq!(heard(&receiver, PAIRS).len(), PAIRS);
+        assert!(receiver.try_next_udp(Duration::from_millis(100)).is_none(), "one copy of each");
+    }
+    assert_eq!(service.assert_balance()["plant"], PAIRS as u64);
+    // What was taken back has left room.
+    service.add("one", "dev0:239.4.0.1:5000", &["lan1:239.4.0.2:6000"]);
+    assert_eq!(service.relay("one")["datapath"], "tcx");
 }
 
 #[test]
