@@ -183,6 +183,7 @@ async fn serve_until_told(
         tracing::info!("no configuration file: relays come from the API only");
     }
     tracing::info!(socket = %options.socket.display(), "serving");
+    memory::give_back();
     let ending = loop {
         tokio::select! {
             _ = signals.terminate.recv() => break Ending::Release,
@@ -191,6 +192,7 @@ async fn serve_until_told(
             _ = signals.hangup.recv() => {
                 reload(options.config.as_deref(), &control).await;
                 doors.reload();
+                memory::give_back();
             }
         }
     };

@@ -26,6 +26,9 @@ mod watch;
 /// How long a request may take: far more than any does, short enough that a stuck keeper is
 /// reported instead of hanging the daemon.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long loading the programs may take: the kernel's verifier needs a second or two of a processor, which took longer than
+/// [`REQUEST_TIMEOUT`] on a host that was busy with other work.
+const LOADING_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// A connection to the keeper.
 pub struct Keeper {
@@ -245,7 +248,10 @@ impl Keeper {
     /// # Errors
     /// When the keeper may not or can not load the program, or is gone.
     pub fn tables(&mut self) -> Result<Vec<OwnedFd>, KeeperError> {
-        match self.ask("asking for the kernel's tables", &Request::Tables)? {
+        self.wait_at_most(LOADING_TIMEOUT)?;
+        let answer = self.ask("asking for the kernel's tables", &Request::Tables);
+        self.wait_at_most(REQUEST_TIMEOUT)?;
+        match answer? {
             (Reply::Done, descriptors) if descriptors.is_empty() => Err(KeeperError::no_descriptor()),
             (Reply::Done, descriptors) => Ok(descriptors),
             (reply, _) => Err(KeeperError::unexpected(&reply)),
@@ -374,6 +380,10 @@ impl Keeper {
                 _ => {}
             }
         }
+    }
+
+    fn wait_at_most(&self, timeout: Duration) -> Result<(), KeeperError> {
+        self.channel.set_timeout(timeout).map_err(|error| KeeperError::lost("bounding the wait for the keeper", &error))
     }
 
     fn receive(&self, what: &'static str) -> Result<(Numbered<Reply>, Vec<OwnedFd>), KeeperError> {

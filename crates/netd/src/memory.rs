@@ -17,6 +17,18 @@ pub fn keep_one_arena() {
     }
 }
 
+/// Gives back what is free in between, too: whole pages of it. Worth its milliseconds after much was made and freed again, as
+/// when a configuration was read; a daemon without relays then takes 5 MB less.
+#[cfg(target_env = "gnu")]
+pub fn give_back() {
+    // SAFETY: no memory that is in use is touched (malloc_trim(3)).
+    unsafe { libc::malloc_trim(0) };
+}
+
 /// Other allocators have no such arenas.
 #[cfg(not(target_env = "gnu"))]
 pub fn keep_one_arena() {}
+
+/// Other allocators do that by themselves, or not at all.
+#[cfg(not(target_env = "gnu"))]
+pub fn give_back() {}

@@ -1,41 +1,16 @@
 //! Ten thousand changes to other relays, and the flow beside them does not notice.
 
-use std::io::{Read, Write};
-use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use mcr_model::Datapath;
 use mcr_testbed::{DEVICE, Topology, wait_until};
 
+use crate::api::Api;
 use crate::service::{SOON, Service};
 use crate::traffic::{GROUP, Payloads, Receiver, Series, send_while};
 
 const SERIES: Series = Series::of(10_000_000, 64);
 const CHANGES: u32 = 10_000;
-
-/// One connection to the API that stays.
-struct Api(UnixStream);
-
-impl Api {
-    fn ask(&mut self, method: &str, path: &str, body: &str) -> u16 {
-        let length = body.len();
-        let head = format!(
-            "{method} /api/v1/{path} HTTP/1.1\r\nHost: mcr\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n"
-        );
-        self.0.write_all(format!("{head}{body}").as_bytes()).expect("send a request");
-        let mut answer = Vec::new();
-        let mut byte = [0];
-        while !answer.ends_with(b"\r\n\r\n") {
-            self.0.read_exact(&mut byte).expect("read an answer");
-            answer.push(byte[0]);
-        }
-        let head = String::from_utf8_lossy(&answer).to_lowercase();
-        let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")?.trim().parse().ok());
-        let mut rest = vec![0; length.unwrap_or(0)];
-        self.0.read_exact(&mut rest).expect("read an answer");
-        head.split_whitespace().nth(1).and_then(|status| status.parse().ok()).expect("a status")
-    }
-}
 
 /// Adds, changes and removes relays beside the one that flows, on its group too.
 fn change(api: &mut Api, number: u32) {
@@ -48,9 +23,9 @@ fn change(api: &mut Api, number: u32) {
             number / 3 / 250 % 2 + 1,
         )
     };
-    let path = format!("relays/{name}");
-    let (status, expected) = match number % 3 {
-        0 => (api.ask("POST", "relays", &relay(8)), 201),
+    let path = format!("/api/v1/relays/{name}");
+    let ((status, _), expected) = match number % 3 {
+        0 => (api.ask("POST", "/api/v1/relays", &relay(8)), 201),
         1 => (api.ask("PUT", &path, &relay(9)), 200),
         _ => (api.ask("DELETE", &path, ""), 204),
     };
@@ -69,7 +44,7 @@ fn ten_thousand_changes_beside_a_flow() {
     let sent = std::thread::scope(|scope| {
         let sender = scope.spawn(|| send_while(&goes_on, net.device(), DEVICE, GROUP, SERIES, 100_000));
         wait_until(SOON, "packets flow", || receiver.count() > 0);
-        let mut api = Api(UnixStream::connect(service.socket()).expect("connect to the API"));
+        let mut api = Api::of(&service);
         let changes = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
             (0..CHANGES).for_each(|number| change(&mut api, number));
         }));
