@@ -83,6 +83,8 @@ pub(crate) enum Verb {
     Doctor(Doctor),
     /// Show what multicast is on the wire, joined or not, and what it is
     Discover(Discover),
+    /// Report the groups of relays to switches and routers once more
+    Rejoin(Rejoin),
     /// Send test traffic from an ordinary socket
     Send(Send),
     /// Receive with an ordinary socket and count what is lost, duplicate, reordered or corrupt
@@ -778,6 +780,20 @@ pub(crate) struct Discover {
     #[arg(long, value_name = "INTERFACE", conflicts_with = "format")]
     pub(crate) to: Option<InterfaceName>,
     /// Which daemon looks, where this process may not.
+    #[command(flatten)]
+    pub(crate) daemon: Daemon,
+    /// How the result is written.
+    #[command(flatten)]
+    pub(crate) output: Output,
+}
+
+/// `mcr rejoin`
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Rejoin {
+    /// Only those of this relay, or of the relays that listen on this interface
+    #[arg(value_name = "NAME|INTERFACE")]
+    pub(crate) name: Option<String>,
+    /// Which daemon.
     #[command(flatten)]
     pub(crate) daemon: Daemon,
     /// How the result is written.

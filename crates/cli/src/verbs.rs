@@ -15,6 +15,7 @@ mod import;
 pub(crate) mod list;
 mod listen;
 mod plan;
+mod rejoin;
 mod relay;
 mod replay;
 mod rm;
@@ -56,6 +57,7 @@ pub(crate) fn run(verb: Verb) -> Result<(), Failure> {
         Verb::Explain(args) => explain::explain(args),
         Verb::Doctor(args) => doctor::doctor(args),
         Verb::Discover(args) => discover::discover(args),
+        Verb::Rejoin(args) => rejoin::rejoin(args),
         Verb::Send(args) => send::send(args),
         Verb::Listen(args) => listen::listen(args),
         Verb::Completions(args) => completions::completions(args),

@@ -16,6 +16,7 @@ mod guard;
 mod problem;
 mod reference;
 mod rejection;
+mod rejoin;
 mod request;
 mod scoped;
 mod shape;
@@ -35,6 +36,7 @@ use mcr_diagnose::Link;
 use mcr_engine::{Refusal, Replaced, Step};
 use mcr_model::flow::FlowReport;
 use mcr_model::plan::Plan;
+use mcr_model::rejoin::RejoinReport;
 use mcr_model::relay::Relay;
 use mcr_model::revision::{Applied, History, Revision, RevisionText};
 use mcr_model::status::{DaemonStatus, InterfaceStatus, RelayHistory, RelayStatus};
@@ -125,6 +127,8 @@ pub trait Backend: Clone + Send + Sync + 'static {
         length: Duration,
         chosen: Chosen,
     ) -> impl Future<Output = Result<(), KeeperError>> + Send;
+    /// Reports the groups of that relay or interface, or all, as far as they are within `grant`; `None`: there is neither.
+    fn rejoin(&self, name: Option<String>, grant: Grant) -> impl Future<Output = Option<RejoinReport>> + Send;
     /// Waits for a condition of a relay within `grant`, at most `timeout`.
     fn wait(
         &self,
@@ -192,6 +196,7 @@ fn endpoints<B: Backend>() -> OpenApiRouter<Shared<B>> {
         .routes(routes!(B; Viewer: metrics_page))
         .merge(explain::routes())
         .merge(flows::routes())
+        .merge(rejoin::routes())
         .merge(tokens::routes())
 }
 
@@ -436,6 +441,10 @@ async fn metrics_page<B: Backend>(backend: Scoped<B>, headers: HeaderMap) -> Res
 }
 
 impl Backend for Control {
+    async fn rejoin(&self, name: Option<String>, grant: Grant) -> Option<RejoinReport> {
+        Control::rejoin(self, name, grant).await
+    }
+
     async fn relays(&self) -> Vec<RelayStatus> {
         Control::relays(self).await
     }

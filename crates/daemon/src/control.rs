@@ -24,6 +24,7 @@ use mcr_diagnose::Link;
 use mcr_engine::{Difference, Refusal, Replaced, Step, Track, Wish};
 use mcr_model::flow::FlowReport;
 use mcr_model::plan::Plan;
+use mcr_model::rejoin::RejoinReport;
 use mcr_model::relay::Relay;
 use mcr_model::revision::{Applied, History, Revision, RevisionText};
 use mcr_model::status::{DaemonStatus, InterfaceStatus, Origin, RelayHistory, RelayStatus};
@@ -87,6 +88,8 @@ enum Command {
     /// The answer has the age of the engine's clock, too.
     History(RelayName, Step, Grant, oneshot::Sender<Option<(Track, Duration)>>),
     Wait(RelayName, WaitFor, Duration, Grant, oneshot::Sender<Waited>),
+    /// Reports groups once more.
+    Rejoin(Option<String>, Grant, oneshot::Sender<Option<RejoinReport>>),
     /// A socket that looks at an interface.
     OpenGaze(u32, oneshot::Sender<Result<OwnedFd, KeeperError>>),
     CloseGaze(u32, oneshot::Sender<()>),
@@ -327,6 +330,12 @@ impl Control {
     /// Waits for a condition of a relay, at most `timeout`, for somebody with that grant.
     pub async fn wait(&self, name: RelayName, condition: WaitFor, timeout: Duration, grant: Grant) -> Waited {
         self.ask(|reply| Command::Wait(name, condition, timeout, grant, reply)).await
+    }
+
+    /// Reports the groups of the relay of that name, or of those that listen on the interface of that name, or all, as far as they
+    /// are within the grant; `None`: there is neither.
+    pub async fn rejoin(&self, name: Option<String>, grant: Grant) -> Option<RejoinReport> {
+        self.ask(|reply| Command::Rejoin(name, grant, reply)).await
     }
 
     /// The multicast flows that were seen so far.

@@ -103,6 +103,8 @@ fn table() -> Vec<Endpoint> {
         row("POST", "/api/v1/explain", Some(json!({ "relay": "mine" })), look),
         row("GET", "/api/v1/flows", None, look),
         row("POST", "/api/v1/flows", Some(json!({ "interfaces": ["nope0"] })), [NOBODY, NO, NO, 422, 422]),
+        row("POST", "/api/v1/rejoin", None, [NOBODY, NO, NO, 200, 200]),
+        row("POST", "/api/v1/rejoin", Some(json!({ "name": "nope0" })), [NOBODY, NO, NO, 422, 422]),
         row("GET", "/metrics", None, look),
         row("GET", "/api/v1/tokens", None, [NOBODY, NO, NO, NO, 200]),
         row("POST", "/api/v1/tokens", Some(json!({ "role": "viewer" })), [NOBODY, NO, NO, NO, 201]),

@@ -1,14 +1,14 @@
 //! Whether anybody asks for memberships on the networks that relays join groups on, and asking there in the place of a router.
 //!
-//! A switch that watches IGMP forgets a group when nobody reports it, and nobody reports unasked: without a querier a flow
+//! A switch that watches IGMP or MLD forgets a group when nobody reports it, and nobody reports unasked: without a querier a flow
 //! stops some minutes after it began. On a cable without a switch none is needed, so that this is a warning and no trouble.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::time::Duration;
 
 use mcr_model::EventKind;
-use mcr_model::querier::{Asking, QuerierWatch};
+use mcr_model::querier::{Asking, QuerierWatch, QueryProtocol};
 use mcr_model::status::{RelayWarning, RelayWarningKind};
 
 use crate::engine::{Engine, Entry};
@@ -19,20 +19,20 @@ use crate::fact::Ifindex;
 pub struct HeardQuery {
     /// Where.
     pub interface: Ifindex,
-    /// Its address.
-    pub querier: Ipv4Addr,
+    /// Its address, whose family tells whether it asked by IGMP or by MLD.
+    pub querier: IpAddr,
     /// How long ago its last query came.
     pub ago: Duration,
 }
 
-/// What is known of the queriers of one interface.
+/// What is known of the queriers of one protocol on one interface.
 #[derive(Debug, Clone)]
 struct Post {
     /// Since when a group is joined there.
     since: Duration,
     watch: QuerierWatch,
     /// Others that asked within the timeout: the lowest of those that stand for election, or any.
-    other: Option<Ipv4Addr>,
+    other: Option<IpAddr>,
     told: Told,
     /// The queries of our own: when the last was sent, and how many were.
     asked: Option<(Duration, u32)>,
@@ -42,63 +42,84 @@ struct Post {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Told {
     Nothing,
-    Heard(Ipv4Addr),
+    Heard(IpAddr),
     Missing,
     Ours,
 }
 
+/// Where is listened, and for what.
+pub(crate) type Place = (Ifindex, QueryProtocol);
+
 /// The interfaces that are listened on.
 #[derive(Debug, Default)]
 pub(crate) struct Queriers {
-    posts: BTreeMap<Ifindex, Post>,
+    posts: BTreeMap<Place, Post>,
 }
 
-/// Queries come in this part of the timeout (125 of 260 s, RFC 3376 sections 8.2 and 8.4); the first two sooner (section 8.6).
+/// Queries come in this part of the timeout (125 of 260 s, RFC 3376 sections 8.2 and 8.4, RFC 3810 sections 9.2 and 9.4); the
+/// first two sooner (section 8.6 and 9.6).
 const INTERVAL: (u32, u32) = (125, 260);
 const STARTUP_QUERIES: u32 = 2;
 
 impl Engine {
-    /// All queriers that were heard. What there is to ask: carry it out at once.
-    pub fn queries_are(&mut self, now: Duration, heard: &[HeardQuery]) -> Vec<Ifindex> {
-        let wanted = self.watched_interfaces();
+    /// All queriers that were heard. Where there is to ask, and how: carry it out at once.
+    pub fn queries_are(&mut self, now: Duration, heard: &[HeardQuery]) -> Vec<(Ifindex, QueryProtocol)> {
+        let wanted = self.watched_places();
         let mut posts = std::mem::take(&mut self.queriers.posts);
-        posts.retain(|interface, _| wanted.contains_key(interface));
+        posts.retain(|place, _| wanted.contains_key(place));
         let mut to_ask = Vec::new();
-        for (interface, watch) in wanted {
-            let post = posts.entry(interface).or_insert_with(|| Post::new(now, watch));
+        for (place, watch) in wanted {
+            let (interface, protocol) = place;
+            let post = posts.entry(place).or_insert_with(|| Post::new(now, watch));
             post.watch = watch;
             let Some(facts) = self.facts.values().find(|facts| facts.index == interface) else { continue };
-            let own: Vec<Ipv4Addr> = facts.addresses.iter().filter_map(|address| ipv4(address.ip)).collect();
+            let own: Vec<IpAddr> = facts.addresses.iter().map(|address| address.ip).collect();
             let name = facts.name.to_string();
-            let heard = heard.iter().filter(|query| query.interface == interface && !own.contains(&query.querier));
-            post.hear(heard);
-            self.tell_querier(post.turn(now, own.first().copied()), name);
+            let is_there = |query: &&HeardQuery| {
+                query.interface == interface
+                    && QueryProtocol::of(query.querier) == protocol
+                    && !own.contains(&query.querier)
+            };
+            post.hear(heard.iter().filter(is_there));
+            let own = own.into_iter().find(|own| may_ask(*own, protocol));
+            self.tell_querier(post.turn(now, own), name, protocol);
             if post.is_due(now) {
-                to_ask.push(interface);
+                to_ask.push(place);
             }
         }
         self.queriers.posts = posts;
         to_ask
     }
 
-    /// Interfaces on which groups are joined, with what the strictest relay there expects.
-    fn watched_interfaces(&self) -> BTreeMap<Ifindex, QuerierWatch> {
-        let mut wanted: BTreeMap<Ifindex, QuerierWatch> = BTreeMap::new();
-        for entry in self.relays.values().filter(|entry| is_ipv4_group(entry)) {
-            let Some(facts) = self.facts.get(&entry.relay.input().interface) else { continue };
+    /// Where groups are joined, with what the strictest relay there expects.
+    fn watched_places(&self) -> BTreeMap<Place, QuerierWatch> {
+        let mut wanted: BTreeMap<Place, QuerierWatch> = BTreeMap::new();
+        for entry in self.relays.values() {
+            let Some(place) = self.place_of(entry) else { continue };
             let watch = entry.relay.watch().querier();
-            wanted.entry(facts.index).and_modify(|known| *known = known.stricter(watch)).or_insert(watch);
+            wanted.entry(place).and_modify(|known| *known = known.stricter(watch)).or_insert(watch);
         }
-        wanted.retain(|interface, _| self.actual.groups.keys().any(|(joined, _)| joined == interface));
+        let joined = |place: &Place| {
+            let mut groups = self.actual.groups.keys();
+            groups.any(|(interface, group)| (*interface, QueryProtocol::of(*group)) == *place)
+        };
+        wanted.retain(|place, _| joined(place));
         wanted
     }
 
-    fn tell_querier(&mut self, news: Option<Told>, interface: String) {
+    /// Where it matters to a relay whether somebody asks.
+    fn place_of(&self, entry: &Entry) -> Option<Place> {
+        let input = entry.relay.input();
+        let facts = self.facts.get(&input.interface).filter(|_| input.target.is_group())?;
+        Some((facts.index, QueryProtocol::of(input.target.ip())))
+    }
+
+    fn tell_querier(&mut self, news: Option<Told>, interface: String, protocol: QueryProtocol) {
         let event = match news {
             None | Some(Told::Nothing) => return,
-            Some(Told::Heard(querier)) => EventKind::QuerierHeard { interface, querier: querier.to_string() },
-            Some(Told::Missing) => EventKind::QuerierMissing { interface },
-            Some(Told::Ours) => EventKind::QuerierOurs { interface },
+            Some(Told::Heard(querier)) => EventKind::QuerierHeard { interface, protocol, querier: querier.to_string() },
+            Some(Told::Missing) => EventKind::QuerierMissing { interface, protocol },
+            Some(Told::Ours) => EventKind::QuerierOurs { interface, protocol },
         };
         self.happened(event);
         self.generation += 1;
@@ -106,18 +127,16 @@ impl Engine {
 
     /// What may go wrong with a relay although it does what it should.
     pub(crate) fn warnings(&self, entry: &Entry) -> Vec<RelayWarning> {
+        let post = self.place_of(entry).and_then(|place| Some((place.1, self.queriers.posts.get(&place)?)));
+        let Some((protocol, post)) = post.filter(|(_, post)| post.told == Told::Missing) else {
+            return Vec::new();
+        };
         let input = entry.relay.input();
-        let Some(facts) = self.facts.get(&input.interface).filter(|_| is_ipv4_group(entry)) else {
-            return Vec::new();
-        };
-        let Some(post) = self.queriers.posts.get(&facts.index).filter(|post| post.told == Told::Missing) else {
-            return Vec::new();
-        };
         vec![RelayWarning {
             kind: RelayWarningKind::NoQuerier,
             message: format!(
-                "no membership query was heard on {} for {}: a switch that watches IGMP stops forwarding {}",
-                facts.name,
+                "no membership query was heard on {} for {}: a switch that watches {protocol} stops forwarding {}",
+                input.interface,
                 mcr_model::duration::text(post.watch.timeout()),
                 input.group()
             ),
@@ -129,16 +148,12 @@ impl Engine {
     }
 }
 
-/// Queries of MLD are not listened to.
-fn is_ipv4_group(entry: &Entry) -> bool {
-    let target = entry.relay.input().target;
-    target.is_group() && target.ip().is_ipv4()
-}
-
-fn ipv4(address: IpAddr) -> Option<Ipv4Addr> {
-    match address {
-        IpAddr::V4(address) => Some(address),
-        IpAddr::V6(_) => None,
+/// Whether this host may ask by that address: queries of MLD come from a link-local one (RFC 3810 section 5.1.14).
+fn may_ask(own: IpAddr, protocol: QueryProtocol) -> bool {
+    match (own, protocol) {
+        (IpAddr::V4(_), QueryProtocol::Igmp) => true,
+        (IpAddr::V6(own), QueryProtocol::Mld) => own.is_unicast_link_local(),
+        (IpAddr::V4(_), QueryProtocol::Mld) | (IpAddr::V6(_), QueryProtocol::Igmp) => false,
     }
 }
 
@@ -154,8 +169,8 @@ impl Post {
     }
 
     /// What has changed.
-    fn turn(&mut self, now: Duration, own: Option<Ipv4Addr>) -> Option<Told> {
-        let yields = |own: Ipv4Addr| self.other.is_some_and(|other| !other.is_unspecified() && other < own);
+    fn turn(&mut self, now: Duration, own: Option<IpAddr>) -> Option<Told> {
+        let yields = |own: IpAddr| self.other.is_some_and(|other| !other.is_unspecified() && other < own);
         let asks = self.watch.own() == Asking::Own && own.is_some_and(|own| !yields(own));
         let quiet = now.saturating_sub(self.since) >= self.watch.timeout();
         let is = match (asks, self.other) {
@@ -192,11 +207,13 @@ impl Post {
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
+
     use mcr_model::querier::QuerierSpec;
 
     use super::*;
 
-    const OURS: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 5);
+    const OURS: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 5));
 
     fn post(own: bool) -> Post {
         let spec = QuerierSpec { timeout: Some("260s".to_owned()), own: Some(own) };
@@ -208,7 +225,7 @@ mod tests {
             .iter()
             .map(|(last, ago)| HeardQuery {
                 interface: Ifindex(2),
-                querier: if *last == 0 { Ipv4Addr::UNSPECIFIED } else { Ipv4Addr::new(10, 0, 0, *last) },
+                querier: if *last == 0 { [0, 0, 0, 0] } else { [10, 0, 0, *last] }.into(),
                 ago: Duration::from_secs(*ago),
             })
             .collect();
@@ -220,7 +237,7 @@ mod tests {
     #[test]
     fn a_querier_is_missed_after_its_time_and_told_when_it_is_heard() {
         let mut post = post(false);
-        let other = Told::Heard(Ipv4Addr::new(10, 0, 0, 9));
+        let other = Told::Heard([10, 0, 0, 9].into());
         let table = [
             (0, vec![], None),
             (259, vec![], None),
@@ -238,7 +255,7 @@ mod tests {
     #[test]
     fn we_ask_until_somebody_with_a_lower_address_does() {
         let mut post = post(true);
-        let lower = Told::Heard(Ipv4Addr::new(10, 0, 0, 1));
+        let lower = Told::Heard([10, 0, 0, 1].into());
         let table = [
             (0, vec![], Some(Told::Ours), true),
             (1, vec![], None, false),

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use crate::querier::QueryProtocol;
 use crate::state::RelayState;
 use crate::status::Origin;
 
@@ -150,6 +151,8 @@ pub enum EventKind {
     QuerierHeard {
         /// The interface.
         interface: String,
+        /// How.
+        protocol: QueryProtocol,
         /// Who asks.
         querier: String,
     },
@@ -157,11 +160,15 @@ pub enum EventKind {
     QuerierMissing {
         /// The interface.
         interface: String,
+        /// By this protocol.
+        protocol: QueryProtocol,
     },
     /// This host asks there.
     QuerierOurs {
         /// The interface.
         interface: String,
+        /// How.
+        protocol: QueryProtocol,
     },
     /// Relays of a configuration were put in force.
     ConfigurationLoaded {
@@ -249,8 +256,8 @@ impl EventKind {
             | Self::InterfaceUp { interface }
             | Self::InterfaceDown { interface }
             | Self::QuerierHeard { interface, .. }
-            | Self::QuerierMissing { interface }
-            | Self::QuerierOurs { interface }
+            | Self::QuerierMissing { interface, .. }
+            | Self::QuerierOurs { interface, .. }
             | Self::InterfaceAddresses { interface, .. } => About::Interface(interface),
             Self::ConfigurationLoaded { .. } | Self::ConfigurationRefused { .. } | Self::RollbackFailed { .. } => {
                 About::Configuration

@@ -21,6 +21,7 @@ pub mod place;
 pub mod plan;
 pub mod problem;
 pub mod querier;
+pub mod rejoin;
 pub mod relay;
 pub mod revision;
 pub mod role;

@@ -1,6 +1,8 @@
 //! What a relay expects of the querier on its input's network: who asks for memberships, so that switches go on forwarding
 //! its group (RFC 3376 section 4.1, RFC 4541).
 
+use std::fmt;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -25,6 +27,16 @@ pub enum Asking {
     Own,
 }
 
+/// By which protocol hosts are asked for their memberships, and report them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum QueryProtocol {
+    /// For groups of IPv4 (RFC 3376).
+    Igmp,
+    /// For groups of IPv6 (RFC 3810).
+    Mld,
+}
+
 /// What is expected of a querier, as a user writes it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -36,6 +48,25 @@ pub struct QuerierSpec {
     /// Whether this host asks where no other with a lower address does; none: no.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub own: Option<bool>,
+}
+
+impl QueryProtocol {
+    /// That of a querier's or a group's address.
+    pub fn of(address: IpAddr) -> Self {
+        match address {
+            IpAddr::V4(_) => Self::Igmp,
+            IpAddr::V6(_) => Self::Mld,
+        }
+    }
+}
+
+impl fmt::Display for QueryProtocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Igmp => "IGMP",
+            Self::Mld => "MLD",
+        })
+    }
 }
 
 impl QuerierWatch {

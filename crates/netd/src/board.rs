@@ -1,12 +1,14 @@
 //! Where the keeper writes down who asks for memberships, for the daemon to read whenever it likes: it waits for nobody.
 //!
 //! ```text
-//! FNV-1a of the rest u64 | count u32 | count × (interface u32 | querier 4 bytes | heard last, CLOCK_MONOTONIC in ms, u64)
+//! FNV-1a of the rest u64 | count u32 | count × (interface u32 | querier 16 bytes | heard last, CLOCK_MONOTONIC in ms, u64)
 //! ```
+//!
+//! Queriers of IPv4 have mapped addresses (RFC 4291 section 2.5.5.2).
 
 use std::fs::File;
 use std::io;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::time::Duration;
@@ -16,7 +18,7 @@ use mcr_datapath::clock;
 use crate::fd_store::{fnv, memory_file};
 
 /// Bytes of one querier.
-const ENTRY_BYTES: usize = 4 + 4 + 8;
+const ENTRY_BYTES: usize = 4 + 16 + 8;
 /// Longest board: more than the keeper remembers.
 const MOST_BYTES: usize = 8 + 4 + 2_048 * ENTRY_BYTES;
 
@@ -30,7 +32,7 @@ pub struct HeardQuerier {
     /// The index of the interface that its queries come on.
     pub interface: u32,
     /// Its address.
-    pub querier: Ipv4Addr,
+    pub querier: IpAddr,
     /// When the last of them came, by `CLOCK_MONOTONIC`.
     pub at: Duration,
 }
@@ -56,7 +58,7 @@ impl Board {
         let mut count = 0_u32;
         for HeardQuerier { interface, querier, at } in heard {
             entries.extend(interface.to_le_bytes());
-            entries.extend(querier.octets());
+            entries.extend(mapped(querier).octets());
             entries.extend((at.as_millis() as u64).to_le_bytes());
             count += 1;
         }
@@ -80,9 +82,20 @@ impl Board {
 }
 
 fn entry(bytes: &[u8; ENTRY_BYTES]) -> HeardQuerier {
-    let [a, b, c, d, e, f, g, h, at @ ..] = *bytes;
-    let at = Duration::from_millis(u64::from_le_bytes(at));
-    HeardQuerier { interface: u32::from_le_bytes([a, b, c, d]), querier: Ipv4Addr::new(e, f, g, h), at }
+    let part = |from: usize, bytes_of_it: usize| &bytes[from..from + bytes_of_it];
+    let querier = Ipv6Addr::from(<[u8; 16]>::try_from(part(4, 16)).unwrap_or_default());
+    HeardQuerier {
+        interface: u32::from_le_bytes(part(0, 4).try_into().unwrap_or_default()),
+        querier: querier.to_canonical(),
+        at: Duration::from_millis(u64::from_le_bytes(part(20, 8).try_into().unwrap_or_default())),
+    }
+}
+
+fn mapped(address: IpAddr) -> Ipv6Addr {
+    match address {
+        IpAddr::V4(address) => address.to_ipv6_mapped(),
+        IpAddr::V6(address) => address,
+    }
 }
 
 impl AsFd for Board {
@@ -101,8 +114,9 @@ mod tests {
         assert_eq!(board.read(), Some(Vec::new()));
         let querier =
             |last| HeardQuerier { interface: 7, querier: [10, 0, 0, last].into(), at: Duration::from_secs(3) };
+        let of_ipv6 = HeardQuerier { querier: IpAddr::from([0xfe80, 0, 0, 0, 0, 0, 0, 9]), ..querier(1) };
         for count in [3, 1, 2] {
-            let heard: Vec<HeardQuerier> = (0..count).map(querier).collect();
+            let heard: Vec<HeardQuerier> = (0..count).map(querier).chain([of_ipv6]).collect();
             board.write(heard.iter().copied());
             assert_eq!(board.read(), Some(heard), "one that is shorter than the last too");
         }

@@ -12,7 +12,8 @@ use mcr_datapath::{FilterInstruction, RingGeometry};
 use self::spawn::Spawned;
 use crate::board::Board;
 use crate::channel::{Channel, Patience, Received};
-use crate::protocol::{Hook, Item, Numbered, Reply, Request, VERSION};
+use crate::membership::Family;
+use crate::protocol::{Hook, Item, MAX_REPORTED, Numbered, Reply, Request, VERSION};
 
 pub use self::error::{KeeperError, KeeperErrorKind};
 pub use self::spawn::SpawnMode;
@@ -338,8 +339,19 @@ impl Keeper {
     ///
     /// # Errors
     /// When the policy or the kernel refuses, or the keeper is gone.
-    pub fn ask_for_memberships(&mut self, interface: u32) -> Result<(), KeeperError> {
-        self.order("asking for memberships", &Request::Ask { interface })
+    pub fn ask_for_memberships(&mut self, interface: u32, family: Family) -> Result<(), KeeperError> {
+        self.order("asking for memberships", &Request::Ask { interface, family })
+    }
+
+    /// Reports these groups on an interface once more, as far as they are joined there.
+    ///
+    /// # Errors
+    /// When the policy or the kernel refuses, or the keeper is gone.
+    pub fn report(&mut self, interface: u32, groups: &[IpAddr]) -> Result<(), KeeperError> {
+        let mut parts = groups.chunks(MAX_REPORTED);
+        parts.try_for_each(|groups| {
+            self.order("reporting memberships", &Request::Report { interface, groups: groups.to_vec() })
+        })
     }
 
     /// Gives everything back. A keeper that was started by [`Keeper::spawn`] to listen ends then.

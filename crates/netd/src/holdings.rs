@@ -15,7 +15,7 @@ use crate::guard::Guard;
 use crate::interface::{self, label};
 use crate::kernel_path::KernelPath;
 use crate::links::{self, Link};
-use crate::membership::{self, Joined, Memberships};
+use crate::membership::{self, Family, Joined, Memberships};
 use crate::neighbour::Neighbours;
 use crate::packet_socket;
 use crate::passive::Passive;
@@ -205,7 +205,8 @@ impl Holdings {
             Request::OpenOutput { interface } => return self.open_output(interface),
             Request::Tables => return self.tables(),
             Request::Queriers => return self.queriers(),
-            Request::Ask { interface } => self.ask(interface)?,
+            Request::Ask { interface, family } => self.ask(interface, family)?,
+            Request::Report { interface, groups } => self.report(interface, &groups.into_iter().collect())?,
             Request::OpenGaze { interface } => return self.open_gaze(interface),
             Request::CloseGaze { interface } => drop(self.gazes.remove(&interface)),
             Request::SetFilter { interface, instructions } => self.set_filter(interface, &instructions)?,
@@ -365,9 +366,9 @@ impl Holdings {
         inputs.chain(memberships)
     }
 
-    /// Readable when a membership query has come, if they can be heard.
-    pub(crate) fn queries(&self) -> Option<BorrowedFd<'_>> {
-        self.queries.as_ref().map(AsFd::as_fd)
+    /// Readable when a membership query has come, as far as they can be heard.
+    pub(crate) fn queries(&self) -> [Option<BorrowedFd<'_>>; 2] {
+        self.queries.as_ref().map_or([None; 2], Queries::sockets)
     }
 
     /// Takes note of the membership queries that have come.
@@ -383,7 +384,7 @@ impl Holdings {
     }
 
     /// Nothing is said where the policy wants nothing to be said.
-    fn ask(&self, interface: u32) -> Result<(), Failure> {
+    fn ask(&self, interface: u32, family: Family) -> Result<(), Failure> {
         let name = self.permit(Use::Input, interface)?;
         let neighbours = self.neighbours_of(interface)?;
         let is_closed = neighbours.iter().chain([&name]).any(|name| self.policy.is_closed_way(name));
@@ -395,15 +396,31 @@ impl Holdings {
                 remedy: "take querier.own from the relays there, or change `passive` or `one_way`".to_owned(),
             });
         }
-        let Some(queries) = &self.queries else {
-            return Err(full(
-                "can not open a socket for IGMP".to_owned(),
-                "use a kernel with IGMP (CONFIG_IP_MULTICAST)",
-            ));
-        };
-        queries.ask(interface).map_err(|error| {
+        let queries = self.queries.as_ref().ok_or_else(not_heard)?;
+        queries.ask(interface, family).map_err(|error| {
             let remedy = "check that the interface is up and has an address";
             system(format!("can not ask for memberships on {name}"), &error, remedy)
+        })
+    }
+
+    /// Reports these groups once more, as far as they are joined on an interface.
+    fn report(&self, interface: u32, groups: &BTreeSet<IpAddr>) -> Result<(), Failure> {
+        let name = self.permit(Use::Input, interface)?;
+        if self.policy.is_passive(&name) {
+            return Err(Failure {
+                kind: FailureKind::Policy,
+                errno: None,
+                reason: format!("{name} is passive in the keeper's policy: no membership is reported there"),
+                remedy: "change `passive` if it should be".to_owned(),
+            });
+        }
+        let queries = self.queries.as_ref().ok_or_else(not_heard)?;
+        let is_meant = |joined: &Joined| joined.interface == interface && groups.contains(&joined.group);
+        let joined = self.memberships.iter().filter(|(joined, _)| is_meant(joined));
+        let memberships = joined.map(|(joined, sources)| (joined.group, sources)).collect();
+        queries.report(interface, memberships).map_err(|error| {
+            let remedy = "check that the interface is up and has an address";
+            system(format!("can not report the groups that are joined on {name}"), &error, remedy)
         })
     }
 

@@ -67,9 +67,12 @@ enum Room {
     None,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Family {
+/// The family of a group, and with it the protocol that tells of it: IGMP or MLD.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Family {
+    /// IPv4, with IGMP.
     V4,
+    /// IPv6, with MLD.
     V6,
 }
 

@@ -31,7 +31,8 @@
 //! open gaze               19   interface u32                          done + descriptor of a socket that only looks
 //! close gaze              20   interface u32                          done
 //! queriers                21                                          done + descriptor of the board of queriers
-//! ask                     22   interface u32: a membership query      done
+//! ask                     22   interface u32, family u8 (4 or 6)       done
+//! report                  23   interface u32, list of groups           done
 //!
 //! reply                  kind  body
 //! done                   128
@@ -58,11 +59,12 @@ use std::net::IpAddr;
 use mcr_datapath::{FilterInstruction, RingGeometry};
 
 use self::bytes::{Reader, Writer};
+use crate::membership::Family;
 
 mod bytes;
 
 /// The version of this protocol; both sides must speak the same one.
-pub(crate) const VERSION: u16 = 5;
+pub(crate) const VERSION: u16 = 6;
 /// Longest message in bytes: the longest filter that the kernel takes, twice.
 pub(crate) const MAX_MESSAGE_BYTES: usize = 65_536;
 /// Most sources of one join; an item of the inventory with that many fits a message.
@@ -75,6 +77,8 @@ const INVENTORY_FILL_BYTES: usize = MAX_MESSAGE_BYTES - 24 * 1_024;
 pub(crate) const MAX_FAN_OUT: usize = 64;
 /// Most fan-outs.
 pub(crate) const MAX_FAN_OUTS: usize = 4_096;
+/// Most groups that one request reports.
+pub(crate) const MAX_REPORTED: usize = 1_024;
 /// Longest text in bytes; longer ones are cut.
 const MAX_TEXT_BYTES: usize = 1_024;
 
@@ -102,7 +106,8 @@ pub(crate) enum Request {
     OpenGaze { interface: u32 },
     CloseGaze { interface: u32 },
     Queriers,
-    Ask { interface: u32 },
+    Ask { interface: u32, family: Family },
+    Report { interface: u32, groups: Vec<IpAddr> },
 }
 
 /// Where a program of the in-kernel datapath sits on an interface.
@@ -203,7 +208,6 @@ impl Request {
             | Self::OpenOutput { interface }
             | Self::CloseOutput { interface }
             | Self::OpenGaze { interface }
-            | Self::Ask { interface }
             | Self::CloseGaze { interface } => out.u32(*interface),
             Self::Join { interface, group, sources } => {
                 out.u32(*interface);
@@ -226,6 +230,14 @@ impl Request {
             }
             Self::FanOut { interfaces } => out.list(interfaces, |out, interface| out.u32(*interface)),
             Self::KeepFanOuts { numbers } => out.list(numbers, |out, number| out.u32(*number)),
+            Self::Ask { interface, family } => {
+                out.u32(*interface);
+                out.u8(family.code());
+            }
+            Self::Report { interface, groups } => {
+                out.u32(*interface);
+                out.list(groups, |out, group| out.address(*group));
+            }
             Self::Release | Self::Tables | Self::Queriers => {}
         }
         out.finish()
@@ -255,6 +267,7 @@ impl Request {
             Self::CloseGaze { .. } => 20,
             Self::Queriers => 21,
             Self::Ask { .. } => 22,
+            Self::Report { .. } => 23,
         }
     }
 
@@ -290,7 +303,8 @@ impl Request {
             19 => Self::OpenGaze { interface: input.u32()? },
             20 => Self::CloseGaze { interface: input.u32()? },
             21 => Self::Queriers,
-            22 => Self::Ask { interface: input.u32()? },
+            22 => Self::Ask { interface: input.u32()?, family: Family::from_code(input.u8()?)? },
+            23 => Self::Report { interface: input.u32()?, groups: input.list(MAX_REPORTED, Reader::address)? },
             _ => return Err(Malformed("unknown request")),
         };
         input.finish()?;
@@ -403,6 +417,23 @@ impl Hook {
 
     fn from_code(code: u8) -> Result<Self, Malformed> {
         Self::ALL.into_iter().find(|hook| hook.code() == code).ok_or(Malformed("unknown hook"))
+    }
+}
+
+impl Family {
+    fn code(self) -> u8 {
+        match self {
+            Self::V4 => 4,
+            Self::V6 => 6,
+        }
+    }
+
+    fn from_code(code: u8) -> Result<Self, Malformed> {
+        match code {
+            4 => Ok(Self::V4),
+            6 => Ok(Self::V6),
+            _ => Err(Malformed("unknown address family")),
+        }
     }
 }
 

@@ -381,8 +381,8 @@ impl Service {
         let hears = listener.is_some();
         let listener = listener.map(|listener| readable(listener.as_fd()));
         let visitors = self.visitors.iter().map(|visitor| readable(visitor.channel.as_fd()));
-        let queries = self.holdings.queries().map_or(UNUSED, readable);
-        let own = [readable(self.signals.as_fd()), readable(self.holdings.departures()), queries];
+        let [igmp, mld] = self.holdings.queries().map(|socket| socket.map_or(UNUSED, readable));
+        let own = [readable(self.signals.as_fd()), readable(self.holdings.departures()), igmp, mld];
         let mut polled: Vec<libc::pollfd> = own.into_iter().chain(visitors).chain(listener).collect();
         loop {
             // SAFETY: the pointer and the length describe `polled`, which outlives the call.
@@ -397,7 +397,7 @@ impl Service {
         let mut visitors: Vec<usize> = (0..self.visitors.len()).filter(|index| is_ready(own.len() + index)).collect();
         visitors.sort_by_key(|index| self.visitors[*index].role != Role::Daemon);
         let listener = hears && is_ready(own.len() + self.visitors.len());
-        Ok(Ready { signal: is_ready(0), departure: is_ready(1), query: is_ready(2), visitors, listener })
+        Ok(Ready { signal: is_ready(0), departure: is_ready(1), query: is_ready(2) || is_ready(3), visitors, listener })
     }
 
     /// A keeper that nobody can reach, or that was started by a daemon which is gone and left

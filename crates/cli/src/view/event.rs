@@ -38,9 +38,15 @@ fn words(kind: &EventKind) -> String {
         EventKind::LeaseExpired { relay, lease_seconds } => {
             format!("{relay}: nobody renewed it for {}", seconds(*lease_seconds))
         }
-        EventKind::QuerierHeard { interface, querier } => format!("{interface}: {querier} asks for memberships"),
-        EventKind::QuerierMissing { interface } => format!("{interface}: nobody asks for memberships"),
-        EventKind::QuerierOurs { interface } => format!("{interface}: this host asks for memberships"),
+        EventKind::QuerierHeard { interface, protocol, querier } => {
+            format!("{interface}: {querier} asks for memberships ({protocol})")
+        }
+        EventKind::QuerierMissing { interface, protocol } => {
+            format!("{interface}: nobody asks for memberships ({protocol})")
+        }
+        EventKind::QuerierOurs { interface, protocol } => {
+            format!("{interface}: this host asks for memberships ({protocol})")
+        }
         EventKind::InterfaceAppeared { interface }
         | EventKind::InterfaceLeft { interface }
         | EventKind::InterfaceUp { interface }

@@ -13,6 +13,7 @@ use axum::http::request::Parts;
 use mcr_diagnose::Link;
 use mcr_engine::{Refusal, Replaced, Step};
 use mcr_model::flow::{AnnouncedSession, FlowReport, FlowStatus};
+use mcr_model::rejoin::RejoinReport;
 use mcr_model::relay::Relay;
 use mcr_model::status::{DaemonStatus, InterfaceStatus, RelayHistory, RelayStatus};
 use mcr_model::{Grant, Lease, RelayName, WaitFor};
@@ -143,6 +144,10 @@ impl<B: Backend> Scoped<B> {
 
     pub(super) async fn look(&self, links: Vec<Link>, length: Duration, chosen: Chosen) -> Result<(), Rejection> {
         Ok(self.backend.look(links, length, chosen).await?)
+    }
+
+    pub(super) async fn rejoin(&self, name: Option<String>) -> Option<RejoinReport> {
+        self.backend.rejoin(name, self.grant.clone()).await
     }
 
     pub(super) fn has_interface(&self, name: &str) -> bool {

@@ -1,6 +1,7 @@
 //! Carries out what the engine decides: through the keeper what needs a privilege, in this process the rest.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,8 +12,9 @@ use mcr_engine::{
     Effect, EffectError, HeardQuery, Ifindex, InputKey, InputPlan, InterfaceLedger, Inventory, Membership, Outcome,
     RelayTotals,
 };
+use mcr_model::querier::QueryProtocol;
 use mcr_model::{Datapath, RelayName};
-use mcr_netd::{Board, HeardQuerier, Hook, Keeper, KeeperError};
+use mcr_netd::{Board, Family, HeardQuerier, Hook, Keeper, KeeperError};
 
 use super::line::Line;
 use crate::datapath::book::Books;
@@ -78,9 +80,23 @@ impl Hands {
     }
 
     /// Asks everybody behind an input for their memberships.
-    pub(super) fn ask_for_memberships(&mut self, interface: Ifindex) -> Result<(), EffectError> {
-        let asked = self.line.ask(|keeper| keeper.ask_for_memberships(interface.0));
+    pub(super) fn ask_for_memberships(
+        &mut self,
+        interface: Ifindex,
+        protocol: QueryProtocol,
+    ) -> Result<(), EffectError> {
+        let family = match protocol {
+            QueryProtocol::Igmp => Family::V4,
+            QueryProtocol::Mld => Family::V6,
+        };
+        let asked = self.line.ask(|keeper| keeper.ask_for_memberships(interface.0, family));
         asked.map_err(|error| EffectError { reason: error.reason(), remedy: error.remedy() })
+    }
+
+    /// Reports groups that are joined on an input once more.
+    pub(super) fn report(&mut self, interface: Ifindex, groups: &[IpAddr]) -> Result<(), EffectError> {
+        let reported = self.line.ask(|keeper| keeper.report(interface.0, groups));
+        reported.map_err(|error| EffectError { reason: error.reason(), remedy: error.remedy() })
     }
 
     /// Stops every worker: what is counted here is final then.

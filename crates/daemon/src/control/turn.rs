@@ -1,6 +1,6 @@
 //! One turn of the control thread after the other.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -9,12 +9,13 @@ use std::time::{Duration, Instant};
 
 use mcr_datapath::clock;
 use mcr_diagnose::Egress;
-use mcr_engine::{Counted, Effect, EffectError, Engine, Flow, Link, Outcome, Receivers, Refusal, RelayTotals};
+use mcr_engine::{Counted, Effect, EffectError, Engine, Flow, Ifindex, Link, Outcome, Receivers, Refusal, RelayTotals};
 use mcr_model::plan::Plan;
+use mcr_model::rejoin::{RejoinReport, ReportedInterface};
 use mcr_model::relay::Relay;
 use mcr_model::status::{DaemonStatus, RelayStatus};
 use mcr_model::trouble::{Trouble, TroubleKind};
-use mcr_model::{EventKind, InterfaceName, Lease, RelayName, RelayState, WaitFor};
+use mcr_model::{EventKind, Grant, InterfaceName, Lease, RelayName, RelayState, WaitFor};
 use mcr_netd::{Keeper, KeeperError};
 
 use super::hands::Hands;
@@ -251,6 +252,7 @@ impl Turn {
                 let deadline = self.now() + timeout;
                 self.waiters.add(Waiter { name, condition, deadline, grant, reply });
             }
+            Command::Rejoin(name, grant, reply) => drop(reply.send(self.rejoin(name.as_deref(), &grant))),
             Command::OpenGaze(interface, reply) => drop(reply.send(self.hands.open_gaze(interface))),
             Command::CloseGaze(interface, reply) => {
                 self.hands.close_gaze(interface);
@@ -352,11 +354,22 @@ impl Turn {
 
     /// Hears who asks for memberships, and asks where that is wanted.
     fn look_for_queriers(&mut self) {
-        for interface in self.engine.queries_are(self.now(), &self.hands.queriers()) {
-            if let Err(EffectError { reason, remedy }) = self.hands.ask_for_memberships(interface) {
+        for (interface, protocol) in self.engine.queries_are(self.now(), &self.hands.queriers()) {
+            if let Err(EffectError { reason, remedy }) = self.hands.ask_for_memberships(interface, protocol) {
                 tracing::warn!(reason, remedy, "can't ask for memberships");
             }
         }
+    }
+
+    fn rejoin(&mut self, name: Option<&str>, grant: &Grant) -> Option<RejoinReport> {
+        let joined = self.engine.joined_for(name, grant)?;
+        let report = |((index, name), groups): ((Ifindex, InterfaceName), BTreeSet<IpAddr>)| {
+            let groups: Vec<IpAddr> = groups.into_iter().collect();
+            let reported = self.hands.report(index, &groups);
+            let problem = reported.err().map(|EffectError { reason, remedy }| format!("{reason}; {remedy}"));
+            ReportedInterface { interface: name.to_string(), groups, problem }
+        };
+        Some(RejoinReport { interfaces: joined.into_iter().map(report).collect() })
     }
 
     /// Looks at how interfaces queue packets, which is not among what the kernel tells of by itself.
@@ -597,13 +610,16 @@ fn log(event: &EventKind) {
         EventKind::BreakerTripped { relay, packets_per_second, max_packets_per_second } => {
             tracing::warn!(relay, packets_per_second, max_packets_per_second, "a storm: the relay is out of force");
         }
-        EventKind::QuerierHeard { interface, querier } => {
-            tracing::info!(interface, querier, "somebody asks for memberships");
+        EventKind::QuerierHeard { interface, protocol, querier } => {
+            tracing::info!(interface, %protocol, querier, "somebody asks for memberships");
         }
-        EventKind::QuerierMissing { interface } => {
-            tracing::warn!(interface, "nobody asks for memberships: switches that watch IGMP will forget the groups");
+        EventKind::QuerierMissing { interface, protocol } => {
+            let told = "nobody asks for memberships: switches that watch them will forget the groups";
+            tracing::warn!(interface, %protocol, "{told}");
         }
-        EventKind::QuerierOurs { interface } => tracing::info!(interface, "this host asks for memberships"),
+        EventKind::QuerierOurs { interface, protocol } => {
+            tracing::info!(interface, %protocol, "this host asks for memberships");
+        }
         EventKind::BreakerRecovered { relay } => tracing::info!(relay, "the relay is tried again after a storm"),
         EventKind::DropsStarted { relay, output, reason, packets } => {
             tracing::warn!(relay, output, reason, packets, "packets are dropped");

@@ -16,6 +16,7 @@ use mcr_diagnose::Link;
 use mcr_engine::{Engine, Refusal, Replaced, Step, Wish};
 use mcr_model::flow::{FlowReport, FlowStatus};
 use mcr_model::plan::Plan;
+use mcr_model::rejoin::RejoinReport;
 use mcr_model::relay::Relay;
 use mcr_model::revision::{Applied, Cause, History, Revision, RevisionText};
 use mcr_model::status::{DaemonStatus, InterfaceStatus, RelayHistory, RelayStatus};
@@ -64,6 +65,12 @@ fn timeless(revision: Revision) -> Revision {
 }
 
 impl Backend for Bench {
+    /// No group is ever joined here.
+    async fn rejoin(&self, name: Option<String>, grant: Grant) -> Option<RejoinReport> {
+        self.engine().joined_for(name.as_deref(), &grant)?;
+        Some(RejoinReport::default())
+    }
+
     async fn relays(&self) -> Vec<RelayStatus> {
         self.engine().statuses(Duration::ZERO)
     }

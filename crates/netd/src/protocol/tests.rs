@@ -40,6 +40,10 @@ fn requests() -> impl Strategy<Value = Request> {
         (interface(), address()).prop_map(|(interface, address)| Request::Forget { interface, address }),
         Just(Request::Release),
         Just(Request::Tables),
+        Just(Request::Queriers),
+        (interface(), proptest::sample::select(vec![Family::V4, Family::V6]))
+            .prop_map(|(interface, family)| Request::Ask { interface, family }),
+        (interface(), vec(address(), 0..20)).prop_map(|(interface, groups)| Request::Report { interface, groups }),
         interface().prop_map(|interface| Request::Attach { interface, hook: Hook::Tcx }),
         (interface(), any::<[u8; 6]>()).prop_map(|(interface, own_address)| Request::Prove { interface, own_address }),
         vec(interface(), 0..64).prop_map(|interfaces| Request::FanOut { interfaces }),

@@ -1,0 +1,149 @@
+//! IGMP beside the kernel's own: hearing who asks for memberships (RFC 3376 section 4.1), asking in the place of a router, and
+//! reporting what the kernel has joined once more.
+//!
+//! What the reverse path or a filter takes away is not heard here either: the kernel does not answer such queries. The kernel
+//! says who sent one and where it came; nothing of it is read.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr};
+use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd};
+
+use mcr_datapath::FilterInstruction;
+
+use crate::channel::{check, set_option};
+use crate::packet_info::{self, V4};
+use crate::report::{self, Membership};
+
+/// General query of version 3 (RFC 3376 section 4.1): answers within 10 s, robustness 2, queries every 125 s.
+const GENERAL_QUERY: [u8; 12] = [0x11, 100, 0, 0, 0, 0, 0, 0, 2, 125, 0, 0];
+/// Reports of version 3, and of the versions before (RFC 3376 section 4).
+const REPORT: u8 = 0x22;
+const REPORT_OF_VERSION_2: u8 = 0x16;
+const REPORT_OF_VERSION_1: u8 = 0x12;
+/// The router alert that every IGMP message carries (RFC 2113).
+const ROUTER_ALERT: [u8; 4] = [0x94, 4, 0, 0];
+/// Internetwork control (RFC 3376 section 4).
+const TYPE_OF_SERVICE: libc::c_int = 0xc0;
+/// All systems, and all routers that speak version 3.
+const EVERYBODY: Ipv4Addr = Ipv4Addr::new(224, 0, 0, 1);
+const ROUTERS: Ipv4Addr = Ipv4Addr::new(224, 0, 0, 22);
+/// Lets queries through and nothing else: the byte behind the IP header is the type.
+const QUERIES_ONLY: [FilterInstruction; 5] = [
+    FilterInstruction { code: 0xb1, jt: 0, jf: 0, k: 0 }, // ldxb 4*([0]&0xf)
+    FilterInstruction { code: 0x50, jt: 0, jf: 0, k: 0 }, // ldb [x + 0]
+    FilterInstruction { code: 0x15, jt: 0, jf: 1, k: 0x11 }, // jeq #0x11, else skip one
+    FilterInstruction { code: 0x06, jt: 0, jf: 0, k: u32::MAX },
+    FilterInstruction { code: 0x06, jt: 0, jf: 0, k: 0 },
+];
+
+/// A socket for all interfaces.
+#[derive(Debug)]
+pub(crate) struct Igmp(OwnedFd);
+
+impl Igmp {
+    pub(crate) fn open() -> io::Result<Self> {
+        let kind = libc::SOCK_RAW | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
+        // SAFETY: no pointers are passed.
+        let fd = unsafe { libc::socket(libc::AF_INET, kind, libc::IPPROTO_IGMP) };
+        check(fd)?;
+        // SAFETY: `fd` was just opened and nobody else has it.
+        let socket = unsafe { OwnedFd::from_raw_fd(fd) };
+        mcr_datapath::set_filter(socket.as_fd(), &QUERIES_ONLY)?;
+        let level = libc::IPPROTO_IP;
+        set_option(socket.as_fd(), level, libc::IP_PKTINFO, &1_i32)?;
+        set_option(socket.as_fd(), level, libc::IP_TOS, &TYPE_OF_SERVICE)?;
+        set_option(socket.as_fd(), level, libc::IP_OPTIONS, &ROUTER_ALERT)?;
+        Ok(Self(socket))
+    }
+
+    /// The interface that the next query came on, and who sent it.
+    pub(crate) fn next_query(&self) -> io::Result<(u32, IpAddr)> {
+        let (from, info) = packet_info::receive::<V4>(self.0.as_fd())?;
+        let interface = info.and_then(|info| u32::try_from(info.ipi_ifindex).ok()).unwrap_or(0);
+        Ok((interface, Ipv4Addr::from(u32::from_be(from.sin_addr.s_addr)).into()))
+    }
+
+    /// Asks everybody on the link of an interface for their memberships, this host too.
+    pub(crate) fn ask(&self, interface: u32) -> io::Result<()> {
+        self.send(interface, EVERYBODY, &mut GENERAL_QUERY.clone())
+    }
+
+    /// Reports these memberships, in the version that the kernel speaks there.
+    pub(crate) fn report(&self, interface: u32, memberships: &[Membership]) -> io::Result<()> {
+        let old = match version(interface) {
+            1 => REPORT_OF_VERSION_1,
+            2 => REPORT_OF_VERSION_2,
+            _ => {
+                let mut messages = report::messages(REPORT, memberships).into_iter();
+                return messages.try_for_each(|mut message| self.send(interface, ROUTERS, &mut message));
+            }
+        };
+        memberships.iter().try_for_each(|(group, _)| match group {
+            IpAddr::V4(group) => {
+                let mut message = [&[old, 0, 0, 0], &group.octets()[..]].concat();
+                self.send(interface, *group, &mut message)
+            }
+            IpAddr::V6(_) => Ok(()),
+        })
+    }
+
+    /// Sends a message once its checksum is in place.
+    fn send(&self, interface: u32, to: Ipv4Addr, message: &mut [u8]) -> io::Result<()> {
+        put_checksum(message);
+        // SAFETY: all zeros is valid for both.
+        let (mut address, mut info): (libc::sockaddr_in, libc::in_pktinfo) = unsafe { std::mem::zeroed() };
+        address.sin_family = libc::AF_INET as libc::sa_family_t;
+        address.sin_addr.s_addr = u32::from(to).to_be();
+        info.ipi_ifindex = interface.cast_signed();
+        packet_info::send::<V4>(self.0.as_fd(), message, address, info)
+    }
+}
+
+impl AsFd for Igmp {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+/// The version that the kernel speaks on an interface: that of the oldest querier which it has heard (RFC 3376 section 7.2.1).
+fn version(interface: u32) -> u8 {
+    std::fs::read_to_string("/proc/net/igmp").ok().and_then(|text| version_in(&text, interface)).unwrap_or(3)
+}
+
+fn version_in(text: &str, interface: u32) -> Option<u8> {
+    let index = interface.to_string();
+    let line = text.lines().find(|line| line.split('\t').next() == Some(&index))?;
+    line.trim_end().rsplit_once('V')?.1.parse().ok()
+}
+
+/// RFC 1071, over all of the message, whose checksum is zero still.
+fn put_checksum(message: &mut [u8]) {
+    let sum: u32 = message.chunks(2).map(|pair| u32::from(pair[0]) << 8 | u32::from(*pair.get(1).unwrap_or(&0))).sum();
+    let folded = (sum & 0xffff) + (sum >> 16);
+    let checksum = !((folded & 0xffff) as u16 + (folded >> 16) as u16);
+    message[2..4].copy_from_slice(&checksum.to_be_bytes());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_add_up() {
+        for length in [12, 300] {
+            let mut message: Vec<u8> = (0..length).map(|at| at as u8 | 0xc1).collect();
+            message[2..4].fill(0);
+            put_checksum(&mut message);
+            let sum: u64 = message.chunks(2).map(|pair| u64::from(pair[0]) << 8 | u64::from(pair[1])).sum();
+            assert_eq!(sum % 0xffff, 0);
+        }
+    }
+
+    #[test]
+    fn the_kernel_says_which_version_it_speaks() {
+        let text = "Idx\tDevice    : Count Querier\tGroup    Users Timer\tReporter\n\
+                    1\tlo        :     1      V3\n\t\t\t\t010000E0     1 0:00000000\t\t0\n\
+                    12\tdev0      :     2      V2\n\t\t\t\t010101EF     1 0:00000000\t\t0\n";
+        assert_eq!([1, 12, 2].map(|index| version_in(text, index)), [Some(3), Some(2), None]);
+    }
+}
