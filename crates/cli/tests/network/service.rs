@@ -86,7 +86,7 @@ impl Service {
     #[track_caller]
     pub(crate) fn start_with_variables(namespace: &Namespace, config: &str, variables: &[(&str, &str)]) -> Service {
         let exports: String = variables.iter().map(|(name, value)| format!("export {name}='{value}' && ")).collect();
-        Service::start_with_mounts(namespace, config, &format!("{exports}shift && exec \"$@\""))
+        Service::start_with_script(namespace, config, &format!("{exports}shift && exec \"$@\""))
     }
 
     /// Starts the daemon where its state can't be kept: a file stands where the folder should.
