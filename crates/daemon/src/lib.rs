@@ -11,6 +11,7 @@ pub mod control;
 mod datapath;
 mod doors;
 pub mod events;
+mod igmp;
 mod lifecycle;
 mod listeners;
 pub mod log;

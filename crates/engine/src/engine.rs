@@ -127,6 +127,8 @@ pub struct Engine {
     /// Counts everything that can change the state of a relay, except what is counted of it.
     pub(crate) generation: u64,
     pub(crate) queriers: Queriers,
+    /// The version that is spoken on each interface.
+    pub(crate) igmp_versions: BTreeMap<Ifindex, u8>,
     /// The second up to which history is written.
     pub(crate) recorded: u64,
     /// Whether some relay has a breaker; asked at every look, and found when it is worked out what is wanted.
@@ -155,6 +157,7 @@ impl Engine {
             happenings: Happenings::default(),
             generation: 0,
             queriers: Queriers::default(),
+            igmp_versions: BTreeMap::new(),
             recorded: 0,
             has_breakers: false,
         }

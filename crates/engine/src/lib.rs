@@ -17,6 +17,7 @@ mod failures;
 mod happening;
 mod history;
 mod lease;
+mod older_igmp;
 mod plan;
 mod preview;
 mod querier;

@@ -127,12 +127,14 @@ impl Engine {
 
     /// What may go wrong with a relay although it does what it should.
     pub(crate) fn warnings(&self, entry: &Entry) -> Vec<RelayWarning> {
-        let post = self.place_of(entry).and_then(|place| Some((place.1, self.queriers.posts.get(&place)?)));
-        let Some((protocol, post)) = post.filter(|(_, post)| post.told == Told::Missing) else {
-            return Vec::new();
-        };
-        let input = entry.relay.input();
-        vec![RelayWarning {
+        self.no_querier(entry).into_iter().chain(self.sources_not_asked(entry)).collect()
+    }
+
+    fn no_querier(&self, entry: &Entry) -> Option<RelayWarning> {
+        let place = self.place_of(entry)?;
+        let (protocol, input) = (place.1, entry.relay.input());
+        let post = self.queriers.posts.get(&place).filter(|post| post.told == Told::Missing)?;
+        Some(RelayWarning {
             kind: RelayWarningKind::NoQuerier,
             message: format!(
                 "no membership query was heard on {} for {}: a switch that watches {protocol} stops forwarding {}",
@@ -144,7 +146,7 @@ impl Engine {
                 "switch a querier on in the switch or router, or set querier = { own = true }; none is needed without \
                      such a switch"
                     .to_owned(),
-        }]
+        })
     }
 }
 

@@ -96,6 +96,8 @@ pub struct RelayWarning {
 pub enum RelayWarningKind {
     /// Nobody asks for memberships on the network of its input.
     NoQuerier,
+    /// The network of its input runs an older IGMP, in which nobody asks for sources.
+    SourcesNotAsked,
 }
 
 /// The breaker of a relay.

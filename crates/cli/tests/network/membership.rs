@@ -3,13 +3,14 @@
 use std::net::Ipv4Addr;
 
 use mcr_model::Datapath;
-use mcr_testbed::{DEVICE, Process, Topology, kernel, wait_until};
+use mcr_testbed::{DEVICE, Process, RawReceiver, Topology, kernel, wait_until};
 
 use crate::service::{SOON, Service};
 use crate::traffic::{Payloads, Receiver, Series, send};
 
 for_each_datapath!(
     sources_are_joined_one_by_one_and_others_are_not_relayed,
+    where_igmp_version_2_is_spoken_sources_are_sorted_out_here,
     a_killed_daemon_leaves_its_groups_joined_and_the_next_one_takes_them_over,
     a_killed_keeper_is_told_and_the_next_one_is_found,
 );
@@ -44,6 +45,35 @@ fn sources_are_joined_one_by_one_and_others_are_not_relayed(datapath: Datapath) 
     let interfaces = service.http("GET", "/api/v1/interfaces", "").1;
     let dev0 = interfaces["interfaces"].as_array().unwrap().iter().find(|one| one["name"] == "dev0").unwrap();
     assert_eq!(dev0["unattributed"]["source_not_listed"], 100, "{dev0:#}");
+}
+
+/// A report of version 2 for the group is on the wire, which names no source.
+fn where_igmp_version_2_is_spoken_sources_are_sorted_out_here(datapath: Datapath) {
+    const REPORT_V2: u8 = 0x16;
+    let net = Topology::device_relay_lan(1);
+    net.relay().sysctl("net/ipv4/conf/dev0/force_igmp_version", "2");
+    let wire = RawReceiver::new(net.device_interface());
+    let service = Service::start_on(datapath, net.relay(), "");
+    service.add("camera", "dev0:192.168.168.55@239.1.1.1:5001", &["lan1:239.2.2.1:6001"]);
+    service.add("other", "dev0:192.168.168.99@239.1.1.2:5001", &["lan1:239.2.2.2:6001"]);
+    let is_report = |bytes: &[u8]| bytes.get(38) == Some(&REPORT_V2) && bytes[42..46] == [239, 1, 1, 1];
+    wait_until(SOON, "the report", || {
+        wire.next_frame(SOON).is_some_and(|frame| frame.bytes.len() >= 46 && is_report(&frame.bytes))
+    });
+    wait_until(SOON, "the warning", || service.relay("camera")["warnings"][0]["kind"] == "sources-not-asked");
+    let shown = service.ok(&["show", "camera"]);
+    assert!(shown.contains("dev0 speaks IGMPv2, in which no sources are named"), "{shown}");
+    let lan = net.lan(1);
+    let receive = |on: &str| Receiver::start(lan.namespace(), lan.host_address(), on.parse().unwrap(), Payloads::Count);
+    let (wanted, unwanted) = (receive("239.2.2.1:6001"), receive("239.2.2.2:6001"));
+    for group in ["239.1.1.2:5001", "239.1.1.1:5001"] {
+        send(net.device(), DEVICE, group.parse().unwrap(), Series::of(100, 200), 10_000);
+    }
+    assert_eq!((wanted.finish(100).count, unwanted.finish(0).count), (100, 0));
+    let balance = service.assert_balance();
+    assert_eq!((balance["camera"], balance["other"]), (100, 0));
+    net.relay().sysctl("net/ipv4/conf/dev0/force_igmp_version", "0");
+    wait_until(SOON, "no warning", || service.relay("camera")["warnings"].is_null());
 }
 
 fn a_killed_daemon_leaves_its_groups_joined_and_the_next_one_takes_them_over(datapath: Datapath) {

@@ -347,6 +347,7 @@ impl Turn {
     fn look_for_listeners(&mut self) {
         if Instant::now() >= self.next_listeners {
             self.engine.listeners_are(crate::listeners::udp());
+            self.engine.igmp_versions_are(crate::igmp::versions());
             self.look_for_queriers();
             self.next_listeners = Instant::now() + LISTENERS_PAUSE;
         }

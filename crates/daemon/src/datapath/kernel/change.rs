@@ -41,7 +41,10 @@ impl Change<'_> {
         }
         // What becomes free first: it may be needed.
         let (gone, rest): (Vec<_>, Vec<_>) = wanted.into_iter().partition(|(_, relays)| relays.is_empty());
-        for (destination, relays) in gone.into_iter().chain(rest) {
+        // Ranges last: one that finds no room is no reason for others to find none.
+        let is_range = |relays: &[Arc<RelayPlan>]| relays.iter().any(|relay| !relay.span.is_one());
+        let (ranges, exact): (Vec<_>, Vec<_>) = rest.into_iter().partition(|(_, relays)| is_range(relays));
+        for (destination, relays) in gone.into_iter().chain(exact).chain(ranges) {
             self.replace(destination, relays);
         }
         self.withdraw();

@@ -1,0 +1,37 @@
+//! Which version of IGMP the kernel speaks on each interface, as `/proc/net/igmp` lists it (`net/ipv4/igmp.c`,
+//! `igmp_mc_seq_show`): an older one as long as an older querier is heard (RFC 3376 section 7.2.1), or when
+//! `force_igmp_version` says so.
+
+use std::collections::BTreeMap;
+use std::fs;
+
+use mcr_engine::Ifindex;
+
+/// The version of each interface; none where the list can not be read.
+pub(crate) fn versions() -> BTreeMap<Ifindex, u8> {
+    let list = fs::read_to_string("/proc/self/net/igmp").unwrap_or_default();
+    list.lines().filter_map(version).collect()
+}
+
+/// The line of an interface, as `2	eth0      :     1      V3`; those of its groups begin with a tab.
+fn version(line: &str) -> Option<(Ifindex, u8)> {
+    let index = line.split_once('\t')?.0.parse().ok()?;
+    let version = line.rsplit_once('V')?.1.trim().parse().ok()?;
+    Some((Ifindex(index), version))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_of_interfaces_are_told_from_those_of_groups() {
+        assert_eq!(version("2\teth0      :     3      V2"), Some((Ifindex(2), 2)));
+        assert_eq!(version("12\tV1eth     :     1      V3"), Some((Ifindex(12), 3)));
+        for other in
+            ["\t\t\t\t010000E0     1 0:00000000\t\t0", "Idx\tDevice    : Count Querier\tGroup    Users Timer", ""]
+        {
+            assert_eq!(version(other), None, "{other}");
+        }
+    }
+}
