@@ -159,7 +159,7 @@ fn a_range_that_finds_no_room_in_the_kernel_takes_none() {
     assert_eq!(service.assert_balance()["plant"], PAIRS as u64);
     // What was taken back has left room.
     service.add("one", "dev0:239.4.0.1:5000", &["lan1:239.4.0.2:6000"]);
-    assert_eq!(service.relay("one")["datapath"], "tcx");
+    assert_ne!(service.relay("one")["datapath"], "packet");
 }
 
 #[test]
