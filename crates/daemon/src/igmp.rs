@@ -13,7 +13,7 @@ pub(crate) fn versions() -> BTreeMap<Ifindex, u8> {
     list.lines().filter_map(version).collect()
 }
 
-/// The line of an interface, as `2	eth0      :     1      V3`; those of its groups begin with a tab.
+/// The line of an interface: its number, a tab, its name, and last `V3`; those of its groups begin with a tab.
 fn version(line: &str) -> Option<(Ifindex, u8)> {
     let index = line.split_once('\t')?.0.parse().ok()?;
     let version = line.rsplit_once('V')?.1.trim().parse().ok()?;
