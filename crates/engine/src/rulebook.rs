@@ -159,8 +159,8 @@ pub(crate) struct Rulebook {
 /// The relays that take from one interface, with one tag.
 #[derive(Debug, Default)]
 struct Wire {
-    /// Those of one group or host and one port.
-    exact: BTreeMap<(IpAddr, u16), BTreeMap<RelayName, Rule>>,
+    /// Those of one group or host and one port, by name. Mostly there is one: a map for each would take ten times the room.
+    exact: BTreeMap<(IpAddr, u16), Vec<(RelayName, Rule)>>,
     ranges: BTreeMap<RelayName, Rule>,
 }
 
@@ -185,11 +185,16 @@ impl Rulebook {
         let place = relay.input().place();
         let rule = Rule { input: relay.input().clone(), place: place.clone(), outputs: relay.outputs().to_vec() };
         let wire = self.wires.entry((place.interface.clone(), place.vlan)).or_default();
-        let rules = match place.span.is_one() {
-            true => wire.exact.entry((place.target.ip(), place.port.get())).or_default(),
-            false => &mut wire.ranges,
-        };
-        rules.insert(relay.name().clone(), rule);
+        if !place.span.is_one() {
+            wire.ranges.insert(relay.name().clone(), rule);
+            return;
+        }
+        let key = (place.target.ip(), place.port.get());
+        let rules = wire.exact.entry(key).or_insert_with(|| Vec::with_capacity(1));
+        match rules.binary_search_by(|(name, _)| name.cmp(relay.name())) {
+            Ok(known) => rules[known].1 = rule,
+            Err(place) => rules.insert(place, (relay.name().clone(), rule)),
+        }
     }
 
     /// Takes `relay` out.
@@ -200,7 +205,7 @@ impl Rulebook {
         if !span.is_one() {
             wire.ranges.remove(relay.name());
         } else if let Some(rules) = wire.exact.get_mut(&key) {
-            rules.remove(relay.name());
+            rules.retain(|(name, _)| name != relay.name());
             if rules.is_empty() {
                 wire.exact.remove(&key);
             }
@@ -216,7 +221,8 @@ impl Rulebook {
         let (first, port) = (place.target.ip(), place.port.get());
         let last = (place.span.last_address(first), place.span.last_port(port));
         wire.into_iter().flat_map(move |wire| {
-            let exact = wire.exact.range((first, port)..=last).flat_map(|(_, rules)| rules);
+            let rules = wire.exact.range((first, port)..=last).flat_map(|(_, rules)| rules);
+            let exact = rules.map(|(name, rule)| (name, rule));
             exact.chain(&wire.ranges).filter(|(_, rule)| rule.place.meets(place))
         })
     }
