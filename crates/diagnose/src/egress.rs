@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::io;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use crate::doctor::link_speed;
 use crate::facts::Link;
@@ -17,7 +17,7 @@ pub struct Egress {
     pub bits_per_second: Option<u64>,
     /// The groups that somebody behind it has joined; `None`: nobody can tell. Only a bridge can that listens to
     /// memberships, has a querier, and has no router behind it, which would get every group.
-    pub joined: Option<BTreeSet<Ipv4Addr>>,
+    pub joined: Option<BTreeSet<IpAddr>>,
 }
 
 /// Every interface of this host. Needs no privilege.
@@ -27,7 +27,8 @@ pub struct Egress {
 pub fn egress() -> io::Result<Vec<Egress>> {
     let (links, groups) = bridges()?;
     let joined = |bridge: &Link| {
-        let knows = bridge.bridge.as_ref().is_some_and(|own| own.snooping && (own.asks || own.heard_querier.is_some()));
+        let knows =
+            bridge.bridge.as_ref().is_some_and(|own| own.snooping && (own.asks || !own.heard_queriers.is_empty()));
         let mut ports = links.iter().filter(|link| link.master == Some(bridge.index));
         let has_router = ports.any(|port| port.port.as_ref().is_some_and(|port| port.router));
         let wanted = groups.iter().filter(|group| group.bridge == bridge.index && group.port != bridge.index);

@@ -2,7 +2,7 @@
 //! so that a table of facts tests it.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use mcr_model::status::RelayStatus;
@@ -41,7 +41,7 @@ pub struct Facts {
     pub drops: Observed<Vec<KernelDrop>>,
     /// Counters of the kernel that moved meanwhile, by name (`/proc/net/netstat`, `/proc/net/snmp`).
     pub counters: BTreeMap<String, u64>,
-    /// Groups joined, by interface (`/proc/net/igmp`).
+    /// Groups joined, by interface (`/proc/net/igmp`, `/proc/net/igmp6`).
     pub memberships: Vec<Membership>,
     /// Link-layer addresses that an interface lets through, by interface name (`/proc/net/dev_mcast`).
     pub link_filters: BTreeSet<(String, [u8; 6])>,
@@ -54,7 +54,7 @@ pub struct Facts {
     /// `rp_filter` and its like.
     pub settings: Settings,
     /// The way back to each source that was seen or asked for.
-    pub routes_back: BTreeMap<Ipv4Addr, Route>,
+    pub routes_back: BTreeMap<IpAddr, Route>,
     /// The firewall's rules.
     pub firewall: Observed<Firewall>,
     /// Groups that the kernel forwards by itself (`/proc/net/ip_mr_cache`).
@@ -64,9 +64,9 @@ pub struct Facts {
     /// The relays before the look.
     pub earlier_relays: Relays,
     /// The way to each unicast destination of an output.
-    pub routes_out: BTreeMap<Ipv4Addr, Route>,
+    pub routes_out: BTreeMap<IpAddr, Route>,
     /// Neighbours by interface and address.
-    pub neighbours: BTreeMap<(u32, Ipv4Addr), Neighbour>,
+    pub neighbours: BTreeMap<(u32, IpAddr), Neighbour>,
 }
 
 /// What is known of relays.
@@ -101,8 +101,8 @@ pub struct Link {
     pub mtu: u32,
     /// Its link-layer address.
     pub mac: [u8; 6],
-    /// Its IPv4 addresses with their prefix lengths.
-    pub addresses: Vec<(Ipv4Addr, u8)>,
+    /// Its addresses with their prefix lengths.
+    pub addresses: Vec<(IpAddr, u8)>,
     /// The bridge or bond that it is a port of.
     pub master: Option<u32>,
     /// The interface that a VLAN interface is made on.
@@ -130,8 +130,8 @@ pub struct Bridge {
     pub snooping: bool,
     /// It sends queries itself.
     pub asks: bool,
-    /// Another querier that it has heard.
-    pub heard_querier: Option<Ipv4Addr>,
+    /// Other queriers that it has heard, of either family.
+    pub heard_queriers: Vec<IpAddr>,
 }
 
 /// What a bridge port does with multicast.
@@ -151,7 +151,7 @@ pub struct BridgeGroup {
     /// The port; the bridge itself when the host has joined.
     pub port: u32,
     /// The group.
-    pub group: Ipv4Addr,
+    pub group: IpAddr,
 }
 
 /// What was seen on the wires.
@@ -161,10 +161,10 @@ pub struct Wire {
     pub flows: Vec<Flow>,
     /// Frames that the observer could not keep up with.
     pub missed: u64,
-    /// Membership queries (IGMP), by interface and querier, with the version that they speak.
-    pub queries: BTreeMap<(u32, Ipv4Addr), u8>,
+    /// Membership queries (IGMP, MLD), by interface and querier, with the version that they speak.
+    pub queries: BTreeMap<(u32, IpAddr), u8>,
     /// Hosts that asked for the group in question or that of an output, by interface.
-    pub reports: BTreeSet<(u32, Ipv4Addr, Ipv4Addr)>,
+    pub reports: BTreeSet<(u32, IpAddr, IpAddr)>,
 }
 
 /// Packets of one interface, direction, VLAN, source and destination.
@@ -177,9 +177,9 @@ pub struct Flow {
     /// The tag.
     pub vlan: Option<u16>,
     /// The sender.
-    pub source: Ipv4Addr,
+    pub source: IpAddr,
     /// The group or address.
-    pub destination: Ipv4Addr,
+    pub destination: IpAddr,
     /// The port; `None` where only later fragments were seen.
     pub port: Option<u16>,
     /// Packets.
@@ -215,9 +215,9 @@ pub struct KernelDrop {
     /// The interface.
     pub interface: u32,
     /// Their source.
-    pub source: Ipv4Addr,
+    pub source: IpAddr,
     /// Their destination.
-    pub destination: Ipv4Addr,
+    pub destination: IpAddr,
     /// Their port, if one can be read.
     pub port: Option<u16>,
     /// How many.
@@ -230,8 +230,8 @@ pub struct Membership {
     /// The interface.
     pub interface: u32,
     /// The group.
-    pub group: Ipv4Addr,
-    /// The version of IGMP in force there: 1, 2 or 3.
+    pub group: IpAddr,
+    /// The version of IGMP (1, 2 or 3) or MLD (1 or 2) in force there.
     pub version: u8,
 }
 
@@ -239,11 +239,11 @@ pub struct Membership {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Socket {
     /// The address that it is bound to; unspecified: any.
-    pub address: Ipv4Addr,
+    pub address: IpAddr,
     /// The port.
     pub port: u16,
     /// The only peer that it hears, when it is connected.
-    pub peer: Option<Ipv4Addr>,
+    pub peer: Option<IpAddr>,
     /// The only interface that it hears.
     pub interface: Option<u32>,
     /// Its receive buffer, in bytes.
@@ -279,9 +279,9 @@ pub enum Hold {
     /// It has not joined.
     No,
     /// It has joined, and takes every source but these.
-    AllBut(BTreeSet<Ipv4Addr>),
+    AllBut(BTreeSet<IpAddr>),
     /// It has joined, and takes these sources only.
-    Only(BTreeSet<Ipv4Addr>),
+    Only(BTreeSet<IpAddr>),
 }
 
 /// A packet socket (AF_PACKET).
@@ -315,6 +315,17 @@ pub struct Settings {
     pub most_receive_bytes: u32,
     /// `net.ipv4.conf.IF.force_igmp_version` where it is not 0.
     pub forced_version: BTreeMap<String, u8>,
+    /// `net.ipv6.conf.IF.force_mld_version` where it is not 0.
+    pub forced_mld_version: BTreeMap<String, u8>,
+    /// Interfaces that IPv6 is switched off on (`net.ipv6.conf.IF.disable_ipv6`), or all if the kernel has none.
+    pub without_ipv6: BTreeSet<String>,
+}
+
+impl Bridge {
+    /// The other querier that it has heard in the family of `group`.
+    pub fn heard_querier(&self, group: IpAddr) -> Option<IpAddr> {
+        self.heard_queriers.iter().copied().find(|querier| querier.is_ipv6() == group.is_ipv6())
+    }
 }
 
 impl Settings {
@@ -334,7 +345,7 @@ pub enum Route {
         /// The interfaces.
         interfaces: Vec<u32>,
         /// The router.
-        gateway: Option<Ipv4Addr>,
+        gateway: Option<IpAddr>,
     },
     /// Nowhere.
     None,
@@ -355,9 +366,9 @@ pub enum Neighbour {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Forwarded {
     /// The group.
-    pub group: Ipv4Addr,
+    pub group: IpAddr,
     /// The source; unspecified: any.
-    pub source: Ipv4Addr,
+    pub source: IpAddr,
     /// The interface that it is taken from.
     pub from: Option<u32>,
     /// Where it goes: the interfaces, with the least time to live that passes.

@@ -15,7 +15,7 @@ mod relay;
 mod wire;
 
 use std::collections::BTreeSet;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 pub(crate) use relay::{output as output_of, takers};
 
@@ -78,8 +78,17 @@ impl<'a> Case<'a> {
         Self { question, facts, link, relays, sockets, forwarded }
     }
 
-    fn group(&self) -> Ipv4Addr {
+    fn group(&self) -> IpAddr {
         self.question.group
+    }
+
+    fn is_ipv6(&self) -> bool {
+        self.group().is_ipv6()
+    }
+
+    /// How memberships are asked and answered for.
+    fn protocol(&self) -> &'static str {
+        asking_protocol(self.group())
     }
 
     fn port(&self) -> u16 {
@@ -120,9 +129,9 @@ impl<'a> Case<'a> {
     }
 
     /// Whether the question admits a source.
-    fn lists(&self, source: Ipv4Addr) -> bool {
+    fn lists(&self, source: IpAddr) -> bool {
         let (sources, excluded) = (&self.question.sources, &self.question.input.excluded);
-        (sources.is_empty() || sources.contains(&source)) && !excluded.contains(&source.into())
+        (sources.is_empty() || sources.contains(&source)) && !excluded.contains(&source)
     }
 
     /// Packets of exactly what is asked for.
@@ -131,8 +140,8 @@ impl<'a> Case<'a> {
     }
 
     /// Sources whose packets matter: those that were seen, or else those that were asked for.
-    fn sources(&self) -> BTreeSet<Ipv4Addr> {
-        let seen: BTreeSet<Ipv4Addr> = self.wanted().iter().map(|flow| flow.source).collect();
+    fn sources(&self) -> BTreeSet<IpAddr> {
+        let seen: BTreeSet<IpAddr> = self.wanted().iter().map(|flow| flow.source).collect();
         if seen.is_empty() { self.question.sources.iter().copied().collect() } else { seen }
     }
 
@@ -206,13 +215,34 @@ impl<'a> Case<'a> {
     }
 }
 
+/// How memberships of groups of this family are asked and answered for.
+pub(crate) fn asking_protocol(like: IpAddr) -> &'static str {
+    if like.is_ipv6() { "MLD" } else { "IGMP" }
+}
+
 /// Whether a socket is there for the group itself.
-fn is_of_group(socket: &Socket, group: Ipv4Addr) -> bool {
+fn is_of_group(socket: &Socket, group: IpAddr) -> bool {
     socket.address == group || socket.membership.as_ref().is_some_and(|hold| *hold != Hold::No)
 }
 
 fn packets(flows: &[&Flow]) -> u64 {
     flows.iter().map(|flow| flow.packets).sum()
+}
+
+/// Whether an address is in the network of another.
+fn is_in_network(address: IpAddr, network: IpAddr, prefix_bits: u8) -> bool {
+    let width = if address.is_ipv6() { 128 } else { 32 };
+    let host_bits = width - u32::from(prefix_bits).min(width);
+    let masked = |address| number(address).checked_shr(host_bits).unwrap_or(0);
+    address.is_ipv6() == network.is_ipv6() && masked(address) == masked(network)
+}
+
+/// An address as a number, in the order of its family.
+fn number(address: IpAddr) -> u128 {
+    match address {
+        IpAddr::V4(address) => u32::from(address).into(),
+        IpAddr::V6(address) => address.into(),
+    }
 }
 
 /// `1 packet`, `2 packets`.

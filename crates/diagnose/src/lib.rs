@@ -13,7 +13,7 @@ mod judge;
 mod observe;
 mod report;
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::time::Duration;
 
 use mcr_model::Input;
@@ -34,9 +34,9 @@ pub struct Question {
     /// Where the packets should arrive.
     input: Input,
     /// The address that they are sent to.
-    group: Ipv4Addr,
+    group: IpAddr,
     /// The only sources that are asked about; empty: any.
-    sources: Vec<Ipv4Addr>,
+    sources: Vec<IpAddr>,
     /// How long to look at the wires.
     pub look: Duration,
     /// How many routers are between an output and its receivers, if that is known.
@@ -45,13 +45,13 @@ pub struct Question {
     pub membership: Join,
 }
 
-/// What can not be looked into: the observations are those of IPv4.
+/// What can not be looked into as a whole.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}; {remedy}")]
 pub struct NotExplained {
     /// What it is, and why not.
     pub message: String,
-    /// Where to look instead.
+    /// What to ask for instead.
     pub remedy: &'static str,
 }
 
@@ -59,7 +59,7 @@ impl Question {
     /// Asks about `input`: at once for long enough to see ordinary flows, without joining.
     ///
     /// # Errors
-    /// When it is IPv6, or several groups or ports.
+    /// When it is several groups or ports.
     pub fn new(subject: Subject, input: Input, look: Duration) -> Result<Self, NotExplained> {
         if !input.span.is_one() {
             return Err(NotExplained {
@@ -67,17 +67,7 @@ impl Question {
                 remedy: "ask for one of them, as INTERFACE:GROUP:PORT",
             });
         }
-        let IpAddr::V4(group) = input.target.ip() else {
-            return Err(NotExplained {
-                message: format!("{input} is IPv6, of which nothing is explained yet"),
-                remedy: "look at `mcr show`, `mcr stats` and `ip -6 maddress`",
-            });
-        };
-        let v4 = |source: &IpAddr| match source {
-            IpAddr::V4(source) => Some(*source),
-            IpAddr::V6(_) => None,
-        };
-        let sources = input.sources.iter().filter_map(v4).collect();
+        let (group, sources) = (input.target.ip(), input.sources.clone());
         Ok(Self { subject, input, group, sources, look, hops: None, membership: Join::No })
     }
 }

@@ -15,7 +15,7 @@ mod socket;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, UdpSocket};
+use std::net::{IpAddr, UdpSocket};
 use std::time::Duration;
 
 use crate::facts::{
@@ -29,13 +29,17 @@ use drops::DropCounter;
 use look::{Interest, Look};
 
 /// Counters that tell something about multicast packets.
-const COUNTERS: [&str; 6] = [
+const COUNTERS: [&str; 10] = [
     "TcpExt.IPReversePathFilter",
     "Udp.InCsumErrors",
     "Udp.RcvbufErrors",
     "Udp.IgnoredMulti",
     "Ip.ReasmFails",
     "Ip.InHdrErrors",
+    "Udp6InCsumErrors",
+    "Udp6RcvbufErrors",
+    "Ip6InHdrErrors",
+    "Ip6ReasmFails",
 ];
 
 /// The groups whose membership is asked of a socket: enough to see that it has all that it may have.
@@ -57,7 +61,8 @@ pub fn observe(question: &Question, mut relays: impl FnMut() -> Relays) -> Facts
 
     let losses_before = ask(&mut netlink, link::losses);
     let counters_before = all_counters();
-    let sockets_before = socket::of_port(question.input.port.get());
+    let port = question.input.port.get();
+    let sockets_before = socket::of_port(port, question.group);
     let counter = DropCounter::start(&interest.addresses);
     let look = Look::open(&interest);
     let earlier_relays = relays();
@@ -71,14 +76,15 @@ pub fn observe(question: &Question, mut relays: impl FnMut() -> Relays) -> Facts
     add_losses(&mut links, &losses_before, &ask(&mut netlink, link::losses));
 
     let input = interface(&links, question.input.interface.as_str());
-    let memberships = proc_net::memberships(&proc_net::read("igmp"));
-    let sockets = sockets_before.and_then(|before| Ok((before, socket::of_port(question.input.port.get())?)));
+    let settings = proc_net::settings(&links);
+    let memberships = memberships(&settings);
+    let sockets = sockets_before.and_then(|before| Ok((before, socket::of_port(port, question.group)?)));
     let sockets =
         sockets.map(|(before, after)| judged_sockets(question, input, &memberships, &before, after)).map_err(|error| {
             Blind::new(format!("the sockets can not be listed: {error}"), "report this with the version of the kernel")
         });
     let sources = sources(question, &wire);
-    let mut route = |address: Ipv4Addr, out| match &mut netlink {
+    let mut route = |address: IpAddr, out| match &mut netlink {
         Ok(netlink) => link::route(netlink, address, out),
         Err(_) => Route::None,
     };
@@ -96,7 +102,7 @@ pub fn observe(question: &Question, mut relays: impl FnMut() -> Relays) -> Facts
         sockets,
         packet_sockets: packet_sockets(),
         foreground: foreground::look(),
-        settings: proc_net::settings(&links),
+        settings,
         routes_back,
         firewall: firewall::look(),
         forwarded: forwarded(&links),
@@ -116,7 +122,7 @@ pub(crate) struct Survey {
     pub(crate) settings: Settings,
     pub(crate) memberships: Vec<Membership>,
     /// Queriers heard, by interface and address, with their version.
-    pub(crate) queries: Observed<BTreeMap<(u32, Ipv4Addr), u8>>,
+    pub(crate) queries: Observed<BTreeMap<(u32, IpAddr), u8>>,
     /// Whether eBPF works.
     pub(crate) ebpf: Observed<()>,
     /// Who owns the kernel's multicast forwarding; `None`: it is not in use.
@@ -132,16 +138,24 @@ pub(crate) fn survey(length: Duration) -> Survey {
     let interest = Interest { interfaces, ..Interest::default() };
     let queries = Look::open(&interest).map(|look| look.watch(length).queries);
     let vifs = proc_net::read("ip_mr_vif");
+    let settings = proc_net::settings(&links);
     Survey {
         losses: ask(&mut netlink, link::losses),
-        settings: proc_net::settings(&links),
-        memberships: proc_net::memberships(&proc_net::read("igmp")),
+        memberships: memberships(&settings),
+        settings,
         queries,
         ebpf: DropCounter::start(&BTreeSet::new()).map(drop),
         routing: (vifs.lines().count() > 1).then(routing_owners),
         forwarded: forwarded(&links),
         links,
     }
+}
+
+/// The groups of both families that are joined.
+fn memberships(settings: &Settings) -> Vec<Membership> {
+    let mut found = proc_net::memberships(&proc_net::read("igmp"));
+    found.extend(proc_net::memberships6(&proc_net::read("igmp6"), settings));
+    found
 }
 
 /// Processes with a raw socket of IGMP, through which the kernel's forwarding is set up (`man 4 multicast` of other systems;
@@ -170,20 +184,16 @@ fn interface<'a>(links: &'a [Link], name: &str) -> Option<&'a Link> {
 }
 
 /// Interface and address of each output of the relays that take what is asked for.
-fn outputs(question: &Question, relays: &Relays) -> Vec<(String, Ipv4Addr)> {
+fn outputs(question: &Question, relays: &Relays) -> Vec<(String, IpAddr)> {
     let Relays::Known(relays) = relays else { return Vec::new() };
     let takers = takers(relays, question).into_iter();
     let outputs =
         takers.flat_map(|relay| (0..relay.relay.output.len()).filter_map(|place| output_of(relay, place, question)));
-    let of_ipv4 = outputs.filter_map(|output| match output.target.ip() {
-        IpAddr::V4(address) => Some((output.interface.to_string(), address)),
-        IpAddr::V6(_) => None,
-    });
-    of_ipv4.collect()
+    outputs.map(|output| (output.interface.to_string(), output.target.ip())).collect()
 }
 
 /// Where to look: at the interfaces in question, at the other ports of their bridges, and below VLAN interfaces.
-fn interest(question: &Question, links: &[Link], outputs: &[(String, Ipv4Addr)]) -> Interest {
+fn interest(question: &Question, links: &[Link], outputs: &[(String, IpAddr)]) -> Interest {
     let names = outputs.iter().map(|(name, _)| name.as_str()).chain([question.input.interface.as_str()]);
     let mut interfaces = BTreeSet::new();
     for link in names.filter_map(|name| interface(links, name)) {
@@ -199,15 +209,25 @@ fn interest(question: &Question, links: &[Link], outputs: &[(String, Ipv4Addr)])
 fn join(question: &Question, links: &[Link]) -> Option<UdpSocket> {
     let wanted = question.membership == Join::WhileLooking && question.input.target.is_group();
     let index = interface(links, question.input.interface.as_str()).filter(|_| wanted)?.index;
-    let socket = UdpSocket::bind("0.0.0.0:0").ok()?;
-    let by_index = socket2::InterfaceIndexOrAddress::Index(index);
-    socket2::SockRef::from(&socket).join_multicast_v4_n(&question.group, &by_index).ok()?;
-    Some(socket)
+    match question.group {
+        IpAddr::V4(group) => {
+            let socket = UdpSocket::bind("0.0.0.0:0").ok()?;
+            let by_index = socket2::InterfaceIndexOrAddress::Index(index);
+            socket2::SockRef::from(&socket).join_multicast_v4_n(&group, &by_index).ok()?;
+            Some(socket)
+        }
+        IpAddr::V6(group) => {
+            let socket = UdpSocket::bind("[::]:0").ok()?;
+            socket.join_multicast_v6(&group, index).ok()?;
+            Some(socket)
+        }
+    }
 }
 
 fn all_counters() -> BTreeMap<String, u64> {
     let mut all = proc_net::counters(&proc_net::read("netstat"));
     all.extend(proc_net::counters(&proc_net::read("snmp")));
+    all.extend(proc_net::counters6(&proc_net::read("snmp6")));
     all
 }
 
@@ -225,7 +245,7 @@ fn add_losses(links: &mut [Link], before: &link::Losses, after: &link::Losses) {
 }
 
 /// The sources whose way back matters: those seen, and those asked for.
-fn sources(question: &Question, wire: &Observed<crate::Wire>) -> BTreeSet<Ipv4Addr> {
+fn sources(question: &Question, wire: &Observed<crate::Wire>) -> BTreeSet<IpAddr> {
     let flows = wire.iter().flat_map(|wire| &wire.flows);
     let seen = flows.filter(|flow| flow.destination == question.group).map(|flow| flow.source);
     seen.chain(question.sources.iter().copied()).take(64).collect()
@@ -241,7 +261,7 @@ fn judged_sockets(
     after: Vec<socket::Found>,
 ) -> Vec<Socket> {
     let holders = socket::holders(&after.iter().map(|found| found.inode).collect());
-    let groups: BTreeSet<(u32, Ipv4Addr)> = memberships.iter().map(|m| (m.interface, m.group)).collect();
+    let groups: BTreeSet<(u32, IpAddr)> = memberships.iter().map(|m| (m.interface, m.group)).collect();
     let judged = |found: socket::Found| {
         let held = holders.get(&found.inode).map(Vec::as_slice).unwrap_or_default();
         let mut socket = found.socket;
@@ -251,9 +271,9 @@ fn judged_sockets(
         if let Some(fd) = held.first().and_then(|held| socket::borrow(held).ok()) {
             let group = question.group;
             socket.membership = input.and_then(|link| socket::membership(&fd, link.index, group));
-            socket.hears_all = socket::hears_all(&fd);
+            socket.hears_all = socket::hears_all(&fd, group);
             let asked = groups.iter().take(MOST_GROUPS_ASKED);
-            let holds = |(interface, group): &&(u32, Ipv4Addr)| {
+            let holds = |(interface, group): &&(u32, IpAddr)| {
                 socket::membership(&fd, *interface, *group).is_some_and(|hold| hold != Hold::No)
             };
             socket.groups_held = asked.filter(holds).count();

@@ -1,7 +1,7 @@
 //! Facts in, answer out: what follows where the kernel could not be asked, where several things are wrong, or where nothing is.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use mcr_diagnose::{
@@ -10,8 +10,8 @@ use mcr_diagnose::{
 };
 use mcr_model::spec::InputSpec;
 
-const GROUP: Ipv4Addr = Ipv4Addr::new(239, 1, 1, 1);
-const DEVICE: Ipv4Addr = Ipv4Addr::new(192, 168, 168, 55);
+const GROUP: IpAddr = IpAddr::V4(Ipv4Addr::new(239, 1, 1, 1));
+const DEVICE: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 168, 168, 55));
 
 fn question() -> Question {
     let input = InputSpec::from_endpoint("eth0:239.1.1.1:5001").expect("an endpoint").check("").expect("an input");
@@ -40,7 +40,7 @@ fn flow(interface: u32) -> Flow {
 
 fn socket() -> Socket {
     Socket {
-        address: Ipv4Addr::UNSPECIFIED,
+        address: Ipv4Addr::UNSPECIFIED.into(),
         port: 5001,
         peer: None,
         interface: None,
@@ -208,7 +208,7 @@ fn some_damage_is_no_loss_of_all() {
 #[test]
 fn a_querier_that_is_heard_is_told() {
     let report = told(|facts| {
-        wire(facts).queries = BTreeMap::from([((2, Ipv4Addr::new(10, 0, 0, 9)), 3)]);
+        wire(facts).queries = BTreeMap::from([((2, IpAddr::from([10, 0, 0, 9])), 3)]);
     });
     assert_eq!(mark(&report, "querier"), Some((Mark::Ok, "heard")));
     assert_eq!(mark(&told(|_| {}), "querier"), Some((Mark::Unknown, "not_heard")));
@@ -242,7 +242,8 @@ fn what_a_bridge_does_with_a_group() {
     for ((snooping, asks, floods, listed), expected) in table {
         let entry = BridgeGroup { bridge: 4, port: 2, group: GROUP };
         let groups = if listed { vec![entry] } else { Vec::new() };
-        let report = bridged(Bridge { snooping, asks, heard_querier: None }, Port { floods, router: false }, groups);
+        let report =
+            bridged(Bridge { snooping, asks, heard_queriers: Vec::new() }, Port { floods, router: false }, groups);
         assert_eq!(culprit(&report), expected, "{snooping} {asks} {floods} {listed}");
     }
 }

@@ -4,6 +4,7 @@
 mod bridges;
 mod driver;
 mod host;
+mod ipv6;
 mod local;
 mod readme;
 mod relays;

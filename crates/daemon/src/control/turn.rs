@@ -640,7 +640,6 @@ fn links() -> BTreeMap<InterfaceName, Link> {
         Vec::new()
     });
     let link = |Egress { name, bits_per_second, joined }: Egress| {
-        let joined = joined.map(|groups| groups.into_iter().map(IpAddr::V4).collect());
         let receivers = joined.map_or(Receivers::Unknown, Receivers::Joined);
         Some((name.parse().ok()?, Link { bits_per_second, receivers }))
     };

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::path::Path;
 use std::time::Duration;
 
@@ -46,7 +46,7 @@ pub(super) struct Host {
     /// Groups joined.
     pub(super) memberships: Vec<Membership>,
     /// Queriers heard: interface, address and version.
-    pub(super) queriers: Result<BTreeMap<(u32, Ipv4Addr), u8>, Blind>,
+    pub(super) queriers: Result<BTreeMap<(u32, IpAddr), u8>, Blind>,
     /// How long was listened for them.
     pub(super) look: Duration,
     /// Who owns the kernel's multicast forwarding, if anybody; and what is forwarded.

@@ -4,8 +4,8 @@ use mcr_model::RelayState;
 
 use super::Finding;
 use super::host::Host;
-use crate::facts::{Link, Relays};
-use crate::judge::listed;
+use crate::facts::{Link, Membership, Relays};
+use crate::judge::{asking_protocol, listed};
 
 /// Numbers of `include/uapi/linux/capability.h`.
 const NEEDED_CAPABILITIES: [(u32, &str, &str); 4] = [
@@ -243,7 +243,7 @@ fn queriers(host: &Host) -> Vec<Finding> {
     let name = |index: u32| host.links.iter().find(|link| link.index == index).map_or("?", |link| &link.name);
     let mut found = Vec::new();
     for link in &host.links {
-        if let Some(bridge) = link.bridge.as_ref().filter(|b| b.snooping && !b.asks && b.heard_querier.is_none()) {
+        if let Some(bridge) = link.bridge.as_ref().filter(|b| b.snooping && !b.asks && b.heard_queriers.is_empty()) {
             let _ = bridge;
             let fact =
                 format!("{} watches IGMP, and nobody sends queries: it floods, and forgets who asked", link.name);
@@ -254,13 +254,15 @@ fn queriers(host: &Host) -> Vec<Finding> {
             );
         }
     }
-    for membership in host.memberships.iter().filter(|m| m.version < 3) {
-        let fact = format!(
-            "{} speaks IGMPv{}: sources can not be asked for there",
-            name(membership.interface),
-            membership.version
-        );
-        let finding = Finding::advice(TOPIC, "igmp_old", fact, "set the querier of that network to IGMPv3");
+    for Membership { interface, group, version } in &host.memberships {
+        let (code, newest) = if group.is_ipv6() { ("mld_old", 2) } else { ("igmp_old", 3) };
+        if *version >= newest {
+            continue;
+        }
+        let protocol = asking_protocol(*group);
+        let fact = format!("{} speaks {protocol}v{version}: sources can not be asked for there", name(*interface));
+        let remedy = format!("set the querier of that network to {protocol}v{newest}");
+        let finding = Finding::advice(TOPIC, code, fact, remedy);
         if !found.contains(&finding) {
             found.push(finding);
         }
@@ -271,7 +273,8 @@ fn queriers(host: &Host) -> Vec<Finding> {
             found.push(Finding::advice(TOPIC, "no_query", fact, "listen longer").by("mcr doctor --look 130s"));
         }
         Ok(heard) => found.extend(heard.iter().map(|((interface, address), version)| {
-            Finding::ok(TOPIC, "querier", format!("{address} asks on {} with IGMPv{version}", name(*interface)))
+            let protocol = asking_protocol(*address);
+            Finding::ok(TOPIC, "querier", format!("{address} asks on {} with {protocol}v{version}", name(*interface)))
         })),
         Err(blind) => found.push(Finding::advice(TOPIC, "not_visible", blind.reason.clone(), blind.remedy.clone())),
     }
@@ -349,6 +352,10 @@ mod tests {
     use crate::facts::{Blind, Bridge, Membership, Owner, Settings};
     use crate::report::Mark;
 
+    fn membership(group: &str, version: u8) -> Membership {
+        Membership { interface: 2, group: group.parse().expect("a group"), version }
+    }
+
     fn healthy() -> Host {
         let link = Link { index: 2, name: "eth0".into(), up: true, carrier: true, multicast: true, ..Link::default() };
         Host {
@@ -366,7 +373,7 @@ mod tests {
             queues: BTreeMap::from([("eth0".into(), Queues { number: 4, ..Queues::default() })]),
             losses: BTreeMap::new(),
             settings: Settings { most_memberships: 20, most_receive_bytes: 32 << 20, ..Settings::default() },
-            memberships: Vec::new(),
+            memberships: vec![membership("239.1.1.1", 3), membership("ff3e::1", 2)],
             queriers: Ok(BTreeMap::from([((2, "10.0.0.9".parse().expect("an address")), 3)])),
             look: Duration::from_secs(1),
             routing: None,
@@ -413,11 +420,11 @@ mod tests {
         let bridge = Link {
             index: 3,
             name: "br0".into(),
-            bridge: Some(Bridge { snooping: true, asks: false, heard_querier: None }),
+            bridge: Some(Bridge { snooping: true, asks: false, heard_queriers: Vec::new() }),
             ..Link::default()
         };
         let owner = Owner { pid: 7, name: "smcrouted".into() };
-        let table: [(&str, Mark, Hurt); 16] = [
+        let table: [(&str, Mark, Hurt); 17] = [
             ("kernel_old", Mark::Fault, |host| host.kernel = "5.10.0-1".into()),
             ("kernel_no_tcx", Mark::Unknown, |host| host.kernel = "6.1.0".into()),
             ("no_btf", Mark::Unknown, |host| (host.has_btf, host.ebpf) = (false, Err(Blind::new("no", "do")))),
@@ -435,10 +442,8 @@ mod tests {
             }),
             ("one_cpu", Mark::Unknown, |host| host.queues.values_mut().for_each(|queues| queues.number = 1)),
             ("ring_full", Mark::Unknown, |host| host.losses = BTreeMap::from([(2, (0, 5))])),
-            ("igmp_old", Mark::Unknown, |host| {
-                host.memberships =
-                    vec![Membership { interface: 2, group: "239.1.1.1".parse().expect("a group"), version: 2 }];
-            }),
+            ("igmp_old", Mark::Unknown, |host| host.memberships = vec![membership("239.1.1.1", 2)]),
+            ("mld_old", Mark::Unknown, |host| host.memberships = vec![membership("ff3e::1", 1)]),
         ];
         for (code, mark, hurt) in table {
             let mut host = healthy();

@@ -94,8 +94,9 @@ fn hook(drop: &KernelDrop) -> Option<&'static str> {
     drop.way.iter().find_map(|function| match function.split('.').next().unwrap_or(function) {
         "nf_ingress" | "nf_hook_ingress" | "__netif_receive_skb_core" => Some("ingress"),
         "ip_rcv" | "ip_sabotage_in" | "ip_list_rcv" | "ip_sublist_rcv" => Some("prerouting"),
-        "ip_local_deliver" => Some("input"),
-        "ip_forward" | "ipmr_queue_xmit" => Some("forward"),
+        "ipv6_rcv" | "ipv6_list_rcv" | "ip6_sublist_rcv" => Some("prerouting"),
+        "ip_local_deliver" | "ip6_input" | "ip6_mc_input" => Some("input"),
+        "ip_forward" | "ipmr_queue_xmit" | "ip6_forward" => Some("forward"),
         _ => None,
     })
 }
@@ -118,9 +119,13 @@ fn samples(case: &Case<'_>) -> Vec<Packet> {
 /// The rules that would end a sample, in the order in which it meets them.
 fn suspects(firewall: &Firewall, packets: &[Packet]) -> Vec<Suspect> {
     let mut found = Vec::new();
+    let is_ipv6 = packets.iter().any(|packet| packet.destination.is_ipv6());
+    let family = if is_ipv6 { "ip6" } else { "ip" };
     for hook in HOOKS {
         let mut chains: Vec<_> = firewall.chains.iter().filter_map(|c| Some((c.hook.as_ref()?, c))).collect();
-        chains.retain(|(at, chain)| at.name == hook && matches!(chain.family.as_str(), "ip" | "inet" | "netdev"));
+        chains.retain(|(at, chain)| {
+            at.name == hook && chain.family == family || matches!(chain.family.as_str(), "inet" | "netdev")
+        });
         chains.sort_by_key(|(at, _)| at.priority);
         for (at, chain) in chains {
             for packet in packets.iter().filter(|p| at.devices.is_empty() || at.devices.contains(&p.interface)) {
@@ -134,7 +139,7 @@ fn suspects(firewall: &Firewall, packets: &[Packet]) -> Vec<Suspect> {
                         format!("let {} pass before it, or nft delete rule {place} handle {handle}", packet.destination)
                     }
                     None => format!(
-                        "nft add rule {} {} {} ip daddr {} accept",
+                        "nft add rule {} {} {} {family} daddr {} accept",
                         chain.family, chain.table, chain.name, packet.destination
                     ),
                 };

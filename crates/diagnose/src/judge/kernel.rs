@@ -16,7 +16,7 @@ const KNOWN: [(&str, &str, &str, &str); 9] = [
     ),
     ("UDP_CSUM", "bad_udp_checksum", "the UDP checksum is wrong", "look for a faulty sender, switch or cable"),
     ("IP_CSUM", "bad_ip_checksum", "the IPv4 header checksum is wrong", "look for a faulty sender, switch or cable"),
-    ("IP_INHDR", "bad_ip_header", "the IPv4 header contradicts itself", "look for a faulty sender"),
+    ("IP_INHDR", "bad_ip_header", "the IP header contradicts itself", "look for a faulty sender"),
     (
         "TC_INGRESS",
         "tc_ingress",

@@ -23,6 +23,9 @@ pub(super) fn step(case: &Case<'_>) -> Option<Step> {
     } else if case.question.input.target.is_group() && !link.multicast {
         let remedy = format!("ip link set {name} multicast on");
         Step::fault(STEP, "multicast_off", format!("{name} has multicast switched off"), remedy)
+    } else if case.is_ipv6() && case.facts.settings.without_ipv6.contains(name) && case.relays.is_empty() {
+        let remedy = format!("sysctl -w net.ipv6.conf.{name}.disable_ipv6=0 (and net.ipv6.conf.all.disable_ipv6=0)");
+        Step::fault(STEP, "ipv6_off", format!("{name} has IPv6 switched off: no socket hears IPv6 there"), remedy)
     } else {
         let step = Step::ok(STEP, "link_up", format!("{name} is up, has a link, mtu {}", link.mtu));
         step.because(drops(link)).because(xdp(link))

@@ -2,7 +2,7 @@
 //!
 //! A relay takes frames before all of this; these steps are judged only where a socket of the port is there.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use mcr_model::status::RelayStatus;
 
@@ -62,8 +62,9 @@ fn nobody(case: &Case<'_>) -> Option<Step> {
         return None;
     }
     let remedy = format!(
-        "start the application that should receive, or relay it: mcr relay {} eth1:239.2.2.2:6001",
-        case.question.input
+        "start the application that should receive, or relay it: mcr relay {} eth1:{}",
+        case.question.input,
+        if case.is_ipv6() { "[ff3e::2:2]:6001" } else { "239.2.2.2:6001" }
     );
     Some(
         Step::fault("socket", "nobody_listens", format!("{fact}, and no relay daemon runs"), remedy)
@@ -85,7 +86,8 @@ fn source(case: &Case<'_>) -> Option<Step> {
     const REASONS: [&str; 5] =
         ["IP_INVALID_SOURCE", "IP_LOCAL_SOURCE", "IP_LOCALNET", "IP_INVALID_DEST", "INVALID_PROTO"];
     let dropped = told(case.drops(&REASONS));
-    let is_own = |source: &Ipv4Addr| case.facts.routes_back.get(source) == Some(&Route::Local);
+    // IPv6 does not mind.
+    let is_own = |source: &IpAddr| source.is_ipv4() && case.facts.routes_back.get(source) == Some(&Route::Local);
     let sources = case.sources();
     let odd = sources.iter().find(|source| why_impossible(**source).is_some() || is_own(source));
     let Some(odd) = odd else {
@@ -108,13 +110,19 @@ fn source(case: &Case<'_>) -> Option<Step> {
     Some(Step::fault(STEP, "martian_source", fact, "give the sender an address that a host can have").because(dropped))
 }
 
-fn why_impossible(source: Ipv4Addr) -> Option<&'static str> {
-    match source.octets()[0] {
-        0 => Some("in 0.0.0.0/8"),
-        127 => Some("a loopback address"),
-        224..=239 => Some("a multicast group"),
-        _ if source.is_broadcast() => Some("the broadcast address"),
-        _ => None,
+/// Of IPv6: RFC 4291 sections 2.5.3 and 2.7; the unspecified address is let in (`net/ipv6/ip6_input.c`, `ip6_rcv_core`).
+fn why_impossible(source: IpAddr) -> Option<&'static str> {
+    match source {
+        IpAddr::V4(source) => match source.octets()[0] {
+            0 => Some("in 0.0.0.0/8"),
+            127 => Some("a loopback address"),
+            224..=239 => Some("a multicast group"),
+            _ if source.is_broadcast() => Some("the broadcast address"),
+            _ => None,
+        },
+        IpAddr::V6(source) if source.is_multicast() => Some("a multicast group"),
+        IpAddr::V6(source) if source.is_loopback() => Some("a loopback address"),
+        IpAddr::V6(_) => None,
     }
 }
 
@@ -122,6 +130,10 @@ fn why_impossible(source: Ipv4Addr) -> Option<&'static str> {
 fn reverse_path(case: &Case<'_>) -> Option<Step> {
     const STEP: &str = "reverse_path";
     const REASONS: [&str; 1] = ["IP_RPFILTER"];
+    if case.is_ipv6() {
+        // The kernel has no such check there; rules of the firewall (`fib saddr`) are told as those.
+        return None;
+    }
     let (link, settings) = (case.link?, &case.facts.settings);
     let mode = settings.reverse_path_of(&link.name);
     let own = settings.reverse_path.get(&link.name).copied().unwrap_or_default();
@@ -129,8 +141,7 @@ fn reverse_path(case: &Case<'_>) -> Option<Step> {
         "net.ipv4.conf: {}.rp_filter = {own}, all.rp_filter = {}; the larger counts",
         link.name, settings.reverse_path_all
     );
-    let refused: Vec<Ipv4Addr> =
-        case.sources().into_iter().filter(|source| !has_way_back(case, *source, mode)).collect();
+    let refused: Vec<IpAddr> = case.sources().into_iter().filter(|source| !has_way_back(case, *source, mode)).collect();
     let dropped: u64 = case.drops(&REASONS).map(|drop| drop.packets).sum();
     let counter = case.facts.counters.get("TcpExt.IPReversePathFilter").copied().unwrap_or_default();
     let is_proven = if case.facts.drops.is_ok() { dropped > 0 } else { counter > 0 && !refused.is_empty() };
@@ -162,7 +173,7 @@ fn reverse_path(case: &Case<'_>) -> Option<Step> {
     Some(Step::fault(STEP, code, fact, remedy(case, source, mode)).because(evidence))
 }
 
-fn remedy(case: &Case<'_>, source: Ipv4Addr, mode: u8) -> String {
+fn remedy(case: &Case<'_>, source: IpAddr, mode: u8) -> String {
     let name = case.interface();
     let route = format!("give it a route (ip route add {source}/32 dev {name})");
     let sysctl =
@@ -175,7 +186,7 @@ fn remedy(case: &Case<'_>, source: Ipv4Addr, mode: u8) -> String {
     )
 }
 
-fn has_way_back(case: &Case<'_>, source: Ipv4Addr, mode: u8) -> bool {
+fn has_way_back(case: &Case<'_>, source: IpAddr, mode: u8) -> bool {
     let index = case.link.map(|link| link.index);
     match (mode, case.facts.routes_back.get(&source)) {
         (0, _) | (_, Some(Route::Local)) => true,
@@ -187,9 +198,9 @@ fn has_way_back(case: &Case<'_>, source: Ipv4Addr, mode: u8) -> bool {
 
 /// Why a socket does not hear the packets although they reach it.
 enum Deaf {
-    Address(Ipv4Addr),
+    Address(IpAddr),
     Interface(u32),
-    Peer(Ipv4Addr),
+    Peer(IpAddr),
 }
 
 fn deafness(case: &Case<'_>, socket: &Socket) -> Option<Deaf> {
@@ -226,7 +237,8 @@ fn socket(case: &Case<'_>) -> Step {
     let Some((socket, Some(deaf))) = judged.first() else {
         return Step::unknown(STEP, "nobody_listens", format!("no socket is bound to port {}", case.port()));
     };
-    let (who, name, group, port) = (owned(socket), case.interface(), case.group(), case.port());
+    let (who, name, group) = (owned(socket), case.interface(), case.group());
+    let at = |address: IpAddr| SocketAddr::new(address, case.port());
     match deaf {
         Deaf::Interface(bound) => {
             let fact = format!("{who} is bound to {}, and hears nothing of {name}", case.name(*bound));
@@ -238,8 +250,13 @@ fn socket(case: &Case<'_>) -> Step {
             )
         }
         Deaf::Address(address) => {
-            let fact = format!("{who} is bound to {address}:{port}, and hears only what is sent to that address");
-            Step::fault(STEP, "bound_to_address", fact, format!("bind it to 0.0.0.0:{port} or to {group}:{port}"))
+            let fact = format!("{who} is bound to {}, and hears only what is sent to that address", at(*address));
+            Step::fault(
+                STEP,
+                "bound_to_address",
+                fact,
+                format!("bind it to {}, or to {}", at(unspecified(group)), at(group)),
+            )
         }
         Deaf::Peer(peer) => {
             let fact =
@@ -252,6 +269,11 @@ fn socket(case: &Case<'_>) -> Step {
             )
         }
     }
+}
+
+/// The address of the same family that stands for any.
+fn unspecified(like: IpAddr) -> IpAddr {
+    if like.is_ipv6() { Ipv6Addr::UNSPECIFIED.into() } else { Ipv4Addr::UNSPECIFIED.into() }
 }
 
 /// Whether the receiver is fast enough.

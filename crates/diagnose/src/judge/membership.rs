@@ -19,7 +19,7 @@ pub(super) fn steps(case: &Case<'_>) -> Vec<Step> {
 /// The card lets a group's link-layer address through when somebody has joined; promiscuity lets all through.
 fn nic_filter(case: &Case<'_>) -> Option<Step> {
     let link = case.link?;
-    let mac = mcr_model::group_mac(case.group().into());
+    let mac = mcr_model::group_mac(case.group());
     let shown = mac.map(|byte| format!("{byte:02x}")).join(":");
     let is_let_through = case.facts.link_filters.contains(&(link.name.clone(), mac));
     if is_let_through {
@@ -39,13 +39,14 @@ fn membership(case: &Case<'_>) -> Step {
     let holders: Vec<&Socket> = case.holders().map(|(socket, _)| socket).collect();
     let index = case.link.map(|link| link.index);
     let version = case.facts.memberships.iter().find(|m| Some(m.interface) == index && m.group == group);
-    let version = version.map_or(3, |membership| membership.version);
+    let newest = if case.is_ipv6() { 2 } else { 3 };
+    let version = format!("{}v{}", case.protocol(), version.map_or(newest, |membership| membership.version));
     if !holders.is_empty() {
         let who = listed(holders.iter().map(|socket| owned(socket)), 3);
-        return Step::ok(STEP, "joined", format!("{group} is joined on {name} (IGMPv{version}) by {who}"));
+        return Step::ok(STEP, "joined", format!("{group} is joined on {name} ({version}) by {who}"));
     }
     if case.is_joined() && !is_deaf(case) {
-        return Step::ok(STEP, "joined", format!("{group} is joined on {name} (IGMPv{version})"));
+        return Step::ok(STEP, "joined", format!("{group} is joined on {name} ({version})"));
     }
     if !case.forwarded.is_empty() && !case.is_for_sockets() && case.relays.is_empty() {
         return Step::ok(
@@ -76,7 +77,8 @@ fn missing(case: &Case<'_>) -> Step {
     }
     let who = listed(case.sockets.iter().map(|socket| owned(socket)), 3);
     let limit = case.facts.settings.most_memberships as usize;
-    if case.sockets.iter().any(|socket| socket.groups_held >= limit) {
+    // IPv6 has no such limit.
+    if !case.is_ipv6() && case.sockets.iter().any(|socket| socket.groups_held >= limit) {
         let fact =
             format!("{who} has not joined {group} on {name}: it holds all the {limit} groups that one socket may");
         let remedy = "sysctl -w net.ipv4.igmp_max_memberships=200 and start it again, or have it use more sockets";
@@ -87,14 +89,17 @@ fn missing(case: &Case<'_>) -> Step {
         case.facts.memberships.iter().filter(|m| m.group == group).map(|m| m.interface).collect();
     if !elsewhere.is_empty() && !case.is_joined() {
         let others = case.names(&elsewhere.into_iter().collect::<Vec<_>>());
+        // The kernel's own routes to groups of IPv6 are in the table `local`.
+        let (bits, table) = if case.is_ipv6() { (128, " table local") } else { (32, "") };
         let remedy = format!(
             "name the interface when joining (the address or index of {name}); without it the kernel takes the one \
-             that its route to {group} leads to: ip route add {group}/32 dev {name}"
+             that its route to {group} leads to: ip route add {group}/{bits} dev {name}{table}"
         );
         return Step::fault(STEP, "joined_elsewhere", format!("{group} is joined on {others}, not on {name}"), remedy);
     }
+    let option = if case.is_ipv6() { "IPV6_JOIN_GROUP" } else { "IP_ADD_MEMBERSHIP" };
     let fact = format!("{who} listens on port {} and has not joined {group} on {name}", case.port());
-    Step::fault(STEP, "not_joined", fact, format!("have it join {group} on {name} (IP_ADD_MEMBERSHIP)"))
+    Step::fault(STEP, "not_joined", fact, format!("have it join {group} on {name} ({option})"))
 }
 
 /// A source-specific membership without the source that sends.

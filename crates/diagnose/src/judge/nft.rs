@@ -3,18 +3,19 @@
 //! Three answers, because not everything is known of a packet or of a rule: an expression that is not understood may match or
 //! not. `Perhaps` never turns into a fault by itself.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use serde_json::Value;
 
+use super::{is_in_network, number};
 use crate::facts::{Chain, Firewall, Rule};
 
 /// What is known of the packet.
 #[derive(Debug, Clone)]
 pub(super) struct Packet {
     pub(super) interface: String,
-    pub(super) source: Option<Ipv4Addr>,
-    pub(super) destination: Ipv4Addr,
+    pub(super) source: Option<IpAddr>,
+    pub(super) destination: IpAddr,
     pub(super) port: u16,
     pub(super) ttl: Option<u8>,
     pub(super) bytes: Option<u32>,
@@ -75,8 +76,8 @@ impl Truth {
     }
 }
 
-/// Headers that a UDP packet over IPv4 does not have.
-const OTHER_PROTOCOLS: [&str; 9] = ["tcp", "icmp", "icmpv6", "igmp", "ip6", "sctp", "dccp", "esp", "ah"];
+/// Headers that a UDP packet does not have.
+const OTHER_PROTOCOLS: [&str; 8] = ["tcp", "icmp", "icmpv6", "igmp", "sctp", "dccp", "esp", "ah"];
 
 /// How a chain ends for a packet.
 enum End {
@@ -196,7 +197,8 @@ impl Walk<'_> {
         let (Some(left), Some(right)) = (of.get("left"), of.get("right")) else { return Truth::Perhaps };
         let protocol = left.get("payload").and_then(|payload| payload.get("protocol")).and_then(Value::as_str);
         // A match on a header that the packet does not have is not met (nft adds that condition itself).
-        if protocol.is_some_and(|name| OTHER_PROTOCOLS.contains(&name)) {
+        let other_family = if self.packet.destination.is_ipv6() { "ip" } else { "ip6" };
+        if protocol.is_some_and(|name| name == other_family || OTHER_PROTOCOLS.contains(&name)) {
             return Truth::No;
         }
         let Some(value) = self.value(left) else { return Truth::Perhaps };
@@ -213,12 +215,14 @@ impl Walk<'_> {
         if let Some(payload) = left.get("payload") {
             let part = |key: &str| payload.get(key).and_then(Value::as_str);
             return match (part("protocol")?, part("field")?) {
-                ("ip", "saddr") => self.packet.source.map(Known::Address),
-                ("ip", "daddr") => Some(Known::Address(self.packet.destination)),
-                ("ip", "protocol") => Some(Known::Word("udp", 17)),
-                ("ip", "ttl") => self.packet.ttl.map(|ttl| Known::Number(ttl.into())),
+                ("ip" | "ip6", "saddr") => self.packet.source.map(Known::Address),
+                ("ip" | "ip6", "daddr") => Some(Known::Address(self.packet.destination)),
+                ("ip", "protocol") | ("ip6", "nexthdr") => Some(Known::Word("udp", 17)),
+                ("ip", "ttl") | ("ip6", "hoplimit") => self.packet.ttl.map(|ttl| Known::Number(ttl.into())),
                 ("ip", "length") => self.packet.bytes.map(|bytes| Known::Number(bytes.into())),
+                ("ip6", "length") => self.packet.bytes.map(|bytes| Known::Number(u64::from(bytes).saturating_sub(40))),
                 ("ip", "version") => Some(Known::Number(4)),
+                ("ip6", "version") => Some(Known::Number(6)),
                 ("udp" | "th", "dport") => Some(Known::Number(self.packet.port.into())),
                 _ => None,
             };
@@ -227,7 +231,9 @@ impl Walk<'_> {
         match key {
             "iifname" | "iif" => Some(Known::Name(self.packet.interface.clone())),
             "l4proto" => Some(Known::Word("udp", 17)),
+            "nfproto" if self.packet.destination.is_ipv6() => Some(Known::Word("ipv6", 10)),
             "nfproto" => Some(Known::Word("ipv4", 2)),
+            "protocol" if self.packet.destination.is_ipv6() => Some(Known::Word("ip6", 0x86dd)),
             "protocol" => Some(Known::Word("ip", 0x0800)),
             "pkttype" if self.packet.destination.is_multicast() => Some(Known::Word("multicast", 2)),
             "length" => self.packet.bytes.map(|bytes| Known::Number(bytes.into())),
@@ -276,7 +282,7 @@ impl Verdict {
 
 /// A value of the packet.
 enum Known {
-    Address(Ipv4Addr),
+    Address(IpAddr),
     Number(u64),
     Name(String),
     /// A number that nftables has a word for.
@@ -300,24 +306,23 @@ impl Known {
         }
     }
 
-    fn order(&self) -> Option<u64> {
+    fn order(&self) -> Option<u128> {
         match self {
-            Self::Address(address) => Some(u32::from(*address).into()),
-            Self::Number(number) | Self::Word(_, number) => Some(*number),
+            Self::Address(address) => Some(number(*address)),
+            Self::Number(number) | Self::Word(_, number) => Some((*number).into()),
             Self::Name(_) => None,
         }
     }
 }
 
-fn is_address(address: Ipv4Addr, other: &Value) -> Truth {
+fn is_address(address: IpAddr, other: &Value) -> Truth {
     if let Some(prefix) = other.get("prefix") {
-        let network: Option<Ipv4Addr> = prefix.get("addr").and_then(Value::as_str).and_then(|text| text.parse().ok());
-        let length = prefix.get("len").and_then(Value::as_u64).and_then(|length| u32::try_from(length).ok());
-        let (Some(network), Some(length @ 0..=32)) = (network, length) else { return Truth::Perhaps };
-        let mask = u32::MAX.checked_shl(32 - length).unwrap_or(0);
-        return Truth::of(u32::from(address) & mask == u32::from(network) & mask);
+        let network: Option<IpAddr> = prefix.get("addr").and_then(Value::as_str).and_then(|text| text.parse().ok());
+        let length = prefix.get("len").and_then(Value::as_u64).and_then(|length| u8::try_from(length).ok());
+        let (Some(network), Some(length @ 0..=128)) = (network, length) else { return Truth::Perhaps };
+        return Truth::of(is_in_network(address, network, length));
     }
-    let other = other.as_str().and_then(|text| text.parse::<Ipv4Addr>().ok());
+    let other = other.as_str().and_then(|text| text.parse::<IpAddr>().ok());
     other.map_or(Truth::Perhaps, |other| Truth::of(other == address))
 }
 
@@ -327,9 +332,10 @@ fn is_name(name: &str, other: &str) -> Truth {
 }
 
 fn compared(value: &Known, order: &str, other: &Value) -> Truth {
-    let number = other.as_u64().or_else(|| {
-        other.as_str().and_then(|text| text.parse::<Ipv4Addr>().ok()).map(|address| u32::from(address).into())
-    });
+    let number = other
+        .as_u64()
+        .map(u128::from)
+        .or_else(|| other.as_str().and_then(|text| text.parse::<IpAddr>().ok()).map(number));
     let (Some(value), Some(other)) = (value.order(), number) else { return Truth::Perhaps };
     Truth::of(match order {
         "<" => value < other,
@@ -399,8 +405,8 @@ mod tests {
     fn packet() -> Packet {
         Packet {
             interface: "eth0".into(),
-            source: Some(Ipv4Addr::new(192, 168, 168, 55)),
-            destination: Ipv4Addr::new(239, 1, 1, 1),
+            source: Some(IpAddr::from([192, 168, 168, 55])),
+            destination: IpAddr::from([239, 1, 1, 1]),
             port: 5001,
             ttl: Some(1),
             bytes: Some(1344),

@@ -1,11 +1,11 @@
 //! The outputs of the relays that take the packets: can each copy leave, and can it arrive.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 
 use mcr_model::status::{OutputStatus, RelayStatus};
 use mcr_model::{DropReason, Output, SourceRule, TtlRule};
 
-use super::{Case, counted, listed, relay, told};
+use super::{Case, counted, is_in_network, listed, relay, told};
 use crate::facts::{KernelDrop, Link, Neighbour, Route};
 use crate::report::Step;
 
@@ -27,6 +27,17 @@ pub(super) fn steps(case: &Case<'_>) -> Vec<Step> {
 /// Whether a queue had no room (`include/net/dropreason-core.h`, `dropreason-qdisc.h`).
 fn is_of_queue(drop: &KernelDrop) -> bool {
     drop.reason.starts_with("QDISC") || matches!(drop.reason.as_str(), "FULL_RING" | "CPU_BACKLOG")
+}
+
+/// Whether copies with this source can be for that destination: a link-local one of IPv6 stays on its link (RFC 4007 section 9).
+fn reaches(source: IpAddr, destination: IpAddr) -> bool {
+    match (source, destination) {
+        (IpAddr::V6(source), IpAddr::V6(destination)) if source.is_unicast_link_local() => {
+            // Scopes up to link-local (RFC 7346 section 2).
+            destination.is_unicast_link_local() || destination.is_multicast() && destination.octets()[1] & 0x0f <= 2
+        }
+        _ => true,
+    }
 }
 
 /// One output.
@@ -62,12 +73,9 @@ impl Exit<'_> {
         steps
     }
 
-    /// Where the copies go, when that is IPv4: of the rest only what is the same in both families is looked into.
-    fn address(&self) -> Option<Ipv4Addr> {
-        match self.spec.target.ip() {
-            IpAddr::V4(address) => Some(address),
-            IpAddr::V6(_) => None,
-        }
+    /// Where the copies go.
+    fn address(&self) -> IpAddr {
+        self.spec.target.ip()
     }
 
     fn link(&self, link: &Link) -> Option<Step> {
@@ -81,10 +89,13 @@ impl Exit<'_> {
     }
 
     fn source(&self, link: &Link) -> Option<Step> {
-        let fact = format!("{} has no IPv4 address to send from", link.name);
-        let remedy = format!("ip address add ADDRESS/24 dev {}, or set source on the output", link.name);
-        let is_missing =
-            self.spec.source == SourceRule::OfInterface && self.address().is_some() && link.addresses.is_empty();
+        let address = self.address();
+        let (family, bits) = if address.is_ipv6() { ("IPv6", 64) } else { ("IPv4", 24) };
+        let fact = format!("{} has no {family} address to send from", link.name);
+        let remedy = format!("ip address add ADDRESS/{bits} dev {}, or set source on the output", link.name);
+        let has_some =
+            link.addresses.iter().any(|(own, _)| own.is_ipv6() == address.is_ipv6() && reaches(*own, address));
+        let is_missing = self.spec.source == SourceRule::OfInterface && !has_some;
         is_missing.then(|| Step::fault(STEP, "output_no_address", fact, remedy))
     }
 
@@ -120,19 +131,21 @@ impl Exit<'_> {
     }
 
     fn neighbour(&self, link: &Link) -> Option<Step> {
-        let host = self.address().filter(|_| !self.spec.target.is_group())?;
+        let host = Some(self.address()).filter(|_| !self.spec.target.is_group())?;
         let next = match self.case.facts.routes_out.get(&host) {
             Some(Route::Out { gateway, .. }) => gateway.unwrap_or(host),
             Some(Route::Local) => return None,
             Some(Route::None) | None => {
                 let fact = format!("there is no route to {host} out of {}", link.name);
-                let remedy = format!("ip route add {host}/32 dev {} (or via a router)", link.name);
+                let bits = if host.is_ipv6() { 128 } else { 32 };
+                let remedy = format!("ip route add {host}/{bits} dev {} (or via a router)", link.name);
                 return Some(Step::fault(STEP, "output_no_route", fact, remedy));
             }
         };
         let state = self.case.facts.neighbours.get(&(link.index, next));
         let is_dead = matches!(state, Some(Neighbour::Dead | Neighbour::Asked)) || (state.is_none() && !self.status.ok);
-        let fact = format!("{next} does not answer on {}: its link-layer address is not known (ARP)", link.name);
+        let asked = if next.is_ipv6() { "neighbour discovery" } else { "ARP" };
+        let fact = format!("{next} does not answer on {}: its link-layer address is not known ({asked})", link.name);
         let remedy = format!("check that {next} is up and on this network: ip neighbour show dev {}", link.name);
         is_dead.then(|| Step::fault(STEP, "output_neighbour", fact, remedy))
     }
@@ -171,8 +184,7 @@ impl Exit<'_> {
     fn kernel_drops(&self, link: &Link) -> impl Iterator<Item = &KernelDrop> {
         let (address, port, index) = (self.address(), self.spec.port.get(), link.index);
         let drops = self.case.facts.drops.iter().flatten();
-        drops
-            .filter(move |d| Some(d.destination) == address && d.port.is_none_or(|p| p == port) && d.interface == index)
+        drops.filter(move |d| d.destination == address && d.port.is_none_or(|p| p == port) && d.interface == index)
     }
 
     fn queue(&self, link: &Link) -> Option<Step> {
@@ -232,7 +244,7 @@ impl Exit<'_> {
     /// Whether anybody on that side has asked for the group.
     fn receivers(&self, link: &Link) -> Option<Step> {
         const STEP: &str = "receivers";
-        let group = self.address().filter(|_| self.spec.target.is_group())?;
+        let group = Some(self.address()).filter(|_| self.spec.target.is_group())?;
         let heard = self.case.facts.wire.iter().flat_map(|wire| &wire.reports);
         let heard: Vec<_> = heard.filter(|(index, of, _)| *index == link.index && *of == group).map(|r| r.2).collect();
         if !heard.is_empty() {
@@ -261,11 +273,8 @@ impl Exit<'_> {
 
     /// A receiver that checks reverse paths needs a route to the new source on the interface where the copies arrive.
     fn way_back(&self, link: &Link) -> Option<Step> {
-        let IpAddr::V4(source) = self.spec.source.address()? else { return None };
-        let is_near = |(address, prefix): &(Ipv4Addr, u8)| {
-            let mask = u32::MAX.checked_shl(32 - u32::from(*prefix)).unwrap_or(0);
-            u32::from(*address) & mask == u32::from(source) & mask
-        };
+        let source = self.spec.source.address()?;
+        let is_near = |(address, prefix): &(IpAddr, u8)| is_in_network(source, *address, *prefix);
         let fact = format!(
             "the copies carry source {source}, which is in no network of {}: receivers that check reverse paths need a route to it",
             link.name

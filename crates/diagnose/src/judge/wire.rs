@@ -1,5 +1,7 @@
 //! What the wire carries: whether the packets come at all, and whether they are what is asked for.
 
+use std::net::{IpAddr, SocketAddr};
+
 use super::{Case, counted, listed, packets};
 use crate::facts::{Direction, Flow};
 use crate::report::Step;
@@ -49,7 +51,7 @@ fn absent(case: &Case<'_>) -> Step {
     if let Some(step) = nearest.iter().find_map(|look| look(case)) {
         return step;
     }
-    let what = format!("no packet to {}:{}", case.group(), case.port());
+    let what = format!("no packet to {}", SocketAddr::new(case.group(), case.port()));
     let look = format!("in {:.1} s", case.facts.look.as_secs_f64());
     let is_asked_for = case.is_joined() || !case.question.input.target.is_group();
     if case.link.is_none_or(|link| !link.up || !link.carrier) {
@@ -110,23 +112,29 @@ fn is_seen_by_relay(case: &Case<'_>) -> bool {
     case.relays.iter().any(|relay| super::relay::received_meanwhile(case, relay) > 0)
 }
 
-/// Requests of IGMP versions 1 and 2 for the source-specific range are ignored by routers and switches (RFC 4604 section 2.2.1).
+/// Requests of IGMP versions 1 and 2, and of MLD version 1, for the source-specific range are ignored by routers and switches (RFC 4604 section 2.2.1).
 fn unheeded(case: &Case<'_>, what: &str) -> Option<Step> {
     let index = case.link?.index;
     let version = case.facts.memberships.iter().find(|m| m.interface == index && m.group == case.group())?.version;
-    let is_ssm = case.group().octets()[0] == 232;
-    if version >= 3 || !is_ssm {
+    let (is_ssm, range, wanted) = match case.group() {
+        IpAddr::V4(group) => (group.octets()[0] == 232, "232.0.0.0/8", 3),
+        IpAddr::V6(group) => (group.segments()[0] & 0xfff0 == 0xff30, "ff3x::/32", 2),
+    };
+    if version >= wanted || !is_ssm {
         return None;
     }
-    let forced = case.facts.settings.forced_version.get(case.interface());
-    let (why, remedy) = match forced {
-        Some(_) => ("force_igmp_version", format!("sysctl -w net.ipv4.conf.{}.force_igmp_version=0", case.interface())),
-        None => ("a querier of that version", "set the querier of this network to IGMPv3".to_owned()),
+    let (name, protocol, settings) = (case.interface(), case.protocol(), &case.facts.settings);
+    let (setting, path, forced) = match case.is_ipv6() {
+        true => ("force_mld_version", "ipv6", &settings.forced_mld_version),
+        false => ("force_igmp_version", "ipv4", &settings.forced_version),
+    };
+    let (why, remedy) = match forced.get(name) {
+        Some(_) => (setting, format!("sysctl -w net.{path}.conf.{name}.{setting}=0")),
+        None => ("a querier of that version", format!("set the querier of this network to {protocol}v{wanted}")),
     };
     let fact = format!(
-        "{what} comes: {} asks with IGMPv{version} because of {why}, and a source-specific group (232.0.0.0/8) is given \
-         only to who asks with IGMPv3",
-        case.interface()
+        "{what} comes: {name} asks with {protocol}v{version} because of {why}, and a source-specific group ({range}) is given \
+         only to who asks with {protocol}v{wanted}"
     );
     Some(Step::fault("igmp_version", "igmp_version", fact, remedy))
 }
@@ -144,11 +152,10 @@ fn other_tag(case: &Case<'_>) -> Option<Step> {
     let fact = format!("the packets come {}, not {}", tag(flow.vlan), tag(case.vlan()));
     let remedy = match flow.vlan {
         Some(vlan) => format!(
-            "for a relay write {}:{}:{},vlan={vlan}; for an application `ip link add link {} name {}.{vlan} type vlan id {vlan}`, \
+            "for a relay write {}:{},vlan={vlan}; for an application `ip link add link {} name {}.{vlan} type vlan id {vlan}`, \
              or correct the VLAN of the switch port",
             case.interface(),
-            case.group(),
-            case.port(),
+            SocketAddr::new(case.group(), case.port()),
             case.interface(),
             case.interface()
         ),
@@ -198,13 +205,14 @@ fn other_port(case: &Case<'_>) -> Option<Step> {
 
 fn other_group(case: &Case<'_>) -> Option<Step> {
     let flow = case.arrivals().find(|flow| flow.port == Some(case.port()) && flow.destination != case.group())?;
-    let fact = format!("no packet to {} came, but some to {}:{}", case.group(), flow.destination, case.port());
+    let came = SocketAddr::new(flow.destination, case.port());
+    let fact = format!("no packet to {} came, but some to {came}", case.group());
     Some(Step::unknown(STEP, "other_group", fact).because([seen(flow)]).advise("compare the groups: is one mistyped?"))
 }
 
 fn seen(flow: &Flow) -> String {
-    let port = flow.port.map_or(String::new(), |port| format!(":{port}"));
-    format!("wire: {} from {} to {}{port}", counted(flow.packets), flow.source, flow.destination)
+    let to = flow.port.map_or(flow.destination.to_string(), |port| SocketAddr::new(flow.destination, port).to_string());
+    format!("wire: {} from {} to {to}", counted(flow.packets), flow.source)
 }
 
 /// Whether what comes is whole: nobody takes a packet that is wrong in itself.

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::os::unix::fs::MetadataExt;
 
 use aya::maps::{HashMap, MapData, StackTraceMap};
@@ -21,14 +21,14 @@ struct Kind {
     location: u64,
     reason: u32,
     stack: i32,
+    source: [u8; 16],
+    destination: [u8; 16],
     ifindex: u32,
-    source: [u8; 4],
-    destination: [u8; 4],
     port: [u8; 2],
     pad: u16,
 }
-const _: () = assert!(size_of::<Kind>() == 32);
-// SAFETY: integers without holes (32 bytes are the sum of its fields): any bytes are one.
+const _: () = assert!(size_of::<Kind>() == 56);
+// SAFETY: integers without holes (56 bytes are the sum of its fields): any bytes are one.
 unsafe impl Pod for Kind {}
 
 /// A program that counts, until it is dropped.
@@ -38,15 +38,15 @@ pub(super) struct DropCounter {
 
 impl DropCounter {
     /// Counts from now on what this network namespace drops on its way to any of these addresses.
-    pub(super) fn start(destinations: &BTreeSet<Ipv4Addr>) -> Result<Self, Blind> {
+    pub(super) fn start(destinations: &BTreeSet<IpAddr>) -> Result<Self, Blind> {
         let namespace = fs::metadata("/proc/thread-self/ns/net").map_err(|error| blind(&error))?.ino() as u32;
         let mut loader = EbpfLoader::new();
         loader.override_global("NAMESPACE", &namespace, true);
         let mut loaded = loader.load(OBJECT).map_err(|error| blind(&error))?;
         let map = loaded.map_mut("watched").ok_or_else(|| blind(&"no table of addresses"))?;
-        let mut watched: HashMap<&mut MapData, [u8; 4], u8> = HashMap::try_from(map).map_err(|error| blind(&error))?;
+        let mut watched: HashMap<&mut MapData, [u8; 16], u8> = HashMap::try_from(map).map_err(|error| blind(&error))?;
         for address in destinations {
-            watched.insert(address.octets(), 0, 0).map_err(|error| blind(&error))?;
+            watched.insert(mapped(*address), 0, 0).map_err(|error| blind(&error))?;
         }
         let program = loaded.program_mut("mcr_drops").ok_or_else(|| blind(&"no program"))?;
         let program: &mut RawTracePoint = program.try_into().map_err(|error| blind(&error))?;
@@ -75,6 +75,14 @@ impl DropCounter {
     }
 }
 
+/// As the program has addresses: those of IPv4 mapped into IPv6.
+fn mapped(address: IpAddr) -> [u8; 16] {
+    match address {
+        IpAddr::V4(address) => address.to_ipv6_mapped().octets(),
+        IpAddr::V6(address) => address.octets(),
+    }
+}
+
 fn named(counted: &[(Kind, u64, Vec<u64>)]) -> Vec<KernelDrop> {
     let addresses: BTreeSet<u64> =
         counted.iter().flat_map(|(kind, _, stack)| stack.iter().copied().chain([kind.location])).collect();
@@ -86,8 +94,8 @@ fn named(counted: &[(Kind, u64, Vec<u64>)]) -> Vec<KernelDrop> {
         location: name(kind.location),
         way: stack.iter().map(|&address| name(address)).collect(),
         interface: kind.ifindex,
-        source: kind.source.into(),
-        destination: kind.destination.into(),
+        source: IpAddr::from(kind.source).to_canonical(),
+        destination: IpAddr::from(kind.destination).to_canonical(),
         port: Some(u16::from_be_bytes(kind.port)).filter(|&port| port != 0),
         packets: *packets,
     };

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use super::netlink::{Answers, Family, Netlink, attribute, attributes, half, number, text};
 use crate::facts::{Bridge, BridgeGroup, Link, Neighbour, Port, Route};
@@ -33,8 +33,10 @@ mod uapi {
     pub(super) const IFLA_BR_MCAST_QUERIER: u16 = 25;
     pub(super) const IFLA_BR_MCAST_QUERIER_STATE: u16 = 47;
     pub(super) const BRIDGE_QUERIER_IP_ADDRESS: u16 = 1;
+    pub(super) const BRIDGE_QUERIER_IPV6_ADDRESS: u16 = 5;
     pub(super) const IFLA_BRPORT_MULTICAST_ROUTER: u16 = 25;
     pub(super) const IFLA_BRPORT_MCAST_FLOOD: u16 = 27;
+    pub(super) const IFA_ADDRESS: u16 = 1;
     pub(super) const IFA_LOCAL: u16 = 2;
     pub(super) const RTA_DST: u16 = 1;
     pub(super) const RTA_OIF: u16 = 4;
@@ -62,12 +64,13 @@ pub(super) fn links(netlink: &mut Netlink) -> io::Result<Vec<Link>> {
         found.insert(link.index, link);
     }
     // struct ifaddrmsg: family, prefix length, flags, scope (bytes), index.
-    let request = [libc::AF_INET as u8, 0, 0, 0, 0, 0, 0, 0];
-    for message in netlink.ask(uapi::RTM_GETADDR, Answers::All, &request)? {
+    for message in netlink.ask(uapi::RTM_GETADDR, Answers::All, &[libc::AF_UNSPEC as u8, 0, 0, 0, 0, 0, 0, 0])? {
         let prefix = message.body.get(1).copied().unwrap_or_default();
-        let local = attributes(&message.body, 8).find(|(kind, _)| *kind == uapi::IFA_LOCAL);
+        // Of a link with one peer `IFA_ADDRESS` is the peer's; IPv6 has nothing else where there is no peer.
+        let find = |wanted: u16| attributes(&message.body, 8).find(|(kind, _)| *kind == wanted);
+        let local = find(uapi::IFA_LOCAL).or_else(|| find(uapi::IFA_ADDRESS));
         if let (Some(link), Some(address)) =
-            (found.get_mut(&number(&message.body, 4)), local.and_then(|(_, value)| ipv4(value)))
+            (found.get_mut(&number(&message.body, 4)), local.and_then(|(_, value)| address(value)))
         {
             link.addresses.push((address, prefix));
         }
@@ -123,14 +126,17 @@ fn add_kind(link: &mut Link, info: &[u8]) {
 }
 
 fn bridge(data: &[u8]) -> Bridge {
-    let mut bridge = Bridge { snooping: false, asks: false, heard_querier: None };
+    let mut bridge = Bridge { snooping: false, asks: false, heard_queriers: Vec::new() };
     for (kind, value) in attributes(data, 0) {
         match kind {
             uapi::IFLA_BR_MCAST_SNOOPING => bridge.snooping = value != [0],
             uapi::IFLA_BR_MCAST_QUERIER => bridge.asks = value != [0],
             uapi::IFLA_BR_MCAST_QUERIER_STATE => {
-                let address = attributes(value, 0).find(|(kind, _)| *kind == uapi::BRIDGE_QUERIER_IP_ADDRESS);
-                bridge.heard_querier = address.and_then(|(_, value)| ipv4(value)).filter(|ip| !ip.is_unspecified());
+                let is_address =
+                    |kind| matches!(kind, uapi::BRIDGE_QUERIER_IP_ADDRESS | uapi::BRIDGE_QUERIER_IPV6_ADDRESS);
+                let addresses = attributes(value, 0).filter(|(kind, _)| is_address(*kind));
+                let heard = addresses.filter_map(|(_, value)| address(value)).filter(|ip| !ip.is_unspecified());
+                bridge.heard_queriers = heard.collect();
             }
             _ => {}
         }
@@ -198,18 +204,23 @@ pub(super) fn bridge_groups(netlink: &mut Netlink) -> io::Result<Vec<BridgeGroup
 
 /// `struct br_mdb_entry`: ifindex, state, flags, VLAN (16 bits), then the address (16 bytes) and its protocol, network order.
 fn bridge_group(bridge: u32, info: &[u8]) -> Option<BridgeGroup> {
-    let is_ipv4 = info.get(24..26)? == (libc::ETH_P_IP as u16).to_be_bytes();
-    let group = ipv4(info.get(8..12)?)?;
-    is_ipv4.then_some(BridgeGroup { bridge, port: number(info, 0), group })
+    let protocol = u16::from_be_bytes(*info.get(24..)?.first_chunk()?);
+    let group = match i32::from(protocol) {
+        libc::ETH_P_IP => address(info.get(8..12)?)?,
+        libc::ETH_P_IPV6 => address(info.get(8..24)?)?,
+        _ => return None,
+    };
+    Some(BridgeGroup { bridge, port: number(info, 0), group })
 }
 
 /// Where the kernel would send a packet to `address`, from any interface or out of one.
-pub(super) fn route(netlink: &mut Netlink, address: Ipv4Addr, out: Option<u32>) -> Route {
+pub(super) fn route(netlink: &mut Netlink, address: IpAddr, out: Option<u32>) -> Route {
     // struct rtmsg: family, dst_len, src_len, tos, table, protocol, scope, type, flags.
-    let mut request = vec![libc::AF_INET as u8, 32, 0, 0, 0, 0, 0, 0];
+    let bytes = bytes(address);
+    let mut request = vec![family(address), bytes.len() as u8 * 8, 0, 0, 0, 0, 0, 0];
     // The table's own answer: a kernel that is told an interface takes what it has no route to for a host on the link.
     request.extend(uapi::RTM_F_FIB_MATCH.to_ne_bytes());
-    request.extend(attribute(uapi::RTA_DST, &address.octets()));
+    request.extend(attribute(uapi::RTA_DST, &bytes));
     request.extend(out.map(|index| attribute(uapi::RTA_OIF, &index.to_ne_bytes())).unwrap_or_default());
     let answers = netlink.ask(uapi::RTM_GETROUTE, Answers::One, &request);
     let Some(message) = answers.ok().and_then(|answers| answers.into_iter().next()) else { return Route::None };
@@ -222,7 +233,7 @@ pub(super) fn route(netlink: &mut Netlink, address: Ipv4Addr, out: Option<u32>) 
     for (kind, value) in attributes(&message.body, 12) {
         match kind {
             uapi::RTA_OIF => interfaces.push(number(value, 0)),
-            uapi::RTA_GATEWAY => gateway = ipv4(value),
+            uapi::RTA_GATEWAY => gateway = self::address(value),
             uapi::RTA_MULTIPATH => interfaces.extend(next_hops(value)),
             _ => {}
         }
@@ -240,14 +251,18 @@ fn next_hops(mut value: &[u8]) -> Vec<u32> {
     found
 }
 
-/// The IPv4 neighbours.
-pub(super) fn neighbours(netlink: &mut Netlink) -> io::Result<BTreeMap<(u32, Ipv4Addr), Neighbour>> {
+/// The neighbours of both families.
+pub(super) fn neighbours(netlink: &mut Netlink) -> io::Result<BTreeMap<(u32, IpAddr), Neighbour>> {
     // struct ndmsg: family, pads, ifindex, state (16 bits), flags, type.
-    let mut request = [0; 12];
-    request[0] = libc::AF_INET as u8;
-    let answers = netlink.ask(uapi::RTM_GETNEIGH, Answers::All, &request)?;
+    let mut answers = Vec::new();
+    for family in [libc::AF_INET, libc::AF_INET6] {
+        let mut request = [0; 12];
+        request[0] = family as u8;
+        answers.extend(netlink.ask(uapi::RTM_GETNEIGH, Answers::All, &request)?);
+    }
     let neighbour = |body: &[u8]| {
-        let address = attributes(body, 12).find(|(kind, _)| *kind == uapi::NDA_DST).and_then(|(_, v)| ipv4(v))?;
+        let address =
+            attributes(body, 12).find(|(kind, _)| *kind == uapi::NDA_DST).and_then(|(_, v)| self::address(v))?;
         let state = match half(body, 8) {
             libc::NUD_INCOMPLETE | libc::NUD_NONE => Neighbour::Asked,
             libc::NUD_FAILED => Neighbour::Dead,
@@ -263,6 +278,22 @@ pub(super) fn open() -> io::Result<Netlink> {
     Netlink::open(Family::Route)
 }
 
-fn ipv4(value: &[u8]) -> Option<Ipv4Addr> {
-    value.first_chunk().map(|bytes: &[u8; 4]| Ipv4Addr::from(*bytes))
+/// An address of either family, by its length.
+fn address(value: &[u8]) -> Option<IpAddr> {
+    match value.len() {
+        4 => value.first_chunk().map(|bytes: &[u8; 4]| IpAddr::from(*bytes)),
+        16 => value.first_chunk().map(|bytes: &[u8; 16]| IpAddr::from(*bytes)),
+        _ => None,
+    }
+}
+
+fn bytes(address: IpAddr) -> Vec<u8> {
+    match address {
+        IpAddr::V4(address) => address.octets().to_vec(),
+        IpAddr::V6(address) => address.octets().to_vec(),
+    }
+}
+
+fn family(address: IpAddr) -> u8 {
+    if address.is_ipv6() { libc::AF_INET6 as u8 } else { libc::AF_INET as u8 }
 }

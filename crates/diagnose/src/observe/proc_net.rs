@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use crate::facts::{Forwarded, Link, Membership, Settings};
 
@@ -17,18 +17,25 @@ fn sysctl<T: std::str::FromStr>(name: &str) -> Option<T> {
 
 /// The settings that decide what becomes of a multicast packet.
 pub(super) fn settings(links: &[Link]) -> Settings {
-    let of_each = |name: &str| -> BTreeMap<String, u8> {
-        let value = |link: &Link| Some((link.name.clone(), sysctl(&format!("ipv4/conf/{}/{name}", link.name))?));
+    let of_each = |family: &str, name: &str| -> BTreeMap<String, u8> {
+        let value = |link: &Link| Some((link.name.clone(), sysctl(&format!("{family}/conf/{}/{name}", link.name))?));
         links.iter().filter_map(value).collect()
     };
-    let mut forced_version = of_each("force_igmp_version");
-    forced_version.retain(|_, version| *version != 0);
+    let forced = |family: &str, name: &str| {
+        let mut forced = of_each(family, name);
+        forced.retain(|_, version| *version != 0);
+        forced
+    };
+    let enabled = of_each("ipv6", "disable_ipv6");
+    let has_ipv6 = |link: &&Link| enabled.get(&link.name) == Some(&0);
     Settings {
         reverse_path_all: sysctl("ipv4/conf/all/rp_filter").unwrap_or_default(),
-        reverse_path: of_each("rp_filter"),
+        reverse_path: of_each("ipv4", "rp_filter"),
         most_memberships: sysctl("ipv4/igmp_max_memberships").unwrap_or(20),
         most_receive_bytes: sysctl("core/rmem_max").unwrap_or_default(),
-        forced_version,
+        forced_version: forced("ipv4", "force_igmp_version"),
+        forced_mld_version: forced("ipv6", "force_mld_version"),
+        without_ipv6: links.iter().filter(|link| !has_ipv6(link)).map(|link| link.name.clone()).collect(),
     }
 }
 
@@ -44,10 +51,23 @@ pub(super) fn memberships(text: &str) -> Vec<Membership> {
             interface = first.parse().unwrap_or_default();
             version = words.last().and_then(|word| word.strip_prefix('V')?.parse().ok()).unwrap_or(3);
         } else if let Ok(group) = u32::from_str_radix(first, 16) {
-            found.push(Membership { interface, group: Ipv4Addr::from(group.to_ne_bytes()), version });
+            found.push(Membership { interface, group: Ipv4Addr::from(group.to_ne_bytes()).into(), version });
         }
     }
     found
+}
+
+/// Groups of IPv6: `Idx Device Group Users Flags Timer` (`net/ipv6/mcast.c`, `igmp6_mc_seq_show`). The version in force is told
+/// nowhere: it is that which is forced, or 2.
+pub(super) fn memberships6(text: &str, settings: &Settings) -> Vec<Membership> {
+    let line = |line: &str| {
+        let words: Vec<&str> = line.split_ascii_whitespace().collect();
+        let [index, name, group, ..] = words[..] else { return None };
+        let group = u128::from_str_radix(group, 16).ok().filter(|_| group.len() == 32)?;
+        let version = settings.forced_mld_version.get(name).copied().unwrap_or(2);
+        Some(Membership { interface: index.parse().ok()?, group: Ipv6Addr::from(group).into(), version })
+    };
+    text.lines().filter_map(line).collect()
 }
 
 /// `Idx Device Users GlobalUse Address` (`net/core/dev_addr_lists.c` and `net-procfs.c`).
@@ -76,6 +96,15 @@ pub(super) fn counters(text: &str) -> BTreeMap<String, u64> {
     found
 }
 
+/// Counters of `/proc/net/snmp6`: a name and a number in each line.
+pub(super) fn counters6(text: &str) -> BTreeMap<String, u64> {
+    let line = |line: &str| {
+        let (name, number) = line.split_once(|c: char| c.is_ascii_whitespace())?;
+        Some((name.to_owned(), number.trim().parse().ok()?))
+    };
+    text.lines().filter_map(line).collect()
+}
+
 /// Groups that the kernel forwards: `Group Origin Iif Pkts Bytes Wrong Oifs`, where interfaces are numbers of `ip_mr_vif`
 /// (`net/ipv4/ipmr.c`, `ipmr_mfc_seq_show`).
 pub(super) fn forwarded(cache: &str, interfaces: &str, links: &[Link]) -> Vec<Forwarded> {
@@ -86,7 +115,7 @@ pub(super) fn forwarded(cache: &str, interfaces: &str, links: &[Link]) -> Vec<Fo
         Some((number.parse::<u32>().ok()?, link.index))
     };
     let interfaces: BTreeMap<u32, u32> = interfaces.lines().skip(1).filter_map(interface).collect();
-    let address = |word: &str| u32::from_str_radix(word, 16).ok().map(|raw| Ipv4Addr::from(raw.to_ne_bytes()));
+    let address = |word: &str| u32::from_str_radix(word, 16).ok().map(|raw| Ipv4Addr::from(raw.to_ne_bytes()).into());
     let line = |line: &str| {
         let words: Vec<&str> = line.split_ascii_whitespace().collect();
         let [group, source, from, _, _, _, to @ ..] = &words[..] else { return None };
@@ -136,7 +165,7 @@ mod tests {
         format!("{:08X}", u32::from_ne_bytes(address.octets()))
     }
 
-    fn ip(text: &str) -> Ipv4Addr {
+    fn ip(text: &str) -> std::net::IpAddr {
         text.parse().expect("an address")
     }
 
@@ -152,6 +181,16 @@ mod tests {
         let found = memberships(&text);
         assert_eq!(found[1], Membership { interface: 2, group: ip("239.1.1.1"), version: 2 });
         assert_eq!(found.len(), 2);
+    }
+
+    #[test]
+    fn groups_of_ipv6_have_the_version_that_is_forced() {
+        let settings = Settings { forced_mld_version: BTreeMap::from([("eth1".to_owned(), 1)]), ..Settings::default() };
+        let text = "2    eth0            ff3e0000000000000000000000010001     1 0000000C 0\n\
+                    3    eth1            ff020000000000000000000000000001     1 0000000C 0\n";
+        let found = memberships6(text, &settings);
+        assert_eq!(found[0], Membership { interface: 2, group: ip("ff3e::1:1"), version: 2 });
+        assert_eq!(found[1], Membership { interface: 3, group: ip("ff02::1"), version: 1 });
     }
 
     #[test]

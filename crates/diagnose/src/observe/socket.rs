@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::mem::size_of;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 
 use super::netlink::{Answers, Family, Netlink, attributes, number};
@@ -35,11 +35,12 @@ pub(super) struct Found {
     pub(super) socket: Socket,
 }
 
-/// The UDP sockets that are bound to a port.
-pub(super) fn of_port(port: u16) -> io::Result<Vec<Found>> {
+/// The UDP sockets that are bound to a port and can hear the family of `group`: IPv4 those of IPv6 too that are for both.
+pub(super) fn of_port(port: u16, group: IpAddr) -> io::Result<Vec<Found>> {
     let mut netlink = Netlink::open(Family::SocketDiagnosis)?;
     let mut found = Vec::new();
-    for family in [libc::AF_INET, libc::AF_INET6] {
+    let families = if group.is_ipv6() { &[libc::AF_INET6][..] } else { &[libc::AF_INET, libc::AF_INET6] };
+    for &family in families {
         let mut request = vec![0; uapi::REQUEST_BYTES];
         // Family, protocol, extensions (bit n - 1 for attribute n), then the states: all.
         request[0] = family as u8;
@@ -47,7 +48,7 @@ pub(super) fn of_port(port: u16) -> io::Result<Vec<Found>> {
         request[2] = 1 << (uapi::INET_DIAG_SKMEMINFO - 1);
         request[4..8].copy_from_slice(&u32::MAX.to_ne_bytes());
         for message in netlink.ask(uapi::SOCK_DIAG_BY_FAMILY, Answers::All, &request)? {
-            found.extend(read(&message.body).filter(|found| found.socket.port == port));
+            found.extend(read(&message.body, group).filter(|found| found.socket.port == port));
         }
     }
     Ok(found)
@@ -55,11 +56,12 @@ pub(super) fn of_port(port: u16) -> io::Result<Vec<Found>> {
 
 /// `struct inet_diag_msg`: family, state, timer, retransmissions; ports (network order); source and destination (16 bytes each);
 /// interface; cookie (8 bytes); expiry, queues, user, inode.
-fn read(body: &[u8]) -> Option<Found> {
+fn read(body: &[u8], group: IpAddr) -> Option<Found> {
     let port = |at: usize| body.get(at..at + 2).map(|bytes| u16::from_be_bytes([bytes[0], bytes[1]]));
     let is_v6 = i32::from(*body.first()?) == libc::AF_INET6;
-    let address = ipv4(body.get(8..24)?, is_v6)?;
-    let peer = ipv4(body.get(24..40)?, is_v6).filter(|peer| !peer.is_unspecified());
+    let heard = |bytes: &[u8]| if group.is_ipv6() { ipv6(bytes) } else { ipv4(bytes, is_v6) };
+    let address = heard(body.get(8..24)?)?;
+    let peer = heard(body.get(24..40)?).filter(|peer| !peer.is_unspecified());
     let (mut memory, mut is_v6_only) = (&[][..], false);
     for (kind, value) in attributes(body, uapi::MESSAGE_BYTES) {
         match kind {
@@ -82,16 +84,22 @@ fn read(body: &[u8]) -> Option<Found> {
         hears_all: None,
         groups_held: 0,
     };
-    (!is_v6_only).then_some(Found { inode: number(body, 68).into(), socket })
+    (group.is_ipv6() || !is_v6_only).then_some(Found { inode: number(body, 68).into(), socket })
 }
 
 /// The IPv4 address of a socket; of one of IPv6, when it is bound to no address or to a mapped one.
-fn ipv4(bytes: &[u8], is_v6: bool) -> Option<Ipv4Addr> {
+fn ipv4(bytes: &[u8], is_v6: bool) -> Option<IpAddr> {
     if !is_v6 {
-        return bytes.first_chunk().map(|bytes: &[u8; 4]| Ipv4Addr::from(*bytes));
+        return bytes.first_chunk().map(|bytes: &[u8; 4]| IpAddr::from(*bytes));
     }
-    let address = std::net::Ipv6Addr::from(*bytes.first_chunk::<16>()?);
-    if address.is_unspecified() { Some(Ipv4Addr::UNSPECIFIED) } else { address.to_ipv4_mapped() }
+    let address = Ipv6Addr::from(*bytes.first_chunk::<16>()?);
+    if address.is_unspecified() { Some(Ipv4Addr::UNSPECIFIED.into()) } else { address.to_ipv4_mapped().map(IpAddr::V4) }
+}
+
+/// The address of a socket that hears IPv6: of one that is bound to a mapped address there is none.
+fn ipv6(bytes: &[u8]) -> Option<IpAddr> {
+    let address = Ipv6Addr::from(*bytes.first_chunk::<16>()?);
+    address.to_ipv4_mapped().is_none().then_some(IpAddr::V6(address))
 }
 
 /// A descriptor of a process.
@@ -152,7 +160,7 @@ struct GroupFilter {
 }
 
 /// What a socket has joined of a group on an interface; `None` when it does not tell.
-pub(super) fn membership(socket: &OwnedFd, interface: u32, group: Ipv4Addr) -> Option<Hold> {
+pub(super) fn membership(socket: &OwnedFd, interface: u32, group: IpAddr) -> Option<Hold> {
     const MCAST_MSFILTER: libc::c_int = 48;
     const MCAST_EXCLUDE: u32 = 0;
     // SAFETY: all zeros is a valid GroupFilter.
@@ -163,42 +171,68 @@ pub(super) fn membership(socket: &OwnedFd, interface: u32, group: Ipv4Addr) -> O
     let mut length = size_of::<GroupFilter>() as libc::socklen_t;
     let value = std::ptr::from_mut(&mut *filter).cast();
     // SAFETY: the kernel writes at most `length` bytes, the size of the filter.
-    let done = unsafe { libc::getsockopt(socket.as_raw_fd(), libc::IPPROTO_IP, MCAST_MSFILTER, value, &mut length) };
+    let done = unsafe { libc::getsockopt(socket.as_raw_fd(), level(group), MCAST_MSFILTER, value, &mut length) };
     if done != 0 {
         let is_stranger = io::Error::last_os_error().raw_os_error() == Some(libc::EADDRNOTAVAIL);
         return is_stranger.then_some(Hold::No);
     }
     let told = (filter.sources as usize).min(MOST_SOURCES);
-    let sources: BTreeSet<Ipv4Addr> = filter.source[..told].iter().map(address).collect();
+    let sources: BTreeSet<IpAddr> = filter.source[..told].iter().filter_map(address).collect();
     Some(if filter.mode == MCAST_EXCLUDE { Hold::AllBut(sources) } else { Hold::Only(sources) })
 }
 
+/// The level of the options about a group.
+fn level(group: IpAddr) -> libc::c_int {
+    if group.is_ipv6() { libc::IPPROTO_IPV6 } else { libc::IPPROTO_IP }
+}
+
 /// Whether a socket hears the groups that others have joined.
-pub(super) fn hears_all(socket: &OwnedFd) -> Option<bool> {
+pub(super) fn hears_all(socket: &OwnedFd, group: IpAddr) -> Option<bool> {
     const IP_MULTICAST_ALL: libc::c_int = 49;
+    const IPV6_MULTICAST_ALL: libc::c_int = 29;
+    let option = if group.is_ipv6() { IPV6_MULTICAST_ALL } else { IP_MULTICAST_ALL };
     let (mut value, mut length) = (0_i32, size_of::<i32>() as libc::socklen_t);
     let pointer = std::ptr::from_mut(&mut value).cast();
     // SAFETY: the kernel writes at most the four bytes of the value.
-    let done =
-        unsafe { libc::getsockopt(socket.as_raw_fd(), libc::IPPROTO_IP, IP_MULTICAST_ALL, pointer, &mut length) };
+    let done = unsafe { libc::getsockopt(socket.as_raw_fd(), level(group), option, pointer, &mut length) };
     (done == 0).then_some(value != 0)
 }
 
-fn storage(address: Ipv4Addr) -> libc::sockaddr_storage {
-    // SAFETY: all zeros is a valid sockaddr_storage, which is large and aligned enough for a sockaddr_in.
+fn storage(address: IpAddr) -> libc::sockaddr_storage {
+    // SAFETY: all zeros is a valid sockaddr_storage, which is large and aligned enough for the address of either family.
     unsafe {
         let mut storage: libc::sockaddr_storage = std::mem::zeroed();
-        let named = &mut *std::ptr::from_mut(&mut storage).cast::<libc::sockaddr_in>();
-        named.sin_family = libc::AF_INET as u16;
-        named.sin_addr.s_addr = u32::from_ne_bytes(address.octets());
+        match address {
+            IpAddr::V4(address) => {
+                let named = &mut *std::ptr::from_mut(&mut storage).cast::<libc::sockaddr_in>();
+                named.sin_family = libc::AF_INET as u16;
+                named.sin_addr.s_addr = u32::from_ne_bytes(address.octets());
+            }
+            IpAddr::V6(address) => {
+                let named = &mut *std::ptr::from_mut(&mut storage).cast::<libc::sockaddr_in6>();
+                named.sin6_family = libc::AF_INET6 as u16;
+                named.sin6_addr.s6_addr = address.octets();
+            }
+        }
         storage
     }
 }
 
-fn address(storage: &libc::sockaddr_storage) -> Ipv4Addr {
-    // SAFETY: a sockaddr_storage is large and aligned enough for a sockaddr_in, of which any bytes are one.
-    let named = unsafe { &*std::ptr::from_ref(storage).cast::<libc::sockaddr_in>() };
-    Ipv4Addr::from(named.sin_addr.s_addr.to_ne_bytes())
+fn address(storage: &libc::sockaddr_storage) -> Option<IpAddr> {
+    let pointer = std::ptr::from_ref(storage);
+    match i32::from(storage.ss_family) {
+        libc::AF_INET => {
+            // SAFETY: a sockaddr_storage is large and aligned enough for a sockaddr_in, of which any bytes are one.
+            let named = unsafe { &*pointer.cast::<libc::sockaddr_in>() };
+            Some(IpAddr::from(named.sin_addr.s_addr.to_ne_bytes()))
+        }
+        libc::AF_INET6 => {
+            // SAFETY: the same of a sockaddr_in6.
+            let named = unsafe { &*pointer.cast::<libc::sockaddr_in6>() };
+            Some(IpAddr::from(named.sin6_addr.s6_addr))
+        }
+        _ => None,
+    }
 }
 
 #[cfg(test)]
@@ -215,12 +249,12 @@ mod tests {
     fn a_socket_of_our_own_is_found_with_its_buffer() {
         let socket = std::net::UdpSocket::bind("127.0.0.1:0").expect("a socket");
         let port = socket.local_addr().expect("an address").port();
-        let found = of_port(port).expect("sock_diag");
+        let found = of_port(port, Ipv4Addr::new(239, 1, 1, 1).into()).expect("sock_diag");
         assert_eq!(found.len(), 1);
         assert_eq!(found[0].socket.address, Ipv4Addr::LOCALHOST);
         assert!(found[0].socket.buffer_bytes > 1000, "{found:?}");
         let fd: OwnedFd = socket.into();
-        assert_eq!(membership(&fd, 1, Ipv4Addr::new(239, 1, 1, 1)), Some(Hold::No));
+        assert_eq!(membership(&fd, 1, Ipv4Addr::new(239, 1, 1, 1).into()), Some(Hold::No));
     }
 
     #[test]
@@ -230,6 +264,21 @@ mod tests {
         let joined = socket.join_ssm_v4(&source, &group, &Ipv4Addr::LOCALHOST);
         joined.expect("lo can be joined on");
         let fd: OwnedFd = socket.into();
-        assert_eq!(membership(&fd, 1, group), Some(Hold::Only(BTreeSet::from([source]))));
+        assert_eq!(membership(&fd, 1, group.into()), Some(Hold::Only(BTreeSet::from([source.into()]))));
+    }
+
+    #[test]
+    fn a_socket_of_ipv6_is_asked_in_its_own_words() {
+        let socket = std::net::UdpSocket::bind("[::1]:0").expect("a socket");
+        let port = socket.local_addr().expect("an address").port();
+        let group: Ipv6Addr = "ff3e::1".parse().expect("a group");
+        let found = of_port(port, group.into()).expect("sock_diag");
+        assert_eq!(found.iter().map(|found| found.socket.address).collect::<Vec<_>>(), [Ipv6Addr::LOCALHOST]);
+        assert!(of_port(port, Ipv4Addr::new(239, 1, 1, 1).into()).expect("sock_diag").is_empty());
+        socket.join_multicast_v6(&group, 1).expect("lo can be joined on");
+        let fd: OwnedFd = socket.into();
+        assert_eq!(membership(&fd, 1, group.into()), Some(Hold::AllBut(BTreeSet::new())));
+        assert_eq!(membership(&fd, 1, "ff3e::2".parse().expect("a group")), Some(Hold::No));
+        assert_eq!(hears_all(&fd, group.into()), Some(true));
     }
 }
