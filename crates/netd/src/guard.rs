@@ -8,18 +8,20 @@
 //!
 //! The eBPF datapaths need no guard: they send to the ports that the keeper opened, and to no other.
 //!
+//! Whoever flushes the rules of the host takes the table away, too: the kernel tells of it, and the table is made anew at once.
+//!
 //! The table stays when the keeper ends, because the daemon may hold its sockets still.
 
 use std::collections::BTreeSet;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use crate::channel::set_option;
 use crate::fd_store::fnv;
 use crate::links::{self, Link};
-use crate::nftables;
+use crate::nftables::{self, Author, Watch};
 use crate::policy::Policy;
 use crate::protocol::{Failure, FailureKind};
 
@@ -36,6 +38,10 @@ pub(crate) struct Guard {
     /// Whose ordinary sockets it closes the ways to.
     user: Option<libc::uid_t>,
     state: State,
+    /// Hears who changes the table; `None`: the kernel has none, and what can't be kept is told.
+    watch: Option<Watch>,
+    /// Who made the table as it is: this keeper, by a socket of its own each time.
+    author: Option<Author>,
 }
 
 #[derive(Debug)]
@@ -52,11 +58,24 @@ impl Guard {
     /// For daemons of that user, which come in by the socket at `path`; `None`: for one that started this keeper for itself.
     pub(crate) fn new(path: Option<&Path>, user: Option<libc::uid_t>) -> Self {
         let user = user.filter(|user| *user != 0);
-        match path {
-            None => Self { table: TABLE.to_owned(), user, state: State::Idle },
+        let (table, state) = match path {
+            None => (TABLE.to_owned(), State::Idle),
             // What a keeper before this one left is not known: it is replaced or taken away.
-            Some(path) => Self { table: table_of(path), user, state: State::Closed(Vec::new()) },
-        }
+            Some(path) => (table_of(path), State::Closed(Vec::new())),
+        };
+        Self { table, user, state, watch: Watch::open().ok(), author: None }
+    }
+
+    /// Readable when somebody has changed tables of nftables, if that can be heard.
+    pub(crate) fn changes(&self) -> Option<BorrowedFd<'_>> {
+        self.watch.as_ref().map(AsFd::as_fd)
+    }
+
+    /// Whether somebody else has changed or removed the table of the rules since this was asked last.
+    pub(crate) fn is_touched(&self) -> bool {
+        // With no table of ours there is none to touch, but what was told is taken off the queue.
+        let touched = |watch: &Watch| watch.is_touched(&self.table, self.author.unwrap_or_default());
+        self.watch.as_ref().is_some_and(touched) && self.author.is_some()
     }
 
     /// Closes what the policy closes, of the interfaces that there are now, unless these are closed.
@@ -74,6 +93,7 @@ impl Guard {
             (false, State::Closed(_) | State::Broken(_)) => {
                 // A kernel without such tables has none to take away.
                 let _ = nftables::remove(&self.table);
+                self.author = None;
                 State::Idle
             }
             (true, _) => match links.as_ref().map_err(Failure::clone).and_then(|links| self.close(policy, links)) {
@@ -83,10 +103,11 @@ impl Guard {
         };
     }
 
-    fn close(&self, policy: &Policy, links: &[Link]) -> Result<Vec<Link>, Failure> {
+    fn close(&mut self, policy: &Policy, links: &[Link]) -> Result<Vec<Link>, Failure> {
         let closed = closed(policy, links);
         let names = closed.iter().map(|link| link.name.as_str());
-        nftables::close(&self.table, names, MARK, self.user).map_err(|error| failure(&error))?;
+        let author = nftables::close(&self.table, names, MARK, self.user).map_err(|error| failure(&error))?;
+        self.author = Some(author);
         Ok(closed)
     }
 

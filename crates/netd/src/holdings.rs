@@ -291,6 +291,24 @@ impl Holdings {
         self.guard.trouble()
     }
 
+    /// Readable when somebody has changed rules of nftables: [`Self::mend_one_way`] is for then.
+    pub(crate) fn rule_changes(&self) -> Option<BorrowedFd<'_>> {
+        self.guard.changes()
+    }
+
+    /// Closes again what somebody has opened by changing or flushing the rules of the host.
+    pub(crate) fn mend_one_way(&mut self) {
+        if !self.guard.is_touched() {
+            return;
+        }
+        self.guard.renew(&self.policy, &self.links);
+        let mended = match self.guard.trouble() {
+            None => "they are made anew; keep `nft flush ruleset` from them".to_owned(),
+            Some(Failure { reason, remedy, .. }) => format!("{reason}; {remedy}"),
+        };
+        self.warnings.push(format!("somebody has changed or removed the one-way rules of the policy: {mended}"));
+    }
+
     /// Closes the ways that the policy closes now, to what was handed over before as well.
     fn keep_one_way(&mut self) {
         self.guard.renew(&self.policy, &self.links);
@@ -770,7 +788,9 @@ fn system(what: String, error: &io::Error, remedy: &str) -> Failure {
 }
 
 fn not_heard() -> Failure {
-    full("can not open a socket for IGMP".to_owned(), "use a kernel with IGMP (CONFIG_IP_MULTICAST)")
+    let remedy =
+        "use a kernel with IGMP (CONFIG_IP_MULTICAST); under systemd let it through (contrib/systemd/queriers.conf)";
+    full("can not hear and send IGMP".to_owned(), remedy)
 }
 
 /// A bound of the keeper's own is reached.

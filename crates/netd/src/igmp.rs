@@ -27,6 +27,8 @@ const TYPE_OF_SERVICE: libc::c_int = 0xc0;
 /// All systems, and all routers that speak version 3.
 const EVERYBODY: Ipv4Addr = Ipv4Addr::new(224, 0, 0, 1);
 const ROUTERS: Ipv4Addr = Ipv4Addr::new(224, 0, 0, 22);
+/// `LOOPBACK_IFINDEX` (`include/net/flow.h`).
+const LOOPBACK_INDEX: u32 = 1;
 /// Lets queries through and nothing else: the byte behind the IP header is the type.
 const QUERIES_ONLY: [FilterInstruction; 5] = [
     FilterInstruction { code: 0xb1, jt: 0, jf: 0, k: 0 }, // ldxb 4*([0]&0xf)
@@ -53,7 +55,19 @@ impl Igmp {
         set_option(socket.as_fd(), level, libc::IP_PKTINFO, &1_i32)?;
         set_option(socket.as_fd(), level, libc::IP_TOS, &TYPE_OF_SERVICE)?;
         set_option(socket.as_fd(), level, libc::IP_OPTIONS, &ROUTER_ALERT)?;
-        Ok(Self(socket))
+        let igmp = Self(socket);
+        igmp.try_out()?;
+        Ok(igmp)
+    }
+
+    /// Fails where packets of this process are filtered, as systemd's `IPAddressDeny` does it: nothing would be heard there, and that
+    /// nobody asks would be a wrong conclusion. A message of no type goes to this host, which passes it over.
+    fn try_out(&self) -> io::Result<()> {
+        match self.send(LOOPBACK_INDEX, Ipv4Addr::LOCALHOST, &mut [0; 8]) {
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Err(error),
+            // The loopback interface may be down.
+            Ok(()) | Err(_) => Ok(()),
+        }
     }
 
     /// The interface that the next query came on, and who sent it.

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::mem::size_of;
-use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use crate::channel::{check, retry, set_option};
 
@@ -16,6 +16,8 @@ const NLA_F_NESTED: u16 = 1 << 15;
 const NLA_TYPE_MASK: u16 = 0x3fff;
 /// Most of what the kernel puts into one answer.
 const ANSWER_BYTES: usize = 64 << 10;
+/// Fits the buffer that a socket has from the beginning (`net.core.wmem_default`), with its own overhead.
+const USUAL_SEND_BYTES: usize = 64 << 10;
 /// The kernel answers a request before the call that sent it returns; this only bounds a surprise.
 const ANSWER_TIMEOUT: libc::timeval = libc::timeval { tv_sec: 2, tv_usec: 0 };
 
@@ -32,6 +34,8 @@ pub(crate) struct Message(Vec<u8>);
 pub(crate) struct Read<'a> {
     pub(crate) kind: u16,
     pub(crate) sequence: u32,
+    /// The number of the socket by which it was asked for, also when it is told to others.
+    pub(crate) asker: u32,
     pub(crate) body: &'a [u8],
 }
 
@@ -48,19 +52,62 @@ impl Socket {
         Ok(Self(socket))
     }
 
-    /// Sends messages together.
+    /// Sends messages together, however many: each takes room in the socket's buffer until it is carried out.
     pub(crate) fn send(&self, bytes: &[u8]) -> io::Result<()> {
+        if bytes.len() > USUAL_SEND_BYTES {
+            let room = libc::c_int::try_from(bytes.len()).unwrap_or(libc::c_int::MAX);
+            set_option(self.0.as_fd(), libc::SOL_SOCKET, libc::SO_SNDBUFFORCE, &room)?;
+        }
         // SAFETY: the pointer and the length describe `bytes`, which outlives the call.
         retry(|| unsafe { libc::send(self.0.as_raw_fd(), bytes.as_ptr().cast(), bytes.len(), 0) }).map(drop)
     }
 
+    /// The number by which the kernel knows it, once something was sent.
+    pub(crate) fn number(&self) -> io::Result<u32> {
+        // SAFETY: all-zero bytes are a valid sockaddr_nl.
+        let mut address: libc::sockaddr_nl = unsafe { std::mem::zeroed() };
+        let mut length = size_of::<libc::sockaddr_nl>() as libc::socklen_t;
+        let fd = self.0.as_raw_fd();
+        // SAFETY: the pointers describe `address` and `length`, which outlive the call.
+        check(unsafe { libc::getsockname(fd, (&raw mut address).cast(), &raw mut length) })?;
+        Ok(address.nl_pid)
+    }
+
+    /// Hears from now on what the kernel tells everybody of this multicast group.
+    pub(crate) fn listen(&self, group: libc::c_int) -> io::Result<()> {
+        // SAFETY: all-zero bytes are a valid sockaddr_nl.
+        let mut address: libc::sockaddr_nl = unsafe { std::mem::zeroed() };
+        address.nl_family = libc::AF_NETLINK as libc::sa_family_t;
+        let length = size_of::<libc::sockaddr_nl>() as libc::socklen_t;
+        // Bound, so that it has a number: the kernel tells no socket without (`do_one_broadcast`).
+        // SAFETY: pointer and length describe `address`, which outlives the call.
+        check(unsafe { libc::bind(self.0.as_raw_fd(), (&raw const address).cast(), length) })?;
+        set_option(self.0.as_fd(), libc::SOL_NETLINK, libc::NETLINK_ADD_MEMBERSHIP, &group)
+    }
+
+    /// As [`Socket::receive`], without waiting.
+    pub(crate) fn receive_now(&self) -> io::Result<Vec<u8>> {
+        self.receive_with(libc::MSG_DONTWAIT)
+    }
+
     /// What the kernel answers next: one message or several.
     pub(crate) fn receive(&self) -> io::Result<Vec<u8>> {
+        self.receive_with(0)
+    }
+
+    fn receive_with(&self, flags: libc::c_int) -> io::Result<Vec<u8>> {
         let mut bytes = vec![0; ANSWER_BYTES];
         // SAFETY: the pointer and the length describe `bytes`, which outlives the call.
-        let length = retry(|| unsafe { libc::recv(self.0.as_raw_fd(), bytes.as_mut_ptr().cast(), bytes.len(), 0) })?;
+        let length =
+            retry(|| unsafe { libc::recv(self.0.as_raw_fd(), bytes.as_mut_ptr().cast(), bytes.len(), flags) })?;
         bytes.truncate(length);
         Ok(bytes)
+    }
+}
+
+impl AsFd for Socket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
     }
 }
 
@@ -133,9 +180,10 @@ pub(crate) fn messages(mut bytes: &[u8]) -> impl Iterator<Item = Read<'_>> {
         let length = u32::from_ne_bytes(bytes.get(..4)?.try_into().ok()?) as usize;
         let kind = u16::from_ne_bytes(bytes.get(4..6)?.try_into().ok()?);
         let sequence = u32::from_ne_bytes(bytes.get(8..12)?.try_into().ok()?);
+        let asker = u32::from_ne_bytes(bytes.get(12..16)?.try_into().ok()?);
         let body = bytes.get(HEADER_BYTES..length)?;
         bytes = bytes.get(length.next_multiple_of(4)..).unwrap_or_default();
-        Some(Read { kind, sequence, body })
+        Some(Read { kind, sequence, asker, body })
     })
 }
 

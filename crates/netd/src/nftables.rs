@@ -8,8 +8,9 @@
 //! (`net/packet/af_packet.c: packet_direct_xmit`) or through an interface on top.
 
 use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
 
-use crate::netlink::{Message, Socket, messages};
+use crate::netlink::{Message, Read, Socket, attributes, messages};
 
 /// `NFPROTO_NETDEV` (`include/uapi/linux/netfilter.h`).
 const NETDEV: u8 = 5;
@@ -19,6 +20,10 @@ const EGRESS: u32 = 1;
 const PRIORITY: i32 = -500;
 /// `NFNL_SUBSYS_NFTABLES` (`include/uapi/linux/netfilter/nfnetlink.h`).
 const NFTABLES: u16 = 10;
+/// `NFNLGRP_NFTABLES`: where changes are told.
+const NFNLGRP_NFTABLES: libc::c_int = 7;
+/// Bytes of `struct nfgenmsg`.
+const FAMILY_BYTES: usize = 4;
 const BATCH_BEGIN: u16 = 0x10;
 const BATCH_END: u16 = 0x11;
 
@@ -70,6 +75,51 @@ const EQUAL: u32 = 0;
 /// `NF_DROP`.
 const DROP: u32 = 0;
 
+/// By whose hand a table is as it is: the number of the socket that made it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Author(u32);
+
+/// Hears of everything that is done to tables of nftables, by anybody.
+#[derive(Debug)]
+pub(crate) struct Watch(Socket);
+
+impl Watch {
+    pub(crate) fn open() -> io::Result<Self> {
+        let socket = Socket::open(libc::NETLINK_NETFILTER)?;
+        socket.listen(NFNLGRP_NFTABLES)?;
+        Ok(Self(socket))
+    }
+
+    /// Whether somebody else than its author has changed that table, or may have, since this was asked last.
+    pub(crate) fn is_touched(&self, table: &str, author: Author) -> bool {
+        let mut is_touched = false;
+        loop {
+            match self.0.receive_now() {
+                Ok(bytes) => {
+                    is_touched |= messages(&bytes).any(|read| Author(read.asker) != author && is_of(&read, table))
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return is_touched,
+                // Some of it was lost.
+                Err(_) => return true,
+            }
+        }
+    }
+}
+
+impl AsFd for Watch {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+/// Whether a message is about a table, or about a part of it: all of them name it in the same attribute.
+fn is_of(read: &Read<'_>, table: &str) -> bool {
+    let is_family = read.kind >> 8 == NFTABLES && read.body.first() == Some(&NETDEV);
+    let mut found = attributes(read.body.get(FAMILY_BYTES..).unwrap_or_default());
+    is_family
+        && found.any(|(kind, value)| kind == NFTA_TABLE_NAME && value.strip_suffix(&[0]) == Some(table.as_bytes()))
+}
+
 /// Closes these interfaces to frames with that mark, and to those of that user's sockets, in place of the interfaces that were
 /// closed before: in one transaction.
 ///
@@ -80,7 +130,7 @@ pub(crate) fn close<'a>(
     interfaces: impl IntoIterator<Item = &'a str>,
     mark: u32,
     user: Option<libc::uid_t>,
-) -> io::Result<()> {
+) -> io::Result<Author> {
     let mut batch = Batch::default();
     // Made before it is deleted, so that it surely is there.
     batch.push(whole(Command::NewTable, table));
@@ -98,7 +148,7 @@ pub(crate) fn close<'a>(
 }
 
 /// Closes none any more.
-pub(crate) fn remove(table: &str) -> io::Result<()> {
+pub(crate) fn remove(table: &str) -> io::Result<Author> {
     let mut batch = Batch::default();
     batch.push(whole(Command::NewTable, table));
     batch.push(whole(Command::DeleteTable, table));
@@ -116,7 +166,7 @@ impl Batch {
 
     /// The last change is answered, and each that fails; the first error tells why none was made. Answers to all would not
     /// fit into the socket's buffer with a hundred interfaces.
-    fn commit(mut self) -> io::Result<()> {
+    fn commit(mut self) -> io::Result<Author> {
         if let Some(last) = self.0.last_mut() {
             last.acknowledge();
         }
@@ -126,11 +176,12 @@ impl Batch {
         let bytes: Vec<u8> = (0..).zip(ordered).flat_map(|(number, message)| message.finish(number)).collect();
         let socket = Socket::open(libc::NETLINK_NETFILTER)?;
         socket.send(&bytes)?;
+        let author = Author(socket.number()?);
         loop {
             for read in messages(&socket.receive()?) {
                 match read.outcome() {
                     Some(Err(error)) => return Err(error),
-                    Some(Ok(())) if read.sequence == last => return Ok(()),
+                    Some(Ok(())) if read.sequence == last => return Ok(author),
                     _ => {}
                 }
             }

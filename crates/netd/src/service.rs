@@ -322,6 +322,10 @@ impl Service {
                 self.holdings.give_up_departed();
                 self.warn();
             }
+            if ready.rules {
+                self.holdings.mend_one_way();
+                self.warn();
+            }
             if ready.query {
                 self.holdings.take_queries();
             }
@@ -382,7 +386,8 @@ impl Service {
         let listener = listener.map(|listener| readable(listener.as_fd()));
         let visitors = self.visitors.iter().map(|visitor| readable(visitor.channel.as_fd()));
         let [igmp, mld] = self.holdings.queries().map(|socket| socket.map_or(UNUSED, readable));
-        let own = [readable(self.signals.as_fd()), readable(self.holdings.departures()), igmp, mld];
+        let rules = self.holdings.rule_changes().map_or(UNUSED, readable);
+        let own = [readable(self.signals.as_fd()), readable(self.holdings.departures()), rules, igmp, mld];
         let mut polled: Vec<libc::pollfd> = own.into_iter().chain(visitors).chain(listener).collect();
         loop {
             // SAFETY: the pointer and the length describe `polled`, which outlives the call.
@@ -397,7 +402,14 @@ impl Service {
         let mut visitors: Vec<usize> = (0..self.visitors.len()).filter(|index| is_ready(own.len() + index)).collect();
         visitors.sort_by_key(|index| self.visitors[*index].role != Role::Daemon);
         let listener = hears && is_ready(own.len() + self.visitors.len());
-        Ok(Ready { signal: is_ready(0), departure: is_ready(1), query: is_ready(2) || is_ready(3), visitors, listener })
+        Ok(Ready {
+            signal: is_ready(0),
+            departure: is_ready(1),
+            rules: is_ready(2),
+            query: is_ready(3) || is_ready(4),
+            visitors,
+            listener,
+        })
     }
 
     /// A keeper that nobody can reach, or that was started by a daemon which is gone and left
@@ -531,6 +543,8 @@ impl Service {
 struct Ready {
     signal: bool,
     departure: bool,
+    /// Somebody has changed rules of nftables.
+    rules: bool,
     query: bool,
     visitors: Vec<usize>,
     listener: bool,

@@ -67,16 +67,17 @@ impl Hands {
         self.line.pid()
     }
 
-    /// Everybody who asks for memberships, as far as this host hears them. Nobody is waited for.
-    pub(super) fn queriers(&self) -> Vec<HeardQuery> {
-        let heard = self.board.as_ref().and_then(Board::read).unwrap_or_default();
+    /// Everybody who asks for memberships, as far as this host hears them; `None`: it hears nothing, or not just now. Nobody is
+    /// waited for.
+    pub(super) fn queriers(&self) -> Option<Vec<HeardQuery>> {
+        let heard = self.board.as_ref().and_then(Board::read)?;
         let now = Duration::from_nanos(clock::monotonic_nanoseconds());
         let query = |HeardQuerier { interface, querier, at }| HeardQuery {
             interface: Ifindex(interface),
             querier,
             ago: now.saturating_sub(at),
         };
-        heard.into_iter().map(query).collect()
+        Some(heard.into_iter().map(query).collect())
     }
 
     /// Asks everybody behind an input for their memberships.

@@ -355,7 +355,8 @@ impl Turn {
 
     /// Hears who asks for memberships, and asks where that is wanted.
     fn look_for_queriers(&mut self) {
-        for (interface, protocol) in self.engine.queries_are(self.now(), &self.hands.queriers()) {
+        let Some(heard) = self.hands.queriers() else { return };
+        for (interface, protocol) in self.engine.queries_are(self.now(), &heard) {
             if let Err(EffectError { reason, remedy }) = self.hands.ask_for_memberships(interface, protocol) {
                 tracing::warn!(reason, remedy, "can't ask for memberships");
             }

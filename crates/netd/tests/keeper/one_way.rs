@@ -180,6 +180,35 @@ fn a_rule_that_comes_later_holds_for_sockets_that_were_to_be_closed() {
     assert!(!hears_flood(&wire));
 }
 
+/// All rules of the host, only those within the table, the table, and all once more.
+#[test]
+fn rules_that_somebody_takes_away_are_made_anew_at_once() {
+    let border = Border::new("flushed");
+    let (mut process, mut keeper) = border.start(POLICY);
+    let (sender, _) = keeper.open_output(border.it0.index()).unwrap();
+    let namespace = &border.bed.namespace;
+    let rules = || namespace.output("nft", &["list", "ruleset"]);
+    let whole = rules();
+    let table = whole.split_whitespace().find(|word| word.starts_with("mcr_one_way")).expect("a table").to_owned();
+    let empty = ["flush", "table", "netdev", &table];
+    let destroy = ["delete", "table", "netdev", &table];
+    for (attempt, tampering) in [&["flush", "ruleset"][..], &empty, &destroy, &["flush", "ruleset"]].iter().enumerate()
+    {
+        namespace.output("nft", tampering);
+        wait_until(LIMIT, "the rules are as they were", || rules() == whole);
+        let said = "somebody has changed or removed the one-way rules of the policy: they are made anew";
+        wait_until(LIMIT, "it is told", || process.output().matches(said).count() == attempt + 1);
+    }
+    // Tables of others are no business of the keeper.
+    namespace.output("nft", &["add", "table", "netdev", "other"]);
+    namespace.output("nft", &["delete", "table", "netdev", "other"]);
+    let wire = RawReceiver::new(&border.plant);
+    without_capabilities(|| flood(&sender, border.ot0.index()));
+    assert!(!hears_flood(&wire));
+    assert_eq!(process.output().matches("made anew").count(), 4);
+    process.signal(Signal::Kill);
+}
+
 #[test]
 fn what_an_end_lies_on_is_closed_as_well() {
     let border = Border::new("below");
@@ -209,11 +238,15 @@ fn what_an_end_lies_on_is_closed_as_well() {
 
 #[test]
 fn many_interfaces_are_closed_at_once() {
-    const MANY: usize = 150;
+    // With two rules each, more than a socket's buffer holds by default.
+    const MANY: usize = 450;
     let border = Border::new("many");
     let make = "for i in $(seq 1 $0); do echo \"link add ot$i type bridge\"; done | ip -batch -";
     border.bed.namespace.output("sh", &["-c", make, &MANY.to_string()]);
-    let (_process, mut keeper) = border.start(POLICY);
+    let path = border.bed.folder.path().join("policy.toml");
+    fs::write(&path, POLICY).unwrap();
+    let _process = border.bed.start(&["--policy", path.to_str().unwrap(), "--user", "nobody"]);
+    let mut keeper = border.bed.connect();
     keeper.open_output(border.it0.index()).unwrap();
     let chains = border.bed.namespace.output("nft", &["list", "ruleset"]).matches("hook egress").count();
     assert_eq!(chains, MANY + 1);
