@@ -25,6 +25,11 @@ done
 if [[ " ${commands[*]} " == *" clang "* ]] && [ ! -e /usr/include/bpf/bpf_helpers.h ]; then missing+=(libbpf-dev); fi
 # What installs schemathesis needs the module that makes environments, which Debian has in a package of its own.
 if [ "$1" = test ] && ! python3 -c 'import ensurepip, venv' 2>/dev/null; then missing+=(python3-venv); fi
+# A clock that can be set for one process, which is a library.
+if [ "$1" = test ]; then
+    faketime=(/usr/lib/*/faketime/libfaketime.so.1)
+    if [ ! -e "${faketime[0]}" ]; then missing+=(libfaketime); fi
+fi
 # Plugins of GStreamer and bindings of GSSDP, which no command stands for either.
 if [ "$1" = test ]; then
     plugins=(/usr/lib/*/gstreamer-1.0/libgstrawparse.so /usr/lib/*/gstreamer-1.0/libgstrtpmanager.so)

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::net::Ipv4Addr;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
 use mcr_model::Datapath;
 use mcr_testbed::{DEVICE, Namespace, RawReceiver, Topology, kernel};
@@ -59,6 +59,60 @@ fn everything_that_is_not_needed_is_given_up(datapath: Datapath) {
     assert!(of_each_thread(daemon, "Seccomp").len() > 3, "the threads of the daemon are covered, too");
     let (_, status) = service.http("GET", "/api/v1/status", "");
     assert_eq!(status["confinement"], serde_json::json!({"seccomp": true, "landlock": "full"}), "{status:#}");
+}
+
+/// The value of a key of a unit.
+fn of_unit(name: &str, key: &str) -> String {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../contrib/systemd").join(name);
+    let unit = fs::read_to_string(path).expect("the unit");
+    let value = unit.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('='));
+    value.unwrap_or_else(|| panic!("{name} has no {key}")).to_owned()
+}
+
+/// Keeper and daemon with the groups, masks and capabilities that their units give them, and no other; `nobody` stands for `mcr`.
+#[test]
+fn the_rights_of_the_units_are_enough() {
+    let net = Topology::device_relay_lan(1);
+    // The folder is as systemd makes the keeper's: its own, and its group's. The daemon's own files are there, too.
+    const UNITS: &str = "folder=$(dirname \"$1\"); chgrp nogroup \"$folder\"; chmod 775 \"$folder\"; umask UMASK
+        setpriv --regid nogroup --clear-groups --bounding-set=CAPABILITIES --no-new-privs --pdeathsig TERM \
+            KEEPER --socket \"$folder/netd.sock\" --user nobody >/dev/null 2>&1 &
+        until [ -S \"$folder/netd.sock\" ]; do sleep 0.02; done
+        shift; exec setpriv --reuid nobody --regid nogroup --clear-groups --bounding-set=-all --inh-caps=-all --no-new-privs \"$@\"";
+    // By number, which every setpriv knows.
+    let number = |name: &str| match name {
+        "CAP_NET_ADMIN" => 12,
+        "CAP_NET_RAW" => 13,
+        "CAP_PERFMON" => 38,
+        "CAP_BPF" => 39,
+        other => panic!("{other} is a capability that this test does not know"),
+    };
+    let capabilities: Vec<u32> = of_unit("mcr-netd.service", "CapabilityBoundingSet").split(' ').map(number).collect();
+    assert_eq!(capabilities.iter().map(|number| 1_u64 << number).sum::<u64>(), KEEPER_CAPABILITIES);
+    assert_eq!(of_unit("mcr-netd.service", "Group"), of_unit("mcr.service", "User"));
+    assert_eq!(of_unit("mcr.service", "CapabilityBoundingSet"), "");
+    let words: String = capabilities.iter().map(|number| format!(",+cap_{number}")).collect();
+    let keeper = std::path::Path::new(crate::service::MCR).with_file_name("mcr-netd");
+    let script = UNITS
+        .replace("UMASK", &of_unit("mcr-netd.service", "UMask"))
+        .replace("CAPABILITIES", &format!("-all{words}"))
+        .replace("KEEPER", keeper.to_str().unwrap());
+    let service = Service::start_with_script(net.relay(), "", &script);
+    service.add("camera", "dev0:239.1.1.1:5001", &["lan1:239.2.2.1:6001"]);
+    let relay = service.relay("camera");
+    assert_ne!(relay["datapath"], "packet", "programs are loaded: {relay:#}");
+    relay_a_series(&net, &service);
+    assert!(kernel::joined_groups(net.relay(), "dev0").contains(&Ipv4Addr::new(239, 1, 1, 1)));
+    for (pid, capabilities, user) in [(service.pid(), 0, 65_534), (service.keeper_pid(), KEEPER_CAPABILITIES, 0)] {
+        for field in ["CapEff", "CapBnd"] {
+            let found = of_each_thread(pid, field);
+            assert!(found.iter().all(|found| u64::from_str_radix(found, 16) == Ok(capabilities)), "{field}: {found:?}");
+        }
+        assert!(of_each_thread(pid, "Uid")[0].starts_with(&format!("{user}\t")));
+        assert!(of_each_thread(pid, "Gid")[0].starts_with("65534\t"));
+    }
+    let socket = fs::metadata(service.folder().join("netd.sock")).unwrap();
+    assert_eq!((socket.mode() & 0o777, socket.uid(), socket.gid()), (0o660, 0, 65_534));
 }
 
 /// A daemon whose keeper has that policy.

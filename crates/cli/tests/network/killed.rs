@@ -9,6 +9,7 @@ use mcr_kernel_path::{Loaded, Maps, TableWriter, sys};
 use mcr_model::Datapath;
 use mcr_testbed::{DEVICE, Namespace, Offload, Process, Switch, Topology, Veth, kernel, wait_until};
 
+use crate::scale::pick;
 use crate::service::{CAMERA, MCR, SOON, Service, run_command};
 use crate::traffic::{GROUP, Payloads, Receiver, Series, send_while};
 
@@ -16,7 +17,8 @@ for_each_in_the_kernel!(the_daemon_twenty_times, the_keeper_twenty_times, both_t
 
 /// More than are sent: which one a datagram is follows from its bytes.
 const SERIES: Series = Series { count: 10_000_000, smallest: 100, largest: 1400 };
-const RATE: u64 = 20_000;
+/// Datagrams a second, in every run and at full size.
+const RATES: (u64, u64) = (20_000, 100_000);
 
 /// What is pinned for a network namespace.
 fn pinned(namespace: &Namespace) -> Vec<PathBuf> {
@@ -61,9 +63,9 @@ fn not_one_is_lost(datapath: Datapath, faults: impl FnOnce(&Topology, &mut Servi
     let lan = net.lan(1);
     let on = "239.2.2.1:6001".parse().unwrap();
     let receiver = Receiver::start(lan.namespace(), lan.host_address(), on, Payloads::Compare(SERIES));
-    let goes_on = AtomicBool::new(true);
+    let (goes_on, rate) = (AtomicBool::new(true), pick(RATES.0, RATES.1));
     let sent = std::thread::scope(|scope| {
-        let sender = scope.spawn(|| send_while(&goes_on, net.device(), DEVICE, GROUP, SERIES, RATE));
+        let sender = scope.spawn(|| send_while(&goes_on, net.device(), DEVICE, GROUP, SERIES, rate));
         wait_until(SOON, "packets flow", || receiver.count() > 0);
         let faults = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| faults(&net, &mut service)));
         goes_on.store(false, Ordering::Relaxed);

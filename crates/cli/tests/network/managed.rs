@@ -17,6 +17,8 @@ use crate::traffic::{GROUP, Payloads, Receiver, Series, send_while};
 const SERIES: Series = Series { count: 100_000_000, smallest: 100, largest: 1400 };
 /// About half of what `packet` relays without loss, as these tests are built.
 const RATE: u64 = if cfg!(debug_assertions) { 20_000 } else { 60_000 };
+/// What flows in the kernel, at full size.
+const RATE_IN_THE_KERNEL: u64 = 100_000;
 /// What each kill may cost.
 const LOST_BY_A_KILL: u64 = 64;
 
@@ -27,6 +29,8 @@ struct Managed {
     folder: tempfile::TempDir,
     keeper: Option<Process>,
     service: Option<Service>,
+    /// Datagrams a second beside the faults.
+    rate: u64,
     /// What leaves the relay's host to the device, reports of memberships among it.
     wire: RawReceiver,
 }
@@ -37,7 +41,8 @@ impl Managed {
         net.lan(1).host_side().offload(mcr_testbed::Offload::Gather, mcr_testbed::Switch::On);
         let wire = RawReceiver::new(net.device_interface());
         let (manager, folder) = (ServiceManager::new(), tempfile::tempdir().expect("a folder"));
-        let mut managed = Managed { net, manager, folder, keeper: None, service: None, wire };
+        let rate = if datapath == Datapath::Packet { RATE } else { pick(RATE, RATE_IN_THE_KERNEL) };
+        let mut managed = Managed { net, manager, folder, keeper: None, service: None, rate, wire };
         managed.start_keeper(&keeper_program());
         let socket = managed.socket();
         let options = ["--datapath", datapath.name(), "--keeper-socket", socket.to_str().expect("UTF-8")];
@@ -61,6 +66,16 @@ impl Managed {
         wait_until(SOON, "the keeper listens", || socket.exists());
     }
 
+    /// Hands over to a keeper that crashes at its start, and goes back to the one before.
+    fn keeper_that_crashes(&mut self, program: &Path) {
+        let mut before = self.keeper.take().expect("a keeper");
+        before.signal(Signal::HandOver);
+        before.wait(SOON);
+        let status = self.manager.command(self.net.relay(), program).status().expect("start it");
+        assert!(!status.success());
+        self.start_keeper(&keeper_program());
+    }
+
     /// Ends the keeper by a signal and starts another, until the daemon has found it.
     fn next_keeper(&mut self, signal: Signal, program: &Path) {
         let mut before = self.keeper.take().expect("a keeper");
@@ -80,9 +95,9 @@ impl Managed {
         let on = "239.2.2.1:6001".parse().unwrap();
         let receiver = Receiver::start(lan.namespace(), lan.host_address(), on, Payloads::Count);
         let goes_on = AtomicBool::new(true);
-        let device = self.net.device().clone();
+        let (device, rate) = (self.net.device().clone(), self.rate);
         let sent = std::thread::scope(|scope| {
-            let sender = scope.spawn(|| send_while(&goes_on, &device, DEVICE, GROUP, SERIES, RATE));
+            let sender = scope.spawn(|| send_while(&goes_on, &device, DEVICE, GROUP, SERIES, rate));
             wait_until(SOON, "packets flow", || receiver.count() > 0);
             let faults = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| faults(self)));
             goes_on.store(false, Ordering::Relaxed);
@@ -92,7 +107,7 @@ impl Managed {
         let arrived = receiver.finish(sent).count;
         self.service().assert_balance();
         assert!(arrived <= sent, "{arrived} of {sent}: some came twice");
-        println!("{} of {sent} datagrams were lost at {RATE} pps", sent - arrived);
+        println!("{} of {sent} datagrams were lost at {rate} pps", sent - arrived);
         sent - arrived
     }
 
@@ -191,6 +206,9 @@ fn upgrades_and_their_failures_cost_no_packet() {
     let lost = managed.lost_by(|managed| {
         for number in 1..=upgrades {
             let next = number % 2;
+            if number % 5 == 1 {
+                managed.keeper_that_crashes(&crashing);
+            }
             managed.next_keeper(Signal::HandOver, &keepers[next]);
             let service = managed.service.as_mut().expect("a daemon");
             service.hand_over();
