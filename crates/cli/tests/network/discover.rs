@@ -45,8 +45,23 @@ fn frames(number: u32) -> Vec<Frame> {
     ]
 }
 
-/// Sends them over and over while `meanwhile` goes on.
+/// The same of IPv6.
+fn frames_of_ipv6(number: u32) -> Vec<Frame> {
+    let from = |to: &str, payload: Vec<u8>| Frame::udp("[fd00:dead::55]:5000", to, payload).ttl(1);
+    vec![
+        from("[ff3e::1:1]:5004", rtp(97, number, 48, &[1; 288])).traffic_class(34 << 2),
+        from("[ff35::8000:1]:1234", ts()).tag(Tag::vlan(100)),
+        from("[ff05::4]:5001", vec![number as u8; 100]),
+        from("[ff02::fb]:5353", MDNS.to_vec()),
+    ]
+}
+
+/// Sends the frames of all flows over and over while `meanwhile` goes on.
 fn sending<T>(interface: &Interface, meanwhile: impl FnOnce() -> T) -> T {
+    sending_these(interface, frames, meanwhile)
+}
+
+fn sending_these<T>(interface: &Interface, frames: fn(u32) -> Vec<Frame>, meanwhile: impl FnOnce() -> T) -> T {
     let (sender, stop) = (RawSender::new(interface), Arc::new(AtomicBool::new(false)));
     std::thread::scope(|scope| {
         let told = stop.clone();
@@ -128,6 +143,37 @@ fn the_draft_is_a_configuration_without_what_should_stay() {
     assert!(draft.contains("# dev0: 224.0.0.251:5353 (mDNS) is left out"), "{draft}");
     assert!(draft.contains("# dev0: 224.0.1.129:319 (PTP) is left out"), "{draft}");
     assert_eq!(draft.matches("[[relay]]").count(), 6, "{draft}");
+}
+
+#[test]
+fn flows_of_ipv6_are_told_and_drafted() {
+    let net = Topology::device_relay_lan(1);
+    let discover = |arguments: &[&str]| {
+        let arguments = [&["discover", "dev0", "--duration", "500ms"][..], arguments].concat();
+        sending_these(net.device_interface(), frames_of_ipv6, || mcr(net.relay(), &arguments))
+    };
+    let report: Value = serde_json::from_str(&discover(&["-o", "json"])).expect("JSON");
+    let table = [
+        ("ff3e::1:1", "ST 2110-30", Value::Null),
+        ("ff35::8000:1", "MPEG-TS", 100.into()),
+        ("ff05::4", "plain", Value::Null),
+        ("ff02::fb", "mDNS", Value::Null),
+    ];
+    for (group, name, vlan) in table {
+        let flow = flow(&report, group);
+        assert_eq!((&flow["name"], &flow["vlan"]), (&name.into(), &vlan), "{flow:#}");
+        assert_eq!((&flow["source"], &flow["ttl"]), (&"fd00:dead::55".into(), &1.into()), "{flow:#}");
+        assert!(flow["packets"].as_u64() > Some(10), "{flow:#}");
+    }
+    assert_eq!(flow(&report, "ff3e::1:1")["dscp"], 34);
+    let draft = discover(&["--to", "lan1"]);
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("mcr.toml");
+    std::fs::write(&file, &draft).expect("write it");
+    mcr(net.relay(), &["check", file.to_str().expect("a path")]);
+    assert!(draft.contains("input  = { interface = \"dev0\", group = \"ff3e::1:1\", port = 5004, "), "{draft}");
+    assert!(draft.contains("# dev0: [ff02::fb]:5353 (mDNS) is left out"), "{draft}");
+    assert_eq!(draft.matches("[[relay]]").count(), 3, "{draft}");
 }
 
 #[test]
