@@ -3,14 +3,14 @@
 //! A route names a source, a group and interfaces, and no port: the kernel forwards whatever is sent to the group. A
 //! relay takes one port, so the ports have to be told.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use mcr_model::spec::{InputSpec, OutputSpec, RelaySpec};
 
 use super::Draft;
 
 /// A prefix becomes at most so many addresses.
-const MOST_ADDRESSES: u64 = 256;
+const MOST_ADDRESSES: u128 = 256;
 
 /// The relays that do what the routes of `text` do, for packets to these ports.
 pub(crate) fn import(name: &str, text: &str, ports: &[u16]) -> Draft {
@@ -69,7 +69,7 @@ fn route(words: &[&str], ports: &[u16], draft: &mut Draft) -> Result<(), String>
         return Err(format!("{wildcard} stands for several interfaces; write one line for each, by its name"));
     }
     let sources = match source {
-        None | Some("0.0.0.0") => Vec::new(),
+        None | Some("0.0.0.0" | "::") => Vec::new(),
         Some(source) => addresses(source)?,
     };
     let groups = addresses(group)?;
@@ -78,7 +78,8 @@ fn route(words: &[&str], ports: &[u16], draft: &mut Draft) -> Result<(), String>
     }
     for group in groups {
         for port in ports {
-            draft.relay(&format!("{group}-{port}"), relay(from, &sources, group, *port, &to));
+            let name = format!("{group}-{port}").replace(':', "-");
+            draft.relay(&name, relay(from, &sources, group, *port, &to));
         }
     }
     Ok(())
@@ -100,7 +101,7 @@ fn parse<'a>(words: &[&'a str]) -> Result<Route<'a>, String> {
     })
 }
 
-fn relay(from: &str, sources: &[Ipv4Addr], group: Ipv4Addr, port: u16, to: &[&str]) -> RelaySpec {
+fn relay(from: &str, sources: &[IpAddr], group: IpAddr, port: u16, to: &[&str]) -> RelaySpec {
     let group = Some(group.to_string());
     let output = |interface: &&str| OutputSpec {
         interface: (*interface).to_owned(),
@@ -112,26 +113,30 @@ fn relay(from: &str, sources: &[Ipv4Addr], group: Ipv4Addr, port: u16, to: &[&st
         interface: from.to_owned(),
         group: group.clone(),
         port: port.into(),
-        sources: sources.iter().map(Ipv4Addr::to_string).collect(),
+        sources: sources.iter().map(IpAddr::to_string).collect(),
         ..InputSpec::default()
     };
     RelaySpec { input, output: to.iter().map(output).collect(), ..RelaySpec::default() }
 }
 
 /// The addresses of `ADDRESS[/LEN]`.
-fn addresses(text: &str) -> Result<Vec<Ipv4Addr>, String> {
-    let (address, length) = text.split_once('/').unwrap_or((text, "32"));
-    let address = match address.parse() {
-        Ok(IpAddr::V4(address)) => u32::from(address),
-        Ok(IpAddr::V6(_)) => return Err(format!("{text} is IPv6, which this version does not relay")),
-        Err(_) => return Err(format!("{text} is no address")),
+fn addresses(text: &str) -> Result<Vec<IpAddr>, String> {
+    let (address, length) = text.split_once('/').map_or((text, None), |(address, length)| (address, Some(length)));
+    let address: IpAddr = address.parse().map_err(|_| format!("{text} is no address"))?;
+    let (first, width) = match address {
+        IpAddr::V4(address) => (u128::from(u32::from(address)), 32),
+        IpAddr::V6(address) => (u128::from(address), 128),
     };
-    let length: u32 =
-        length.parse().ok().filter(|length| *length <= 32).ok_or(format!("{text} has no prefix length"))?;
-    let count = 1u64 << (32 - length);
+    let length = length.map_or(Some(width), |length| length.parse().ok().filter(|length| *length <= width));
+    let host_bits = width - length.ok_or(format!("{text} has no prefix length"))?;
+    let count = 1_u128.checked_shl(host_bits).unwrap_or(u128::MAX);
     if count > MOST_ADDRESSES {
         return Err(format!("{text} are {count} addresses, and a relay has one; name those that are in use"));
     }
-    let first = address & u32::MAX.checked_shl(32 - length).unwrap_or(0);
-    Ok((0..count as u32).map(|i| Ipv4Addr::from(first + i)).collect())
+    let first = first & !(count - 1);
+    let of_family = |number: u128| match address {
+        IpAddr::V4(_) => IpAddr::from(Ipv4Addr::from(number as u32)),
+        IpAddr::V6(_) => IpAddr::from(Ipv6Addr::from(number)),
+    };
+    Ok((0..count).map(|place| of_family(first + place)).collect())
 }

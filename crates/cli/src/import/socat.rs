@@ -52,7 +52,9 @@ impl<'a> Address<'a> {
         let mut head = pieces.next().unwrap_or_default().split(':');
         let kind = head.next().unwrap_or_default().to_ascii_uppercase().replace("UDP4", "UDP");
         if kind.starts_with("UDP6") {
-            return Err(format!("{text} is IPv6, which this version does not relay"));
+            return Err(format!(
+                "{text} is IPv6, which is not read from socat; write it as mcr add NAME --from INTERFACE:[GROUP]:PORT --to …"
+            ));
         }
         let options = pieces.map(|piece| piece.split_once('=').unwrap_or((piece, "")));
         let options = options.map(|(key, value)| (key.to_ascii_lowercase(), value)).collect();
