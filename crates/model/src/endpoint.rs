@@ -5,7 +5,7 @@
 use std::net::IpAddr;
 
 use crate::address::{NO_ZONE, Target, ValueError, parse_ip};
-use crate::header::{DscpSpec, TtlSpec};
+use crate::header::{DscpSpec, SourcePortSpec, TtlSpec};
 use crate::span::PortSpec;
 use crate::spec::{InputSpec, OutputSpec};
 
@@ -68,7 +68,7 @@ impl OutputSpec {
         for (key, value) in parts.options()? {
             match key {
                 "source" => spec.source = Some(value.to_owned()),
-                "source-port" | "source_port" => spec.source_port = Some(parts.number(key, value)?),
+                "source-port" | "source_port" => spec.source_port = Some(SourcePortSpec::from_text(value)),
                 "ttl" => spec.ttl = Some(TtlSpec::from_text(value)),
                 "dscp" => spec.dscp = Some(DscpSpec::from_text(value)),
                 "vlan" => spec.vlan = Some(parts.number(key, value)?),

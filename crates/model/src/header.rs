@@ -11,7 +11,7 @@ use utoipa::openapi::schema::{AdditionalProperties, ObjectBuilder, OneOfBuilder,
 use utoipa::openapi::{RefOr, Schema};
 use utoipa::{PartialSchema, ToSchema};
 
-use crate::address::{Dscp, Ttl, host, parse_ip};
+use crate::address::{Dscp, Port, Ttl, host, parse_ip};
 use crate::problem::FieldError;
 
 /// The word for a field that stays as it arrived.
@@ -65,6 +65,16 @@ pub enum SourceRule {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(untagged)]
 pub enum TtlSpec {
+    /// A number.
+    Number(i64),
+    /// A word.
+    Word(String),
+}
+
+/// A source port as a user writes it: 1 to 65535, or `"keep"`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(untagged)]
+pub enum SourcePortSpec {
     /// A number.
     Number(i64),
     /// A word.
@@ -238,6 +248,31 @@ impl TtlSpec {
     }
 }
 
+impl SourcePortSpec {
+    /// As it stands in endpoint text.
+    pub fn from_text(text: &str) -> Self {
+        text.parse().map_or_else(|_| Self::Word(text.to_owned()), Self::Number)
+    }
+
+    /// The port, or none to keep the one that it arrived with.
+    ///
+    /// # Errors
+    /// A number out of range or an unknown word.
+    pub fn check(&self, field: String) -> Result<Option<Port>, FieldError> {
+        match self {
+            Self::Number(given) => {
+                let port = Port::try_from(*given).map(Some);
+                port.map_err(|error| FieldError::new(field, error.to_string(), "use 1 to 65535"))
+            }
+            Self::Word(word) if word == KEEP => Ok(None),
+            Self::Word(word) => {
+                let what = format!("source port {:?} is not known", short(word));
+                Err(FieldError::new(field, what, "use 1 to 65535, or \"keep\": as it arrived"))
+            }
+        }
+    }
+}
+
 impl DscpSpec {
     /// As it stands in endpoint text, which has no tables.
     pub fn from_text(text: &str) -> Self {
@@ -246,6 +281,15 @@ impl DscpSpec {
 }
 
 impl fmt::Display for TtlSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Number(number) => number.fmt(f),
+            Self::Word(word) => word.fmt(f),
+        }
+    }
+}
+
+impl fmt::Display for SourcePortSpec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Number(number) => number.fmt(f),
@@ -316,6 +360,17 @@ impl<'de> Deserialize<'de> for TtlSpec {
     }
 }
 
+impl<'de> Deserialize<'de> for SourcePortSpec {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        const WANTED: &str = "a port from 1 to 65535, or \"keep\"";
+        match deserializer.deserialize_any(Reader(WANTED))? {
+            Read::Number(number) => Ok(Self::Number(number)),
+            Read::Word(word) => Ok(Self::Word(word)),
+            Read::Table(_) => Err(de::Error::invalid_type(de::Unexpected::Map, &WANTED)),
+        }
+    }
+}
+
 impl<'de> Deserialize<'de> for DscpSpec {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         match deserializer.deserialize_any(Reader("a number from 0 to 63, \"keep\" or a table of code points"))? {
@@ -341,6 +396,14 @@ impl PartialSchema for TtlSpec {
 }
 
 impl ToSchema for TtlSpec {}
+
+impl PartialSchema for SourcePortSpec {
+    fn schema() -> RefOr<Schema> {
+        OneOfBuilder::new().item(integer(1, 65535)).item(word([KEEP])).into()
+    }
+}
+
+impl ToSchema for SourcePortSpec {}
 
 impl PartialSchema for DscpSpec {
     fn schema() -> RefOr<Schema> {

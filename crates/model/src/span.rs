@@ -157,7 +157,7 @@ pub enum PortSpec {
 }
 
 /// What is accepted for one port.
-pub(crate) const PORT_RANGE: &str = "use 1 to 65535";
+const PORT_RANGE: &str = "use 1 to 65535";
 
 impl PortSpec {
     /// As it stands in endpoint text.

@@ -8,17 +8,17 @@ use mcr_wire::VlanId;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::address::{Port, Priority, Target, ValueError, host, parse_ip};
+use crate::address::{Priority, Target, ValueError, host, parse_ip};
 use crate::breaker::{Breaker, BreakerSpec};
 use crate::cap::RateCaps;
 use crate::datapath::DatapathChoice;
 use crate::grant::{Prefix, PrefixError};
-use crate::header::{DscpRule, DscpSpec, SourceRule, TtlRule, TtlSpec};
+use crate::header::{DscpRule, DscpSpec, SourcePortSpec, SourceRule, TtlRule, TtlSpec};
 use crate::name::InterfaceName;
 use crate::problem::FieldError;
 use crate::querier::QuerierSpec;
 use crate::relay::{Input, Output, Relay, Scope};
-use crate::span::{PORT_RANGE, PortSpec, Span, parse_groups};
+use crate::span::{PortSpec, Span, parse_groups};
 use crate::watch::{ExpectSpec, Watch};
 
 /// A configuration file: relays, and where the daemon talks.
@@ -132,10 +132,10 @@ pub struct OutputSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(example = "10.1.0.1")]
     pub source: Option<String>,
-    /// Its source port; none: as it arrived.
+    /// Its source port, or `keep` for the one that it arrived with; none: that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(minimum = 1, maximum = 65535)]
-    pub source_port: Option<i64>,
+    #[schema(example = 6000)]
+    pub source_port: Option<SourcePortSpec>,
     /// Its time to live or hop limit: 1 to 255, `keep` (as it arrived) or `decrement` (one less); none: 16.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(example = 16)]
@@ -250,7 +250,9 @@ impl OutputSpec {
         let target = errors.absorb(check_target(part, group.as_deref(), address.as_deref()));
         let port = errors.keep(port.check(field("port")));
         let source = errors.keep(SourceRule::check(field("source"), source.as_deref()));
-        let source_port = errors.optional(field("source_port"), *source_port, Port::try_from, PORT_RANGE);
+        let kept = Ok(None);
+        let source_port = source_port.as_ref().map_or(kept, |spec| spec.check(field("source_port")));
+        let source_port = errors.keep(source_port);
         let ttl = errors.keep(TtlRule::check(field("ttl"), ttl.as_ref()));
         let dscp = errors.keep(DscpRule::check(field("dscp"), dscp.as_ref()));
         let vlan = errors.optional(field("vlan"), *vlan, check_vlan, VLAN_RANGE);
@@ -331,7 +333,7 @@ impl From<&Output> for OutputSpec {
             address,
             port: span.port_spec(*port),
             source: source.spec(),
-            source_port: source_port.map(|port| port.get().into()),
+            source_port: source_port.map(|port| SourcePortSpec::Number(port.get().into())),
             ttl: Some(ttl.spec()),
             dscp: dscp.spec(),
             vlan: vlan.map(|vlan| vlan.get().into()),

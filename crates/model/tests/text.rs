@@ -38,6 +38,10 @@ fn endpoints_read_as_they_are_written() {
         "eth0:[fe80::7]:5001",
         "eth0:239.1.1.1:5001,exclude=10.0.0.1,exclude=10.0.0.2",
         "eth0:255.255.255.255:5001",
+        "eth0:239.1.0.0/24:5000-5010",
+        "eth0:10.0.0.1@239.1.0.0/31:5000-5001,vlan=7",
+        "eth0:[ff3e::/120]:5000-5010",
+        "eth0:10.0.0.7:5000-5010",
     ] {
         assert_eq!(input(text).as_deref(), Ok(text));
     }
@@ -45,8 +49,8 @@ fn endpoints_read_as_they_are_written() {
     for part in ["Ttl(8)", "10.0.0.9", "Port(7)", "Dscp(34)", "VlanId(5)"] {
         assert!(text.contains(part), "{part} in {text}");
     }
-    let text = output("eth1:239.2.2.2:6001,ttl=decrement,source=keep,dscp=keep").unwrap();
-    for part in ["ttl: Decrement", "source: Keep", "dscp: Keep"] {
+    let text = output("eth1:239.2.2.2:6001,ttl=decrement,source=keep,source-port=keep,dscp=keep").unwrap();
+    for part in ["ttl: Decrement", "source: Keep", "source_port: None", "dscp: Keep"] {
         assert!(text.contains(part), "{part} in {text}");
     }
     assert_eq!(output("eth1:10.0.0.9@239.2.2.2:6001"), output("eth1:239.2.2.2:6001,source=10.0.0.9"));
@@ -139,6 +143,18 @@ fn every_mistake_is_told_at_once() {
     let fields: Vec<String> = spec.check().unwrap_err().into_iter().map(|error| error.field).collect();
     let wanted = ["name", "input.group", "input.port", "output[0].interface", "output[0].address", "output[0].ttl"];
     assert_eq!(fields, wanted);
+}
+
+#[test]
+fn a_range_reads_back_as_it_was_written() {
+    let range = relay("eth0:239.1.0.0/24:5000-5010", &["eth1:[ff35::/120]:6000-6010", "eth2:239.3.0.1:7000"]).unwrap();
+    let spec = RelaySpec::from(&range);
+    let json = serde_json::to_value(&spec).unwrap();
+    assert_eq!((&json["input"]["group"], &json["input"]["port"]), (&"239.1.0.0/24".into(), &"5000-5010".into()));
+    assert_eq!((&json["output"][1]["group"], &json["output"][1]["port"]), (&"239.3.0.1".into(), &7000.into()));
+    let back: RelaySpec = serde_json::from_value(json).unwrap();
+    assert_eq!(back.check().unwrap(), range);
+    assert_eq!(range.outputs()[0].to_string(), "eth1:[ff35::/120]:6000-6010");
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::net::Ipv4Addr;
 
-use mcr_model::header::{DscpSpec, TtlSpec};
+use mcr_model::header::{DscpSpec, SourcePortSpec, TtlSpec};
 use mcr_model::spec::{InputSpec, OutputSpec, RelaySpec};
 
 use super::Draft;
@@ -142,10 +142,10 @@ fn output(to: &Address<'_>, interfaces: Interfaces<'_>, draft: &mut Draft) -> Re
             "bind" => {
                 let (host, port) = value.split_once(':').unwrap_or((value, ""));
                 spec.source = Some(host.to_owned()).filter(|host| !host.is_empty()).or(spec.source);
-                spec.source_port =
-                    Some(port).filter(|port| !port.is_empty()).map(|port| number("bind", port)).transpose()?;
+                let port = Some(port).filter(|port| !port.is_empty()).map(|port| number("bind", port)).transpose()?;
+                spec.source_port = port.map(SourcePortSpec::Number);
             }
-            "sourceport" | "sp" | "localport" => spec.source_port = Some(number(key, value)?),
+            "sourceport" | "sp" | "localport" => spec.source_port = Some(SourcePortSpec::Number(number(key, value)?)),
             "reuseaddr" | "reuseport" | "so-reuseaddr" | "so-reuseport" | "ip-multicast-loop" | "pf" => {}
             other => draft.comment(format!("{other} of the sending side has no equivalent.")),
         }

@@ -16,8 +16,8 @@ fn kept_and_mapped_fields_leave_as_they_should(datapath: Datapath) {
         name   = "camera"
         input  = { interface = "dev0", group = "239.1.1.1", port = 5001 }
         output = [
-            { interface = "lan1", group = "239.2.2.1", port = 6001, ttl = "keep", source = "keep" },
-            { interface = "lan2", group = "239.2.2.2", port = 6002, ttl = "decrement", dscp = { 46 = 34, "*" = 8 } },
+            { interface = "lan1", group = "239.2.2.1", port = 6001, ttl = "keep", source = "keep", source_port = "keep" },
+            { interface = "lan2", group = "239.2.2.2", port = 6002, ttl = "decrement", source_port = 7000, dscp = { 46 = 34, "*" = 8 } },
         ]
     "#;
     let service = Service::start_on(datapath, net.relay(), config);
@@ -39,7 +39,7 @@ fn kept_and_mapped_fields_leave_as_they_should(datapath: Datapath) {
     assert_eq!(kept.destination.to_string(), "239.2.2.1:6001");
     assert_eq!(
         (changed.source.to_string().as_str(), changed.ttl, changed.traffic_class),
-        ("10.0.2.1:4000", 63, 34 << 2 | 1)
+        ("10.0.2.1:7000", 63, 34 << 2 | 1)
     );
     assert!([kept, changed].iter().all(|seen| seen.ip_checksum_is_right && seen.udp_checksum_is_right));
 
@@ -54,5 +54,9 @@ fn kept_and_mapped_fields_leave_as_they_should(datapath: Datapath) {
     assert_eq!((changed.ttl, changed.traffic_class), (1, 8 << 2), "and it goes on");
     assert_eq!(service.assert_balance()["camera"], 3);
     let shown = service.ok(&["show", "camera"]);
-    assert!(shown.contains("source keep, ttl keep") && shown.contains("ttl decrement, dscp * → 8, 46 → 34"), "{shown}");
+    assert!(
+        shown.contains("source keep, ttl keep")
+            && shown.contains("source port 7000, ttl decrement, dscp * → 8, 46 → 34"),
+        "{shown}"
+    );
 }

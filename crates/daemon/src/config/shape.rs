@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 
 use mcr_model::endpoint::closest;
-use mcr_model::header::{DscpSpec, TtlSpec};
+use mcr_model::header::{DscpSpec, SourcePortSpec, TtlSpec};
 use mcr_model::querier::QuerierSpec;
 use mcr_model::span::PortSpec;
 use mcr_model::spec::{ConfigSpec, InputSpec, OutputSpec, RelaySpec};
@@ -141,7 +141,7 @@ fn output(value: &Spanned<DeValue<'_>>, path: String, findings: &mut Findings) -
         address: keys.text("address"),
         port: keys.required("port", Keys::port).unwrap_or(PortSpec::Number(PLACEHOLDER_PORT)),
         source: keys.text("source"),
-        source_port: keys.number("source_port"),
+        source_port: keys.source_port(),
         ttl: keys.ttl(),
         dscp: keys.dscp(),
         vlan: keys.number("vlan"),
@@ -248,6 +248,13 @@ impl<'t, 'd> Keys<'t, 'd> {
         match self.get(key)?.get_ref() {
             DeValue::String(text) if text.contains('-') && is_word(text) => Some(PortSpec::Text(text.to_string())),
             _ => self.number(key).map(PortSpec::Number),
+        }
+    }
+
+    fn source_port(&mut self) -> Option<SourcePortSpec> {
+        match self.get("source_port")?.get_ref() {
+            DeValue::String(word) if is_word(word) => Some(SourcePortSpec::Word(word.to_string())),
+            _ => self.number("source_port").map(SourcePortSpec::Number),
         }
     }
 
