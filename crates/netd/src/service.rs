@@ -122,6 +122,7 @@ pub fn serve(options: ServeOptions) -> Result<(), ServeError> {
     };
     match Service::start(options) {
         Ok(mut service) => {
+            service.had_daemon = first.is_some();
             service.visitors.extend(first.map(Visitor::new));
             let _ = sd_notify::notify(false, &[NotifyState::Ready]);
             let result = service.run();
@@ -142,6 +143,8 @@ struct Service {
     signals: Signals,
     listener: Option<Listener>,
     visitors: Vec<Visitor>,
+    /// Whether a daemon has been here, or is on its way: before that, nobody has released anything.
+    had_daemon: bool,
     policy: PolicyChoice,
     holdings: Holdings,
     user: Option<libc::uid_t>,
@@ -240,6 +243,7 @@ impl Service {
             signals,
             listener,
             visitors,
+            had_daemon: false,
             policy,
             holdings,
             user,
@@ -418,7 +422,7 @@ impl Service {
         self.visitors.is_empty()
             && match self.when_released {
                 _ if self.listener.is_none() => true,
-                WhenReleased::End => self.holdings.is_empty(),
+                WhenReleased::End => self.had_daemon && self.holdings.is_empty(),
                 WhenReleased::Stay => false,
             }
     }
@@ -489,6 +493,7 @@ impl Service {
             self.say(format_args!("a daemon is connected (process {}, user {})", peer.pid, peer.uid));
         }
         self.visitors[index].role = Role::Daemon;
+        self.had_daemon = true;
         if sent.is_err() { self.part(index) } else { Course::Continue }
     }
 

@@ -119,7 +119,8 @@ fn policy(relays: usize) -> String {
 /// The first lines of what a program said.
 fn said(file: &FilePath) -> String {
     let text = std::fs::read_to_string(file).unwrap_or_default();
-    text.lines().filter(|line| !line.trim().is_empty()).take(4).collect::<Vec<_>>().join("; ")
+    let lines: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).take(4).collect();
+    if lines.is_empty() { "it ended, or did not answer, without a word".to_owned() } else { lines.join("; ") }
 }
 
 /// How many relays are ready.

@@ -41,6 +41,24 @@ fn one_keeper_at_a_path_and_none_in_the_way_of_a_file() {
 }
 
 #[test]
+fn one_that_ends_when_it_is_released_waits_for_its_first_daemon() {
+    let bed = Bed::new("awaited");
+    let mut process = Process::start(&mut bed.command(&["--end-on-release"]));
+    wait_until(LIMIT, "the keeper listens", || bed.socket().exists());
+    // Whatever else wakes it up meanwhile: rules and interfaces that change.
+    for round in 0..5 {
+        bed.namespace.output("nft", &[&format!("add table ip awaited{round}")]);
+        bed.input.down();
+        bed.input.up();
+    }
+    assert_eq!(process.ended(), None);
+    let mut keeper = bed.connect();
+    assert_eq!(process.ended(), None);
+    keeper.release().unwrap();
+    assert!(process.wait(LIMIT).success());
+}
+
+#[test]
 fn a_daemon_that_is_killed_finds_everything_again() {
     let bed = Bed::new("killed");
     let process = bed.start(&[]);
