@@ -1,12 +1,12 @@
 //! One change of a table: what of it differs is written, destination by destination.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
 use mcr_engine::{Action, EffectError, Ifindex, Refused, RelayPlan, Until};
 use mcr_kernel_path::{Exit, OutputAction, OutputEntry, RelayEntry, WriteError, not_at_driver};
-use mcr_model::DropReason;
 use mcr_model::span::Offset;
+use mcr_model::{DropReason, RelayName};
 use mcr_wire::Destination;
 
 use super::table::Table;
@@ -47,17 +47,20 @@ impl Change<'_> {
         for (destination, relays) in gone.into_iter().chain(exact).chain(ranges) {
             self.replace(destination, relays);
         }
-        self.withdraw();
+        if !self.refused.is_empty() {
+            self.withdraw();
+        }
     }
 
     /// A range of which anything was refused is refused as a whole: what was written of it is taken back.
     fn withdraw(&mut self) {
-        let is_refused = |relay: &Arc<RelayPlan>| self.refused.iter().any(|refused| refused.relay == relay.relay);
-        let (refused, rest): (Vec<_>, Vec<_>) = self.table.plan.relays.iter().cloned().partition(is_refused);
+        let names: HashSet<RelayName> = self.refused.iter().map(|refused| refused.relay.clone()).collect();
+        let (refused, rest): (Vec<_>, Vec<_>) =
+            self.table.plan.relays.iter().partition(|relay| names.contains(&relay.relay));
         let ranges = refused.iter().filter(|relay| !relay.span.is_one());
         for destination in ranges.flat_map(|relay| destinations(relay)) {
-            let takes = |relay: &&Arc<RelayPlan>| offset_of(relay, &destination).is_some();
-            let relays: Vec<_> = rest.iter().filter(takes).cloned().collect();
+            let takers = rest.iter().filter(|relay| offset_of(relay, &destination).is_some());
+            let relays: Vec<Arc<RelayPlan>> = takers.map(|relay| Arc::clone(relay)).collect();
             if let Err(error) = self.try_replace(destination, &relays) {
                 tracing::error!(%error, %destination, "the kernel goes on with a relay that is not to be there");
             }
