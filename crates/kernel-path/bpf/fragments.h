@@ -12,20 +12,22 @@ struct fragment_key {
 	__be32 source;
 	__be32 destination;
 	__be16 identification;
-	__u16 vlan; /* as in struct mcr_destination */
+	__u16 vlan; /* as in struct mcr_destination, and so: */
+	__u32 outer_vlan;
 };
 
 /* The destination ports of first fragments that were relayed. */
 MAP(fragments, BPF_MAP_TYPE_LRU_HASH, struct fragment_key, __be16, 0);
 
-static __always_inline struct fragment_key key_of_fragment(__u32 ifindex, const struct ipv4 *ip, __u16 vlan)
+static __always_inline struct fragment_key key_of_fragment(const struct ipv4 *ip, const struct mcr_destination *in)
 {
 	struct fragment_key key = {
-		.ifindex = ifindex,
+		.ifindex = in->ifindex,
 		.source = ip->source,
 		.destination = ip->destination,
 		.identification = ip->identification,
-		.vlan = vlan,
+		.vlan = in->vlan,
+		.outer_vlan = in->outer_vlan,
 	};
 
 	return key;

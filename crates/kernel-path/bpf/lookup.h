@@ -25,7 +25,8 @@ static __always_inline int listens_to(const struct mcr_relay *relay, const struc
 {
 	return relay->destination.ifindex == destination->ifindex &&
 	       same_address(&relay->destination.address, &destination->address) &&
-	       relay->destination.port == destination->port && relay->destination.vlan == destination->vlan;
+	       relay->destination.port == destination->port && relay->destination.vlan == destination->vlan &&
+	       relay->destination.outer_vlan == destination->outer_vlan;
 }
 
 /* The first relay of a destination, or none. */

@@ -31,7 +31,9 @@ struct mcr_destination {
 	__u32 ifindex;
 	struct mcr_address address;
 	__be16 port;
-	__u16 vlan; /* 0: untagged, or tagged with a priority only; and MCR_KEY_IPV6 */
+	__u16 vlan; /* of the inner tag, if there are two; 0: untagged, or tagged with a priority only; and MCR_KEY_IPV6 */
+	__u16 outer_vlan; /* 0: there is one tag at most */
+	__u16 unused;
 };
 /* Set in the upper bits, which no VLAN has. */
 #define MCR_KEY_IPV6 0x8000
@@ -60,6 +62,7 @@ struct mcr_relay {
 	__u32 mtu;          /* bytes of the largest IP packet that may come, so that the drivers of all outputs take it */
 	__u32 least_ttl;    /* that all outputs send a copy of */
 	__u32 flags;        /* enum mcr_relay_flags */
+	__u32 unused;
 	__u64 identity; /* the writer's own; for whoever adopts the maps */
 	struct mcr_cap cap;
 };
@@ -114,6 +117,8 @@ struct mcr_output {
 	__u8 dscp_to[MCR_MAPPED_CODE_POINTS];
 	__u64 identity;
 	struct mcr_cap cap;
+	__u16 outer_vlan; /* as `vlan`, of the tag around it; 0: none is pushed */
+	__u16 unused[3];
 };
 
 /* The key of a listed source. */
@@ -166,15 +171,16 @@ struct mcr_dropped {
 
 #define MCR_SAME_LAYOUT(type, bytes) _Static_assert(sizeof(struct type) == (bytes), #type)
 #define MCR_SAME_OFFSET(type, field, at) _Static_assert(__builtin_offsetof(struct type, field) == (at), #type "." #field)
-MCR_SAME_LAYOUT(mcr_destination, 24);
+MCR_SAME_LAYOUT(mcr_destination, 28);
 MCR_SAME_OFFSET(mcr_destination, vlan, 22);
+MCR_SAME_OFFSET(mcr_destination, outer_vlan, 24);
 MCR_SAME_LAYOUT(mcr_bucket, 16);
-MCR_SAME_LAYOUT(mcr_relay, 80);
-MCR_SAME_OFFSET(mcr_relay, slot, 36);
-MCR_SAME_OFFSET(mcr_relay, flags, 52);
-MCR_SAME_OFFSET(mcr_relay, identity, 56);
-MCR_SAME_OFFSET(mcr_relay, cap, 64);
-MCR_SAME_LAYOUT(mcr_output, 112);
+MCR_SAME_LAYOUT(mcr_relay, 88);
+MCR_SAME_OFFSET(mcr_relay, slot, 40);
+MCR_SAME_OFFSET(mcr_relay, flags, 56);
+MCR_SAME_OFFSET(mcr_relay, identity, 64);
+MCR_SAME_OFFSET(mcr_relay, cap, 72);
+MCR_SAME_LAYOUT(mcr_output, 120);
 MCR_SAME_OFFSET(mcr_output, destination_mac, 16);
 MCR_SAME_OFFSET(mcr_output, source, 28);
 MCR_SAME_OFFSET(mcr_output, vlan, 64);
@@ -182,6 +188,7 @@ MCR_SAME_OFFSET(mcr_output, drop, 69);
 MCR_SAME_OFFSET(mcr_output, dscp_to, 80);
 MCR_SAME_OFFSET(mcr_output, identity, 88);
 MCR_SAME_OFFSET(mcr_output, cap, 96);
+MCR_SAME_OFFSET(mcr_output, outer_vlan, 112);
 MCR_SAME_LAYOUT(mcr_source, 20);
 MCR_SAME_LAYOUT(mcr_own_mac, 12);
 MCR_SAME_LAYOUT(mcr_state, 16);

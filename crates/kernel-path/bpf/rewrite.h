@@ -56,10 +56,10 @@ static __always_inline __u64 sum_of_ends(const struct ipv4 *ip, const struct udp
 	return sum_of_addresses(ip->source, ip->destination) + udp->source + udp->destination;
 }
 
-/* The tag that an output pushes on what arrived with this priority. */
-static __always_inline __u16 tag_of(const struct mcr_output *output, __u16 priority)
+/* The tag that an output pushes on what arrived with this priority: its `vlan`, or the one around it. */
+static __always_inline __u16 tag_of(const struct mcr_output *output, __u16 vlan, __u16 priority)
 {
-	return output->flags & MCR_SET_PRIORITY ? output->vlan : priority | output->vlan;
+	return output->flags & MCR_SET_PRIORITY ? vlan : priority | vlan;
 }
 
 /* The code point of an output's copy of what arrived with this one. */

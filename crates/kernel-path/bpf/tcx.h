@@ -56,7 +56,7 @@ struct packet {
 	__be16 fragmentation; /* of IPv4: "more fragments" and the offset. As it came, not told apart: see udp_bytes_of */
 	__u8 ttl;
 	__u16 priority;      /* upper four bits of the tag */
-	__u16 tagged;        /* whether there was a tag */
+	__u16 tags;          /* how many there were */
 	__u32 checksum;      /* enum checksum_state */
 	__s32 reason;        /* GOOD, or why it is dropped */
 	__u32 accepted;      /* whether a relay wants it */
@@ -171,6 +171,28 @@ static __always_inline void count_on_input(const struct packet *packet, __u32 re
 
 /* ---- reading ---- */
 
+/* Takes a tag that is in the frame for one more, inside of the one before it; the headers become those behind it. */
+static __noinline int read_tag(struct packet *packet)
+{
+	struct headers *headers = &packet->headers;
+	__u16 tag = bpf_ntohs(*(__be16 *)&headers->ip), outer = packet->destination.vlan;
+	__u32 rest = packet->skb->len - packet->ip_at - TAG_BYTES;
+
+	if (rest < IPV4_BYTES || rest > 0xffffff)
+		return 0;
+	if (packet->tags == 0)
+		packet->priority = tag & VLAN_PRIORITY;
+	else if (outer == 0 || outer == VLAN_NUMBER || (tag & VLAN_NUMBER) == 0)
+		return 0;
+	packet->tags++;
+	packet->destination.outer_vlan = outer;
+	packet->destination.vlan = tag & VLAN_NUMBER;
+	headers->ethertype = *((__be16 *)&headers->ip + 1);
+	packet->ip_at += TAG_BYTES;
+	return !bpf_skb_load_bytes(packet->skb, packet->ip_at, &headers->ip,
+				   rest < IPV6_BYTES + UDP_BYTES ? rest : IPV6_BYTES + UDP_BYTES);
+}
+
 /*
  * Reads the link layer: verdicts 1 and 2. The headers may be cut short by the end of the frame, in `there`; false: not ours.
  * Anything shorter than an IP header has no address that would make it ours.
@@ -180,7 +202,6 @@ static __always_inline int read_link(struct packet *packet)
 	struct __sk_buff *skb = packet->skb;
 	struct headers *headers = &packet->headers;
 	__u32 bytes = skb->len;
-	__u16 tag = 0;
 
 	if (bytes < ETHERNET_BYTES + IPV4_BYTES)
 		return 0;
@@ -188,24 +209,15 @@ static __always_inline int read_link(struct packet *packet)
 	if (bpf_skb_load_bytes(skb, 0, headers->destination_mac, bytes < HEADERS6_BYTES ? bytes : HEADERS6_BYTES))
 		return 0;
 	if (skb->vlan_present) {
-		tag = skb->vlan_tci;
-		packet->tagged = 1;
-	} else if (is_tag(headers->ethertype)) {
-		__u32 rest = bytes - ETHERNET_BYTES - TAG_BYTES;
-
-		tag = bpf_ntohs(*(__be16 *)&headers->ip);
-		headers->ethertype = *((__be16 *)&headers->ip + 1);
-		packet->tagged = 1;
-		packet->ip_at += TAG_BYTES;
-		if (rest < IPV4_BYTES || rest > 0xffffff)
-			return 0;
-		if (bpf_skb_load_bytes(skb, ETHERNET_BYTES + TAG_BYTES, &headers->ip,
-				       rest < IPV6_BYTES + UDP_BYTES ? rest : IPV6_BYTES + UDP_BYTES))
-			return 0;
+		packet->priority = skb->vlan_tci & VLAN_PRIORITY;
+		packet->destination.vlan = skb->vlan_tci & VLAN_NUMBER;
+		packet->tags = 1;
 	}
+	if (is_tag(headers->ethertype) && !read_tag(packet))
+		return 0;
+	if (is_tag(headers->ethertype) && (packet->tags > 1 || !read_tag(packet)))
+		return 0;
 	packet->there = bytes - packet->ip_at;
-	packet->priority = tag & VLAN_PRIORITY;
-	packet->destination.vlan = tag & VLAN_NUMBER;
 	packet->is_ipv6 = packet->is_ipv6_now = headers->ethertype == bpf_htons(ETHERTYPE_IPV6);
 	return (headers->ethertype == bpf_htons(ETHERTYPE_IPV4) || packet->is_ipv6) &&
 	       packet->destination.vlan != VLAN_NUMBER;
@@ -275,7 +287,6 @@ static __always_inline void note_destination(struct packet *packet)
 {
 	set_address(packet, &packet->destination.address, packet->headers.ip.destination,
 		    packet->headers.ip6.destination);
-	packet->destination.ifindex = packet->skb->ifindex;
 	packet->destination.port = packet->udp.destination;
 	if (packet->is_ipv6)
 		packet->destination.vlan |= MCR_KEY_IPV6;
@@ -354,8 +365,7 @@ static __always_inline enum readable read_ipv6(struct packet *packet)
 /* Finds the port of a later fragment's first: 0 if that was not relayed. */
 static __noinline int follow_first(struct packet *packet)
 {
-	struct fragment_key key =
-		key_of_fragment(packet->skb->ifindex, &packet->headers.ip, packet->destination.vlan);
+	struct fragment_key key = key_of_fragment(&packet->headers.ip, &packet->destination);
 	__be16 *port = bpf_map_lookup_elem(&fragments, &key);
 
 	if (port)
@@ -366,8 +376,7 @@ static __noinline int follow_first(struct packet *packet)
 /* Has the later fragments of a first one follow it. */
 static __noinline int note_first(const struct packet *packet)
 {
-	struct fragment_key key =
-		key_of_fragment(packet->skb->ifindex, &packet->headers.ip, packet->destination.vlan);
+	struct fragment_key key = key_of_fragment(&packet->headers.ip, &packet->destination);
 
 	return bpf_map_update_elem(&fragments, &key, &packet->udp.destination, BPF_ANY);
 }
@@ -532,7 +541,9 @@ static __always_inline long strip(struct packet *packet)
 
 	if (packet->stripped)
 		return 0;
-	if (packet->tagged)
+	if (packet->tags)
+		error = bpf_skb_vlan_pop(skb);
+	if (!error && packet->tags > 1)
 		error = bpf_skb_vlan_pop(skb);
 	if (!error && packet->there > packet->total_bytes)
 		error = bpf_skb_change_tail(skb, ETHERNET_BYTES + packet->total_bytes, 0);
@@ -635,7 +646,11 @@ static __always_inline long dress(struct packet *packet, const struct mcr_output
 		return error;
 	error = packet->is_ipv6 || packet->is_ipv6_now ? dress_family(packet, output) : dress_ipv4(packet, output);
 	if (!error && output->vlan)
-		error = bpf_skb_vlan_push(packet->skb, bpf_htons(TPID_8021Q), tag_of(output, packet->priority));
+		error = bpf_skb_vlan_push(packet->skb, bpf_htons(TPID_8021Q),
+					  tag_of(output, output->vlan, packet->priority));
+	if (!error && output->outer_vlan)
+		error = bpf_skb_vlan_push(packet->skb, bpf_htons(TPID_8021AD),
+					  tag_of(output, output->outer_vlan, packet->priority));
 	return error;
 }
 
@@ -671,6 +686,8 @@ static __noinline long send_copy(struct packet *packet, const struct mcr_output 
 	else
 		count_sent(output->slot, packet->packets, bytes_of_copies(packet, output));
 	if (output->vlan)
+		bpf_skb_vlan_pop(packet->skb);
+	if (output->outer_vlan)
 		bpf_skb_vlan_pop(packet->skb);
 	return 0;
 }
@@ -761,7 +778,7 @@ static long each_relay(__u32 index, struct walk *walk)
 SEC("classifier")
 int mcr_tcx(struct __sk_buff *skb)
 {
-	struct packet packet = { .skb = skb, .reason = GOOD, .obstacle = GOOD };
+	struct packet packet = { .skb = skb, .destination.ifindex = skb->ifindex, .reason = GOOD, .obstacle = GOOD };
 	struct walk walk = { .packet = &packet };
 	enum readable readable;
 	struct mcr_relay *relay;

@@ -285,6 +285,17 @@ int mcr_xdp(struct xdp_md *ctx)
 		ip = data + ETHERNET_BYTES + TAG_BYTES;
 		if (arrival.destination.vlan == VLAN_NUMBER)
 			return XDP_PASS;
+		if (is_tag(ethertype)) {
+			tag = bpf_ntohs(*(__be16 *)ip);
+			ethertype = *((__be16 *)ip + 1);
+			arrival.destination.outer_vlan = arrival.destination.vlan;
+			arrival.destination.vlan = tag & VLAN_NUMBER;
+			tag_bytes = 2 * TAG_BYTES;
+			ip = data + ETHERNET_BYTES + 2 * TAG_BYTES;
+			if (arrival.destination.outer_vlan == 0 || arrival.destination.vlan == 0 ||
+			    arrival.destination.vlan == VLAN_NUMBER)
+				return XDP_PASS;
+		}
 	}
 	if (ethertype == bpf_htons(ETHERTYPE_IPV4)) {
 		if (!read_plain_ipv4(&arrival, ip, end))
@@ -435,22 +446,27 @@ static __always_inline __u32 dress_packet(struct xdp_md *ctx, const struct mcr_o
 /* Makes the frame that of an output; the bytes of its packet, or 0. */
 static __always_inline __u32 dress_copy(struct xdp_md *ctx, const struct mcr_output *output, __u16 priority)
 {
+	int tag_bytes = !output->vlan ? 0 : output->outer_vlan ? 2 * TAG_BYTES : TAG_BYTES;
 	__u32 bytes = dress_packet(ctx, output);
 	void *data, *end;
 	__be16 *tag;
 
-	if (bytes == 0 || (output->vlan && bpf_xdp_adjust_head(ctx, -TAG_BYTES)))
+	if (bytes == 0 || (tag_bytes && bpf_xdp_adjust_head(ctx, -tag_bytes)))
 		return 0;
 	data = (void *)(long)ctx->data;
 	end = (void *)(long)ctx->data_end;
-	if (data + ETHERNET_BYTES + TAG_BYTES > end)
+	if (data + ETHERNET_BYTES + 2 * TAG_BYTES > end)
 		return 0;
 	address(data, output);
-	if (!output->vlan)
-		return bytes;
 	tag = data + MAC_BYTES;
-	tag[0] = bpf_htons(TPID_8021Q);
-	tag[1] = bpf_htons(tag_of(output, priority));
+	if (output->outer_vlan) {
+		*tag++ = bpf_htons(TPID_8021AD);
+		*tag++ = bpf_htons(tag_of(output, output->outer_vlan, priority));
+	}
+	if (output->vlan) {
+		*tag++ = bpf_htons(TPID_8021Q);
+		*tag++ = bpf_htons(tag_of(output, output->vlan, priority));
+	}
 	return bytes;
 }
 

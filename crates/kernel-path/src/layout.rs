@@ -40,8 +40,10 @@ pub(crate) struct DestinationKey {
     pub(crate) port: [u8; 2],
     /// And [`KEY_IPV6`].
     pub(crate) vlan: u16,
+    pub(crate) outer_vlan: u16,
+    pub(crate) unused: u16,
 }
-plain!(DestinationKey, 24, vlan at 22);
+plain!(DestinationKey, 28, vlan at 22, outer_vlan at 24);
 
 /// `struct mcr_address`.
 #[repr(C)]
@@ -115,10 +117,11 @@ pub(crate) struct RelayRecord {
     pub(crate) mtu: u32,
     pub(crate) least_ttl: u32,
     pub(crate) flags: u32,
+    pub(crate) unused: u32,
     pub(crate) identity: u64,
     pub(crate) cap: CapRecord,
 }
-plain!(RelayRecord, 80, slot at 36, flags at 52, identity at 56, cap at 64);
+plain!(RelayRecord, 88, slot at 40, flags at 56, identity at 64, cap at 72);
 
 /// `enum mcr_relay_flags`.
 const NEEDS_CHECKSUM: u32 = 1;
@@ -181,8 +184,10 @@ pub(crate) struct OutputRecord {
     pub(crate) dscp_to: [u8; CodePointMap::MOST],
     pub(crate) identity: u64,
     pub(crate) cap: CapRecord,
+    pub(crate) outer_vlan: u16,
+    pub(crate) unused: [u16; 3],
 }
-plain!(OutputRecord, 112, source at 28, vlan at 64, drop at 69, dscp_to at 80, identity at 88, cap at 96);
+plain!(OutputRecord, 120, source at 28, vlan at 64, drop at 69, dscp_to at 80, identity at 88, cap at 96, outer_vlan at 112);
 
 /// `enum mcr_output_flags`.
 const SET_SOURCE_PORT: u8 = 1;
@@ -263,8 +268,9 @@ impl DestinationKey {
             Family::V4 => 0,
             Family::V6 => KEY_IPV6,
         };
+        let outer_vlan = vlan.and_then(VlanId::outer).unwrap_or(0);
         let vlan = vlan.map_or(0, VlanId::get) | family;
-        Self { ifindex, address: address.into(), port: port.to_be_bytes(), vlan }
+        Self { ifindex, address: address.into(), port: port.to_be_bytes(), vlan, outer_vlan, unused: 0 }
     }
 
     pub(crate) fn family(&self) -> Family {
@@ -273,7 +279,7 @@ impl DestinationKey {
 
     pub(crate) fn destination(&self) -> Destination {
         Destination {
-            vlan: VlanId::new(self.vlan & !KEY_IPV6),
+            vlan: vlan(self.outer_vlan, self.vlan & !KEY_IPV6),
             address: self.address.of(self.family()),
             port: u16::from_be_bytes(self.port),
         }
@@ -291,6 +297,7 @@ impl OutputRecord {
         let Rewrite { source_mac, destination_mac, vlan, source, destination, source_port, ttl, dscp, priority } =
             *rewrite;
         let port_flag = source_port.map_or(0, |_| SET_SOURCE_PORT);
+        let priority_bits = u16::from(priority.unwrap_or(0)) << 13;
         let priority_flag = priority.map_or(0, |_| SET_PRIORITY);
         let source_flag = source.map_or(KEEP_SOURCE, |_| 0);
         let (ttl_mask, added) = match ttl {
@@ -314,7 +321,8 @@ impl OutputRecord {
             destination: destination.ip().into(),
             destination_port: destination.port().to_be_bytes(),
             source_port: source_port.unwrap_or(0).to_be_bytes(),
-            vlan: vlan.map_or(0, |vlan| vlan.get() | u16::from(priority.unwrap_or(0)) << 13),
+            vlan: vlan.map_or(0, |vlan| vlan.get() | priority_bits),
+            outer_vlan: vlan.and_then(VlanId::outer).map_or(0, |outer| outer | priority_bits),
             ttl: added,
             dscp: dscp.unwrap_or(0),
             flags: port_flag | dscp_flag | map_flag | source_flag | family_flag | priority_flag,
@@ -350,7 +358,7 @@ impl OutputRecord {
         let rewrite = Rewrite {
             source_mac: mcr_wire::MacAddr::new(self.source_mac),
             destination_mac: mcr_wire::MacAddr::new(self.destination_mac),
-            vlan: VlanId::new(self.vlan & 0x0fff),
+            vlan: vlan(self.outer_vlan & 0x0fff, self.vlan & 0x0fff),
             source: (self.flags & KEEP_SOURCE == 0).then(|| self.source.of(family)),
             destination,
             source_port: (self.flags & SET_SOURCE_PORT != 0).then(|| u16::from_be_bytes(self.source_port)),
@@ -360,6 +368,12 @@ impl OutputRecord {
         };
         OutputAction::Send { port: self.port, rewrite, mtu: self.mtu }
     }
+}
+
+/// The VLAN of these numbers; 0 is none.
+fn vlan(outer: u16, number: u16) -> Option<VlanId> {
+    let only = VlanId::new(number)?;
+    Some(only.within(outer).unwrap_or(only))
 }
 
 /// Bytes of the IP header of a relayed datagram.
@@ -382,7 +396,7 @@ mod tests {
     fn keys_tell_the_destination_that_they_were_made_of() {
         let keys = ["239.1.1.1:5001", "[ff3e::1]:5001", "[ef01:101::]:5001"].map(|text| {
             let place: SocketAddr = text.parse().unwrap();
-            [None, VlanId::new(4094)].map(|vlan| {
+            [None, VlanId::new(4094), VlanId::new(1).and_then(|id| id.within(4094))].map(|vlan| {
                 let destination = Destination { vlan, address: place.ip(), port: place.port() };
                 let key = DestinationKey::new(7, &destination);
                 assert_eq!(key.destination(), destination);
@@ -390,7 +404,7 @@ mod tests {
             })
         });
         // Of the same bytes, and yet another.
-        let [v4, _, v6] = keys.map(|[key, _]| key);
+        let [v4, _, v6] = keys.map(|[key, ..]| key);
         assert!(v4.address == v6.address && v4 != v6 && WatchedKey::from(&v4) != WatchedKey::from(&v6));
     }
 
@@ -418,6 +432,7 @@ mod tests {
         let map = CodePointMap::new([(46, 34), (0, 1)], Some(9)).unwrap();
         let mapped = Rewrite { source: None, ttl: TimeToLive::Decrement, dscp: CodePoint::Map(map), ..rewrite };
         let ipv6 = Rewrite {
+            vlan: VlanId::new(7).and_then(|id| id.within(9)),
             source: Some("fd00:1::1".parse().unwrap()),
             destination: "[ff3e::2]:6001".parse().unwrap(),
             ..rewrite

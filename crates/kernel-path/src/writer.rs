@@ -442,6 +442,7 @@ impl TableWriter {
             mtu,
             least_ttl: entry.outputs.iter().filter_map(|output| output.action.least_ttl()).max().unwrap_or(0).into(),
             flags,
+            unused: 0,
             identity: counters.identity(),
             cap: entry.cap.into(),
         };

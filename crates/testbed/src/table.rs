@@ -177,7 +177,11 @@ impl Row {
 
 impl Relay {
     fn wants(&self, frame: &Frame) -> bool {
-        let vlan = frame.tags.first().and_then(|tag| VlanId::new(tag.control & 0x0fff));
+        let vlan = match frame.tags[..] {
+            [outer, inner] => stacked(outer.control & 0x0fff, inner.control & 0x0fff),
+            [only] => VlanId::new(only.control & 0x0fff),
+            _ => None,
+        };
         let destination = Destination { vlan, address: frame.destination.ip(), port: frame.destination.port() };
         let is_listed = self.sources.contains(&frame.source.ip());
         destination == self.destination && (self.sources.is_empty() || is_listed != (self.listing == Listing::Refuses))
@@ -206,7 +210,9 @@ fn copy(arrived: &Frame, rewrite: &Rewrite) -> Frame {
         .traffic_class(dscp(rewrite, arrived.traffic_class >> 2) << 2 | arrived.traffic_class & 3)
         .flags_and_offset(arrived.flags_and_offset & 0x7fff)
         .padding(0);
-    copy.tags = rewrite.vlan.iter().map(|vlan| Tag { protocol: 0x8100, control: priority | vlan.get() }).collect();
+    let outer = rewrite.vlan.and_then(VlanId::outer).map(|outer| Tag { protocol: 0x88a8, control: priority | outer });
+    let tag = rewrite.vlan.map(|vlan| Tag { protocol: 0x8100, control: priority | vlan.get() });
+    copy.tags = outer.into_iter().chain(tag).collect();
     copy.source = SocketAddr::new(
         rewrite.source.unwrap_or(arrived.source.ip()),
         rewrite.source_port.unwrap_or(arrived.source.port()),
@@ -279,7 +285,7 @@ pub fn relays() -> Vec<Relay> {
             ..relay("239.1.1.13:5013", vec![with_priority(1, 200, 5), with_priority(2, 7, 0)])
         },
     ];
-    v4.into_iter().chain(relays_of_ipv6()).collect()
+    v4.into_iter().chain(relays_of_ipv6()).chain(relays_in_stacks()).collect()
 }
 
 /// Those with IPv6 on one side or on both.
@@ -338,6 +344,35 @@ fn plain(lan: usize, to: &str, mtu: u32) -> Output {
 fn with_priority(lan: usize, vlan: u16, priority: u8) -> Output {
     let rewrite = Rewrite { vlan: VlanId::new(vlan), priority: Some(priority), ..rewrite("239.2.2.14:1") };
     Output::Send { lan, rewrite, mtu: 1500 }
+}
+
+/// Those that come with two tags, and others that leave with two.
+fn relays_in_stacks() -> Vec<Relay> {
+    let to = |lan, vlan, priority, to: &str| {
+        let rewrite = Rewrite { vlan, priority, ..rewrite(to) };
+        Output::Send { lan, rewrite, mtu: 1500 }
+    };
+    let outputs = vec![
+        to(1, stacked(8, 200), None, "239.2.4.1:1"),
+        to(2, VlanId::new(200), Some(5), "239.2.4.2:1"),
+        to(2, stacked(8, 201), Some(6), "239.2.4.3:1"),
+        to(1, None, None, "239.2.4.4:1"),
+    ];
+    let six = vec![to(1, stacked(8, 200), None, "[ff3e::2:d]:1"), to(2, stacked(8, 9), Some(1), "239.2.4.5:1")];
+    let in_stack = |to: &str| Destination { vlan: stacked(7, 100), ..destination(to, 0) };
+    vec![
+        Relay { destination: in_stack(GROUP), ..relay(GROUP, outputs.clone()) },
+        Relay { destination: in_stack(GROUP6), ..relay(GROUP6, six.clone()) },
+        relay("239.1.1.14:5014", outputs),
+        relay("[ff3e::1:7]:5008", six),
+        // One output alone.
+        Relay { destination: in_stack("239.1.1.14:5014"), ..relay(GROUP, vec![plain(1, "239.2.4.6:1", 1500)]) },
+        relay("239.1.1.15:5015", vec![to(2, stacked(4094, 1), None, "239.2.4.7:1")]),
+    ]
+}
+
+fn stacked(outer: u16, inner: u16) -> Option<VlanId> {
+    VlanId::new(inner)?.within(outer)
 }
 
 /// Outputs whose headers depend on those that arrived.

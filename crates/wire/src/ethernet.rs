@@ -63,27 +63,47 @@ impl fmt::Display for MacAddr {
     }
 }
 
-/// A VLAN identifier, 1 to 4094 (0 means "priority only", 4095 is reserved: IEEE 802.1Q-2022 table 9-2).
+/// A VLAN identifier, 1 to 4094 (0 means "priority only", 4095 is reserved: IEEE 802.1Q-2022 table 9-2), and that of the
+/// outer tag where frames have two (IEEE 802.1ad).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct VlanId(u16);
+pub struct VlanId {
+    /// 0: there is one tag.
+    outer: u16,
+    id: u16,
+}
 
 impl VlanId {
-    /// The identifier, when it is one.
+    /// The identifier of the only tag, when it is one.
     #[inline]
     pub const fn new(id: u16) -> Option<Self> {
-        if id >= 1 && id <= 4094 { Some(Self(id)) } else { None }
+        if id >= 1 && id <= 4094 { Some(Self { outer: 0, id }) } else { None }
     }
 
-    /// The number, in host byte order.
+    /// The same as the inner tag, within an outer one.
+    #[inline]
+    pub const fn within(self, outer: u16) -> Option<Self> {
+        if outer >= 1 && outer <= 4094 { Some(Self { outer, ..self }) } else { None }
+    }
+
+    /// The number, of the inner tag where there are two, in host byte order.
     #[inline]
     pub const fn get(self) -> u16 {
-        self.0
+        self.id
+    }
+
+    /// That of the outer tag, where there are two.
+    #[inline]
+    pub const fn outer(self) -> Option<u16> {
+        if self.outer == 0 { None } else { Some(self.outer) }
     }
 }
 
 impl fmt::Display for VlanId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
+        match self.outer() {
+            Some(outer) => write!(f, "{outer}.{}", self.id),
+            None => self.id.fmt(f),
+        }
     }
 }
 
@@ -100,13 +120,19 @@ impl VlanTag {
     /// The identifier; `None` for a priority tag, which belongs to no VLAN.
     #[inline]
     pub const fn id(self) -> Option<VlanId> {
-        VlanId::new(self.tci & 0x0fff)
+        VlanId::new(self.number())
+    }
+
+    /// The identifier, whatever it is.
+    #[inline]
+    pub const fn number(self) -> u16 {
+        self.tci & 0x0fff
     }
 
     /// Whether the identifier is the one that no frame may carry, 4095.
     #[inline]
     pub const fn is_reserved(self) -> bool {
-        self.tci & 0x0fff == 0x0fff
+        self.number() == 0x0fff
     }
 
     /// Priority and drop eligibility: the upper four bits of the control information, in place.
@@ -138,6 +164,9 @@ mod tests {
     fn vlan_identifiers() {
         assert!(VlanId::new(0).is_none() && VlanId::new(4095).is_none());
         assert_eq!(VlanId::new(4094).unwrap().get(), 4094);
+        let two = VlanId::new(4094).unwrap().within(7).unwrap();
+        assert_eq!((two.get(), two.outer(), VlanId::new(7).unwrap().outer()), (4094, Some(7), None));
+        assert!(two.within(0).is_none() && two.within(4095).is_none() && VlanId::new(4094) != Some(two));
         assert_eq!(VlanTag { tpid: TPID_8021Q, tci: 0xe064 }.id(), VlanId::new(100));
         assert_eq!(VlanTag { tpid: TPID_8021Q, tci: 0xe000 }.id(), None);
         assert!(VlanTag { tpid: TPID_8021Q, tci: 0x0fff }.is_reserved());

@@ -6,8 +6,8 @@
 //!
 //! | # | what is found | verdict | to |
 //! |---|---|---|---|
-//! | 1 | fewer bytes than the Ethernet header and its tag need | `truncated` | no |
-//! | 2 | a second VLAN tag, VLAN 4095, or an EtherType other than IPv4 and IPv6 | not ours | |
+//! | 1 | fewer bytes than the Ethernet header and its tags need | `truncated` | no |
+//! | 2 | a third VLAN tag, VLAN 4095, VLAN 0 in one of two tags, or an EtherType other than IPv4 and IPv6 | not ours | |
 //! | 3 | fewer bytes than an IP header of that family | `truncated` | no |
 //! | 4 | a version that is not the EtherType's; IPv4: header length under 20, total length under the header's | `bad_ip_header` | no |
 //! | 5 | a protocol other than UDP; IPv6: also behind one extension header | not ours | |
@@ -22,8 +22,8 @@
 //! An IPv6 extension header that is cut off hides whether it is UDP: `truncated` if the frame ends there, `bad_ip_header`
 //! if the packet does, to nobody. Behind two extension headers nobody looks for ports.
 //!
-//! One tag may be in the frame or beside it ([`FrameMeta::vlan`]). A priority tag (VLAN 0) is no VLAN: the frame
-//! counts as untagged and keeps its priority.
+//! The outer or only tag may be in the frame or beside it ([`FrameMeta::vlan`]). A priority tag (VLAN 0) alone is no VLAN: the
+//! frame counts as untagged and keeps its priority. Of two tags the priority is that of the outer one.
 
 use core::fmt;
 use core::net::{IpAddr, SocketAddr};
@@ -107,7 +107,7 @@ pub struct Datagram<'a> {
     pub destination: Destination,
     /// Where it came from.
     pub source: SocketAddr,
-    /// Priority and drop eligibility of its tag, the upper four bits of the control information; 0 when untagged.
+    /// Priority and drop eligibility of its tag, the outer one of two, the upper four bits of the control information; 0 when untagged.
     pub priority_bits: u16,
     /// DSCP and ECN.
     pub traffic_class: u8,
@@ -246,9 +246,9 @@ impl<'a> Datagram<'a> {
 /// The [`Reject`] of the table above.
 #[inline]
 pub fn parse<'a>(frame: &'a [u8], meta: &FrameMeta) -> Result<Datagram<'a>, Reject> {
-    let Link { tag, family, packet } = strip_link(frame, meta)?;
+    let Link { vlan, priority_bits, family, packet } = strip_link(frame, meta)?;
     let ip = ip_header(family, packet)?;
-    let packet = Packet { ip, vlan: tag.and_then(VlanTag::id), bytes: packet, meta };
+    let packet = Packet { ip, vlan, bytes: packet, meta };
     let segment = packet.whole_udp()?;
     let udp = packet.udp_header(segment)?;
     let payload = &segment[udp::HEADER_BYTES..];
@@ -261,7 +261,7 @@ pub fn parse<'a>(frame: &'a [u8], meta: &FrameMeta) -> Result<Datagram<'a>, Reje
     Ok(Datagram {
         destination: Destination { vlan: packet.vlan, address: ip.destination(), port: udp.destination() },
         source: SocketAddr::new(ip.source(), udp.source()),
-        priority_bits: tag.map_or(0, VlanTag::priority_bits),
+        priority_bits,
         traffic_class: ip.traffic_class(),
         ttl: ip.ttl(),
         dont_fragment: ip.dont_fragment(),
@@ -276,7 +276,8 @@ pub fn parse<'a>(frame: &'a [u8], meta: &FrameMeta) -> Result<Datagram<'a>, Reje
 
 /// What an Ethernet header leads to.
 struct Link<'a> {
-    tag: Option<VlanTag>,
+    vlan: Option<VlanId>,
+    priority_bits: u16,
     family: Family,
     packet: &'a [u8],
 }
@@ -287,31 +288,34 @@ enum Family {
     V6,
 }
 
-/// Takes the Ethernet header and at most one tag off: verdicts 1 and 2.
+/// Takes the Ethernet header and at most two tags off: verdicts 1 and 2.
 #[inline]
 fn strip_link<'a>(frame: &'a [u8], meta: &FrameMeta) -> Result<Link<'a>, Reject> {
     let cut = unattributed(DropReason::Truncated);
-    let (addresses_and_type, rest) = frame.split_first_chunk::<{ ethernet::HEADER_BYTES }>().ok_or(cut)?;
-    let outer = u16::from_be_bytes([addresses_and_type[12], addresses_and_type[13]]);
-    let (tag, ethertype, packet) = if is_tag(outer) {
-        let (tag, rest) = rest.split_first_chunk::<{ ethernet::TAG_BYTES }>().ok_or(cut)?;
-        let inner = u16::from_be_bytes([tag[2], tag[3]]);
-        if meta.vlan.is_some() || is_tag(inner) {
-            return Err(Reject::NotOurs);
+    let (addresses_and_type, mut packet) = frame.split_first_chunk::<{ ethernet::HEADER_BYTES }>().ok_or(cut)?;
+    let mut ethertype = u16::from_be_bytes([addresses_and_type[12], addresses_and_type[13]]);
+    let (mut outer, mut inner) = (meta.vlan, None);
+    while is_tag(ethertype) {
+        let (bytes, rest) = packet.split_first_chunk::<{ ethernet::TAG_BYTES }>().ok_or(cut)?;
+        let tag = Some(VlanTag { tpid: ethertype, tci: u16::from_be_bytes([bytes[0], bytes[1]]) });
+        match (outer, inner) {
+            (None, _) => outer = tag,
+            (Some(_), None) => inner = tag,
+            (Some(_), Some(_)) => return Err(Reject::NotOurs),
         }
-        (Some(VlanTag { tpid: outer, tci: u16::from_be_bytes([tag[0], tag[1]]) }), inner, rest)
-    } else {
-        (meta.vlan, outer, rest)
-    };
+        (ethertype, packet) = (u16::from_be_bytes([bytes[2], bytes[3]]), rest);
+    }
     let family = match ethertype {
         ETHERTYPE_IPV4 => Family::V4,
         ETHERTYPE_IPV6 => Family::V6,
         _ => return Err(Reject::NotOurs),
     };
-    if tag.is_some_and(VlanTag::is_reserved) {
-        return Err(Reject::NotOurs);
-    }
-    Ok(Link { tag, family, packet })
+    let vlan = match (outer, inner) {
+        (Some(outer), Some(inner)) => Some(inner.id().and_then(|id| id.within(outer.number())).ok_or(Reject::NotOurs)?),
+        (Some(only), None) if only.is_reserved() => return Err(Reject::NotOurs),
+        (only, _) => only.and_then(VlanTag::id),
+    };
+    Ok(Link { vlan, priority_bits: outer.map_or(0, VlanTag::priority_bits), family, packet })
 }
 
 const fn is_tag(ethertype: u16) -> bool {

@@ -13,7 +13,7 @@ use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use crate::checksum::{Sum, udp_pseudo_header, update};
 use crate::drop_reason::DropReason;
-use crate::ethernet::{self, ETHERTYPE_IPV4, ETHERTYPE_IPV6, MacAddr, TPID_8021Q, VlanId};
+use crate::ethernet::{self, ETHERTYPE_IPV4, ETHERTYPE_IPV6, MacAddr, TPID_8021AD, TPID_8021Q, VlanId};
 use crate::field::{CodePoint, TimeToLive};
 use crate::frame::{Datagram, Part, UdpChecksum, ip_header_bytes};
 use crate::{ipv4, ipv6, udp};
@@ -25,7 +25,7 @@ pub struct Rewrite {
     pub source_mac: MacAddr,
     /// The group's or the next hop's.
     pub destination_mac: MacAddr,
-    /// The tag to push; its priority is the datagram's.
+    /// The tag to push, or two of them; their priority is the datagram's.
     pub vlan: Option<VlanId>,
     /// The source address, `None`: as it arrived. One that is not of the destination's family would leave as the
     /// unspecified address.
@@ -38,7 +38,7 @@ pub struct Rewrite {
     pub ttl: TimeToLive,
     /// The code point.
     pub dscp: CodePoint,
-    /// The priority in the tag that is pushed, 0 to 7; `None`: as it arrived, with its drop eligibility.
+    /// The priority in the tags that are pushed, 0 to 7; `None`: as it arrived, with its drop eligibility.
     pub priority: Option<u8>,
 }
 
@@ -67,8 +67,9 @@ pub enum Completion {
 }
 
 impl Headers {
-    /// The most bytes of headers: Ethernet, one tag, IPv6, UDP.
-    pub const MOST_BYTES: usize = ethernet::HEADER_BYTES + ethernet::TAG_BYTES + ipv6::HEADER_BYTES + udp::HEADER_BYTES;
+    /// The most bytes of headers: Ethernet, two tags, IPv6, UDP.
+    pub const MOST_BYTES: usize =
+        ethernet::HEADER_BYTES + 2 * ethernet::TAG_BYTES + ipv6::HEADER_BYTES + udp::HEADER_BYTES;
 
     /// The headers as they go on the wire.
     #[inline]
@@ -156,9 +157,13 @@ impl Rewrite {
         bytes[6..12].copy_from_slice(&self.source_mac.octets());
         let mut at = 12;
         if let Some(vlan) = self.vlan {
-            bytes[12..14].copy_from_slice(&TPID_8021Q.to_be_bytes());
-            bytes[14..16].copy_from_slice(&(self.priority_bits(datagram) | vlan.get()).to_be_bytes());
-            at = 16;
+            let priority_bits = self.priority_bits(datagram);
+            let tags = [vlan.outer().map(|outer| (TPID_8021AD, outer)), Some((TPID_8021Q, vlan.get()))];
+            for (tpid, number) in tags.into_iter().flatten() {
+                bytes[at..at + 2].copy_from_slice(&tpid.to_be_bytes());
+                bytes[at + 2..at + 4].copy_from_slice(&(priority_bits | number).to_be_bytes());
+                at += ethernet::TAG_BYTES;
+            }
         }
         // A datagram came out of an IP packet, and a run is bounded by whoever gathers it: both fit 16 bits.
         let behind_ip = payload_bytes.wrapping_add(datagram.udp_header_bytes()) as u16;

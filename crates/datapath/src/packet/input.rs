@@ -12,7 +12,7 @@ use super::virtio::{Segmentation, VirtioHeader};
 
 /// Frames larger than a slot that are held at once; the round ends when they are used up.
 const MAX_OVERSIZE: usize = 16;
-/// Virtio header, Ethernet header with one tag, and the largest IP packet (an IPv6 header and 65,535 bytes), rounded up.
+/// Virtio header, Ethernet header with two tags, and the largest IP packet (an IPv6 header and 65,535 bytes), rounded up.
 const OVERSIZE_BYTES: usize = 65_664;
 
 /// A frame that is not relayed, with a name for it.

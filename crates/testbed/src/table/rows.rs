@@ -80,7 +80,29 @@ pub fn rows(own: Mac) -> Vec<Row> {
         ("priority only, padded", tagged(Tag::with_priority(0, 6)).padding(5), Sent),
         ("another VLAN", tagged(Tag::vlan(101)), Passed),
         ("VLAN 4095", tagged(Tag::vlan(4095)), Passed),
-        ("two tags", tagged(Tag::service(100)).tag(Tag::vlan(100)), Passed),
+        ("two tags", in_stack(to_group()), Sent),
+        ("two tags, priorities", tagged(Tag { protocol: 0x88a8, control: 0xb007 }).tag(Tag::with_priority(100, 2)), Sent),
+        ("two tags, both of customers", tagged(Tag::vlan(7)).tag(Tag::vlan(100)), Sent),
+        ("two tags, padded", in_stack(carrying(1)).padding(9), Sent),
+        ("two tags, large", in_stack(carrying(1400)), Sent),
+        ("two tags, no UDP checksum", in_stack(to_group()).udp_checksum(Checksum::Zero), Sent),
+        ("two tags, wrong UDP checksum", in_stack(to_group()).udp_checksum(Checksum::Wrong), Refused(BadUdpChecksum)),
+        ("two tags, first fragment", in_stack(first(8)), Sent),
+        ("two tags, its later one", in_stack(later(8, 0x2004)), Sent),
+        ("one tag, its later one: another's", later(8, 0x2004).tag(Tag::vlan(100)), OnInput(Fragment)),
+        ("two tags, one output", in_stack(to("239.1.1.14:5014")), Sent),
+        ("two tags of IPv6", in_stack(to_group6()), Sent),
+        ("none, to two tags", to("239.1.1.14:5014"), Sent),
+        ("a priority only, to two tags", to("239.1.1.14:5014").tag(Tag::with_priority(0, 3)), Sent),
+        ("none, to two tags alone", to("239.1.1.15:5015"), Sent),
+        ("none, IPv6 to two tags", to6("[ff3e::1:7]:5008"), Sent),
+        ("two tags the other way around", tagged(Tag::service(100)).tag(Tag::vlan(7)), Passed),
+        ("two tags with another outer one", tagged(Tag::service(8)).tag(Tag::vlan(100)), Passed),
+        ("two tags, the outer one a priority", tagged(Tag::with_priority(0, 5)).tag(Tag::vlan(100)), Passed),
+        ("two tags, the inner one a priority", tagged(Tag::service(7)).tag(Tag::with_priority(0, 5)), Passed),
+        ("two tags, the inner one reserved", tagged(Tag::service(7)).tag(Tag::vlan(4095)), Passed),
+        ("three tags", tagged(Tag::service(7)).tag(Tag::service(7)).tag(Tag::vlan(100)), Passed),
+        ("two tags, cut after them", in_stack(to_group()).cut_to(22), Passed),
         ("VLAN 100 of an untagged relay", to("239.1.1.2:5002").tag(Tag::vlan(100)), Passed),
         // Who listens.
         ("another group", to("239.1.1.200:5001"), Passed),
@@ -404,6 +426,11 @@ fn later(identification: u16, flags_and_offset: u16) -> Frame {
 /// A fragment of a datagram that is longer than what is there.
 fn of_more(frame: Frame, flags_and_offset: u16) -> Frame {
     frame.udp_length(1000).flags_and_offset(flags_and_offset)
+}
+
+/// In VLAN 100 within 7.
+fn in_stack(frame: Frame) -> Frame {
+    frame.tag(Tag::service(7)).tag(Tag::vlan(100))
 }
 
 fn payload(bytes: usize) -> Vec<u8> {

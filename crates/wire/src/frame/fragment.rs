@@ -11,7 +11,7 @@ use core::net::{Ipv4Addr, SocketAddr};
 use super::{ChecksumState, Datagram, Destination, FrameMeta, Ip, Link, Packet, Reject, UdpChecksum};
 use super::{ip_header, parse, strip_link};
 use crate::drop_reason::DropReason;
-use crate::ethernet::{VlanId, VlanTag};
+use crate::ethernet::VlanId;
 use crate::ipv4::{self, Ipv4};
 use crate::udp::{self, Udp};
 
@@ -70,16 +70,15 @@ fn parse_fragment<'a>(
     meta: &FrameMeta,
     port_of_first: impl FnOnce(&FragmentKey) -> Option<u16>,
 ) -> Result<Datagram<'a>, Reject> {
-    let Link { tag, family, packet } = strip_link(frame, meta)?;
+    let Link { vlan, priority_bits, family, packet } = strip_link(frame, meta)?;
     let ip = ip_header(family, packet)?;
-    let packet = Packet { ip, vlan: tag.and_then(VlanTag::id), bytes: packet, meta };
+    let packet = Packet { ip, vlan, bytes: packet, meta };
     let is_plain = meta.segment_bytes.is_none() && meta.checksum != ChecksumState::Partial;
     let (Ip::V4(header), true) = (ip, is_plain) else { return Err(packet.refuse(DropReason::Fragment)) };
     let behind = packet.bytes.get(ipv4::HEADER_BYTES..header.total_bytes());
     let (Some(behind), ipv4::HEADER_BYTES) = (behind, header.header_bytes()) else {
         return Err(packet.refuse(DropReason::Fragment));
     };
-    let priority_bits = tag.map_or(0, VlanTag::priority_bits);
     if header.is_first() {
         packet.first(header, behind, priority_bits)
     } else {

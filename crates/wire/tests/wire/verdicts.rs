@@ -66,12 +66,19 @@ fn row_1_and_3_too_few_bytes_for_the_headers() {
 }
 
 #[test]
-fn row_2_a_second_tag_a_reserved_vlan_or_another_protocol() {
+fn row_2_a_third_tag_a_reserved_vlan_or_another_protocol() {
     let tagged = |tpid, vlan| Recipe::new(PAYLOAD).tagged(tpid, vlan, 0);
     let stripped = |tci| FrameMeta { vlan: Some(VlanTag { tpid: TPID_8021Q, tci }), ..FrameMeta::PLAIN };
     let double = tagged(TPID_8021Q, 5).tagged(TPID_8021AD, 6, 0).frame();
-    refused(&double, &FrameMeta::PLAIN, Reject::NotOurs);
-    refused(&tagged(TPID_8021Q, 5).frame(), &stripped(6), Reject::NotOurs);
+    let both = VlanId::new(5).unwrap().within(6);
+    for (frame, meta) in [(&double, FrameMeta::PLAIN), (&tagged(TPID_8021Q, 5).frame(), stripped(0x2006))] {
+        let datagram = parse(frame, &meta).unwrap();
+        assert_eq!((datagram.destination.vlan, datagram.payload), (both, PAYLOAD));
+        assert_eq!(datagram.priority_bits, meta.vlan.map_or(0, |tag| tag.tci & 0xf000), "of the outer one");
+    }
+    refused(&double, &stripped(7), Reject::NotOurs);
+    refused(&tagged(TPID_8021Q, 5).frame(), &stripped(4095), Reject::NotOurs);
+    refused(&tagged(TPID_8021Q, 4095).frame(), &stripped(5), Reject::NotOurs);
     refused(&tagged(TPID_8021Q, 5).frame(), &stripped(0), Reject::NotOurs);
     refused(&tagged(TPID_8021Q, 4095).frame(), &FrameMeta::PLAIN, Reject::NotOurs);
     refused(&Recipe::new(PAYLOAD).frame(), &stripped(4095), Reject::NotOurs);
