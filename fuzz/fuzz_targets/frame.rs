@@ -10,13 +10,16 @@ use std::num::NonZeroU16;
 use libfuzzer_sys::fuzz_target;
 use mcr_wire::{
     ChecksumState, CodePoint, Datagram, FrameMeta, MacAddr, Refused, Reject, Rewrite, TimeToLive, UdpChecksum, VlanId,
-    VlanTag, parse,
+    VlanTag, parse_following,
 };
+
+/// Of the first fragments that came before.
+const PORT: u16 = 5001;
 
 fuzz_target!(|input: &[u8]| {
     let Some((word, frame)) = input.split_first_chunk() else { return };
     let meta = meta(word);
-    match parse(frame, &meta) {
+    match parse_following(frame, &meta, |_| Some(PORT)) {
         Ok(datagram) => relay(&datagram),
         Err(Reject::NotOurs) => {}
         Err(Reject::Drop { .. }) => {
@@ -50,7 +53,7 @@ fn relay(datagram: &Datagram<'_>) {
     }
     assert_eq!((packets, ip_bytes), (datagram.packets(), datagram.ip_bytes()));
     let rewrite = rewrite(datagram);
-    assert!(rewrite.headers(datagram).bytes().len() == 18 + rewrite.header_bytes());
+    assert!(rewrite.headers(datagram).bytes().len() == 18 + rewrite.bytes_before(datagram));
 }
 
 fn send(datagram: &Datagram<'_>) {
@@ -63,8 +66,8 @@ fn send(datagram: &Datagram<'_>) {
         UdpChecksum::Known(_) => FrameMeta { checksum: ChecksumState::Valid, ..FrameMeta::PLAIN },
         UdpChecksum::Zero | UdpChecksum::Partial => FrameMeta::PLAIN,
     };
-    let left = parse(frame, &meta).expect("a frame of ours is sound");
-    assert_eq!(left.payload, datagram.payload);
+    let left = parse_following(frame, &meta, |_| Some(PORT)).expect("a frame of ours is sound");
+    assert_eq!((left.payload, left.part), (datagram.payload, datagram.part));
     assert_eq!((left.source.port(), left.identification), (datagram.source.port(), datagram.identification));
     assert_eq!(left.checksum == UdpChecksum::Zero, datagram.checksum == UdpChecksum::Zero);
     assert_eq!(left.priority_bits, datagram.priority_bits);

@@ -59,12 +59,18 @@ impl Question {
     /// Asks about `input`: at once for long enough to see ordinary flows, without joining.
     ///
     /// # Errors
-    /// When it is several groups or ports.
+    /// When it is several groups or ports, or frames with two tags.
     pub fn new(subject: Subject, input: Input, look: Duration) -> Result<Self, NotExplained> {
         if !input.span.is_one() {
             return Err(NotExplained {
                 message: format!("{input} is several groups or ports, and one of them is explained at a time"),
                 remedy: "ask for one of them, as INTERFACE:GROUP:PORT",
+            });
+        }
+        if input.vlan.is_some_and(|vlan| vlan.outer().is_some()) {
+            return Err(NotExplained {
+                message: format!("{input} has two VLAN tags, of which nothing is explained yet"),
+                remedy: "look at `mcr discover`, `mcr show` and `mcr stats`",
             });
         }
         let (group, sources) = (input.target.ip(), input.sources.clone());

@@ -22,6 +22,8 @@ pub struct Key {
     pub interface: u32,
     /// The tag; `None` without.
     pub vlan: Option<u16>,
+    /// The tag around that one, if there are two.
+    pub outer_vlan: Option<u16>,
     /// Where it is sent.
     pub group: IpAddr,
     /// Its port.
@@ -137,6 +139,7 @@ impl Flows {
         let key = Key {
             interface,
             vlan: destination.vlan.map(|vlan| vlan.get()),
+            outer_vlan: destination.vlan.and_then(|vlan| vlan.outer()),
             group: destination.address,
             port: destination.port,
             source: datagram.source.ip(),

@@ -46,6 +46,7 @@ impl Flows {
         FlowStatus {
             interface: look.names.get(&key.interface).cloned().unwrap_or_default(),
             vlan: key.vlan,
+            outer_vlan: key.outer_vlan,
             source: key.source,
             source_port: flow.source_port,
             group: key.group,

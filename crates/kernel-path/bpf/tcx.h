@@ -637,6 +637,23 @@ static __always_inline long change_family(struct packet *packet, const struct mc
 	return error;
 }
 
+/* Pushes an output's tags, or none of them. */
+static __always_inline long push_tags(const struct packet *packet, const struct mcr_output *output)
+{
+	long error = 0;
+
+	if (output->vlan)
+		error = bpf_skb_vlan_push(packet->skb, bpf_htons(TPID_8021Q),
+					  tag_of(output, output->vlan, packet->priority));
+	if (error || !output->outer_vlan)
+		return error;
+	error = bpf_skb_vlan_push(packet->skb, bpf_htons(TPID_8021AD),
+				  tag_of(output, output->outer_vlan, packet->priority));
+	if (error)
+		bpf_skb_vlan_pop(packet->skb);
+	return error;
+}
+
 /* Makes the frame that of an output. */
 static __always_inline long dress(struct packet *packet, const struct mcr_output *output)
 {
@@ -645,13 +662,7 @@ static __always_inline long dress(struct packet *packet, const struct mcr_output
 	if (error)
 		return error;
 	error = packet->is_ipv6 || packet->is_ipv6_now ? dress_family(packet, output) : dress_ipv4(packet, output);
-	if (!error && output->vlan)
-		error = bpf_skb_vlan_push(packet->skb, bpf_htons(TPID_8021Q),
-					  tag_of(output, output->vlan, packet->priority));
-	if (!error && output->outer_vlan)
-		error = bpf_skb_vlan_push(packet->skb, bpf_htons(TPID_8021AD),
-					  tag_of(output, output->outer_vlan, packet->priority));
-	return error;
+	return error ?: push_tags(packet, output);
 }
 
 /* Why a copy was not taken: errors are negative, NET_XMIT_* positive. */

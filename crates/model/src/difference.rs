@@ -54,10 +54,11 @@ fn paired<'a>(
 
 /// Where an output goes, as endpoint text.
 fn place(output: &OutputSpec) -> String {
-    let OutputSpec { interface, group, address, port, vlan, .. } = output;
+    let OutputSpec { interface, group, address, port, vlan, outer_vlan, .. } = output;
     let target = group.as_deref().or(address.as_deref()).unwrap_or_default();
     let vlan = vlan.map(|vlan| format!(",vlan={vlan}")).unwrap_or_default();
-    format!("{interface}:{target}:{port}{vlan}")
+    let outer = outer_vlan.map(|outer| format!(",outer-vlan={outer}")).unwrap_or_default();
+    format!("{interface}:{target}:{port}{vlan}{outer}")
 }
 
 fn json<T: serde::Serialize>(part: &T) -> Value {

@@ -21,7 +21,8 @@ pub struct EndpointError {
 const SHAPE: &str = "write INTERFACE:ADDRESS:PORT, for example eth0:239.1.1.1:5001";
 
 impl InputSpec {
-    /// Reads the text of an input: `eth0:192.168.168.55@239.1.1.1:5001,vlan=100`. Options: `source` and `exclude` (may repeat), `vlan`.
+    /// Reads the text of an input: `eth0:192.168.168.55@239.1.1.1:5001,vlan=100`. Options: `source` and `exclude` (may repeat), `vlan`,
+    /// `outer-vlan`.
     ///
     /// # Errors
     /// [`EndpointError`] where the text has not the shape of an endpoint.
@@ -36,7 +37,8 @@ impl InputSpec {
                 "source" => spec.sources.push(value.to_owned()),
                 "exclude" => spec.exclude_sources.push(value.to_owned()),
                 "vlan" => spec.vlan = Some(parts.number(key, value)?),
-                _ => return Err(parts.unknown_option(key, &["source", "exclude", "vlan"])),
+                "outer-vlan" | "outer_vlan" => spec.outer_vlan = Some(parts.number(key, value)?),
+                _ => return Err(parts.unknown_option(key, &["source", "exclude", "vlan", "outer-vlan"])),
             }
         }
         Ok(spec)
@@ -45,17 +47,18 @@ impl InputSpec {
 
 impl OutputSpec {
     /// Reads the text of an output: `eth1:239.2.2.2:6001,ttl=8,source=10.0.0.9,dscp=34`.
-    /// Options: `source`, `source-port`, `ttl`, `dscp`, `vlan`, `priority`, `max-packets-per-second`, `max-bits-per-second`.
+    /// Options: `source`, `source-port`, `ttl`, `dscp`, `vlan`, `outer-vlan`, `priority`, `max-packets-per-second`, `max-bits-per-second`.
     ///
     /// # Errors
     /// [`EndpointError`] where the text has not the shape of an endpoint.
     pub fn from_endpoint(given: &str) -> Result<Self, EndpointError> {
-        const OPTIONS: [&str; 8] = [
+        const OPTIONS: [&str; 9] = [
             "source",
             "source-port",
             "ttl",
             "dscp",
             "vlan",
+            "outer-vlan",
             "priority",
             "max-packets-per-second",
             "max-bits-per-second",
@@ -72,6 +75,7 @@ impl OutputSpec {
                 "ttl" => spec.ttl = Some(TtlSpec::from_text(value)),
                 "dscp" => spec.dscp = Some(DscpSpec::from_text(value)),
                 "vlan" => spec.vlan = Some(parts.number(key, value)?),
+                "outer-vlan" | "outer_vlan" => spec.outer_vlan = Some(parts.number(key, value)?),
                 "priority" => spec.priority = Some(parts.number(key, value)?),
                 "max-packets-per-second" => spec.max_packets_per_second = Some(parts.number(key, value)?),
                 "max-bits-per-second" => spec.max_bits_per_second = Some(parts.number(key, value)?),

@@ -38,6 +38,9 @@ pub struct FlowStatus {
     /// Its tag.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub vlan: Option<u16>,
+    /// The tag around that one, if there are two.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outer_vlan: Option<u16>,
     /// Who sends it.
     #[schema(value_type = String, example = "192.168.168.55")]
     pub source: IpAddr,

@@ -32,6 +32,7 @@ pub mod status;
 pub mod time;
 pub mod token;
 pub mod trouble;
+mod vlan;
 pub mod wait;
 pub mod watch;
 

@@ -13,6 +13,7 @@ use crate::name::{InterfaceName, RelayName};
 use crate::place::{Place, Rivalry};
 use crate::problem::FieldError;
 use crate::span::{Offset, Span};
+use crate::vlan;
 use crate::watch::Watch;
 
 /// Where a relay listens.
@@ -379,7 +380,7 @@ impl fmt::Display for Input {
             self.sources.iter().try_for_each(|source| write!(f, ",source={source}"))?;
         }
         self.excluded.iter().try_for_each(|source| write!(f, ",exclude={source}"))?;
-        self.vlan.iter().try_for_each(|vlan| write!(f, ",vlan={vlan}"))
+        vlan::write_options(self.vlan, f)
     }
 }
 
@@ -390,6 +391,6 @@ impl fmt::Display for Output {
         self.span.write_address(self.target.ip(), f)?;
         f.write_str(":")?;
         self.span.write_port(self.port, f)?;
-        self.vlan.iter().try_for_each(|vlan| write!(f, ",vlan={vlan}"))
+        vlan::write_options(self.vlan, f)
     }
 }

@@ -4,7 +4,6 @@
 
 use std::net::IpAddr;
 
-use mcr_wire::VlanId;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -19,6 +18,7 @@ use crate::problem::FieldError;
 use crate::querier::QuerierSpec;
 use crate::relay::{Input, Output, Relay, Scope};
 use crate::span::{PortSpec, Span, parse_groups};
+use crate::vlan;
 use crate::watch::{ExpectSpec, Watch};
 
 /// A configuration file: relays, and where the daemon talks.
@@ -107,6 +107,10 @@ pub struct InputSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(minimum = 1, maximum = 4094)]
     pub vlan: Option<i64>,
+    /// The tag around that one, where frames have two; none: they have not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 1, maximum = 4094)]
+    pub outer_vlan: Option<i64>,
 }
 
 /// An output as a user writes it.
@@ -148,6 +152,10 @@ pub struct OutputSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(minimum = 1, maximum = 4094)]
     pub vlan: Option<i64>,
+    /// The 802.1ad tag around that one; none: there is one at most.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 1, maximum = 4094)]
+    pub outer_vlan: Option<i64>,
     /// The priority in that tag, 0 to 7; none: as it arrived.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(minimum = 0, maximum = 7)]
@@ -213,7 +221,7 @@ impl InputSpec {
     /// # Errors
     /// Every field that is wrong.
     pub fn check(&self, part: &str) -> Result<Input, Vec<FieldError>> {
-        let Self { interface, group, address, port, sources, exclude_sources, vlan } = self;
+        let Self { interface, group, address, port, sources, exclude_sources, vlan, outer_vlan } = self;
         let mut errors = Errors::default();
         let field = |name: &str| format!("{part}.{name}");
         let interface = errors.take(field("interface"), interface.parse::<InterfaceName>(), "");
@@ -225,7 +233,7 @@ impl InputSpec {
             let remedy = "keep one of the two: nobody but those in sources is relayed anyway";
             errors.0.push(FieldError::new(field("exclude_sources"), "it has both sources and exclude_sources", remedy));
         }
-        let vlan = errors.optional(field("vlan"), *vlan, check_vlan, VLAN_RANGE);
+        let vlan = errors.absorb(vlan::check(part, *vlan, *outer_vlan));
         match (interface, target, port, vlan) {
             (Some(interface), Some((target, group_bits)), Some((port, ports)), Some(vlan)) if errors.0.is_empty() => {
                 let span = Span::new(group_bits, ports);
@@ -242,7 +250,7 @@ impl OutputSpec {
     /// # Errors
     /// Every field that is wrong.
     pub fn check(&self, part: &str) -> Result<Output, Vec<FieldError>> {
-        let Self { interface, group, address, port, source, source_port, ttl, dscp, vlan, .. } = self;
+        let Self { interface, group, address, port, source, source_port, ttl, dscp, vlan, outer_vlan, .. } = self;
         let Self { priority, max_packets_per_second, max_bits_per_second, .. } = self;
         let mut errors = Errors::default();
         let field = |name: &str| format!("{part}.{name}");
@@ -255,7 +263,7 @@ impl OutputSpec {
         let source_port = errors.keep(source_port);
         let ttl = errors.keep(TtlRule::check(field("ttl"), ttl.as_ref()));
         let dscp = errors.keep(DscpRule::check(field("dscp"), dscp.as_ref()));
-        let vlan = errors.optional(field("vlan"), *vlan, check_vlan, VLAN_RANGE);
+        let vlan = errors.absorb(vlan::check(part, *vlan, *outer_vlan));
         let priority = errors.optional(field("priority"), *priority, Priority::try_from, "use 0 to 7");
         if priority.flatten().is_some() && vlan == Some(None) {
             let remedy = "add vlan, or leave priority out";
@@ -309,6 +317,7 @@ impl From<&Relay> for RelaySpec {
 impl From<&Input> for InputSpec {
     fn from(input: &Input) -> Self {
         let Input { interface, target, port, span, sources, excluded, vlan } = input;
+        let (vlan, outer_vlan) = vlan::spec(*vlan);
         let (group, address) = group_or_address(*target, *span);
         Self {
             interface: interface.to_string(),
@@ -317,7 +326,8 @@ impl From<&Input> for InputSpec {
             port: span.port_spec(*port),
             sources: sources.iter().map(IpAddr::to_string).collect(),
             exclude_sources: excluded.iter().map(IpAddr::to_string).collect(),
-            vlan: vlan.map(|vlan| vlan.get().into()),
+            vlan,
+            outer_vlan,
         }
     }
 }
@@ -325,6 +335,7 @@ impl From<&Input> for InputSpec {
 impl From<&Output> for OutputSpec {
     fn from(output: &Output) -> Self {
         let Output { interface, target, port, span, source, source_port, ttl, dscp, vlan, priority, caps } = output;
+        let (vlan, outer_vlan) = vlan::spec(*vlan);
         let (max_packets_per_second, max_bits_per_second) = caps.spec();
         let (group, address) = group_or_address(*target, *span);
         Self {
@@ -336,7 +347,8 @@ impl From<&Output> for OutputSpec {
             source_port: source_port.map(|port| SourcePortSpec::Number(port.get().into())),
             ttl: Some(ttl.spec()),
             dscp: dscp.spec(),
-            vlan: vlan.map(|vlan| vlan.get().into()),
+            vlan,
+            outer_vlan,
             priority: priority.map(|priority| priority.get().into()),
             max_packets_per_second,
             max_bits_per_second,
@@ -344,7 +356,6 @@ impl From<&Output> for OutputSpec {
     }
 }
 
-const VLAN_RANGE: &str = "use 1 to 4094";
 const HOST_WANTED: &str = "write the address of one host, for example 192.168.168.55 or fd00::55";
 const GROUP_WANTED: &str =
     "groups are 224.0.0.0 to 239.255.255.255 and ff00::/8; for local use take one in 239.0.0.0/8 or ff35::/16";
@@ -424,11 +435,6 @@ fn check_groups(field: String, group: &str) -> Result<(Target, u8), FieldError> 
 fn group_or_address(target: Target, span: Span) -> (Option<String>, Option<String>) {
     let text = Some(span.group_text(target));
     if target.is_group() { (text, None) } else { (None, text) }
-}
-
-fn check_vlan(given: i64) -> Result<VlanId, ValueError> {
-    let id = u16::try_from(given).ok().filter(|id| *id != 0);
-    id.and_then(VlanId::new).ok_or(ValueError::OutOfRange { what: "vlan", given })
 }
 
 fn is_false(value: &bool) -> bool {

@@ -30,6 +30,7 @@ fn endpoints_read_as_they_are_written() {
         "eth0:239.1.1.1:5001",
         "eth0:192.168.168.55@239.1.1.1:5001",
         "eth0.100:239.1.1.1:5001,vlan=7",
+        "eth0:239.1.1.1:5001,vlan=7,outer-vlan=4094",
         "eth0:10.0.0.7:5001",
         "eth0:239.1.1.1:5001,source=10.0.0.1,source=10.0.0.2",
         "eth0:[ff3e::1]:5001",
@@ -46,7 +47,7 @@ fn endpoints_read_as_they_are_written() {
         assert_eq!(input(text).as_deref(), Ok(text));
     }
     let text = output("eth1:239.2.2.2:6001,ttl=8,source=10.0.0.9,source-port=7,dscp=34,vlan=5").unwrap();
-    for part in ["Ttl(8)", "10.0.0.9", "Port(7)", "Dscp(34)", "VlanId(5)"] {
+    for part in ["Ttl(8)", "10.0.0.9", "Port(7)", "Dscp(34)", "id: 5"] {
         assert!(text.contains(part), "{part} in {text}");
     }
     let text = output("eth1:239.2.2.2:6001,ttl=decrement,source=keep,source-port=keep,dscp=keep").unwrap();
@@ -71,6 +72,8 @@ fn a_wrong_endpoint_says_what_and_what_to_do() {
         ("eth0:239.1.1.1:5001,vlan", "has no value"),
         ("eth0:239.1.1.1:5001,vlan=x", "is not a number"),
         ("eth0:239.1.1.1:5001,vlan=4095", "vlan 4095 is out of range"),
+        ("eth0:239.1.1.1:5001,outer-vlan=7", "an outer tag is around another one"),
+        ("eth0:239.1.1.1:5001,vlan=7,outer-vlan=0", "outer_vlan 0 is out of range"),
         ("eth0:239.1.1.1:5001,sorce=10.0.0.1", "did you mean \"source\"?"),
         ("eth0:239.1.1.1:5001,ttl=8", "there is no option \"ttl\" here"),
         ("eth0:224.0.0.256@239.1.1.1:5001", "is not an IP address"),

@@ -14,6 +14,7 @@ use crate::import::Draft;
 struct Place<'a> {
     interface: &'a str,
     vlan: Option<u16>,
+    outer_vlan: Option<u16>,
     group: IpAddr,
     port: u16,
 }
@@ -23,8 +24,9 @@ struct Place<'a> {
 pub(crate) fn draft(report: &FlowReport, to: &str) -> Draft {
     let mut places = BTreeMap::<Place<'_>, Vec<&FlowStatus>>::new();
     for flow in &report.flows {
-        let FlowStatus { interface, vlan, group, port, .. } = flow;
-        places.entry(Place { interface, vlan: *vlan, group: *group, port: *port }).or_default().push(flow);
+        let FlowStatus { interface, vlan, outer_vlan, group, port, .. } = flow;
+        let place = Place { interface, vlan: *vlan, outer_vlan: *outer_vlan, group: *group, port: *port };
+        places.entry(place).or_default().push(flow);
     }
     let mut draft = Draft::default();
     let mut sent = BTreeSet::new();
@@ -62,7 +64,7 @@ fn why_not(place: Place<'_>, flow: &FlowStatus, is_at_output: bool, is_first: bo
 }
 
 fn relay(place: Place<'_>, sources: Vec<String>, to: &str) -> RelaySpec {
-    let Place { interface, vlan, group, port } = place;
+    let Place { interface, vlan, outer_vlan, group, port } = place;
     let group = Some(group.to_string());
     let input = InputSpec {
         interface: interface.to_owned(),
@@ -70,6 +72,7 @@ fn relay(place: Place<'_>, sources: Vec<String>, to: &str) -> RelaySpec {
         port: port.into(),
         sources,
         vlan: vlan.map(i64::from),
+        outer_vlan: outer_vlan.map(i64::from),
         ..InputSpec::default()
     };
     let output = OutputSpec { interface: to.to_owned(), group, port: port.into(), ..OutputSpec::default() };
@@ -94,7 +97,8 @@ mod tests {
 
     #[test]
     fn names_are_names_of_relays() {
-        let place = Place { interface: "eth0", vlan: None, group: "239.1.1.1".parse().unwrap(), port: 5001 };
+        let place =
+            Place { interface: "eth0", vlan: None, outer_vlan: None, group: "239.1.1.1".parse().unwrap(), port: 5001 };
         let table = [
             (Some("Studio A : 3"), "studio-a-3"),
             (Some("…"), "flow-239.1.1.1-5001"),

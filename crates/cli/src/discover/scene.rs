@@ -113,8 +113,9 @@ impl Scene {
 
 /// As `mcr relay` takes it.
 fn endpoint(flow: &FlowStatus) -> String {
-    let FlowStatus { interface, vlan, source, group, port, .. } = flow;
-    let vlan = vlan.map(|vlan| format!(",vlan={vlan}")).unwrap_or_default();
+    let FlowStatus { interface, vlan, outer_vlan, source, group, port, .. } = flow;
+    let outer = outer_vlan.map(|outer| format!(",outer-vlan={outer}")).unwrap_or_default();
+    let vlan = vlan.map(|vlan| format!(",vlan={vlan}{outer}")).unwrap_or_default();
     match source {
         IpAddr::V4(source) => format!("{interface}:{source}@{}{vlan}", place(*group, *port)),
         IpAddr::V6(source) => format!("{interface}:[{source}]@{}{vlan}", place(*group, *port)),

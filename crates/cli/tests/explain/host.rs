@@ -84,9 +84,12 @@ fn without_privilege_it_says_what_it_can_not_see_and_blames_nothing() {
 #[test]
 fn what_makes_no_sense_is_refused() {
     let net = hosts();
-    for (wrong, said) in
-        [("dev0:239.1.1.1", "port"), ("dev0:239.1.1.1:70000", "70000"), ("Camera", "INTERFACE:GROUP:PORT")]
-    {
+    for (wrong, said) in [
+        ("dev0:239.1.1.1", "port"),
+        ("dev0:239.1.1.1:70000", "70000"),
+        ("Camera", "INTERFACE:GROUP:PORT"),
+        ("dev0:239.1.1.1:5001,vlan=1,outer-vlan=2", "two VLAN tags"),
+    ] {
         let mut command = net.relay().command(MCR);
         let output = command.args(["explain", wrong]).env("MCR_SOCKET", nowhere()).output().expect("run mcr");
         let err = String::from_utf8_lossy(&output.stderr);

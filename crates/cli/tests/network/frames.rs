@@ -12,6 +12,7 @@ for_each_datapath!(
     good_ones_arrive_with_what_is_to_be_kept,
     bad_ones_leave_by_name,
     datagrams_in_fragments_arrive_whole,
+    two_tags_are_matched_pushed_and_taken_off,
 );
 
 const SOURCE: &str = "192.168.168.55:4000";
@@ -86,6 +87,42 @@ fn bad_ones_leave_by_name(datapath: Datapath) {
     sender.send(&whole);
     assert_eq!(receiver.next_udp(Duration::from_secs(2)).payload, [7; 200]);
     service.assert_balance();
+}
+
+fn two_tags_are_matched_pushed_and_taken_off(datapath: Datapath) {
+    let net = Topology::device_relay_lan(1);
+    let service = Service::start_on(datapath, net.relay(), "");
+    let two = "dev0:239.1.1.1:5001,vlan=100,outer-vlan=7";
+    service.add("both", two, &["lan1:239.2.2.1:6001,vlan=200,outer-vlan=8", "lan1:239.2.2.2:6001"]);
+    let set = "lan1:239.2.2.3:6001,vlan=4094,outer-vlan=1,priority=6";
+    service.add("pushed", "dev0:239.1.1.1:5001", &[set]);
+    let sender = RawSender::new(net.device_interface());
+    let receiver = RawReceiver::new(net.lan(1).host_side());
+    let limit = Duration::from_secs(2);
+    let outer = |control| Tag { protocol: 0x88a8, control };
+    for (payload, frames) in [(&b"in two tags"[..], 3), (&[9; 1400], 20)] {
+        for _ in 0..frames {
+            // In another VLAN within that one, in the same without one around it, the other way around, in three: nobody's.
+            sender.send(&frame(payload).tag(Tag::service(7)).tag(Tag::vlan(101)));
+            sender.send(&frame(payload).tag(Tag::vlan(100)));
+            sender.send(&frame(payload).tag(Tag::service(100)).tag(Tag::vlan(7)));
+            sender.send(&frame(payload).tag(Tag::service(7)).tag(Tag::vlan(100)).tag(Tag::vlan(100)));
+            sender.send(&frame(payload).tag(outer(0xa007)).tag(Tag::with_priority(100, 2)));
+            let mut seen = [receiver.next_udp(limit), receiver.next_udp(limit)];
+            seen.sort_by_key(|seen| seen.destination);
+            assert_eq!(seen.each_ref().map(|seen| seen.destination.to_string()), ["239.2.2.1:6001", "239.2.2.2:6001"]);
+            assert_eq!(seen[0].tags, [outer(0xa008), Tag::with_priority(200, 5)], "the outer priority is kept");
+            assert_eq!(seen[1].tags, []);
+            assert!(seen.iter().all(|seen| seen.payload == payload && seen.udp_checksum_is_right), "{seen:?}");
+            sender.send(&frame(payload));
+            let seen = receiver.next_udp(limit);
+            assert_eq!(seen.tags, [outer(0xc001), Tag::with_priority(4094, 6)]);
+            assert_eq!((&seen.payload[..], seen.udp_checksum_is_right), (payload, true));
+        }
+    }
+    service.assert_balance();
+    assert_eq!(service.relay("both")["received"]["packets"], 23);
+    assert_eq!(service.relay("both")["relay"]["input"]["outer_vlan"], 7, "{:#}", service.relay("both"));
 }
 
 /// Up to the largest that there is. Between the families fragments are dropped by name, and the rest arrives.

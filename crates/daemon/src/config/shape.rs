@@ -99,6 +99,7 @@ fn input(keys: &mut Keys<'_, '_>, key: &'static str) -> Option<InputSpec> {
         sources: keys.list("sources", text),
         exclude_sources: keys.list("exclude_sources", text),
         vlan: keys.number("vlan"),
+        outer_vlan: keys.number("outer_vlan"),
     };
     keys.finish();
     Some(spec)
@@ -145,6 +146,7 @@ fn output(value: &Spanned<DeValue<'_>>, path: String, findings: &mut Findings) -
         ttl: keys.ttl(),
         dscp: keys.dscp(),
         vlan: keys.number("vlan"),
+        outer_vlan: keys.number("outer_vlan"),
         priority: keys.number("priority"),
         max_packets_per_second: keys.number("max_packets_per_second"),
         max_bits_per_second: keys.number("max_bits_per_second"),
@@ -429,7 +431,7 @@ fn unquoted(key: &str, value: &DeValue<'_>) -> String {
             let example = match key {
                 "ttl" => 16,
                 "dscp" => 34,
-                "vlan" => 100,
+                "vlan" | "outer_vlan" => 100,
                 _ => 5001,
             };
             format!("write a number, as {key} = {example}")

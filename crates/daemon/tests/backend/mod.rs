@@ -205,6 +205,7 @@ impl Backend for Bench {
         let flow = |interface: &str, group: &str| FlowStatus {
             interface: interface.to_owned(),
             vlan: None,
+            outer_vlan: None,
             source: [192, 168, 168, 55].into(),
             source_port: 5000,
             group: group.parse().unwrap(),
