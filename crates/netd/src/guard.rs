@@ -21,7 +21,7 @@ use std::path::Path;
 use crate::channel::set_option;
 use crate::fd_store::fnv;
 use crate::links::{self, Link};
-use crate::nftables::{self, Author, Watch};
+use crate::nftables::{Hand, Watch};
 use crate::policy::Policy;
 use crate::protocol::{Failure, FailureKind};
 
@@ -38,10 +38,10 @@ pub(crate) struct Guard {
     /// Whose ordinary sockets it closes the ways to.
     user: Option<libc::uid_t>,
     state: State,
-    /// Hears who changes the table; `None`: the kernel has none, and what can't be kept is told.
+    /// Makes the table; `None`: the kernel had none so far.
+    hand: Option<Hand>,
+    /// Hears who else changes it.
     watch: Option<Watch>,
-    /// Who made the table as it is: this keeper, by a socket of its own each time.
-    author: Option<Author>,
 }
 
 #[derive(Debug)]
@@ -63,7 +63,7 @@ impl Guard {
             // What a keeper before this one left is not known: it is replaced or taken away.
             Some(path) => (table_of(path), State::Closed(Vec::new())),
         };
-        Self { table, user, state, watch: Watch::open().ok(), author: None }
+        Self { table, user, state, hand: Hand::open().ok(), watch: Watch::open().ok() }
     }
 
     /// Readable when somebody has changed tables of nftables, if that can be heard.
@@ -73,9 +73,9 @@ impl Guard {
 
     /// Whether somebody else has changed or removed the table of the rules since this was asked last.
     pub(crate) fn is_touched(&self) -> bool {
-        // With no table of ours there is none to touch, but what was told is taken off the queue.
-        let touched = |watch: &Watch| watch.is_touched(&self.table, self.author.unwrap_or_default());
-        self.watch.as_ref().is_some_and(touched) && self.author.is_some()
+        let (Some(watch), Some(hand)) = (&self.watch, &self.hand) else { return false };
+        // What was told is taken off the queue also where there are no rules.
+        watch.is_touched(&self.table, hand) && !matches!(self.state, State::Idle)
     }
 
     /// Closes what the policy closes, of the interfaces that there are now, unless these are closed.
@@ -92,8 +92,7 @@ impl Guard {
             (false, State::Idle) => State::Idle,
             (false, State::Closed(_) | State::Broken(_)) => {
                 // A kernel without such tables has none to take away.
-                let _ = nftables::remove(&self.table);
-                self.author = None;
+                let _ = self.hand().and_then(|(hand, table)| hand.remove(table));
                 State::Idle
             }
             (true, _) => match links.as_ref().map_err(Failure::clone).and_then(|links| self.close(policy, links)) {
@@ -106,9 +105,19 @@ impl Guard {
     fn close(&mut self, policy: &Policy, links: &[Link]) -> Result<Vec<Link>, Failure> {
         let closed = closed(policy, links);
         let names = closed.iter().map(|link| link.name.as_str());
-        let author = nftables::close(&self.table, names, MARK, self.user).map_err(|error| failure(&error))?;
-        self.author = Some(author);
+        let user = self.user;
+        let close = self.hand().and_then(|(hand, table)| hand.close(table, names, MARK, user));
+        close.map_err(|error| failure(&error))?;
         Ok(closed)
+    }
+
+    /// What makes tables, and the name of ours. The kernel may have learnt it by now.
+    fn hand(&mut self) -> io::Result<(&Hand, &str)> {
+        let hand = match self.hand.take() {
+            Some(hand) => hand,
+            None => Hand::open()?,
+        };
+        Ok((self.hand.insert(hand), &self.table))
     }
 
     /// Sees to it that a socket may be handed over.

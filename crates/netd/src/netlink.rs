@@ -34,7 +34,7 @@ pub(crate) struct Message(Vec<u8>);
 pub(crate) struct Read<'a> {
     pub(crate) kind: u16,
     pub(crate) sequence: u32,
-    /// The number of the socket by which it was asked for, also when it is told to others.
+    /// The number of the socket by which it was asked for, also where it is told to others; 0: nobody has.
     pub(crate) asker: u32,
     pub(crate) body: &'a [u8],
 }
@@ -62,12 +62,15 @@ impl Socket {
         retry(|| unsafe { libc::send(self.0.as_raw_fd(), bytes.as_ptr().cast(), bytes.len(), 0) }).map(drop)
     }
 
-    /// The number by which the kernel knows it, once something was sent.
+    /// Gives it a number, by which the kernel knows it for as long as it lives.
     pub(crate) fn number(&self) -> io::Result<u32> {
         // SAFETY: all-zero bytes are a valid sockaddr_nl.
         let mut address: libc::sockaddr_nl = unsafe { std::mem::zeroed() };
+        address.nl_family = libc::AF_NETLINK as libc::sa_family_t;
         let mut length = size_of::<libc::sockaddr_nl>() as libc::socklen_t;
         let fd = self.0.as_raw_fd();
+        // SAFETY: pointer and length describe `address`, which outlives the call.
+        check(unsafe { libc::bind(fd, (&raw const address).cast(), length) })?;
         // SAFETY: the pointers describe `address` and `length`, which outlive the call.
         check(unsafe { libc::getsockname(fd, (&raw mut address).cast(), &raw mut length) })?;
         Ok(address.nl_pid)
@@ -75,13 +78,8 @@ impl Socket {
 
     /// Hears from now on what the kernel tells everybody of this multicast group.
     pub(crate) fn listen(&self, group: libc::c_int) -> io::Result<()> {
-        // SAFETY: all-zero bytes are a valid sockaddr_nl.
-        let mut address: libc::sockaddr_nl = unsafe { std::mem::zeroed() };
-        address.nl_family = libc::AF_NETLINK as libc::sa_family_t;
-        let length = size_of::<libc::sockaddr_nl>() as libc::socklen_t;
-        // Bound, so that it has a number: the kernel tells no socket without (`do_one_broadcast`).
-        // SAFETY: pointer and length describe `address`, which outlives the call.
-        check(unsafe { libc::bind(self.0.as_raw_fd(), (&raw const address).cast(), length) })?;
+        // The kernel tells no socket without a number (`do_one_broadcast`).
+        self.number()?;
         set_option(self.0.as_fd(), libc::SOL_NETLINK, libc::NETLINK_ADD_MEMBERSHIP, &group)
     }
 

@@ -75,9 +75,13 @@ const EQUAL: u32 = 0;
 /// `NF_DROP`.
 const DROP: u32 = 0;
 
-/// By whose hand a table is as it is: the number of the socket that made it.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Author(u32);
+/// Makes and removes tables.
+#[derive(Debug)]
+pub(crate) struct Hand {
+    socket: Socket,
+    /// By which its changes are told from those of others.
+    number: u32,
+}
 
 /// Hears of everything that is done to tables of nftables, by anybody.
 #[derive(Debug)]
@@ -90,13 +94,13 @@ impl Watch {
         Ok(Self(socket))
     }
 
-    /// Whether somebody else than its author has changed that table, or may have, since this was asked last.
-    pub(crate) fn is_touched(&self, table: &str, author: Author) -> bool {
+    /// Whether another hand has changed that table, or may have, since this was asked last.
+    pub(crate) fn is_touched(&self, table: &str, own: &Hand) -> bool {
         let mut is_touched = false;
         loop {
             match self.0.receive_now() {
                 Ok(bytes) => {
-                    is_touched |= messages(&bytes).any(|read| Author(read.asker) != author && is_of(&read, table))
+                    is_touched |= messages(&bytes).any(|read| is_by_another(&read, own) && is_of(&read, table))
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return is_touched,
                 // Some of it was lost.
@@ -112,6 +116,11 @@ impl AsFd for Watch {
     }
 }
 
+/// What the kernel does by itself, as when an interface goes, nobody has asked for: it has no number.
+fn is_by_another(read: &Read<'_>, own: &Hand) -> bool {
+    read.asker != 0 && read.asker != own.number
+}
+
 /// Whether a message is about a table, or about a part of it: all of them name it in the same attribute.
 fn is_of(read: &Read<'_>, table: &str) -> bool {
     let is_family = read.kind >> 8 == NFTABLES && read.body.first() == Some(&NETDEV);
@@ -120,39 +129,48 @@ fn is_of(read: &Read<'_>, table: &str) -> bool {
         && found.any(|(kind, value)| kind == NFTA_TABLE_NAME && value.strip_suffix(&[0]) == Some(table.as_bytes()))
 }
 
-/// Closes these interfaces to frames with that mark, and to those of that user's sockets, in place of the interfaces that were
-/// closed before: in one transaction.
-///
-/// # Errors
-/// When the kernel has no such filter; then nothing is changed.
-pub(crate) fn close<'a>(
-    table: &str,
-    interfaces: impl IntoIterator<Item = &'a str>,
-    mark: u32,
-    user: Option<libc::uid_t>,
-) -> io::Result<Author> {
-    let mut batch = Batch::default();
-    // Made before it is deleted, so that it surely is there.
-    batch.push(whole(Command::NewTable, table));
-    batch.push(whole(Command::DeleteTable, table));
-    batch.push(whole(Command::NewTable, table));
-    for (number, interface) in interfaces.into_iter().enumerate() {
-        let chain = number.to_string();
-        batch.push(egress_chain(table, &chain, interface));
-        batch.push(drop_rule((table, &chain), Meta::Mark, mark));
-        if let Some(user) = user {
-            batch.push(drop_rule((table, &chain), Meta::SocketUser, user));
-        }
+impl Hand {
+    pub(crate) fn open() -> io::Result<Self> {
+        let socket = Socket::open(libc::NETLINK_NETFILTER)?;
+        let number = socket.number()?;
+        Ok(Self { socket, number })
     }
-    batch.commit()
-}
 
-/// Closes none any more.
-pub(crate) fn remove(table: &str) -> io::Result<Author> {
-    let mut batch = Batch::default();
-    batch.push(whole(Command::NewTable, table));
-    batch.push(whole(Command::DeleteTable, table));
-    batch.commit()
+    /// Closes these interfaces to frames with that mark, and to those of that user's sockets, in place of the interfaces that
+    /// were closed before: in one transaction.
+    ///
+    /// # Errors
+    /// When the kernel has no such filter; then nothing is changed.
+    pub(crate) fn close<'a>(
+        &self,
+        table: &str,
+        interfaces: impl IntoIterator<Item = &'a str>,
+        mark: u32,
+        user: Option<libc::uid_t>,
+    ) -> io::Result<()> {
+        let mut batch = Batch::default();
+        // Made before it is deleted, so that it surely is there.
+        batch.push(whole(Command::NewTable, table));
+        batch.push(whole(Command::DeleteTable, table));
+        batch.push(whole(Command::NewTable, table));
+        for (number, interface) in interfaces.into_iter().enumerate() {
+            let chain = number.to_string();
+            batch.push(egress_chain(table, &chain, interface));
+            batch.push(drop_rule((table, &chain), Meta::Mark, mark));
+            if let Some(user) = user {
+                batch.push(drop_rule((table, &chain), Meta::SocketUser, user));
+            }
+        }
+        batch.commit(&self.socket)
+    }
+
+    /// Closes none any more.
+    pub(crate) fn remove(&self, table: &str) -> io::Result<()> {
+        let mut batch = Batch::default();
+        batch.push(whole(Command::NewTable, table));
+        batch.push(whole(Command::DeleteTable, table));
+        batch.commit(&self.socket)
+    }
 }
 
 /// Changes that the kernel makes together or not at all.
@@ -166,7 +184,7 @@ impl Batch {
 
     /// The last change is answered, and each that fails; the first error tells why none was made. Answers to all would not
     /// fit into the socket's buffer with a hundred interfaces.
-    fn commit(mut self) -> io::Result<Author> {
+    fn commit(mut self, socket: &Socket) -> io::Result<()> {
         if let Some(last) = self.0.last_mut() {
             last.acknowledge();
         }
@@ -174,14 +192,14 @@ impl Batch {
         let frame = |kind| Message::new(kind, 0, &family(0, NFTABLES));
         let ordered = std::iter::once(frame(BATCH_BEGIN)).chain(self.0).chain([frame(BATCH_END)]);
         let bytes: Vec<u8> = (0..).zip(ordered).flat_map(|(number, message)| message.finish(number)).collect();
-        let socket = Socket::open(libc::NETLINK_NETFILTER)?;
+        // What else was answered when a batch before failed.
+        while socket.receive_now().is_ok() {}
         socket.send(&bytes)?;
-        let author = Author(socket.number()?);
         loop {
             for read in messages(&socket.receive()?) {
                 match read.outcome() {
                     Some(Err(error)) => return Err(error),
-                    Some(Ok(())) if read.sequence == last => return Ok(author),
+                    Some(Ok(())) if read.sequence == last => return Ok(()),
                     _ => {}
                 }
             }

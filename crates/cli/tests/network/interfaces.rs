@@ -208,17 +208,19 @@ fn memberships_are_reported_as_soon_as_the_link_is_there() {
     let group = GROUP.ip();
     let (mut remade, mut raised) = (Vec::new(), Vec::new());
     for _ in 0..pick(5, 50) {
+        let device = net.device();
         net.relay().ip("link delete dev0");
-        let cable = Veth::between(net.device(), "eth0", net.relay(), "dev0");
-        let wire = RawReceiver::new(cable.near());
+        net.relay().ip(&format!("link add name dev0 type veth peer name eth0 netns {}", device.name()));
+        device.ip("link set eth0 up");
+        let [wire, input] = [Interface::of(device, "eth0"), Interface::of(net.relay(), "dev0")];
+        let wire = RawReceiver::new(&wire);
+        net.relay().ip("link set dev0 up\naddress add 10.0.0.1/24 dev dev0");
         remade.push(reports::wait_for(&wire, group, SOON));
         service.wait_for_state("camera", "ready", SOON);
-        cable.far().down();
+        input.down();
         reports::all(&wire, Duration::from_millis(10));
-        cable.far().up();
+        input.up();
         raised.push(reports::wait_for(&wire, group, SOON));
-        // It stays until it is deleted with its other end.
-        std::mem::forget(cable);
     }
     assert_swift("reported after re-creation", remade);
     assert_swift("reported after the link came up", raised);
