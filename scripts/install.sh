@@ -12,6 +12,7 @@ install -d "$dest$prefix/share/bash-completion/completions" "$dest$prefix/share/
 target/release/mcr completions bash >"$dest$prefix/share/bash-completion/completions/mcr"
 target/release/mcr completions zsh >"$dest$prefix/share/zsh/site-functions/_mcr"
 install -D -m 644 README.md "$dest$prefix/share/doc/mcr/README.md"
+install -D -m 644 contrib/systemd/queriers.conf "$dest$prefix/share/doc/mcr/queriers.conf"
 for file in mcr.toml policy.toml access.toml; do
     # What an administrator wrote stays.
     [ -e "$dest/etc/mcr/$file" ] || install -D -m 644 "contrib/$file" "$dest/etc/mcr/$file"
