@@ -29,17 +29,13 @@ use drops::DropCounter;
 use look::{Interest, Look};
 
 /// Counters that tell something about multicast packets.
-const COUNTERS: [&str; 10] = [
+const COUNTERS: [&str; 6] = [
     "TcpExt.IPReversePathFilter",
     "Udp.InCsumErrors",
     "Udp.RcvbufErrors",
     "Udp.IgnoredMulti",
     "Ip.ReasmFails",
     "Ip.InHdrErrors",
-    "Udp6InCsumErrors",
-    "Udp6RcvbufErrors",
-    "Ip6InHdrErrors",
-    "Ip6ReasmFails",
 ];
 
 /// The groups whose membership is asked of a socket: enough to see that it has all that it may have.
@@ -227,7 +223,6 @@ fn join(question: &Question, links: &[Link]) -> Option<UdpSocket> {
 fn all_counters() -> BTreeMap<String, u64> {
     let mut all = proc_net::counters(&proc_net::read("netstat"));
     all.extend(proc_net::counters(&proc_net::read("snmp")));
-    all.extend(proc_net::counters6(&proc_net::read("snmp6")));
     all
 }
 

@@ -96,15 +96,6 @@ pub(super) fn counters(text: &str) -> BTreeMap<String, u64> {
     found
 }
 
-/// Counters of `/proc/net/snmp6`: a name and a number in each line.
-pub(super) fn counters6(text: &str) -> BTreeMap<String, u64> {
-    let line = |line: &str| {
-        let (name, number) = line.split_once(|c: char| c.is_ascii_whitespace())?;
-        Some((name.to_owned(), number.trim().parse().ok()?))
-    };
-    text.lines().filter_map(line).collect()
-}
-
 /// Groups that the kernel forwards: `Group Origin Iif Pkts Bytes Wrong Oifs`, where interfaces are numbers of `ip_mr_vif`
 /// (`net/ipv4/ipmr.c`, `ipmr_mfc_seq_show`).
 pub(super) fn forwarded(cache: &str, interfaces: &str, links: &[Link]) -> Vec<Forwarded> {
