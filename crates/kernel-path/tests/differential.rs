@@ -221,7 +221,7 @@ fn fragment(random: &mut Random, frame: Frame) -> Frame {
         return frame.clone().udp_length((frame.bytes().len() as u16 - 42).wrapping_add(8 + more));
     }
     let flags = random.of(&[0, 0x2000, 0x2000, 0xe000]);
-    frame.without_udp_header().flags_and_offset(flags | 1 + random.below(0x1fff) as u16)
+    frame.without_udp_header().flags_and_offset(flags | (1 + random.below(0x1fff) as u16))
 }
 
 fn damage(random: &mut Random, mut frame: Vec<u8>) -> Vec<u8> {
