@@ -4,7 +4,7 @@ CARGO ?= cargo
 # Network tests make their own namespaces and need root; everything else does not care.
 export RUST_BACKTRACE ?= 1
 
-.PHONY: help demo test check build install bench schemathesis otlp fuzz loom miri deny sbom reproducible differential reliability soak clean
+.PHONY: help demo test check build install bench schemathesis otlp fuzz loom miri sbom reproducible differential reliability soak clean
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -23,7 +23,7 @@ check: ## formatting, lints, documentation links, licences and sources of depend
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --document-private-items --locked --quiet
-	$(CARGO) test --locked --quiet -p mcr-testbed --test dependencies
+	@scripts/deny.sh
 
 build: ## release binaries in target/release
 	$(CARGO) build --release --locked --bin mcr --bin mcr-netd
@@ -59,9 +59,6 @@ loom: ## every order of events between a worker and those who direct it
 
 miri: ## the code that reads and writes frames under Miri, which sees undefined behaviour (nightly; a minute)
 	PROPTEST_CASES=4 MIRIFLAGS=-Zmiri-disable-isolation $(CARGO) +nightly miri test --locked --target-dir target/miri -p mcr-wire --lib
-
-deny: ## cargo-deny over deny.toml: licences, bans, sources, and known weaknesses where their list can be had
-	@scripts/deny.sh
 
 sbom: ## the bill of materials of the two programs, CycloneDX, in target/mcr.cdx.json
 	@scripts/install-packages.sh sbom

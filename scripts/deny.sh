@@ -11,7 +11,7 @@ if ! PATH="$tools/bin:$PATH" command -v cargo-deny >/dev/null; then
 fi
 export PATH="$tools/bin:$PATH"
 cargo deny --locked check --hide-inclusion-graph licenses bans sources
-if cargo deny --locked fetch db >/dev/null 2>&1; then
+if timeout 60 cargo deny --locked fetch db >/dev/null 2>&1; then
     cargo deny --locked check --disable-fetch advisories
 else
     echo "advisories: NOT CHECKED, the list of known weaknesses can not be fetched from here"
