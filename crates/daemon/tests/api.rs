@@ -272,7 +272,7 @@ async fn requests_that_are_wrong() {
     let mut client = Client::new(FILE);
     let post = || ask("POST", "/api/v1/relays");
     let form = "application/x-www-form-urlencoded";
-    let about_ipv6 = json!({ "input": { "interface": "eth0", "group": "ff3e::1", "port": 5001 } });
+    let about_a_range = json!({ "input": { "interface": "eth0", "group": "239.1.0.0/24", "port": 5001 } });
     let cases = [
         (400, post().body("")),
         (400, post().body("{\"name\": \"a\",\n  oops")),
@@ -303,7 +303,7 @@ async fn requests_that_are_wrong() {
         (400, ask("GET", "/api/v1/relays/from-file/wait?timeout=5")),
         (400, ask("GET", "/api/v1/relays/from-file/wait?timeout=2h")),
         (400, ask("GET", "/api/v1/relays/from-file/wait?patience=5s")),
-        (422, ask("POST", "/api/v1/explain").json(&about_ipv6)),
+        (422, ask("POST", "/api/v1/explain").json(&about_a_range)),
     ];
     for (status, ask) in cases {
         let name = format!("{} {}", ask.method, ask.path);
