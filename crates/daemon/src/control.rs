@@ -21,7 +21,7 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use mcr_diagnose::Link;
-use mcr_engine::{Difference, Refusal, Replaced, Step, Track, Wish};
+use mcr_engine::{Difference, HeardReport, Refusal, Replaced, Step, Track, Wish};
 use mcr_model::flow::FlowReport;
 use mcr_model::plan::Plan;
 use mcr_model::rejoin::RejoinReport;
@@ -90,6 +90,8 @@ enum Command {
     Wait(RelayName, WaitFor, Duration, Grant, oneshot::Sender<Waited>),
     /// Reports groups once more.
     Rejoin(Option<String>, Grant, oneshot::Sender<Option<RejoinReport>>),
+    /// A host behind an output was heard.
+    Reported(HeardReport),
     /// A socket that looks at an interface.
     OpenGaze(u32, oneshot::Sender<Result<OwnedFd, KeeperError>>),
     CloseGaze(u32, oneshot::Sender<()>),

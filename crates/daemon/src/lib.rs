@@ -10,6 +10,7 @@ mod confinement;
 pub mod control;
 mod datapath;
 mod doors;
+mod ears;
 pub mod events;
 mod igmp;
 mod lifecycle;

@@ -25,7 +25,7 @@ mod wait;
 mod wake;
 mod worker;
 
-pub use eye::{open_eye, open_gaze};
+pub use eye::{open_ear, open_eye, open_gaze};
 pub use filter::FilterInstruction;
 pub use queues::receive_queues;
 pub use ring::RingGeometry;

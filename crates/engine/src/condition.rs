@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use mcr_model::relay::{Input, Output, Relay};
+use mcr_model::relay::{Output, Relay};
 use mcr_model::{Condition, Datapath, DropReason, RelayState};
 
 use crate::address::{LEAST_MTU_OF_IPV6, NoSource};
@@ -39,7 +39,17 @@ impl Engine {
         }
         let health: Vec<OutputHealth> =
             (0..entry.relay.outputs().len()).map(|i| self.output_health(entry, i)).collect();
-        outputs_trouble(&entry.relay, &health).unwrap_or_else(|| Activity::of(entry, now).condition(entry))
+        outputs_trouble(&entry.relay, &health).unwrap_or_else(|| {
+            let activity = Activity::of(entry, now);
+            self.idle(entry, activity.state()).unwrap_or_else(|| activity.condition(entry))
+        })
+    }
+
+    /// The condition of a relay that nobody wants anything of, in place of the one that its traffic would have.
+    pub(crate) fn idle(&self, entry: &Entry, traffic: RelayState) -> Option<Condition> {
+        let is_still = matches!(traffic, RelayState::Ready | RelayState::Silent);
+        let reason = self.unwanted(entry).filter(|_| is_still)?;
+        Some(Condition::fine(RelayState::Ready, reason))
     }
 
     /// What stands in a relay's way whatever its counters say.
@@ -100,7 +110,7 @@ impl Engine {
         }
         let installed = self.actual.serves(input, relay.name(), entry.incarnation);
         if target.is_group()
-            && let Some(trouble) = self.membership_trouble(facts, relay.input())
+            && let Some(trouble) = self.membership_trouble(facts, relay)
         {
             return Err(trouble);
         }
@@ -120,8 +130,12 @@ impl Engine {
     }
 
     /// Groups of an input that are not joined: none of them is, or some.
-    fn membership_trouble(&self, facts: &InterfaceFacts, input: &Input) -> Option<Condition> {
-        let groups = || input.span.addresses(input.target.ip());
+    fn membership_trouble(&self, facts: &InterfaceFacts, relay: &Relay) -> Option<Condition> {
+        let input = relay.input();
+        let groups = || {
+            let groups = input.span.addresses(input.target.ip()).zip(0..);
+            groups.filter(|(_, offset)| self.members.want(&self.facts, relay, *offset)).map(|(group, _)| group)
+        };
         let failures = groups().filter_map(|group| self.failures.get(&Subject::Group(facts.index, group)));
         let failures: Vec<&Failure> = failures.collect();
         let Some(first) = failures.first() else {

@@ -21,6 +21,7 @@ use crate::failures::Failures;
 use crate::happening::Happenings;
 use crate::history::Recorder;
 use crate::lease::Leases;
+use crate::members::Members;
 use crate::plan::{Desired, RelayPlan};
 use crate::querier::Queriers;
 use crate::rulebook::{Refusal, Rulebook};
@@ -127,6 +128,7 @@ pub struct Engine {
     /// Counts everything that can change the state of a relay, except what is counted of it.
     pub(crate) generation: u64,
     pub(crate) queriers: Queriers,
+    pub(crate) members: Members,
     /// The version that is spoken on each interface.
     pub(crate) igmp_versions: BTreeMap<Ifindex, u8>,
     /// The second up to which history is written.
@@ -157,6 +159,7 @@ impl Engine {
             happenings: Happenings::default(),
             generation: 0,
             queriers: Queriers::default(),
+            members: Members::default(),
             igmp_versions: BTreeMap::new(),
             recorded: 0,
             has_breakers: false,
@@ -165,6 +168,7 @@ impl Engine {
 
     /// Takes over what a living keeper holds.
     pub fn adopt(&mut self, inventory: Inventory) {
+        self.members.inherit(inventory.memberships.iter().map(|m| (m.interface, m.group)));
         self.actual.adopt(inventory);
         self.world_changed();
     }

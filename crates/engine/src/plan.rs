@@ -16,6 +16,7 @@ use crate::effect::{InputKey, Subject};
 use crate::engine::Entry;
 use crate::fact::{Ifindex, InterfaceFacts};
 use crate::failures::Failures;
+use crate::members::Members;
 
 /// The table of one datapath on one input interface.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -192,6 +193,8 @@ pub(crate) struct View<'a> {
     pub(crate) datapath: DatapathChoice,
     /// What applications of this host listen to; the unspecified address stands for any.
     pub(crate) listeners: &'a BTreeSet<(IpAddr, u16)>,
+    /// Who wants what behind outputs.
+    pub(crate) members: &'a Members,
 }
 
 impl View<'_> {
@@ -258,7 +261,8 @@ impl View<'_> {
         if !input.target.is_group() || self.failures.stands(&Subject::Input(key)) {
             return;
         }
-        for group in input.span.addresses(input.target.ip()) {
+        let groups = input.span.addresses(input.target.ip()).zip(0..);
+        for (group, _) in groups.filter(|(_, offset)| self.members.want(self.facts, &entry.relay, *offset)) {
             want_group(&mut desired.groups, (facts.index, group), &input.sources);
         }
     }

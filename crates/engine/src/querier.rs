@@ -54,6 +54,16 @@ pub(crate) type Place = (Ifindex, QueryProtocol);
 #[derive(Debug, Default)]
 pub(crate) struct Queriers {
     posts: BTreeMap<Place, Post>,
+    /// Nobody can be heard or asked.
+    is_deaf: bool,
+}
+
+/// Who asks for memberships somewhere.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Asker {
+    Ours,
+    Another,
+    Nobody,
 }
 
 /// Queries come in this part of the timeout (125 of 260 s, RFC 3376 sections 8.2 and 8.4, RFC 3810 sections 9.2 and 9.4); the
@@ -64,6 +74,7 @@ const STARTUP_QUERIES: u32 = 2;
 impl Engine {
     /// All queriers that were heard. Where there is to ask, and how: carry it out at once.
     pub fn queries_are(&mut self, now: Duration, heard: &[HeardQuery]) -> Vec<(Ifindex, QueryProtocol)> {
+        self.queriers.is_deaf = false;
         let wanted = self.watched_places();
         let mut posts = std::mem::take(&mut self.queriers.posts);
         posts.retain(|place, _| wanted.contains_key(place));
@@ -91,7 +102,28 @@ impl Engine {
         to_ask
     }
 
-    /// Where groups are joined, with what the strictest relay there expects.
+    /// Who asks there.
+    pub(crate) fn asker(&self, place: Place) -> Asker {
+        match self.queriers.posts.get(&place).map(|post| post.told) {
+            Some(Told::Ours) => Asker::Ours,
+            Some(Told::Heard(_)) => Asker::Another,
+            Some(Told::Nothing | Told::Missing) | None => Asker::Nobody,
+        }
+    }
+
+    /// Whether nobody asks there, as far as that can be known by now.
+    pub(crate) fn is_unasked(&self, place: Place) -> bool {
+        self.queriers.is_deaf || self.queriers.posts.get(&place).is_some_and(|post| post.told == Told::Missing)
+    }
+
+    /// No querier can be heard, nor anybody asked: this host's IGMP and MLD are filtered.
+    pub fn queries_are_unheard(&mut self) {
+        if !std::mem::replace(&mut self.queriers.is_deaf, true) {
+            self.generation += 1;
+        }
+    }
+
+    /// Where groups are joined, with what the strictest relay there expects; and where outputs are that nobody may want.
     fn watched_places(&self) -> BTreeMap<Place, QuerierWatch> {
         let mut wanted: BTreeMap<Place, QuerierWatch> = BTreeMap::new();
         for entry in self.relays.values() {
@@ -104,6 +136,11 @@ impl Engine {
             groups.any(|(interface, group)| (*interface, QueryProtocol::of(*group)) == *place)
         };
         wanted.retain(|place, _| joined(place));
+        let outputs = self.relays.values().flat_map(|entry| self.heard_outputs(entry));
+        for (output, index) in outputs {
+            let (place, watch) = ((index, QueryProtocol::of(output.target.ip())), QuerierWatch::own_queries());
+            wanted.entry(place).and_modify(|known| *known = known.stricter(watch)).or_insert(watch);
+        }
         wanted
     }
 
@@ -127,7 +164,8 @@ impl Engine {
 
     /// What may go wrong with a relay although it does what it should.
     pub(crate) fn warnings(&self, entry: &Entry) -> Vec<RelayWarning> {
-        self.no_querier(entry).into_iter().chain(self.sources_not_asked(entry)).collect()
+        let warnings = self.no_querier(entry).into_iter().chain(self.sources_not_asked(entry));
+        warnings.chain(self.receivers_unknown(entry)).collect()
     }
 
     fn no_querier(&self, entry: &Entry) -> Option<RelayWarning> {

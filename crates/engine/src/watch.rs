@@ -129,7 +129,10 @@ impl Engine {
     fn look_at_state(&mut self, entry: &mut Entry, now: Duration) {
         let standing = self.standing_state(entry);
         entry.told.standing = Some((self.generation, standing));
-        let state = standing.unwrap_or_else(|| entry.traffic_state(now));
+        let state = standing.unwrap_or_else(|| {
+            let traffic = entry.traffic_state(now);
+            self.idle(entry, traffic).map_or(traffic, |idle| idle.state)
+        });
         let from = entry.told.state.replace(state);
         if from == Some(state) {
             return;

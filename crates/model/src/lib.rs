@@ -15,6 +15,7 @@ pub mod event;
 pub mod flow;
 pub mod grant;
 pub mod header;
+pub mod joining;
 pub mod lease;
 pub mod name;
 pub mod place;

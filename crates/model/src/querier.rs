@@ -75,6 +75,11 @@ impl QuerierWatch {
     const SHORTEST: Duration = Duration::from_secs(1);
     const LONGEST: Duration = Duration::from_secs(24 * 3600);
 
+    /// This host asks, while no other with a lower address does.
+    pub fn own_queries() -> Self {
+        Self { own: Asking::Own, ..Self::default() }
+    }
+
     /// After so long without a query there is no querier.
     pub fn timeout(self) -> Duration {
         self.timeout

@@ -9,6 +9,7 @@ use crate::address::{Port, Priority, Target};
 use crate::cap::RateCaps;
 use crate::datapath::DatapathChoice;
 use crate::header::{DscpRule, SourceRule, TtlRule};
+use crate::joining::Joining;
 use crate::name::{InterfaceName, RelayName};
 use crate::place::{Place, Rivalry};
 use crate::problem::FieldError;
@@ -72,6 +73,7 @@ pub struct Relay {
     datapath: Option<DatapathChoice>,
     watch: Watch,
     caps: RateCaps,
+    joining: Joining,
 }
 
 /// Which special addresses and ports a relay was explicitly allowed to carry.
@@ -103,8 +105,8 @@ impl Relay {
         errors.extend(check_families(&input, &outputs));
         errors.extend(check_outputs(&input, &outputs));
         if errors.is_empty() {
-            let (watch, caps) = Default::default();
-            Ok(Self { name, input, outputs, scope, datapath: None, watch, caps })
+            let (watch, caps, joining) = Default::default();
+            Ok(Self { name, input, outputs, scope, datapath: None, watch, caps, joining })
         } else {
             Err(errors)
         }
@@ -128,9 +130,16 @@ impl Relay {
         Self { caps, ..self }
     }
 
-    /// Whether both do the same to each packet: they may differ in what moves it, and in what is expected of the flow.
+    /// The same relay, whose groups are joined then.
+    #[must_use]
+    pub(crate) fn joined(self, joining: Joining) -> Self {
+        Self { joining, ..self }
+    }
+
+    /// Whether both do the same to each packet: they may differ in what moves it, in what is expected of the flow, and in when
+    /// its groups are joined.
     pub fn relays_as(&self, other: &Self) -> bool {
-        let Self { name, input, outputs, scope, datapath: _, watch: _, caps } = self;
+        let Self { name, input, outputs, scope, datapath: _, watch: _, joining: _, caps } = self;
         (name, input, outputs, scope, caps) == (&other.name, &other.input, &other.outputs, &other.scope, &other.caps)
     }
 
@@ -162,6 +171,11 @@ impl Relay {
     /// How much it takes, all outputs together.
     pub fn caps(&self) -> RateCaps {
         self.caps
+    }
+
+    /// When its groups are joined.
+    pub fn joining(&self) -> Joining {
+        self.joining
     }
 
     /// What it was explicitly allowed.

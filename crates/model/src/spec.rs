@@ -13,6 +13,7 @@ use crate::cap::RateCaps;
 use crate::datapath::DatapathChoice;
 use crate::grant::{Prefix, PrefixError};
 use crate::header::{DscpRule, DscpSpec, SourcePortSpec, SourceRule, TtlRule, TtlSpec};
+use crate::joining::Joining;
 use crate::name::InterfaceName;
 use crate::problem::FieldError;
 use crate::querier::QuerierSpec;
@@ -54,6 +55,9 @@ pub struct RelaySpec {
     /// Allow 255.255.255.255 as an input.
     #[serde(default, skip_serializing_if = "is_false")]
     pub broadcast: bool,
+    /// Join the input's groups only while a receiver wants what the outputs send.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub on_demand: bool,
     /// Allow ports 319 and 320.
     #[serde(default, skip_serializing_if = "is_false")]
     pub allow_ptp: bool,
@@ -183,6 +187,7 @@ impl RelaySpec {
             datapath,
             link_local,
             broadcast,
+            on_demand,
             allow_ptp,
             silent_after,
             expect,
@@ -207,8 +212,13 @@ impl RelaySpec {
             (Some(name), Some(input), Some(outputs), Some(datapath), Some(watch), Some(caps))
                 if errors.0.is_empty() =>
             {
-                Relay::new(name, input, outputs, scope)
-                    .map(|relay| relay.moved_by(datapath).watched(watch).capped(caps))
+                let joining = Joining::check(*on_demand, &input, &outputs);
+                match (Relay::new(name, input, outputs, scope), joining) {
+                    (Ok(relay), Ok(joining)) => {
+                        Ok(relay.moved_by(datapath).watched(watch).capped(caps).joined(joining))
+                    }
+                    (relay, joining) => Err(relay.err().into_iter().chain(joining.err()).flatten().collect()),
+                }
             }
             _ => Err(errors.0),
         }
@@ -303,6 +313,7 @@ impl From<&Relay> for RelaySpec {
             datapath: relay.datapath().map(|choice| choice.to_string()),
             link_local,
             broadcast,
+            on_demand: relay.joining().is_on_demand(),
             allow_ptp: ptp,
             silent_after,
             expect,

@@ -98,6 +98,8 @@ pub enum RelayWarningKind {
     NoQuerier,
     /// The network of its input runs an older IGMP, in which nobody asks for sources.
     SourcesNotAsked,
+    /// It joins on demand, and is not told who wants it.
+    ReceiversUnknown,
 }
 
 /// The breaker of a relay.

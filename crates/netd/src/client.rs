@@ -343,6 +343,34 @@ impl Keeper {
         self.order("asking for memberships", &Request::Ask { interface, family })
     }
 
+    /// Asks who behind an output interface wants that group, in the place of a router.
+    ///
+    /// # Errors
+    /// When the policy or the kernel refuses, or the keeper is gone.
+    pub fn ask_for_members(&mut self, interface: u32, group: IpAddr) -> Result<(), KeeperError> {
+        self.order("asking for members of a group", &Request::AskFor { interface, group })
+    }
+
+    /// Opens a socket that hears which groups the hosts behind an output interface want ([`mcr_datapath::open_ear`]), or hands
+    /// over the one that is open already.
+    ///
+    /// # Errors
+    /// When the policy does not allow the interface as an output, the kernel refuses, or the keeper is gone.
+    pub fn open_ear(&mut self, interface: u32) -> Result<OwnedFd, KeeperError> {
+        match self.ask("listening for reports", &Request::OpenEar { interface })? {
+            (Reply::Done, descriptors) => only(descriptors),
+            (reply, _) => Err(KeeperError::unexpected(&reply)),
+        }
+    }
+
+    /// Closes it; no error when it is not open. It lives on while this process has it.
+    ///
+    /// # Errors
+    /// When the keeper is gone.
+    pub fn close_ear(&mut self, interface: u32) -> Result<(), KeeperError> {
+        self.order("ending to listen for reports", &Request::CloseEar { interface })
+    }
+
     /// Reports these groups on an interface once more, as far as they are joined there.
     ///
     /// # Errors

@@ -6,7 +6,9 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use mcr_datapath::{FilterInstruction, RingGeometry, filter, open_gaze, open_inputs, open_output, set_filter};
+use mcr_datapath::{
+    FilterInstruction, RingGeometry, filter, open_ear, open_gaze, open_inputs, open_output, set_filter,
+};
 
 use crate::channel::MOST_DESCRIPTORS;
 use crate::departure::{Departed, Departures};
@@ -49,6 +51,8 @@ pub(crate) struct Holdings {
     outputs: BTreeMap<u32, OwnedFd>,
     /// Sockets that only look; they go with the daemon.
     gazes: BTreeMap<u32, OwnedFd>,
+    /// Sockets that hear who wants what behind outputs; they go with the daemon.
+    ears: BTreeMap<u32, OwnedFd>,
     memberships: Memberships,
     passive: Passive,
     guard: Guard,
@@ -84,6 +88,8 @@ enum Handed {
     Sockets(Use, u32),
     /// The socket that looks at an interface.
     Gaze(u32),
+    /// The socket that hears reports on an interface.
+    Ear(u32),
     /// Where queriers are written down.
     Board,
     /// The tables of the in-kernel datapath.
@@ -106,6 +112,7 @@ impl Holdings {
             last_opening: 0,
             outputs: BTreeMap::new(),
             gazes: BTreeMap::new(),
+            ears: BTreeMap::new(),
             memberships: Memberships::default(),
             passive: Passive::default(),
             guard,
@@ -207,6 +214,9 @@ impl Holdings {
             Request::Queriers => return self.queriers(),
             Request::Ask { interface, family } => self.ask(interface, family)?,
             Request::Report { interface, groups } => self.report(interface, &groups.into_iter().collect())?,
+            Request::AskFor { interface, group } => self.ask_for(interface, group)?,
+            Request::OpenEar { interface } => return self.open_ear(interface),
+            Request::CloseEar { interface } => drop(self.ears.remove(&interface)),
             Request::OpenGaze { interface } => return self.open_gaze(interface),
             Request::CloseGaze { interface } => drop(self.gazes.remove(&interface)),
             Request::SetFilter { interface, instructions } => self.set_filter(interface, &instructions)?,
@@ -237,6 +247,7 @@ impl Holdings {
             Handed::Sockets(Use::Output, index) => self.outputs.get(index).map(OwnedFd::as_fd).into_iter().collect(),
             Handed::Board => self.queries.iter().map(Queries::board).collect(),
             Handed::Gaze(index) => self.gazes.get(index).map(OwnedFd::as_fd).into_iter().collect(),
+            Handed::Ear(index) => self.ears.get(index).map(OwnedFd::as_fd).into_iter().collect(),
             Handed::Tables => self.kernel_path.tables(),
         }
     }
@@ -244,6 +255,7 @@ impl Holdings {
     /// The daemon is gone: nobody looks any more.
     pub(crate) fn end_gazes(&mut self) {
         self.gazes.clear();
+        self.ears.clear();
     }
 
     /// Gives up everything.
@@ -313,7 +325,7 @@ impl Holdings {
     fn keep_one_way(&mut self) {
         self.guard.renew(&self.policy, &self.links);
         let sockets = self.inputs.values().flat_map(|input| &input.rings).chain(self.outputs.values());
-        for socket in sockets.chain(self.gazes.values()) {
+        for socket in sockets.chain(self.gazes.values()).chain(self.ears.values()) {
             // What goes wrong is told when a socket is asked for next.
             let _ = self.guard.admit(std::slice::from_ref(socket));
         }
@@ -350,7 +362,11 @@ impl Holdings {
             }
             Use::Output => {
                 self.kernel_path.close_port(interface);
-                let output = self.outputs.remove(&interface);
+                let (output, ear) = (self.outputs.remove(&interface), self.ears.remove(&interface));
+                if let Some(socket) = &ear {
+                    // As for an input.
+                    let _ = set_filter(socket.as_fd(), &filter::drop_all());
+                }
                 if let Some(socket) = &output {
                     // Nothing can fail about a socket that is no ring and has no fanout group.
                     let _ = packet_socket::detach(socket);
@@ -359,7 +375,7 @@ impl Holdings {
                 for address in &neighbours {
                     let _ = self.forget(interface, *address);
                 }
-                output.is_some() || !neighbours.is_empty()
+                output.is_some() || ear.is_some() || !neighbours.is_empty()
             }
         }
     }
@@ -401,24 +417,46 @@ impl Holdings {
         }
     }
 
-    /// Nothing is said where the policy wants nothing to be said.
+    /// Asks for all memberships behind an input, or behind an output.
     fn ask(&self, interface: u32, family: Family) -> Result<(), Failure> {
-        let name = self.permit(Use::Input, interface)?;
+        let name = self.permit(Use::Input, interface).or_else(|_| self.permit(Use::Output, interface))?;
+        self.check_open_way(interface, &name)?;
+        let queries = self.queries.as_ref().ok_or_else(not_heard)?;
+        queries.ask(interface, family).map_err(|error| {
+            let remedy = "check that the interface is up and has an address";
+            system(format!("can not ask for memberships on {name}"), &error, remedy)
+        })
+    }
+
+    /// Asks who wants a group behind an output.
+    fn ask_for(&self, interface: u32, group: IpAddr) -> Result<(), Failure> {
+        let name = self.permit(Use::Output, interface)?;
+        if !group.is_multicast() {
+            return Err(invalid("asking for members of what is no group"));
+        }
+        self.check_open_way(interface, &name)?;
+        let queries = self.queries.as_ref().ok_or_else(not_heard)?;
+        queries.ask_for(interface, group).map_err(|error| {
+            let remedy = "check that the interface is up and has an address";
+            system(format!("can not ask on {name} who wants {group}"), &error, remedy)
+        })
+    }
+
+    /// Nothing is said where the policy wants nothing to be said.
+    fn check_open_way(&self, interface: u32, name: &str) -> Result<(), Failure> {
         let neighbours = self.neighbours_of(interface)?;
+        let name = name.to_owned();
         let is_closed = neighbours.iter().chain([&name]).any(|name| self.policy.is_closed_way(name));
         if self.policy.is_passive(&name) || is_closed {
             return Err(Failure {
                 kind: FailureKind::Policy,
                 errno: None,
                 reason: format!("the keeper's policy lets nothing be sent on {name}"),
-                remedy: "take querier.own from the relays there, or change `passive` or `one_way`".to_owned(),
+                remedy: "take querier.own and on_demand from the relays there, or change `passive` or `one_way`"
+                    .to_owned(),
             });
         }
-        let queries = self.queries.as_ref().ok_or_else(not_heard)?;
-        queries.ask(interface, family).map_err(|error| {
-            let remedy = "check that the interface is up and has an address";
-            system(format!("can not ask for memberships on {name}"), &error, remedy)
-        })
+        Ok(())
     }
 
     /// Reports these groups once more, as far as they are joined on an interface.
@@ -466,6 +504,7 @@ impl Holdings {
         for interface in departed {
             self.inputs.remove(&interface);
             self.gazes.remove(&interface);
+            self.ears.remove(&interface);
             self.close_output(interface);
             self.neighbours.retain(|(index, _)| *index != interface);
             self.leave_all(interface);
@@ -507,7 +546,8 @@ impl Holdings {
         let memberships = self.memberships().map(|(joined, _)| joined.interface);
         let neighbours = self.neighbours.iter().map(|(interface, _)| *interface);
         let attached = self.kernel_path.attached().map(|(interface, _)| interface);
-        let sockets = self.inputs.keys().chain(self.gazes.keys()).copied().chain(self.outputs());
+        let sockets =
+            self.inputs.keys().chain(self.gazes.keys()).chain(self.ears.keys()).copied().chain(self.outputs());
         sockets.chain(memberships).chain(neighbours).chain(attached).collect()
     }
 
@@ -542,6 +582,7 @@ impl Holdings {
             || self.outputs.contains_key(&interface)
             || self.has_joined_on(interface)
             || self.gazes.contains_key(&interface)
+            || self.ears.contains_key(&interface)
             || self.neighbours_on(interface).next().is_some()
             || self.kernel_path.is_on(interface)
     }
@@ -597,6 +638,18 @@ impl Holdings {
             place.insert(socket);
         }
         Ok(Done { reply: Reply::Done, handed: Handed::Gaze(interface) })
+    }
+
+    /// Of an output: who is behind it decides what is sent there.
+    fn open_ear(&mut self, interface: u32) -> Result<Done, Failure> {
+        let name = self.permit(Use::Output, interface)?;
+        if let Entry::Vacant(place) = self.ears.entry(interface) {
+            let socket = open_ear(interface)
+                .map_err(|error| system(format!("can not hear reports on {name}"), &error, open_remedy(&error)))?;
+            self.guard.admit(std::slice::from_ref(&socket))?;
+            place.insert(socket);
+        }
+        Ok(Done { reply: Reply::Done, handed: Handed::Ear(interface) })
     }
 
     fn close_output(&mut self, interface: u32) {

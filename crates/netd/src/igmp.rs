@@ -16,6 +16,8 @@ use crate::report::{self, Membership};
 
 /// General query of version 3 (RFC 3376 section 4.1): answers within 10 s, robustness 2, queries every 125 s.
 const GENERAL_QUERY: [u8; 12] = [0x11, 100, 0, 0, 0, 0, 0, 0, 2, 125, 0, 0];
+/// The longest that answers to a query for one group take, in tenths of a second (RFC 3376 section 8.8).
+const ANSWER_TENTHS: u8 = 10;
 /// Reports of version 3, and of the versions before (RFC 3376 section 4).
 const REPORT: u8 = 0x22;
 const REPORT_OF_VERSION_2: u8 = 0x16;
@@ -80,6 +82,14 @@ impl Igmp {
     /// Asks everybody on the link of an interface for their memberships, this host too.
     pub(crate) fn ask(&self, interface: u32) -> io::Result<()> {
         self.send(interface, EVERYBODY, &mut GENERAL_QUERY.clone())
+    }
+
+    /// Asks who wants this group, answers within a second (RFC 3376 section 4.1.9).
+    pub(crate) fn ask_for(&self, interface: u32, group: Ipv4Addr) -> io::Result<()> {
+        let mut query = GENERAL_QUERY;
+        query[1] = ANSWER_TENTHS;
+        query[4..8].copy_from_slice(&group.octets());
+        self.send(interface, group, &mut query)
     }
 
     /// Reports these memberships, in the version that the kernel speaks there.

@@ -52,9 +52,12 @@ impl Mld {
     /// Asks everybody on the link of an interface for their memberships, this host too: a general query of version 2, answers
     /// within 10 s, robustness 2, queries every 125 s (RFC 3810 section 5.1).
     pub(crate) fn ask(&self, interface: u32) -> io::Result<()> {
-        let [high, low] = 10_000_u16.to_be_bytes();
-        let head = [QUERY, 0, 0, 0, high, low, 0, 0];
-        self.send(interface, EVERYBODY, &[&head[..], &[0; 16], &[2, 125, 0, 0]].concat())
+        self.send(interface, EVERYBODY, &query(10_000, Ipv6Addr::UNSPECIFIED))
+    }
+
+    /// Asks who wants this group, answers within a second (RFC 3810 sections 5.1.15 and 9.8).
+    pub(crate) fn ask_for(&self, interface: u32, group: Ipv6Addr) -> io::Result<()> {
+        self.send(interface, group, &query(1_000, group))
     }
 
     /// Reports these memberships.
@@ -78,6 +81,12 @@ impl AsFd for Mld {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
     }
+}
+
+/// A query of version 2, robustness 2, queries every 125 s.
+fn query(answer_milliseconds: u16, group: Ipv6Addr) -> Vec<u8> {
+    let [high, low] = answer_milliseconds.to_be_bytes();
+    [&[QUERY, 0, 0, 0, high, low, 0, 0][..], &group.octets(), &[2, 125, 0, 0]].concat()
 }
 
 /// `struct icmp6_filter`: a bit for each type that is not wanted.

@@ -33,6 +33,9 @@
 //! queriers                21                                          done + descriptor of the board of queriers
 //! ask                     22   interface u32, family u8 (4 or 6)       done
 //! report                  23   interface u32, list of groups           done
+//! ask for                 24   interface u32, group                    done
+//! open ear                25   interface u32                          done + descriptor of a socket that hears reports
+//! close ear               26   interface u32                          done
 //!
 //! reply                  kind  body
 //! done                   128
@@ -64,7 +67,7 @@ use crate::membership::Family;
 mod bytes;
 
 /// The version of this protocol; both sides must speak the same one.
-pub(crate) const VERSION: u16 = 6;
+pub(crate) const VERSION: u16 = 7;
 /// Longest message in bytes: the longest filter that the kernel takes, twice.
 pub(crate) const MAX_MESSAGE_BYTES: usize = 65_536;
 /// Most sources of one join; an item of the inventory with that many fits a message.
@@ -108,6 +111,9 @@ pub(crate) enum Request {
     Queriers,
     Ask { interface: u32, family: Family },
     Report { interface: u32, groups: Vec<IpAddr> },
+    AskFor { interface: u32, group: IpAddr },
+    OpenEar { interface: u32 },
+    CloseEar { interface: u32 },
 }
 
 /// Where a program of the in-kernel datapath sits on an interface.
@@ -208,13 +214,16 @@ impl Request {
             | Self::OpenOutput { interface }
             | Self::CloseOutput { interface }
             | Self::OpenGaze { interface }
-            | Self::CloseGaze { interface } => out.u32(*interface),
+            | Self::CloseGaze { interface }
+            | Self::OpenEar { interface }
+            | Self::CloseEar { interface } => out.u32(*interface),
             Self::Join { interface, group, sources } => {
                 out.u32(*interface);
                 out.address(*group);
                 out.list(sources, |out, source| out.address(*source));
             }
             Self::Leave { interface, group: address }
+            | Self::AskFor { interface, group: address }
             | Self::Resolve { interface, address }
             | Self::Forget { interface, address } => {
                 out.u32(*interface);
@@ -268,6 +277,9 @@ impl Request {
             Self::Queriers => 21,
             Self::Ask { .. } => 22,
             Self::Report { .. } => 23,
+            Self::AskFor { .. } => 24,
+            Self::OpenEar { .. } => 25,
+            Self::CloseEar { .. } => 26,
         }
     }
 
@@ -305,6 +317,9 @@ impl Request {
             21 => Self::Queriers,
             22 => Self::Ask { interface: input.u32()?, family: Family::from_code(input.u8()?)? },
             23 => Self::Report { interface: input.u32()?, groups: input.list(MAX_REPORTED, Reader::address)? },
+            24 => Self::AskFor { interface: input.u32()?, group: input.address()? },
+            25 => Self::OpenEar { interface: input.u32()? },
+            26 => Self::CloseEar { interface: input.u32()? },
             _ => return Err(Malformed("unknown request")),
         };
         input.finish()?;

@@ -90,6 +90,14 @@ impl Queries {
         }
     }
 
+    /// Asks who on the link of an interface wants this group.
+    pub(crate) fn ask_for(&self, interface: u32, group: IpAddr) -> io::Result<()> {
+        match group {
+            IpAddr::V4(group) => self.igmp.ask_for(interface, group),
+            IpAddr::V6(group) => self.mld()?.ask_for(interface, group),
+        }
+    }
+
     /// Reports memberships on an interface.
     pub(crate) fn report(&self, interface: u32, memberships: Vec<Membership>) -> io::Result<()> {
         let (of_ipv4, of_ipv6): (Vec<_>, Vec<_>) = memberships.into_iter().partition(|(group, _)| group.is_ipv4());

@@ -50,6 +50,7 @@ mod main_job;
 mod managed;
 mod membership;
 mod moves;
+mod on_demand;
 #[cfg(feature = "otlp")]
 mod otlp;
 mod overload;

@@ -28,7 +28,7 @@ fn config_of(group: &str, querier: &str) -> String {
 }
 
 /// Adds the one's complement sum of `bytes[from..to]` at `at` (RFC 1071).
-fn sum_up(bytes: &mut [u8], from: usize, to: usize, at: usize) {
+pub(crate) fn sum_up(bytes: &mut [u8], from: usize, to: usize, at: usize) {
     let sum: u32 = bytes[from..to].chunks(2).map(|pair| u32::from(pair[0]) << 8 | u32::from(pair[1])).sum();
     let folded = (sum & 0xffff) + (sum >> 16);
     let [high, low] = (!((folded & 0xffff) as u16 + (folded >> 16) as u16)).to_be_bytes();

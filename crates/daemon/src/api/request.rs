@@ -46,6 +46,8 @@ pub(super) struct Body {
     #[serde(default)]
     broadcast: bool,
     #[serde(default)]
+    on_demand: bool,
+    #[serde(default)]
     allow_ptp: bool,
     silent_after: Option<String>,
     expect: Option<ExpectSpec>,
@@ -129,7 +131,7 @@ pub(super) fn relay(body: &[u8], named: Named<'_>) -> Result<Wanted, Rejection> 
         lease,
         ..
     } = parsed;
-    let Body { broadcast, max_packets_per_second, max_bits_per_second, .. } = parsed;
+    let Body { broadcast, on_demand, max_packets_per_second, max_bits_per_second, .. } = parsed;
     let name = match (named, name) {
         (Named::InBody, Some(name)) => name,
         (Named::InBody, None) => {
@@ -148,6 +150,7 @@ pub(super) fn relay(body: &[u8], named: Named<'_>) -> Result<Wanted, Rejection> 
         datapath,
         link_local,
         broadcast,
+        on_demand,
         allow_ptp,
         silent_after,
         expect,

@@ -76,6 +76,7 @@ fn relay(value: &Spanned<DeValue<'_>>, path: String, findings: &mut Findings) ->
         datapath: keys.text("datapath"),
         link_local: keys.flag("link_local").unwrap_or_default(),
         broadcast: keys.flag("broadcast").unwrap_or_default(),
+        on_demand: keys.flag("on_demand").unwrap_or_default(),
         allow_ptp: keys.flag("allow_ptp").unwrap_or_default(),
         silent_after: keys.text("silent_after"),
         expect: expect(&mut keys, "expect"),

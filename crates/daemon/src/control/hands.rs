@@ -4,24 +4,27 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::sync::mpsc::Sender;
 use std::time::Duration;
 
 use mcr_datapath::clock;
 use mcr_datapath::packet::TxSocket;
 use mcr_engine::{
-    Effect, EffectError, HeardQuery, Ifindex, InputKey, InputPlan, InterfaceLedger, Inventory, Membership, Outcome,
-    RelayTotals,
+    Effect, EffectError, HeardQuery, HeardReport, Ifindex, InputKey, InputPlan, InterfaceLedger, Inventory, Membership,
+    Outcome, RelayTotals,
 };
 use mcr_model::querier::QueryProtocol;
 use mcr_model::{Datapath, RelayName};
 use mcr_netd::{Board, Family, HeardQuerier, Hook, Keeper, KeeperError};
 
+use super::Command;
 use super::line::Line;
 use crate::datapath::book::Books;
 use crate::datapath::kernel::KernelPath;
 use crate::datapath::packet::PacketPath;
 use crate::datapath::workers::Workers;
 use crate::datapath::{OpenOutput, Outputs, Trouble};
+use crate::ears::Hearing;
 
 /// What this process holds open, and what it counted.
 pub(super) struct Hands {
@@ -92,6 +95,22 @@ impl Hands {
         };
         let asked = self.line.ask(|keeper| keeper.ask_for_memberships(interface.0, family));
         asked.map_err(|error| EffectError { reason: error.reason(), remedy: error.remedy() })
+    }
+
+    /// Whether who asks for memberships can be heard at all.
+    pub(super) fn hears_queriers(&self) -> bool {
+        self.board.is_some()
+    }
+
+    /// Asks who behind an output wants a group.
+    pub(super) fn ask_for_members(&mut self, interface: Ifindex, group: IpAddr) -> Result<(), EffectError> {
+        let asked = self.line.ask(|keeper| keeper.ask_for_members(interface.0, group));
+        asked.map_err(|error| EffectError { reason: error.reason(), remedy: error.remedy() })
+    }
+
+    /// Hearing for the control thread, which `commands` lead to.
+    pub(super) fn hearing(&mut self, commands: &Sender<Command>) -> Through<'_> {
+        Through { line: &mut self.line, commands: commands.clone() }
     }
 
     /// Reports groups that are joined on an input once more.
@@ -222,6 +241,29 @@ impl Hands {
             }
         }
         ledgers
+    }
+}
+
+/// Hears through the keeper, and tells the control thread.
+pub(super) struct Through<'a> {
+    line: &'a mut Line,
+    commands: Sender<Command>,
+}
+
+impl Hearing for Through<'_> {
+    fn open(&mut self, interface: Ifindex) -> Result<OwnedFd, String> {
+        self.line.ask(|keeper| keeper.open_ear(interface.0)).map_err(|error| error.reason())
+    }
+
+    /// A keeper that is gone has none.
+    fn close(&mut self, interface: Ifindex) {
+        let _ = self.line.ask(|keeper| keeper.close_ear(interface.0));
+    }
+
+    fn listener(&self) -> Box<dyn FnMut(HeardReport) + Send> {
+        let commands = self.commands.clone();
+        // Nobody is there to be told when the daemon ends.
+        Box::new(move |report| drop(commands.send(Command::Reported(report))))
     }
 }
 

@@ -23,6 +23,7 @@ use super::unanswered::Unanswered;
 use super::waiting::{Waiter, Waiters};
 use super::{Command, Start, Waited};
 use crate::confinement;
+use crate::ears::Ears;
 use crate::events::EventLog;
 use crate::netlink::{Change, Netlink};
 
@@ -64,6 +65,7 @@ pub(super) struct Turn {
     lent: Vec<(RelayName, Lease)>,
     waiters: Waiters,
     events: EventLog,
+    ears: Ears,
     next_look: Instant,
 }
 
@@ -114,6 +116,7 @@ impl Turn {
             lent: Vec::new(),
             waiters: Waiters::new(),
             events,
+            ears: Ears::new(),
             next_look: Instant::now(),
         };
         turn.look_again()?;
@@ -136,6 +139,7 @@ impl Turn {
                 Err(RecvTimeoutError::Disconnected) => return,
             }
             self.engine.end_leases(self.now());
+            self.tend_members();
             self.settle();
             self.answer();
             if Instant::now() >= self.next_look {
@@ -252,6 +256,7 @@ impl Turn {
                 let deadline = self.now() + timeout;
                 self.waiters.add(Waiter { name, condition, deadline, grant, reply });
             }
+            Command::Reported(report) => self.engine.reported(self.now(), report),
             Command::Rejoin(name, grant, reply) => drop(reply.send(self.rejoin(name.as_deref(), &grant))),
             Command::OpenGaze(interface, reply) => drop(reply.send(self.hands.open_gaze(interface))),
             Command::CloseGaze(interface, reply) => {
@@ -355,10 +360,25 @@ impl Turn {
 
     /// Hears who asks for memberships, and asks where that is wanted.
     fn look_for_queriers(&mut self) {
+        if !self.hands.hears_queriers() {
+            self.engine.queries_are_unheard();
+        }
         let Some(heard) = self.hands.queriers() else { return };
         for (interface, protocol) in self.engine.queries_are(self.now(), &heard) {
             if let Err(EffectError { reason, remedy }) = self.hands.ask_for_memberships(interface, protocol) {
                 tracing::warn!(reason, remedy, "can't ask for memberships");
+            }
+        }
+    }
+
+    /// Hears who wants what behind outputs, and asks where that is due.
+    fn tend_members(&mut self) {
+        let mut hearing = self.hands.hearing(&self.commands);
+        self.ears.tend(self.engine.sought_groups(), &mut hearing);
+        self.engine.hears(self.ears.hearing(), self.ears.deaf());
+        for (interface, group) in self.engine.tend_members(self.now()) {
+            if let Err(EffectError { reason, remedy }) = self.hands.ask_for_members(interface, group) {
+                tracing::warn!(reason, remedy, "can't ask who wants a group");
             }
         }
     }
@@ -401,6 +421,8 @@ impl Turn {
                 tracing::info!(keeper = self.hands.keeper_pid(), "another keeper is there");
                 self.keeper = KeeperLink::Up;
                 self.events.publish([EventKind::KeeperFound { pid: self.hands.keeper_pid() }]);
+                // The new one is to know of every ear.
+                self.ears = Ears::new();
                 self.engine.keeper_found(inventory);
                 self.settle();
             }

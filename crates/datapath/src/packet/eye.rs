@@ -34,12 +34,47 @@ pub fn open_eye(interface_index: u32, filter: &[FilterInstruction]) -> io::Resul
 /// As [`open_eye`].
 pub fn open_gaze(interface_index: u32) -> io::Result<OwnedFd> {
     let socket = open_eye(interface_index, &udp_to_groups())?;
+    take_more(&socket, interface_index, libc::PACKET_MR_PROMISC)?;
+    Ok(socket)
+}
+
+/// Opens a socket that hears which groups the hosts of a network report and leave, by IGMP and by MLD. The interface takes the
+/// frames of every group while the socket lives (`PACKET_MR_ALLMULTI`): reports of the older versions go to the group itself.
+///
+/// # Errors
+/// As [`open_eye`].
+pub fn open_ear(interface_index: u32) -> io::Result<OwnedFd> {
+    let socket = open_eye(interface_index, &memberships())?;
+    take_more(&socket, interface_index, libc::PACKET_MR_ALLMULTI)?;
+    Ok(socket)
+}
+
+/// Has the interface take more frames than those that are for it, while the socket lives.
+fn take_more(socket: &OwnedFd, interface_index: u32, kind: libc::c_int) -> io::Result<()> {
     // SAFETY: all zeros is a valid packet_mreq.
     let mut request: libc::packet_mreq = unsafe { std::mem::zeroed() };
     request.mr_ifindex = interface_index.cast_signed();
-    request.mr_type = libc::PACKET_MR_PROMISC as u16;
-    set_option(&socket, libc::SOL_PACKET, libc::PACKET_ADD_MEMBERSHIP, &request)?;
-    Ok(socket)
+    request.mr_type = kind as u16;
+    set_option(socket, libc::SOL_PACKET, libc::PACKET_ADD_MEMBERSHIP, &request)
+}
+
+/// IGMP, and ICMPv6 behind a header of hop by hop, which every message of MLD has (RFC 3810 section 5): untagged.
+fn memberships() -> Vec<FilterInstruction> {
+    const IGMP: u32 = 2;
+    const ICMPV6: u32 = 58;
+    vec![
+        step(LOAD_HALF, 0, 0, 12),
+        step(IF_EQUAL, 0, 2, 0x0800),
+        step(LOAD_BYTE, 0, 0, 23),
+        step(IF_EQUAL, 5, 6, IGMP),
+        step(IF_EQUAL, 0, 5, 0x86dd),
+        step(LOAD_BYTE, 0, 0, 20),
+        step(IF_EQUAL, 0, 3, 0),
+        step(LOAD_BYTE, 0, 0, 54),
+        step(IF_EQUAL, 0, 1, ICMPV6),
+        step(RETURN, 0, 0, u32::MAX),
+        step(RETURN, 0, 0, 0),
+    ]
 }
 
 /// UDP to a group, tagged in the frame or not. Extension headers of IPv6 are not followed.

@@ -40,6 +40,7 @@ impl Engine {
     fn desire(&mut self) -> Desired {
         // The entries are changed beside the view.
         let mut relays = std::mem::take(&mut self.relays);
+        self.seek_members(&relays);
         let desired = self.view().desire(self.epoch, &mut relays);
         self.relays = relays;
         self.has_breakers = self.relays.values().any(|entry| entry.relay.watch().breaker().is_some());
@@ -116,6 +117,7 @@ impl Engine {
             failures: &self.failures,
             datapath: self.datapath,
             listeners: &self.listeners,
+            members: &self.members,
         }
     }
 

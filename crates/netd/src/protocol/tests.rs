@@ -43,6 +43,9 @@ fn requests() -> impl Strategy<Value = Request> {
         Just(Request::Queriers),
         (interface(), proptest::sample::select(vec![Family::V4, Family::V6]))
             .prop_map(|(interface, family)| Request::Ask { interface, family }),
+        (interface(), address()).prop_map(|(interface, group)| Request::AskFor { interface, group }),
+        interface().prop_map(|interface| Request::OpenEar { interface }),
+        interface().prop_map(|interface| Request::CloseEar { interface }),
         (interface(), vec(address(), 0..20)).prop_map(|(interface, groups)| Request::Report { interface, groups }),
         interface().prop_map(|interface| Request::Attach { interface, hook: Hook::Tcx }),
         (interface(), any::<[u8; 6]>()).prop_map(|(interface, own_address)| Request::Prove { interface, own_address }),
