@@ -133,9 +133,11 @@ impl RelayRecord {
         let rewrites = || outputs.iter().filter_map(|output| output.action.sent());
         let family = destination.family();
         let mtu = rewrites().map(|(rewrite, mtu)| {
-            // Headers of another family may take more room. They may take less, too, but the kernel compares a frame with
-            // the MTU of its output as it came (kernel/bpf/devmap.c: `xdp_ok_fwd_dev`), and drops it unseen.
-            let grows = header_bytes(Family::of(rewrite.destination.ip())) - header_bytes(family);
+            // Headers of another family may take more room, and a driver allows for one tag beyond its MTU, not for two
+            // (veth_xdp_xmit, which leaves the rest of the batch as well). They may take less, too, but the kernel compares
+            // a frame with the MTU of its output as it came (kernel/bpf/devmap.c: `xdp_ok_fwd_dev`), and drops it unseen.
+            let tag = rewrite.vlan.and_then(VlanId::outer).map_or(0, |_| TAG_BYTES);
+            let grows = header_bytes(Family::of(rewrite.destination.ip())) - header_bytes(family) + tag;
             mtu.saturating_add_signed(-grows.max(0))
         });
         let is_ipv6 = |(rewrite, _): (&Rewrite, u32)| rewrite.destination.is_ipv6();
@@ -375,6 +377,9 @@ fn vlan(outer: u16, number: u16) -> Option<VlanId> {
     let only = VlanId::new(number)?;
     Some(only.within(outer).unwrap_or(only))
 }
+
+/// Bytes of a VLAN tag.
+const TAG_BYTES: i32 = 4;
 
 /// Bytes of the IP header of a relayed datagram.
 fn header_bytes(family: Family) -> i32 {

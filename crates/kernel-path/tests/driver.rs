@@ -129,6 +129,30 @@ fn tags_are_pushed_and_priorities_kept() {
     assert_eq!(stand.served_at_driver(), 2);
 }
 
+/// Drivers allow for one tag beyond the MTU. What has no room at the driver is served at tcx ingress, and no other is lost.
+#[test]
+fn two_tags_are_pushed_up_to_the_mtu() {
+    let mut stand = Stand::at_driver(1);
+    let vlan = VlanId::new(300).and_then(|inner| inner.within(7));
+    let rewrite = Rewrite { vlan, ..rewrite("239.2.2.2:6001") };
+    let relay = Relay {
+        destination: destination("239.1.1.1:5001", 0),
+        sources: vec![],
+        listing: Listing::Accepts,
+        outputs: vec![Output::Send { lan: 1, rewrite, mtu: 1500 }],
+    };
+    stand.install(vec![relay]);
+    let relay = stand.net.relay().clone();
+    relay.run(|| {
+        let served = [1468, 1469, 1472, 1473].map(|bytes| {
+            let frame = Frame::udp("192.168.168.55:5000", "239.1.1.1:5001", vec![9; bytes]);
+            stand.agree(&format!("{bytes} bytes of payload"), &frame.bytes());
+            stand.served_at_driver()
+        });
+        assert_eq!(served, [1, 1, 1, 1], "the first at the driver");
+    });
+}
+
 #[test]
 fn a_relay_moves_between_the_programs_without_a_packet_lost_or_doubled() {
     let mut stand = relaying_to(&[1, 2]);
