@@ -16,7 +16,7 @@ struct fragment_key {
 	__u32 outer_vlan;
 };
 
-/* The destination ports of first fragments that were relayed. */
+/* The destination ports of first fragments that a relay accepted, sent or not. */
 MAP(fragments, BPF_MAP_TYPE_LRU_HASH, struct fragment_key, __be16, 0);
 
 static __always_inline struct fragment_key key_of_fragment(const struct ipv4 *ip, const struct mcr_destination *in)

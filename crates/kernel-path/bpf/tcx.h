@@ -60,6 +60,7 @@ struct packet {
 	__u32 checksum;      /* enum checksum_state */
 	__s32 reason;        /* GOOD, or why it is dropped */
 	__u32 accepted;      /* whether a relay wants it */
+	__u32 is_first;      /* whether later fragments are to follow it */
 	__u32 stripped;      /* whether tag and padding are off */
 	__u32 output;        /* record of the output that is looked at next */
 };
@@ -373,7 +374,7 @@ static __noinline int follow_first(struct packet *packet)
 	return port != 0;
 }
 
-/* Has the later fragments of a first one follow it. */
+/* Has the later fragments of a first one that a relay wants follow it. */
 static __noinline int note_first(const struct packet *packet)
 {
 	struct fragment_key key = key_of_fragment(&packet->headers.ip, &packet->destination);
@@ -808,8 +809,7 @@ int mcr_tcx(struct __sk_buff *skb)
 	if (!relay)
 		return TCX_NEXT;
 	packet.reason = judge(&packet);
-	if (is_fragment(&packet) && !is_later_fragment(&packet) && packet.reason == GOOD)
-		note_first(&packet);
+	packet.is_first = forgotten(skb, is_fragment(&packet) && !is_later_fragment(&packet) && packet.reason == GOOD);
 	serve(&packet, relay);
 	walk.relay = relay->next;
 	if (walk.relay)
@@ -818,6 +818,8 @@ int mcr_tcx(struct __sk_buff *skb)
 		count_on_input(&packet, packet.reason == GOOD ? MCR_DROP_SOURCE_NOT_LISTED : packet.reason);
 		return TCX_NEXT;
 	}
+	if (packet.is_first)
+		note_first(&packet);
 	return TCX_DROP;
 }
 

@@ -13,9 +13,6 @@ use crate::xdp::Xdp;
 
 pub(crate) static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/programs.bpf.o"));
 
-/// Datagrams whose later fragments are told by their first: of more at the same time some are dropped by name.
-const FRAGMENTED: u32 = 4_096;
-
 /// How much the tables can hold; memory is taken when they are made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Sizes {
@@ -75,7 +72,7 @@ impl Sizes {
             ("exits", Some(self.ports)),
             ("turns", Some(self.ports)),
             ("fan_outs", Some(self.fan_outs)),
-            ("fragments", Some(FRAGMENTED)),
+            ("fragments", Some(mcr_wire::FragmentKey::MOST_REMEMBERED as u32)),
         ]
     }
 }

@@ -11,8 +11,9 @@
 //! Shape of the program: for each IP family that there is, a prologue puts the destination address
 //! into A and the destination port into X, then a binary search over the address space follows.
 //! Each stretch of addresses ends in a verdict: refuse, accept, or a block that compares the port.
-//! What carries no port (a later fragment, a header that contradicts itself, a frame that ends
-//! early) is accepted by address alone, to be counted on the input by its name, whosever it is.
+//! What carries no port is accepted by address alone: a later fragment to follow its first, and a
+//! header that contradicts itself or a frame that ends early to be counted on the input by its
+//! name, whosever it is.
 //!
 //! Of an IPv6 address only the last 32 bits are compared: they are what tells groups apart for the
 //! link layer too (RFC 2464 section 7), and A holds no more.

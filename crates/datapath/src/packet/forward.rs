@@ -133,9 +133,6 @@ impl Forwarder {
     /// Hands a datagram to every relay that wants it.
     fn relay(&mut self, datagram: &Datagram<'_>, table: &CompiledTable) {
         let relays = table.find(&datagram.destination);
-        if let Some(key) = datagram.fragment_key().filter(|_| !relays.is_empty()) {
-            self.fragments.note(key, datagram.destination.port);
-        }
         let nobody = if relays.is_empty() { DropReason::NoRelay } else { DropReason::SourceNotListed };
         let mut wanted = false;
         for index in relays {
@@ -153,6 +150,8 @@ impl Forwarder {
         }
         if !wanted {
             self.counters.count_dropped(nobody, datagram.packets());
+        } else if let Some(key) = datagram.fragment_key() {
+            self.fragments.note(key, datagram.destination.port);
         }
     }
 

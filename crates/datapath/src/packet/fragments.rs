@@ -5,11 +5,9 @@ use std::collections::VecDeque;
 use mcr_wire::FragmentKey;
 use rustc_hash::FxHashMap;
 
-/// Most datagrams that are remembered; the oldest is forgotten for a new one, and what still comes of it is dropped by
-/// name. As many as the programs in the kernel remember.
-const MOST: usize = 4_096;
+const MOST: usize = FragmentKey::MOST_REMEMBERED;
 
-/// The ports of first fragments. Takes memory when the first one comes: most inputs never see one.
+/// The ports of first fragments that a relay accepted. Takes memory when the first one comes: most inputs never see one.
 #[derive(Default)]
 pub(super) struct Fragments {
     ports: FxHashMap<FragmentKey, u16>,

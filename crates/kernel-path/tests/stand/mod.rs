@@ -458,10 +458,6 @@ impl Expected {
         if listening.peek().is_none() {
             return expected;
         }
-        let passed = parsed.ok().filter(|_| expected.reason.is_none());
-        if let Some(key) = passed.and_then(|datagram| datagram.fragment_key()) {
-            ports.insert(key, destination.port);
-        }
         for (index, relay) in listening {
             if !relay.sources.is_empty() && !relay.listing.passes(relay.sources.contains(&source)) {
                 continue;
@@ -490,6 +486,10 @@ impl Expected {
                 });
             }
             expected.charged.push(Charge { relay: index, packets, bytes, outputs });
+        }
+        let passed = parsed.ok().filter(|_| expected.reason.is_none() && !expected.charged.is_empty());
+        if let Some(key) = passed.and_then(|datagram| datagram.fragment_key()) {
+            ports.insert(key, destination.port);
         }
         if expected.charged.is_empty() {
             expected.on_input = Some(expected.reason.unwrap_or(DropReason::SourceNotListed));

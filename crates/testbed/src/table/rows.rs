@@ -181,7 +181,7 @@ pub fn rows(own: Mac) -> Vec<Row> {
         ("its later one, tagged with another", later(5, 0x2004).tag(Tag::with_priority(100, 3)), Sent),
         ("first fragment of what is larger than the MTU", carrying(1480).flags_and_offset(0x2000).udp_length(9000), Unsent),
         ("first fragment of a source that is not listed", of_more(stranger(), 0x2000), OnInput(SourceNotListed)),
-        ("its later one, neither", stranger().without_udp_header().flags_and_offset(0x2002), OnInput(SourceNotListed)),
+        ("its later one: a refused first one is not remembered", stranger().without_udp_header().flags_and_offset(0x2002), OnInput(Fragment)),
         ("first fragment from our own address", first(6).source_mac(OUR_MAC), Refused(Loop)),
         ("a later one of what came back to us", later(6, 0x2004), OnInput(Fragment)),
         ("first fragment with kept and mapped fields", of_more(to_kept(), 0x2000).ttl(1).traffic_class(46 << 2), Sent),

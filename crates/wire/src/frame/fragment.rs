@@ -45,6 +45,12 @@ pub struct FragmentKey {
     pub identification: u16,
 }
 
+impl FragmentKey {
+    /// Most datagrams whose first fragments are remembered at the same time; a new one takes the place of the oldest, and what
+    /// still comes of that is dropped by name.
+    pub const MOST_REMEMBERED: usize = 4_096;
+}
+
 /// As [`parse`], but fragments may pass: the first by itself, a later one if `port_of_first` knows the destination port of
 /// its first ([`Datagram::fragment_key`]), which whoever relays that one has to remember.
 ///
