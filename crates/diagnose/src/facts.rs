@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::Duration;
 
+use mcr_model::VlanId;
 use mcr_model::status::RelayStatus;
 
 /// Why something could not be seen, and how it could.
@@ -174,8 +175,8 @@ pub struct Flow {
     pub interface: u32,
     /// Whether it came in or went out.
     pub direction: Direction,
-    /// The tag.
-    pub vlan: Option<u16>,
+    /// The tag, or both.
+    pub vlan: Option<VlanId>,
     /// The sender.
     pub source: IpAddr,
     /// The group or address.

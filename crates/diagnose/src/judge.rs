@@ -19,6 +19,8 @@ use std::net::IpAddr;
 
 pub(crate) use relay::{output as output_of, takers};
 
+use mcr_model::VlanId;
+use mcr_model::querier::QueryProtocol;
 use mcr_model::spec::InputSpec;
 use mcr_model::status::RelayStatus;
 
@@ -87,16 +89,16 @@ impl<'a> Case<'a> {
     }
 
     /// How memberships are asked and answered for.
-    fn protocol(&self) -> &'static str {
-        asking_protocol(self.group())
+    fn protocol(&self) -> QueryProtocol {
+        QueryProtocol::of(self.group())
     }
 
     fn port(&self) -> u16 {
         self.question.input.port.get()
     }
 
-    fn vlan(&self) -> Option<u16> {
-        self.question.input.vlan.map(|vlan| vlan.get())
+    fn vlan(&self) -> Option<VlanId> {
+        self.question.input.vlan
     }
 
     fn interface(&self) -> &str {
@@ -179,7 +181,8 @@ impl<'a> Case<'a> {
     fn foreground_relay(&self) -> Option<&'a Foreground> {
         let is_input = |argument: &String| {
             let spec = InputSpec::from_endpoint(argument).ok();
-            spec.and_then(|spec| spec.check("").ok()).is_some_and(|input| input.place() == self.question.input.place())
+            spec.and_then(|spec| spec.check("").ok())
+                .is_some_and(|input| input.place().holds(&self.question.input.place()))
         };
         // The outputs that follow it are endpoints, too.
         let input = |relay: &Foreground| relay.arguments.iter().find(|argument| argument.contains(':')).cloned();
@@ -213,11 +216,6 @@ impl<'a> Case<'a> {
                 && flow.port == Some(port)
         })
     }
-}
-
-/// How memberships of groups of this family are asked and answered for.
-pub(crate) fn asking_protocol(like: IpAddr) -> &'static str {
-    if like.is_ipv6() { "MLD" } else { "IGMP" }
 }
 
 /// Whether a socket is there for the group itself.

@@ -16,7 +16,7 @@ mod report;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use mcr_model::Input;
+use mcr_model::{Input, Span};
 
 pub use doctor::{Checkup, Finding, checkup};
 pub use egress::{Egress, egress};
@@ -52,7 +52,7 @@ pub struct NotExplained {
     /// What it is, and why not.
     pub message: String,
     /// What to ask for instead.
-    pub remedy: &'static str,
+    pub remedy: String,
 }
 
 impl Question {
@@ -61,16 +61,17 @@ impl Question {
     /// # Errors
     /// When it is several groups or ports, or frames with two tags.
     pub fn new(subject: Subject, input: Input, look: Duration) -> Result<Self, NotExplained> {
-        if !input.span.is_one() {
-            return Err(NotExplained {
-                message: format!("{input} is several groups or ports, and one of them is explained at a time"),
-                remedy: "ask for one of them, as INTERFACE:GROUP:PORT",
-            });
-        }
         if input.vlan.is_some_and(|vlan| vlan.outer().is_some()) {
             return Err(NotExplained {
                 message: format!("{input} has two VLAN tags, of which nothing is explained yet"),
-                remedy: "look at `mcr discover`, `mcr show` and `mcr stats`",
+                remedy: "look at `mcr discover`, `mcr show` and `mcr stats`".to_owned(),
+            });
+        }
+        if !input.span.is_one() {
+            let one = Input { span: Span::ONE, ..input.clone() };
+            return Err(NotExplained {
+                message: format!("{input} is several groups or ports, and one of them is explained at a time"),
+                remedy: format!("ask for one of them, as `mcr explain {one}`"),
             });
         }
         let (group, sources) = (input.target.ip(), input.sources.clone());

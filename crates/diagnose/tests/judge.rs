@@ -5,10 +5,12 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use mcr_diagnose::{
-    Blind, Bridge, BridgeGroup, Direction, Facts, Firewall, Flow, Foreground, Hold, KernelDrop, Link, Mark, Membership,
-    Owner, Port, Question, Relays, Report, Route, Settings, Socket, Subject, Verdict, Wire, judge,
+    Blind, Bridge, BridgeGroup, Chain, Direction, Facts, Firewall, Flow, Foreground, Hold, Hook, KernelDrop, Link,
+    Mark, Membership, Owner, Port, Question, Relays, Report, Route, Settings, Socket, Subject, Verdict, Wire, judge,
 };
-use mcr_model::spec::InputSpec;
+use mcr_model::spec::{InputSpec, OutputSpec, RelaySpec};
+use mcr_model::status::{Origin, OutputStatus, RelayStatus, Traffic};
+use mcr_model::{RelayState, VlanId};
 
 const GROUP: IpAddr = IpAddr::V4(Ipv4Addr::new(239, 1, 1, 1));
 const DEVICE: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 168, 168, 55));
@@ -78,6 +80,60 @@ fn facts() -> Facts {
         routes_out: BTreeMap::new(),
         neighbours: BTreeMap::new(),
     }
+}
+
+/// A relay that received 100 packets while we looked, and what its only output did with them.
+fn relay(name: &str, from: &str, to: &str, sent: u64, dropped: &[(&str, u64)]) -> RelayStatus {
+    let of = |packets| Traffic { packets, ..Traffic::default() };
+    let dropped: BTreeMap<String, u64> = dropped.iter().map(|(reason, packets)| ((*reason).into(), *packets)).collect();
+    let output = OutputStatus {
+        to: to.into(),
+        ok: true,
+        reason: None,
+        remedy: None,
+        source: None,
+        sent: of(sent),
+        dropped_packets: dropped.values().sum(),
+        dropped,
+    };
+    RelayStatus {
+        name: name.into(),
+        origin: Origin::Api,
+        state: RelayState::Flowing,
+        reason: "packets arrive and leave".into(),
+        remedy: None,
+        datapath: "tcx".into(),
+        datapath_reason: None,
+        from: from.into(),
+        lease: None,
+        warnings: Vec::new(),
+        breaker: None,
+        received: of(100),
+        last_packet_seconds: None,
+        outputs: vec![output],
+        relay: RelaySpec {
+            name: name.into(),
+            input: InputSpec::from_endpoint(from).expect("an endpoint"),
+            output: vec![OutputSpec::from_endpoint(to).expect("an endpoint")],
+            ..RelaySpec::default()
+        },
+    }
+}
+
+/// What is told where these relays are, and no socket.
+fn told_of(relays: Vec<RelayStatus>, change: impl FnOnce(&mut Facts)) -> Report {
+    told(|facts| {
+        let earlier = relays.iter().cloned().map(|mut relay| {
+            (relay.received, relay.outputs[0].sent) = (Traffic::default(), Traffic::default());
+            relay.outputs[0].dropped.clear();
+            relay
+        });
+        facts.earlier_relays = Relays::Known(earlier.collect());
+        facts.relays = Relays::Known(relays);
+        facts.sockets = Ok(Vec::new());
+        facts.links[2].addresses = vec![(IpAddr::from([10, 0, 1, 1]), 24), ("fd00:1::1".parse().unwrap(), 64)];
+        change(facts);
+    })
 }
 
 fn told(change: impl FnOnce(&mut Facts)) -> Report {
@@ -177,6 +233,32 @@ fn the_firewall_is_named_by_hook_even_where_its_rules_are_not_visible() {
 }
 
 #[test]
+fn only_a_chain_that_packets_for_a_socket_meet_is_blamed() {
+    let with_policy = |family: &str, hook: &str| {
+        told(|facts| {
+            let name = hook.to_owned();
+            let hook = Hook { name: hook.into(), priority: 0, devices: Vec::new(), drops_by_default: true };
+            let chain =
+                Chain { family: family.into(), table: "filter".into(), name, hook: Some(hook), rules: Vec::new() };
+            facts.firewall = Ok(Firewall { chains: vec![chain], ..Firewall::default() });
+            facts.drops = Err(blind());
+        })
+    };
+    for (family, hook, expected) in [
+        ("inet", "forward", None),
+        ("inet", "output", None),
+        ("netdev", "egress", None),
+        ("ip", "forward", None),
+        ("ip6", "input", None),
+        ("inet", "input", Some("firewall_input")),
+        ("ip", "input", Some("firewall_input")),
+        ("netdev", "ingress", Some("firewall_ingress")),
+    ] {
+        assert_eq!(culprit(&with_policy(family, hook)), expected, "{family} {hook}");
+    }
+}
+
+#[test]
 fn a_silent_wire_is_a_fault_only_for_who_asked() {
     let silent = |facts: &mut Facts| wire(facts).flows.clear();
     assert_eq!(culprit(&told(silent)), Some("silent"));
@@ -256,9 +338,9 @@ fn another_vlan_is_seen_below_a_vlan_interface() {
             wire(facts).flows = vec![Flow { vlan, ..flow(3) }];
         })
     };
-    assert_eq!(culprit(&below(Some(200))), Some("wrong_vlan"));
+    assert_eq!(culprit(&below(VlanId::new(200))), Some("wrong_vlan"));
     assert_eq!(culprit(&below(None)), Some("wrong_vlan"));
-    assert_eq!(culprit(&below(Some(100))), Some("silent"), "the right one comes, and yet not to the interface");
+    assert_eq!(culprit(&below(VlanId::new(100))), Some("silent"), "the right one comes, and yet not to the interface");
 }
 
 #[test]
@@ -272,6 +354,7 @@ fn a_relay_in_the_foreground_is_no_absence_of_one() {
     };
     let report = with("eth0:239.1.1.1:5001");
     assert_eq!((report.verdict, mark(&report, "relay")), (Verdict::Passes, Some((Mark::Unknown, "foreground"))));
+    assert_eq!(mark(&with("eth0:239.1.1.0/24:5000-5003"), "relay"), Some((Mark::Unknown, "foreground")));
     assert_eq!(culprit(&with("eth0:239.1.1.2:5001")), Some("nobody_listens"));
     let nobody = told(|facts| facts.sockets = Ok(Vec::new()));
     assert_eq!(culprit(&nobody), Some("nobody_listens"));
@@ -298,4 +381,103 @@ fn the_first_fault_on_the_way_is_the_culprit() {
     });
     assert_eq!(culprit(&report), Some("no_carrier"));
     assert_eq!(mark(&report, "wire"), Some((Mark::Unknown, "silent")));
+}
+
+const TARGET: &str = "eth0:239.1.1.1:5001";
+const OUT: &str = "eth1:239.2.2.2:6001";
+const OUT_IPV6: &str = "eth1:[ff3e::1]:6001";
+
+#[test]
+fn an_output_that_drops_all_is_the_culprit() {
+    let drops = |reasons: &[(&str, u64)]| {
+        let sent = 100 - reasons.iter().map(|(_, packets)| packets).sum::<u64>();
+        told_of(vec![relay("camera", TARGET, OUT_IPV6, sent, reasons)], |facts| {
+            let flow = &mut wire(facts).flows[0];
+            (flow.fragmented, flow.sizes) = ((50, 0), (1500, 1500));
+        })
+    };
+    let report = drops(&[("fragment", 100)]);
+    let step = report.culprit.as_ref().expect("a culprit");
+    assert_eq!((&*step.code, &step.evidence[..]), ("output_drops", &["relay: fragment".to_owned()][..]), "{step:?}");
+    let of_many = [("fragment", 40), ("rate_limited", 35), ("send_failed", 25)];
+    assert_eq!(culprit(&drops(&of_many)), Some("output_drops"), "none of them is half of all, and nothing is sent");
+    assert_eq!(culprit(&drops(&[("fragment", 3)])), None, "a few of many");
+}
+
+#[test]
+fn what_is_wrong_on_the_wire_is_no_fault_of_the_output() {
+    let lost = told_of(vec![relay("camera", TARGET, OUT, 0, &[("fragment", 100)])], |facts| {
+        wire(facts).flows[0].fragmented = (50, 50);
+    });
+    let damaged = told_of(vec![relay("camera", TARGET, OUT, 0, &[("bad_udp_checksum", 100)])], |facts| {
+        wire(facts).flows[0].wrong = BTreeMap::from([("bad_udp_checksum", 100)]);
+    });
+    for (report, code) in [(lost, "fragments_lost"), (damaged, "bad_udp_checksum")] {
+        let faults: Vec<_> = report.steps.iter().filter(|step| step.mark == Mark::Fault).map(|s| &*s.code).collect();
+        assert_eq!(faults, [code], "{report:#?}");
+    }
+}
+
+#[test]
+fn a_copy_of_the_other_family_has_another_size() {
+    let with = |to: &str, bytes: u32| {
+        told_of(vec![relay("camera", TARGET, to, 100, &[])], |facts| wire(facts).flows[0].sizes = (bytes, bytes))
+    };
+    assert_eq!(culprit(&with(OUT_IPV6, 1480)), None);
+    assert_eq!(culprit(&with(OUT, 1500)), None);
+    let step = with(OUT_IPV6, 1500).culprit.expect("a culprit");
+    assert_eq!(step.code, "output_mtu");
+    assert!(step.fact.ends_with("packets of up to 1500 bytes come, 1520 as IPv6"), "{}", step.fact);
+    assert!(step.remedy.is_some_and(|remedy| remedy.starts_with("ip link set eth1 mtu 1520,")));
+}
+
+/// The relays, the name of the nearest, and whether it may be the one that is meant.
+#[test]
+fn the_nearest_relay_differs_in_what_matters_least() {
+    let named = ["eth0:239.1.1.2:5001", "eth0:239.1.1.1:5002", "eth0:239.1.1.1:5001,vlan=100", "eth0:[ff3e::1]:5001"];
+    for (inputs, nearest, is_to_correct) in [
+        (&named[..], Some(named[2]), true),
+        (&named[..2], Some(named[1]), true),
+        (&[named[3], named[0]], Some(named[0]), true),
+        (&[named[0], "eth0:239.1.1.1:5002,vlan=100"], Some("eth0:239.1.1.1:5002,vlan=100"), false),
+        (&[named[3]], None, false),
+        (&["eth0:239.1.1.2:5002,vlan=100"], None, false),
+    ] {
+        let relays = (0..).zip(inputs).map(|(number, from)| relay(&format!("r{number}"), from, OUT, 0, &[]));
+        let report = told_of(relays.collect(), |_| {});
+        let step = report.steps.iter().find(|step| step.code == "no_relay").expect("no relay");
+        let told = step.evidence.first().and_then(|line| line.split_once(" takes ")).map(|(_, from)| from);
+        assert_eq!(told, nearest, "{inputs:?}: {step:?}");
+        let remedy = step.remedy.as_deref().expect("a remedy");
+        assert_eq!(remedy.starts_with("correct relay "), is_to_correct, "{inputs:?}: {remedy}");
+        assert!(remedy.ends_with("mcr add NAME --from eth0:239.1.1.1:5001 --to OUTPUT"), "{remedy}");
+    }
+}
+
+#[test]
+fn two_tags_are_another_vlan_than_one() {
+    let both = VlanId::new(100).and_then(|id| id.within(7));
+    let report = told(|facts| wire(facts).flows[0].vlan = both);
+    let step = report.culprit.expect("a culprit");
+    assert_eq!(
+        (&*step.code, &*step.fact),
+        ("wrong_vlan", "the packets come in VLAN 100 within 7, not without a VLAN tag")
+    );
+    assert!(step.remedy.is_some_and(|remedy| remedy.contains("eth0:239.1.1.1:5001,vlan=100,outer-vlan=7;")));
+    let input = InputSpec::from_endpoint("eth0:239.1.1.1:5001,vlan=100").unwrap().check("").unwrap();
+    let mut facts = facts();
+    wire(&mut facts).flows[0].vlan = both;
+    let report = judge(&Question::new(Subject::Endpoint, input, Duration::from_secs(1)).unwrap(), &facts);
+    assert_eq!(culprit(&report), Some("wrong_vlan"));
+}
+
+#[test]
+fn of_a_range_the_pair_in_question_is_told() {
+    let range = relay("range", "eth0:239.1.1.0/24:5000-5003", "eth1:239.2.0.0/24:6000-6003", 100, &[]);
+    let report = told_of(vec![range], |_| {});
+    let output = report.steps.iter().find(|step| step.step == "output").and_then(|step| step.about.as_deref());
+    assert_eq!(output, Some("range to eth1:239.2.0.1:6001"));
+    let input = InputSpec::from_endpoint("eth0:239.1.1.0/24:5000-5003").unwrap().check("").unwrap();
+    let error = Question::new(Subject::Endpoint, input, Duration::from_secs(1)).expect_err("several");
+    assert_eq!(error.remedy, "ask for one of them, as `mcr explain eth0:239.1.1.0:5000`");
 }

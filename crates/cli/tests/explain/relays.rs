@@ -3,7 +3,7 @@
 use std::net::Ipv4Addr;
 
 use mcr_model::Datapath;
-use mcr_testbed::{Checksum, DEVICE, Frame, OffloadingSender, Process, Topology};
+use mcr_testbed::{Checksum, DEVICE, Frame, OffloadingSender, Process, Tag, Topology};
 use serde_json::Value;
 
 use crate::service::{MCR, Service};
@@ -261,6 +261,28 @@ fn what_comes_for_the_relay_may_be_in_fragments() {
     let pieces = Frame::udp("10.0.0.55:5000", "239.1.1.1:5001", vec![7; 2000]).fragments(1480);
     let report = relayed.explain(pieces, &[TARGET]);
     assert_eq!(report["verdict"], "passes", "{report:#}");
+}
+
+#[test]
+fn fragments_do_not_change_their_family() {
+    let net = hosts().with_ipv6();
+    let service = Service::start_on(Datapath::Tcx, net.relay(), "");
+    service.add("camera", TARGET, &["lan1:[ff3e::2:1]:6001"]);
+    let relayed = Relayed { net, service };
+    let pieces = Frame::udp("10.0.0.55:5000", "239.1.1.1:5001", vec![7; 1200]).fragments(800);
+    let report = relayed.explain(pieces, &[TARGET]);
+    expect(&report, "output", "output_drops");
+    assert_eq!(report["culprit"]["evidence"][0], "relay: fragment", "{report:#}");
+}
+
+#[test]
+fn frames_with_two_tags_are_not_those_of_one() {
+    let relayed = Relayed::ready("dev0:239.1.1.1:5001,vlan=100", OUT);
+    let frame = good().tag(Tag::service(7)).tag(Tag::vlan(100)).bytes();
+    let report = relayed.explain(vec![frame], &["camera"]);
+    expect(&report, "wire", "wrong_vlan");
+    let remedy = report["culprit"]["remedy"].as_str().unwrap_or_default();
+    assert!(remedy.contains("dev0:239.1.1.1:5001,vlan=100,outer-vlan=7"), "{report:#}");
 }
 
 /// On the receiver's host: the relay was told to send with a source that the receiver has no route to.

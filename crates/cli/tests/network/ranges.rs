@@ -196,5 +196,7 @@ fn what_does_not_fit_is_refused_and_explain_finds_the_range() {
     let explained = explain("dev0:239.1.0.9:5001");
     assert!(explained.contains("exact takes them") && !explained.contains("range takes them"), "{explained}");
     let whole = service.mcr(&["explain", "range"]);
-    assert!(String::from_utf8_lossy(&whole.stderr).contains("one of them is explained at a time"), "{whole:?}");
+    let refused = String::from_utf8_lossy(&whole.stderr);
+    let (told, one) = ("one of them is explained at a time", "as `mcr explain dev0:239.1.0.0:5000`");
+    assert!(refused.contains(told) && refused.contains(one), "{whole:?}");
 }

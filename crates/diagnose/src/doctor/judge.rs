@@ -1,11 +1,12 @@
 //! What follows from the facts about a host. Pure.
 
 use mcr_model::RelayState;
+use mcr_model::querier::QueryProtocol;
 
 use super::Finding;
 use super::host::Host;
 use crate::facts::{Link, Membership, Relays};
-use crate::judge::{asking_protocol, listed};
+use crate::judge::listed;
 
 /// Numbers of `include/uapi/linux/capability.h`.
 const NEEDED_CAPABILITIES: [(u32, &str, &str); 4] = [
@@ -259,7 +260,7 @@ fn queriers(host: &Host) -> Vec<Finding> {
         if *version >= newest {
             continue;
         }
-        let protocol = asking_protocol(*group);
+        let protocol = QueryProtocol::of(*group);
         let fact = format!("{} speaks {protocol}v{version}: sources can not be asked for there", name(*interface));
         let remedy = format!("set the querier of that network to {protocol}v{newest}");
         let finding = Finding::advice(TOPIC, code, fact, remedy);
@@ -273,7 +274,7 @@ fn queriers(host: &Host) -> Vec<Finding> {
             found.push(Finding::advice(TOPIC, "no_query", fact, "listen longer").by("mcr doctor --look 130s"));
         }
         Ok(heard) => found.extend(heard.iter().map(|((interface, address), version)| {
-            let protocol = asking_protocol(*address);
+            let protocol = QueryProtocol::of(*address);
             Finding::ok(TOPIC, "querier", format!("{address} asks on {} with {protocol}v{version}", name(*interface)))
         })),
         Err(blind) => found.push(Finding::advice(TOPIC, "not_visible", blind.reason.clone(), blind.remedy.clone())),

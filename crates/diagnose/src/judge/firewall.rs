@@ -124,7 +124,7 @@ fn suspects(firewall: &Firewall, packets: &[Packet]) -> Vec<Suspect> {
     for hook in HOOKS {
         let mut chains: Vec<_> = firewall.chains.iter().filter_map(|c| Some((c.hook.as_ref()?, c))).collect();
         chains.retain(|(at, chain)| {
-            at.name == hook && chain.family == family || matches!(chain.family.as_str(), "inet" | "netdev")
+            at.name == hook && (chain.family == family || matches!(chain.family.as_str(), "inet" | "netdev"))
         });
         chains.sort_by_key(|(at, _)| at.priority);
         for (at, chain) in chains {

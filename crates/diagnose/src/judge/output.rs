@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use mcr_model::status::{OutputStatus, RelayStatus};
 use mcr_model::{DropReason, Output, SourceRule, TtlRule};
 
-use super::{Case, counted, is_in_network, listed, relay, told};
+use super::{Case, counted, is_in_network, listed, relay, told, wire};
 use crate::facts::{KernelDrop, Link, Neighbour, Route};
 use crate::report::Step;
 
@@ -17,7 +17,7 @@ pub(super) fn steps(case: &Case<'_>) -> Vec<Step> {
         for (place, status) in taker.outputs.iter().enumerate() {
             if let Some(spec) = relay::output(taker, place, case.question) {
                 let exit = Exit { case, relay: taker, status, spec: &spec, place };
-                steps.extend(exit.steps().into_iter().map(|step| step.of(format!("{} to {}", taker.name, status.to))));
+                steps.extend(exit.steps().into_iter().map(|step| step.of(format!("{} to {spec}", taker.name))));
             }
         }
     }
@@ -39,6 +39,9 @@ fn reaches(source: IpAddr, destination: IpAddr) -> bool {
         _ => true,
     }
 }
+
+/// Bytes by which an IPv6 header is longer than one of IPv4 (RFC 8200 section 3).
+const IPV6_GROWTH: u32 = 20;
 
 /// One output.
 struct Exit<'a> {
@@ -101,14 +104,22 @@ impl Exit<'_> {
 
     fn size(&self, link: &Link) -> Option<Step> {
         // What an XDP program takes is not seen, only counted.
-        let largest = self.case.wanted().iter().map(|flow| flow.sizes.1).max().unwrap_or_default();
+        // Fragments do not change their family, and are dropped for that.
+        let is_same_family = self.case.is_ipv6() == self.address().is_ipv6();
+        let flows = self.case.wanted().into_iter().filter(|flow| is_same_family || flow.fragmented.0 == 0);
+        let came = flows.map(|flow| flow.sizes.1).max().unwrap_or_default();
+        let largest = self.copied(came);
         let dropped = self.dropped_meanwhile("too_big");
         if largest <= link.mtu && dropped == 0 {
             return None;
         }
-        let size = if largest > 0 { format!("up to {largest} bytes") } else { "more bytes than that".to_owned() };
-        let fact =
-            format!("{} takes packets of no more than {} bytes, and packets of {size} come", link.name, link.mtu);
+        let size = if came > 0 { format!("up to {came} bytes") } else { "more bytes than that".to_owned() };
+        let family = if self.address().is_ipv6() { "IPv6" } else { "IPv4" };
+        let copied = if largest == came { String::new() } else { format!(", {largest} as {family}") };
+        let fact = format!(
+            "{} takes packets of no more than {} bytes, and packets of {size} come{copied}",
+            link.name, link.mtu
+        );
         let remedy = format!(
             "ip link set {} mtu {}, on every switch and host behind it too, or have the sender use smaller datagrams",
             link.name,
@@ -118,6 +129,15 @@ impl Exit<'_> {
             Step::fault(STEP, "output_mtu", fact, remedy)
                 .because([format!("{} meanwhile as too_big", counted(dropped))]),
         )
+    }
+
+    /// How large the copy of a packet of so many bytes is.
+    fn copied(&self, bytes: u32) -> u32 {
+        match (self.case.is_ipv6(), self.address().is_ipv6()) {
+            (false, true) if bytes > 0 => bytes + IPV6_GROWTH,
+            (true, false) => bytes.saturating_sub(IPV6_GROWTH),
+            _ => bytes,
+        }
     }
 
     fn hops(&self, _: &Link) -> Option<Step> {
@@ -213,17 +233,14 @@ impl Exit<'_> {
 
     /// What the relay itself dropped for another reason while we looked. What was wrong on the wire already is told there.
     fn drops(&self, _: &Link) -> Option<Step> {
-        let of_input =
-            ["bad_ip_header", "bad_ip_checksum", "bad_udp_length", "bad_udp_checksum", "truncated", "fragment"];
-        let is_told = self.case.wanted_packets() > 0;
-        let reasons = self.status.dropped.keys().filter(|reason| !(is_told && of_input.contains(&reason.as_str())));
+        let reasons = self.status.dropped.keys().filter(|reason| !wire::accounts_for(self.case, reason));
         let (reason, number) =
             reasons.map(|reason| (reason, self.dropped_meanwhile(reason))).max_by_key(|(_, n)| *n)?;
         let known = DropReason::from_name(reason);
         let meaning = known.map_or(reason.as_str(), |reason| reason.meaning());
         let remedy = known.map_or("mcr show", |reason| reason.remedy());
         let fact = format!("the relay dropped {} meanwhile: {meaning}", counted(number));
-        (number > 0 && number * 2 >= self.received())
+        (number > 0 && (number * 2 >= self.received() || self.sent_meanwhile() == 0))
             .then(|| Step::fault(STEP, "output_drops", fact, remedy).because([format!("relay: {reason}")]))
     }
 
@@ -233,9 +250,13 @@ impl Exit<'_> {
         of(self.status).saturating_sub(earlier.map_or(0, of))
     }
 
-    fn leaves(&self, link: &Link) -> Step {
+    fn sent_meanwhile(&self) -> u64 {
         let earlier = relay::earlier(self.case, self.relay).and_then(|relay| relay.outputs.get(self.place));
-        let sent = self.status.sent.packets.saturating_sub(earlier.map_or(0, |earlier| earlier.sent.packets));
+        self.status.sent.packets.saturating_sub(earlier.map_or(0, |earlier| earlier.sent.packets))
+    }
+
+    fn leaves(&self, link: &Link) -> Step {
+        let sent = self.sent_meanwhile();
         let source = self.status.source.map_or(String::new(), |source| format!(" from {source}"));
         let fact = format!("{} sent meanwhile{source}, ttl {}, mtu {}", counted(sent), self.spec.ttl.spec(), link.mtu);
         Step::ok(STEP, "leaves", fact)

@@ -70,22 +70,22 @@ fn foreground(case: &Case<'_>) -> Option<Step> {
 
 /// No relay takes them. That is a fault only where nobody else does.
 fn none(case: &Case<'_>, relays: &[RelayStatus]) -> Option<Step> {
-    let nearest = relays.iter().filter_map(|relay| Some((differences(&input(relay)?, &case.question.input), relay)));
-    let nearest = nearest.min_by_key(|(differences, _)| differences.len());
     let fact = format!("no relay takes {}", case.question.input);
     if case.has_taker() {
-        return nearest
-            .is_some()
-            .then(|| Step::ok(STEP, "not_wanted", format!("{fact}, and a socket of this host does")));
+        let is_told = !relays.is_empty();
+        return is_told.then(|| Step::ok(STEP, "not_wanted", format!("{fact}, and a socket of this host does")));
     }
-    let Some((differences, relay)) = nearest.filter(|(differences, _)| differences.len() <= 2) else {
+    let addition = format!("mcr add NAME --from {} --to OUTPUT", case.question.input);
+    let Some((relay, differences)) = nearest(relays, &case.question.input) else {
         let fact = format!("{fact}, and no socket is bound to port {}", case.port());
-        let remedy = format!("mcr add NAME --from {} --to OUTPUT", case.question.input);
-        return Some(Step::fault(STEP, "no_relay", fact, remedy));
+        return Some(Step::fault(STEP, "no_relay", fact, addition));
     };
-    let fact = format!("{fact}; the nearest is {}, which differs in its {}", relay.name, listed(&differences, 3));
-    let remedy =
-        format!("correct relay {}, or add one: mcr add NAME --from {} --to OUTPUT", relay.name, case.question.input);
+    let fact = format!("{fact}; the nearest is {}, which differs in its {}", relay.name, listed(&differences, 2));
+    // What differs in more is there for something else.
+    let remedy = match &differences[..] {
+        [_] => format!("correct relay {}, or add one: {addition}", relay.name),
+        _ => addition,
+    };
     Some(
         Step::fault(STEP, "no_relay", fact, remedy)
             .of(relay.name.clone())
@@ -93,8 +93,18 @@ fn none(case: &Case<'_>, relays: &[RelayStatus]) -> Option<Step> {
     )
 }
 
-/// In which fields a relay's input is another, as `port (5002, not 5001)`.
-fn differences(has: &Input, wanted: &Input) -> Vec<String> {
+/// The relay of the same family that is another in the least important fields, of two fields at most, and in which.
+fn nearest<'a>(relays: &'a [RelayStatus], wanted: &Input) -> Option<(&'a RelayStatus, Vec<String>)> {
+    let inputs = relays.iter().filter_map(|relay| Some((relay, input(relay)?)));
+    let related = inputs.filter(|(_, has)| has.target.ip().is_ipv6() == wanted.target.ip().is_ipv6());
+    let differing = related.map(|(relay, has)| (relay, differences(&has, wanted)));
+    let near = differing.filter(|(_, fields)| fields.iter().flatten().count() <= 2);
+    let (relay, fields) = near.min_by_key(|(_, fields)| fields.each_ref().map(Option::is_some))?;
+    Some((relay, fields.into_iter().flatten().collect()))
+}
+
+/// In which fields a relay's input is another, as `port (5002, not 5001)`; the most important first.
+fn differences(has: &Input, wanted: &Input) -> [Option<String>; 4] {
     let vlan = |vlan: Option<mcr_model::VlanId>| vlan.map_or("untagged".to_owned(), |vlan| vlan.to_string());
     let (first, last) = (has.target.ip(), has.span.last_address(has.target.ip()));
     let (port, last_port) = (has.port.get(), has.span.last_port(has.port.get()));
@@ -102,13 +112,12 @@ fn differences(has: &Input, wanted: &Input) -> Vec<String> {
     let has_port = (port..=last_port).contains(&wanted.port.get());
     let ports = if port == last_port { port.to_string() } else { format!("{port}-{last_port}") };
     let fields = [
-        (has.interface == wanted.interface, "interface", has.interface.to_string(), wanted.interface.to_string()),
         (has_group, "group", has.group(), wanted.group()),
         (has_port, "port", ports, wanted.port.to_string()),
         (has.vlan == wanted.vlan, "VLAN", vlan(has.vlan), vlan(wanted.vlan)),
+        (has.interface == wanted.interface, "interface", has.interface.to_string(), wanted.interface.to_string()),
     ];
-    let other = fields.into_iter().filter(|(is_same, ..)| !is_same);
-    other.map(|(_, field, has, wanted)| format!("{field} ({has}, not {wanted})")).collect()
+    fields.map(|(is_same, field, has, wanted)| (!is_same).then(|| format!("{field} ({has}, not {wanted})")))
 }
 
 /// Packets that a relay received while we looked.

@@ -2,12 +2,15 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use mcr_model::{DropReason, VlanId};
+
 use super::{Case, counted, listed, packets};
 use crate::facts::{Direction, Flow};
 use crate::report::Step;
 
 const STEP: &str = "wire";
 const INTEGRITY: &str = "integrity";
+const FRAGMENTS_LOST: &str = "fragments_lost";
 
 pub(super) fn steps(case: &Case<'_>) -> Vec<Step> {
     let wire = match &case.facts.wire {
@@ -35,7 +38,7 @@ fn present(case: &Case<'_>) -> Step {
         if range.0 == range.1 { range.0.to_string() } else { format!("{} to {}", range.0, range.1) }
     };
     let describe = |flow: &&Flow| {
-        let tag = flow.vlan.map_or("untagged".to_owned(), |vlan| format!("VLAN {vlan}"));
+        let tag = flow.vlan.map_or("untagged".to_owned(), named);
         let ttl = one((flow.ttls.0.into(), flow.ttls.1.into()));
         format!("{}: ttl {ttl}, IP packets of {} bytes, {tag}", flow.source, one(flow.sizes))
     };
@@ -145,19 +148,32 @@ fn later_fragments(case: &Case<'_>) -> Option<Step> {
     Some(Step::ok(STEP, "seen_in_pieces", format!("{} from {} come as fragments", counted(flow.packets), flow.source)))
 }
 
+/// `VLAN 100`, `VLAN 100 within 7`.
+fn named(vlan: VlanId) -> String {
+    match vlan.outer() {
+        Some(outer) => format!("VLAN {} within {outer}", vlan.get()),
+        None => format!("VLAN {vlan}"),
+    }
+}
+
+fn tag(vlan: Option<VlanId>) -> String {
+    vlan.map_or("without a VLAN tag".to_owned(), |vlan| format!("in {}", named(vlan)))
+}
+
 fn other_tag(case: &Case<'_>) -> Option<Step> {
     let is_it = |flow: &&Flow| flow.destination == case.group() && flow.port == Some(case.port());
     let flow = case.arrivals().find(|flow| is_it(flow) && flow.vlan != case.vlan())?;
-    let tag = |vlan: Option<u16>| vlan.map_or("without a VLAN tag".to_owned(), |vlan| format!("in VLAN {vlan}"));
     let fact = format!("the packets come {}, not {}", tag(flow.vlan), tag(case.vlan()));
-    let remedy = match flow.vlan {
-        Some(vlan) => format!(
-            "for a relay write {}:{},vlan={vlan}; for an application `ip link add link {} name {}.{vlan} type vlan id {vlan}`, \
-             or correct the VLAN of the switch port",
-            case.interface(),
-            SocketAddr::new(case.group(), case.port()),
-            case.interface(),
-            case.interface()
+    let (name, target) = (case.interface(), SocketAddr::new(case.group(), case.port()));
+    let remedy = match flow.vlan.map(|vlan| (vlan.get(), vlan.outer())) {
+        Some((inner, Some(outer))) => {
+            format!(
+                "for a relay write {name}:{target},vlan={inner},outer-vlan={outer}; or correct the VLANs of the switch port"
+            )
+        }
+        Some((vlan, None)) => format!(
+            "for a relay write {name}:{target},vlan={vlan}; for an application \
+             `ip link add link {name} name {name}.{vlan} type vlan id {vlan}`, or correct the VLAN of the switch port"
         ),
         None => "leave the VLAN out, or tag the port of the switch".to_owned(),
     };
@@ -173,11 +189,10 @@ fn other_tag_below(case: &Case<'_>) -> Option<Step> {
         flow.interface == below
             && flow.destination == case.group()
             && flow.port == Some(case.port())
-            && flow.vlan != link.vlan
+            && flow.vlan != link.vlan.and_then(VlanId::new)
     })?;
     let (name, below, own) = (&link.name, case.name(below), link.vlan.unwrap_or_default());
-    let tag = flow.vlan.map_or("without a VLAN tag".to_owned(), |vlan| format!("in VLAN {vlan}"));
-    let fact = format!("the packets come to {below} {tag}, and {name} is VLAN {own}");
+    let fact = format!("the packets come to {below} {}, and {name} is VLAN {own}", tag(flow.vlan));
     let remedy = format!("use {below} or an interface of that VLAN, or correct the VLAN of the switch port");
     Some(Step::fault(STEP, "wrong_vlan", fact, remedy).because([seen(flow)]))
 }
@@ -220,6 +235,12 @@ fn integrity(case: &Case<'_>) -> Option<Step> {
     fragments(case).or_else(|| damage(case))
 }
 
+/// Whether what is wrong on the wire is why a relay drops for this reason, too.
+pub(super) fn accounts_for(case: &Case<'_>, reason: &str) -> bool {
+    let is_wrong = case.wanted().iter().any(|flow| flow.wrong.contains_key(reason));
+    is_wrong || reason == DropReason::Fragment.name() && fragments(case).is_some_and(|step| step.code == FRAGMENTS_LOST)
+}
+
 fn damage(case: &Case<'_>) -> Option<Step> {
     let flows = case.wanted();
     let total = packets(&flows);
@@ -227,7 +248,7 @@ fn damage(case: &Case<'_>) -> Option<Step> {
     let is_refused = |name: &str| name != "ip_options" || !case.relays.is_empty();
     let wrong = flows.iter().flat_map(|flow| &flow.wrong).filter(|(name, _)| is_refused(name));
     let (name, number) = wrong.max_by_key(|(_, number)| **number)?;
-    let reason = mcr_model::DropReason::from_name(name)?;
+    let reason = DropReason::from_name(name)?;
     let fact = format!("{number} of {total} packets are wrong: {}", reason.meaning());
     Some(if number * 2 >= total {
         Step::fault(INTEGRITY, reason.name(), fact, reason.remedy())
@@ -252,7 +273,7 @@ fn fragments(case: &Case<'_>) -> Option<Step> {
         let fact = format!(
             "{lost} of {all} fragmented datagrams come without all of their fragments: such a datagram is lost whole"
         );
-        Step::fault(INTEGRITY, "fragments_lost", fact, remedy)
+        Step::fault(INTEGRITY, FRAGMENTS_LOST, fact, remedy)
     } else {
         let fact = format!("{all} datagrams come in fragments, {lost} of them not whole");
         if lost > 0 {

@@ -83,7 +83,8 @@ fn filter(interest: &Interest) -> Vec<FilterInstruction> {
     let (ipv4, ipv6) = (filter_ipv4(interest), filter_ipv6(interest));
     let mut program = vec![
         step(LOAD_HALF, 0, 0, 12),
-        step(JUMP_EQUAL, 0, 1, 0x8100),
+        step(JUMP_EQUAL, 1, 0, 0x8100),
+        step(JUMP_EQUAL, 0, 1, 0x88a8),
         step(RETURN, 0, 0, u32::MAX),
         step(JUMP_EQUAL, 0, 1, 0x86dd),
         step(JUMP, 0, 0, ipv4.len() as u32 + 2),

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use mcr_wire::{DropReason, FrameMeta, Refused, Reject, VlanTag, parse};
+use mcr_wire::{DropReason, FrameMeta, Refused, Reject, VlanId, VlanTag, parse};
 
 use crate::facts::{Direction, Flow, Wire};
 
@@ -44,7 +44,7 @@ mod extension {
 struct Key {
     interface: u32,
     direction: Direction,
-    vlan: Option<u16>,
+    vlan: Option<VlanId>,
     source: IpAddr,
     destination: IpAddr,
     port: Option<u16>,
@@ -75,7 +75,7 @@ pub(super) struct Sight<'a> {
 
 /// What of a packet's headers matters here.
 struct Header<'a> {
-    vlan: Option<u16>,
+    vlan: Option<VlanId>,
     source: IpAddr,
     destination: IpAddr,
     /// What follows the IP header and its extensions.
@@ -101,22 +101,33 @@ struct Fragment {
 
 impl<'a> Header<'a> {
     fn of(frame: &'a [u8], taken: Option<VlanTag>) -> Option<Self> {
-        let ethertype = |at: usize| frame.get(at..at + 2).map(|bytes| u16::from_be_bytes([bytes[0], bytes[1]]));
-        let (control, start) = match ethertype(12)? {
-            0x8100 | 0x88a8 => (ethertype(14), 18),
-            _ => (taken.map(|tag| tag.tci), 14),
-        };
+        let (mut ethertype, mut packet) = u16_and_rest(frame.get(12..)?)?;
+        let (mut outer, mut inner) = (taken, None);
+        while let 0x8100 | 0x88a8 = ethertype {
+            let (tci, rest) = u16_and_rest(packet)?;
+            let tag = Some(VlanTag { tpid: ethertype, tci });
+            match (outer, inner) {
+                (None, _) => outer = tag,
+                (Some(_), None) => inner = tag,
+                // Nobody takes three.
+                (Some(_), Some(_)) => return None,
+            }
+            (ethertype, packet) = u16_and_rest(rest)?;
+        }
         // A priority tag is no VLAN.
-        let vlan = control.map(|control| control & 0x0fff).filter(|vlan| *vlan != 0);
-        let packet = frame.get(start..)?;
-        match ethertype(start - 2)? {
+        let within = |inner: VlanTag| {
+            let id = inner.id()?;
+            outer.and_then(|outer| id.within(outer.number())).or(Some(id))
+        };
+        let vlan = inner.map_or_else(|| outer.and_then(VlanTag::id), within);
+        match ethertype {
             0x0800 => Self::of_ipv4(packet, vlan),
             0x86dd => Self::of_ipv6(packet, vlan),
             _ => None,
         }
     }
 
-    fn of_ipv4(packet: &'a [u8], vlan: Option<u16>) -> Option<Self> {
+    fn of_ipv4(packet: &'a [u8], vlan: Option<VlanId>) -> Option<Self> {
         let header: &[u8; 20] = packet.first_chunk()?;
         let half = |at: usize| u16::from_be_bytes([header[at], header[at + 1]]);
         let header_bytes = usize::from(header[0] & 0x0f) * 4;
@@ -136,7 +147,7 @@ impl<'a> Header<'a> {
         })
     }
 
-    fn of_ipv6(packet: &'a [u8], vlan: Option<u16>) -> Option<Self> {
+    fn of_ipv6(packet: &'a [u8], vlan: Option<VlanId>) -> Option<Self> {
         const BYTES: usize = 40;
         let header: &[u8; BYTES] = packet.first_chunk()?;
         let total_bytes = BYTES + usize::from(u16::from_be_bytes([header[4], header[5]]));
@@ -176,6 +187,12 @@ impl<'a> Header<'a> {
         let port = self.payload.get(2..4).filter(|_| is_first && self.protocol == PROTOCOL_UDP)?;
         Some(u16::from_be_bytes([port[0], port[1]]))
     }
+}
+
+/// The number in network order that bytes begin with, and what follows it.
+fn u16_and_rest(bytes: &[u8]) -> Option<(u16, &[u8])> {
+    let (number, rest) = bytes.split_first_chunk()?;
+    Some((u16::from_be_bytes(*number), rest))
 }
 
 impl<'a> Sight<'a> {
@@ -407,8 +424,29 @@ mod tests {
         let wire = see(&[(plain.clone(), None), (larger, None), (plain, Some(VlanTag { tpid: 0x8100, tci: 0x2064 }))]);
         let [first, second] = &wire.flows[..] else { panic!("{wire:?}") };
         assert_eq!((first.packets, first.vlan, first.port, first.sizes), (2, None, Some(5001), (128, 228)));
-        assert_eq!((second.packets, second.vlan, second.ttls), (1, Some(100), (16, 16)));
+        assert_eq!((second.packets, second.vlan, second.ttls), (1, VlanId::new(100), (16, 16)));
         assert!(first.wrong.is_empty());
+    }
+
+    #[test]
+    fn two_tags_are_told_from_one() {
+        let plain = frame(17, "192.168.168.55", "239.1.1.1", 0x4000, &udp(5001, &[1; 100]));
+        let tagged = |tags: &[u8]| [&plain[..12], tags, &plain[12..]].concat();
+        let (service, customer) = ([0x88, 0xa8, 0x20, 7], [0x81, 0, 0, 100]);
+        let taken = |tpid| Some(VlanTag { tpid, tci: 7 });
+        let (one, two) = (VlanId::new(100), VlanId::new(100).and_then(|id| id.within(7)));
+        for (tags, taken, expected) in [
+            (&[service, customer].concat()[..], None, two),
+            (&customer, taken(0x88a8), two),
+            (&[0x88, 0xa8, 0, 100], taken(0x8100), two),
+            (&customer, None, one),
+            (&customer, Some(VlanTag { tpid: 0x8100, tci: 0x2000 }), one),
+            (&[0x81, 0, 0x20, 0], None, None),
+        ] {
+            let wire = see(&[(tagged(tags), taken)]);
+            assert_eq!(wire.flows.iter().map(|flow| flow.vlan).collect::<Vec<_>>(), [expected], "{tags:x?} {taken:?}");
+        }
+        assert_eq!(see(&[(tagged(&[service, customer, customer].concat()), None)]).flows, []);
     }
 
     #[test]
