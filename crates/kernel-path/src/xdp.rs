@@ -23,9 +23,12 @@ pub enum Unproven {
     NoNativeXdp,
     /// The tag is not in the frame any more when the program sees it.
     #[error(
-        "it takes VLAN tags out of frames before XDP sees them; switch that off with `ethtool -K INTERFACE rxvlan off`"
+        "it takes VLAN tags out of frames before XDP sees them; switch that off with `ethtool -K INTERFACE {feature} off`"
     )]
-    TakesTagsOut,
+    TakesTagsOut {
+        /// By which feature, as ethtool calls it.
+        feature: &'static str,
+    },
     /// A frame does not fit into one buffer.
     #[error("its MTU, or that of its veth peer, is too large for XDP")]
     TooLargeMtu,
@@ -123,8 +126,8 @@ impl Xdp {
     /// Why the input can not be served at the driver.
     pub fn attach(&self, ifindex: u32) -> Result<OwnedFd, Unproven> {
         match ethtool::takes_tags_out(ifindex) {
-            Ok(true) => return Err(Unproven::TakesTagsOut),
-            Ok(false) => {}
+            Ok(Some(feature)) => return Err(Unproven::TakesTagsOut { feature }),
+            Ok(None) => {}
             Err(error) => return Err(Unproven::Refused { what: "its VLAN offload can not be read", error }),
         }
         sys::attach_at_driver(self.program(), ifindex).map_err(|error| match error.raw_os_error() {
