@@ -46,8 +46,8 @@ pub struct FragmentKey {
 }
 
 impl FragmentKey {
-    /// Most datagrams whose first fragments are remembered at the same time; a new one takes the place of the oldest, and what
-    /// still comes of that is dropped by name.
+    /// Most datagrams whose first fragments are remembered at the same time; old ones make room for new ones, and what still
+    /// comes of them is dropped by name.
     pub const MOST_REMEMBERED: usize = 4_096;
 }
 
