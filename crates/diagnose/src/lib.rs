@@ -59,14 +59,8 @@ impl Question {
     /// Asks about `input`: at once for long enough to see ordinary flows, without joining.
     ///
     /// # Errors
-    /// When it is several groups or ports, or frames with two tags.
+    /// When it is several groups or ports.
     pub fn new(subject: Subject, input: Input, look: Duration) -> Result<Self, NotExplained> {
-        if input.vlan.is_some_and(|vlan| vlan.outer().is_some()) {
-            return Err(NotExplained {
-                message: format!("{input} has two VLAN tags, of which nothing is explained yet"),
-                remedy: "look at `mcr discover`, `mcr show` and `mcr stats`".to_owned(),
-            });
-        }
         if !input.span.is_one() {
             let one = Input { span: Span::ONE, ..input.clone() };
             return Err(NotExplained {

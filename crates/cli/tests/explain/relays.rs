@@ -285,6 +285,18 @@ fn frames_with_two_tags_are_not_those_of_one() {
     assert!(remedy.contains("dev0:239.1.1.1:5001,vlan=100,outer-vlan=7"), "{report:#}");
 }
 
+#[test]
+fn a_relay_of_two_tags_is_followed_like_any() {
+    let two = "dev0:239.1.1.1:5001,vlan=100,outer-vlan=7";
+    let relayed = Relayed::ready(two, OUT);
+    let inner = good().tag(Tag::vlan(100));
+    for asked in ["camera", two] {
+        let both = good().tag(Tag::service(7)).tag(Tag::vlan(100)).bytes();
+        expect_nothing(&relayed.explain(vec![both], &[asked]));
+        expect(&relayed.explain(vec![inner.bytes()], &[asked]), "wire", "wrong_vlan");
+    }
+}
+
 /// On the receiver's host: the relay was told to send with a source that the receiver has no route to.
 #[test]
 fn the_receiver_refuses_the_new_source() {
