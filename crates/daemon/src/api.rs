@@ -285,6 +285,7 @@ async fn show<B: Backend>(backend: Scoped<B>, InPath(name): InPath) -> Result<Re
         ("name" = String, Path, description = "The relay's name", example = "camera-3"),
         ("If-Match" = Option<String>, Header,
             description = "Only if the definition has this tag, or one of these; `*`: only if there is such a relay"),
+        ("If-None-Match" = Option<String>, Header, description = "`*`: only if there is no such relay"),
     ),
     request_body = request::Body,
     responses(
@@ -304,7 +305,7 @@ async fn replace<B: Backend>(
     let name = request::wanted(&name)?;
     let (head, body) = request.into_parts();
     request::expect_json(&head.headers)?;
-    let expected = Expected::from_headers(&head.headers)?;
+    let expected = Expected::of_new(&head.headers)?;
     let Wanted { relay, lease } = request::relay(&read_body(&head.headers, body).await?, Named::InPath(&name))?;
     let (replaced, status) = backend.replace(relay, lease, &expected).await?;
     let code = match replaced {

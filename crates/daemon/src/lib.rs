@@ -12,7 +12,6 @@ mod datapath;
 mod doors;
 mod ears;
 pub mod events;
-mod igmp;
 mod lifecycle;
 mod listeners;
 pub mod log;

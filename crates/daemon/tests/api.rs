@@ -327,8 +327,11 @@ async fn a_relay_is_changed_as_it_was_looked_at() {
     assert_eq!(client.send(put(&one, "\"0123456789abcdef\"")).await.0, 412);
     assert_eq!(client.send(delete("*")).await.0, 404);
 
-    assert_eq!(client.send(ask("PUT", path).json(&one)).await.0, 201);
+    let make = |relay: &Value| ask("PUT", path).header(header::IF_NONE_MATCH, "*").json(relay);
+    assert_eq!(client.send(make(&one)).await.0, 201);
     let seen = client.last_tag();
+    let (status, problem) = client.send(make(&one)).await;
+    assert!(status == 412 && problem.contains("`If-None-Match: *` asks for none"), "{problem}");
     assert_eq!(client.send(put(&other, &format!("\"another\", {seen}"))).await.0, 200);
     let changed = client.last_tag();
     assert_ne!(seen, changed);

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use mcr_model::place::{Place, Rivalry};
 use mcr_model::relay::{Input, Output, Relay};
 use mcr_model::span::{Offset, address_after};
 use mcr_model::{
@@ -361,10 +362,10 @@ impl View<'_> {
 /// Finds for each range which of its pairs are those of relays that name them more exactly.
 fn find_ceded(entries: &mut BTreeMap<RelayName, Entry>) {
     type Wire<'a> = (&'a InterfaceName, Option<VlanId>);
-    let mut ranges: BTreeMap<Wire<'_>, Vec<(&RelayName, &Input)>> = BTreeMap::new();
+    let mut ranges: BTreeMap<Wire<'_>, Vec<(&RelayName, &Input, Place)>> = BTreeMap::new();
     for (name, entry) in entries.iter().filter(|(_, entry)| !entry.relay.input().span.is_one()) {
         let input = entry.relay.input();
-        ranges.entry((&input.interface, input.vlan)).or_default().push((name, input));
+        ranges.entry((&input.interface, input.vlan)).or_default().push((name, input, input.place()));
     }
     if ranges.is_empty() {
         return;
@@ -372,9 +373,11 @@ fn find_ceded(entries: &mut BTreeMap<RelayName, Entry>) {
     let mut ceded: BTreeMap<RelayName, BTreeSet<Offset>> = BTreeMap::new();
     for entry in entries.values() {
         let rival = entry.relay.input();
-        for (name, input) in ranges.get(&(&rival.interface, rival.vlan)).into_iter().flatten() {
-            if input.yields_to(rival) {
-                ceded.entry((*name).clone()).or_default().extend(input.place().shared_with(&rival.place()));
+        let Some(ranges) = ranges.get(&(&rival.interface, rival.vlan)) else { continue };
+        let rival_place = rival.place();
+        for (name, input, place) in ranges {
+            if place.rivalry(&rival_place) == Rivalry::Yields && input.shares_sources(rival) {
+                ceded.entry((*name).clone()).or_default().extend(place.shared_with(&rival_place));
             }
         }
     }

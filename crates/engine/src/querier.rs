@@ -116,8 +116,9 @@ impl Engine {
         self.queriers.is_deaf || self.queriers.posts.get(&place).is_some_and(|post| post.told == Told::Missing)
     }
 
-    /// No querier can be heard, nor anybody asked: this host's IGMP and MLD are filtered.
+    /// No querier can be heard, nor anybody asked: this host's IGMP and MLD are filtered. What was known of queriers is so no more.
     pub fn queries_are_unheard(&mut self) {
+        self.queriers.posts.clear();
         if !std::mem::replace(&mut self.queriers.is_deaf, true) {
             self.generation += 1;
         }

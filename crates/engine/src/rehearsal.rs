@@ -30,6 +30,8 @@ pub enum Premise {
     Anything,
     /// There is one.
     Present,
+    /// There is none.
+    Absent,
     /// It is exactly this one.
     Is(Box<Relay>),
 }
@@ -39,6 +41,8 @@ impl Premise {
         let holds = match self {
             Self::Anything => true,
             Self::Present => present.is_some(),
+            Self::Absent if present.is_some() => return Err(Refusal::Unexpected { name: name.clone() }),
+            Self::Absent => true,
             Self::Is(relay) => present == Some(relay),
         };
         if holds { Ok(()) } else { Err(Refusal::Superseded { name: name.clone() }) }
@@ -84,12 +88,12 @@ impl Engine {
                     self.check_owned(relay.name(), origin)?;
                     return Err(Refusal::Exists { name: relay.name().clone() });
                 }
-                self.try_relay(relay, tried, undo)
+                self.try_relay(relay, grant, tried, undo)
             }
             Wish::Replace(relay, premise) => {
                 let Some((old, origin)) = self.present(relay.name(), tried) else {
                     premise.check(relay.name(), None)?;
-                    return self.try_relay(relay, tried, undo);
+                    return self.try_relay(relay, grant, tried, undo);
                 };
                 if !grant.has(&old) {
                     return Err(Refusal::Foreign { name: relay.name().clone() });
@@ -100,7 +104,7 @@ impl Engine {
                 }
                 self.check_owned(relay.name(), origin)?;
                 self.rulebook.strike(&old);
-                match self.try_relay(relay, tried, undo) {
+                match self.try_relay(relay, grant, tried, undo) {
                     Ok(origin) => {
                         // Taken back last to first: the new one is struck before the old one is there again.
                         undo.insert(undo.len() - 1, Undo::Restore(old));
@@ -125,11 +129,30 @@ impl Engine {
         }
     }
 
-    fn try_relay(&mut self, relay: &Relay, tried: &mut Tried, undo: &mut Vec<Undo>) -> Result<Origin, Refusal> {
+    fn try_relay(
+        &mut self,
+        relay: &Relay,
+        grant: &Grant,
+        tried: &mut Tried,
+        undo: &mut Vec<Undo>,
+    ) -> Result<Origin, Refusal> {
+        self.check_taken(relay, grant, tried)?;
         self.rulebook.admit(relay)?;
         undo.push(Undo::Strike(relay.clone()));
         tried.insert(relay.name().clone(), Some(relay.clone()));
         Ok(Origin::Api)
+    }
+
+    /// Whether what the relay takes from others, as it names it more exactly, is the caller's to take.
+    fn check_taken(&self, relay: &Relay, grant: &Grant, tried: &Tried) -> Result<(), Refusal> {
+        if grant.is_unlimited() {
+            return Ok(());
+        }
+        let is_foreign = |name| self.present(name, tried).is_some_and(|(other, _)| !grant.has(&other));
+        if self.rulebook.yielding_to(relay.input()).any(is_foreign) {
+            return Err(Refusal::TakesForeign { name: relay.name().clone(), input: relay.input().to_string() });
+        }
+        Ok(())
     }
 
     fn present(&self, name: &RelayName, tried: &Tried) -> Option<(Relay, Origin)> {

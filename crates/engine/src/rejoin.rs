@@ -29,9 +29,11 @@ impl Engine {
         let mut joined = JoinedGroups::new();
         for entry in entries {
             let input = entry.relay.input();
-            let Some(facts) = self.facts.get(&input.interface) else { continue };
-            let group = input.target.ip();
-            if self.actual.groups.contains_key(&(facts.index, group)) {
+            // No switch is on the loopback interface.
+            let facts = self.facts.get(&input.interface).filter(|facts| !facts.is_loopback());
+            let Some(facts) = facts else { continue };
+            let groups = input.span.addresses(input.target.ip());
+            for group in groups.filter(|group| self.actual.groups.contains_key(&(facts.index, *group))) {
                 joined.entry((facts.index, facts.name.clone())).or_default().insert(group);
             }
         }

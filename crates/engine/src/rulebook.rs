@@ -12,7 +12,7 @@ use mcr_model::{InterfaceName, Place, RelayName, VlanId};
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
     /// A relay of that name exists.
-    #[error("there is already a relay {name}; choose another name, or replace it with PUT or by `mcr rm {name}` first")]
+    #[error("there is already a relay {name}; choose another name, or replace it (`mcr add --replace`, or PUT)")]
     Exists {
         /// The name.
         name: RelayName,
@@ -54,6 +54,15 @@ pub enum Refusal {
         /// The name.
         name: RelayName,
     },
+    /// There is such a relay, where the change is meant for a name that is free.
+    #[error(
+        "there is already a relay {name}, and `If-None-Match: *` asks for none; look at it (GET /api/v1/relays/{name}), \
+         or leave the header out"
+    )]
+    Unexpected {
+        /// The name.
+        name: RelayName,
+    },
     /// The relay has no lease to renew.
     #[error("relay {name} has no lease and lives for good; PUT it with a lease to give it one, or leave it alone")]
     NoLease {
@@ -87,6 +96,32 @@ pub enum Refusal {
         input: String,
         /// What the other takes.
         other_input: String,
+    },
+    /// One of two relays names packets of the other's more exactly, but not from all of its sources.
+    #[error(
+        "relay {name} takes {input} and relay {other} {other_input}: relay {exact} names the packets of both more exactly, but does not accept every source that the other does, whose packets would be lost; let relay {exact} accept those, or let the two accept no source in common"
+    )]
+    FewerSources {
+        /// The refused relay.
+        name: RelayName,
+        /// The other one.
+        other: RelayName,
+        /// What the refused one takes.
+        input: String,
+        /// What the other takes.
+        other_input: String,
+        /// That of the two which names it more exactly.
+        exact: RelayName,
+    },
+    /// The relay would take packets of one that is none of the caller's business.
+    #[error(
+        "relay {name} takes {input}, which a relay takes outside of what this access is limited to; choose other groups or ports"
+    )]
+    TakesForeign {
+        /// The refused relay.
+        name: RelayName,
+        /// What it takes.
+        input: String,
     },
     /// The relay would close a cycle.
     #[error(
@@ -126,10 +161,12 @@ impl Refusal {
             Self::Exists { .. } => RefusalKind::Exists,
             Self::NotFound { .. } => RefusalKind::NotFound,
             Self::OwnedByFile { .. } | Self::OwnedByApi { .. } => RefusalKind::Owned,
-            Self::Foreign { .. } => RefusalKind::Foreign,
-            Self::Superseded { .. } => RefusalKind::Superseded,
+            Self::Foreign { .. } | Self::TakesForeign { .. } => RefusalKind::Foreign,
+            Self::Superseded { .. } | Self::Unexpected { .. } => RefusalKind::Superseded,
             Self::NoLease { .. } => RefusalKind::NoLease,
-            Self::AlreadyFed { .. } | Self::Ambiguous { .. } | Self::Cycle { .. } => RefusalKind::Conflict,
+            Self::AlreadyFed { .. } | Self::Ambiguous { .. } | Self::FewerSources { .. } | Self::Cycle { .. } => {
+                RefusalKind::Conflict
+            }
         }
     }
 
@@ -142,9 +179,12 @@ impl Refusal {
             | Self::OwnedByApi { name }
             | Self::Foreign { name }
             | Self::Superseded { name }
+            | Self::Unexpected { name }
             | Self::NoLease { name }
             | Self::AlreadyFed { name, .. }
             | Self::Ambiguous { name, .. }
+            | Self::FewerSources { name, .. }
+            | Self::TakesForeign { name, .. }
             | Self::Cycle { name, .. } => name,
         }
     }
@@ -236,7 +276,18 @@ impl Rulebook {
                 continue;
             }
             match rule.place.rivalry(&place) {
-                Rivalry::Apart | Rivalry::Yields | Rivalry::Wins => {}
+                Rivalry::Apart => {}
+                Rivalry::Yields if input.accepts_all_of(&rule.input) => {}
+                Rivalry::Wins if rule.input.accepts_all_of(input) => {}
+                rivalry @ (Rivalry::Yields | Rivalry::Wins) => {
+                    return Err(Refusal::FewerSources {
+                        name: relay.name().clone(),
+                        other: other.clone(),
+                        input: input.to_string(),
+                        other_input: rule.input.to_string(),
+                        exact: if rivalry == Rivalry::Yields { relay.name().clone() } else { other.clone() },
+                    });
+                }
                 Rivalry::Unclear => {
                     return Err(Refusal::Ambiguous {
                         name: relay.name().clone(),
@@ -258,6 +309,13 @@ impl Rulebook {
             }
         }
         Ok(())
+    }
+
+    /// The relays of which `input` takes some packets, as it names them more exactly.
+    pub(crate) fn yielding_to<'b>(&'b self, input: &Input) -> impl Iterator<Item = &'b RelayName> {
+        let place = input.place();
+        let yielding: Vec<_> = self.meeting(&place).filter(|(_, rule)| rule.input.yields_to(input)).collect();
+        yielding.into_iter().map(|(name, _)| name)
     }
 
     /// Follows every output of `relay` through the book; a path that comes back to its input is a cycle.
@@ -351,6 +409,34 @@ mod tests {
         book.admit(&apart("two", "10.0.0.2", "5-9")).unwrap();
         book.strike(&relay("range", "eth0:239.1.0.0/24:5000-5010", &["eth1:239.2.0.0/24:6000-6010"]));
         assert!(matches!(book.admit(&across), Err(Refusal::Ambiguous { other, .. }) if other.as_str() == "same"));
+    }
+
+    #[test]
+    fn who_takes_packets_of_a_range_takes_them_of_all_its_sources() {
+        let named = |name: &str, from: &str| relay(name, from, &["eth1:239.2.0.9:6001"]);
+        let range = |name: &str, from: &str| relay(name, from, &["eth2:239.2.0.0/24:6000"]);
+        for (wide, exact, fits) in [
+            ("eth0:239.1.0.0/24:5000", "eth0:239.1.0.7:5000", true),
+            ("eth0:239.1.0.0/24:5000", "eth0:10.0.0.1@239.1.0.7:5000", false),
+            ("eth0:239.1.0.0/24:5000", "eth0:239.1.0.7:5000,exclude=10.0.0.1", false),
+            ("eth0:239.1.0.0/24:5000,exclude=10.0.0.1", "eth0:239.1.0.7:5000,exclude=10.0.0.1", true),
+            ("eth0:239.1.0.0/24:5000,exclude=10.0.0.1", "eth0:10.0.0.1@239.1.0.7:5000", true),
+            ("eth0:10.0.0.1@239.1.0.0/24:5000", "eth0:239.1.0.7:5000,exclude=10.0.0.2", true),
+            ("eth0:10.0.0.1@239.1.0.0/24:5000", "eth0:10.0.0.2@239.1.0.7:5000", true),
+        ] {
+            let (wide, exact) = (range("wide", wide), named("exact", exact));
+            for [first, second] in [[&wide, &exact], [&exact, &wide]] {
+                let mut book = Rulebook::default();
+                book.admit(first).unwrap();
+                match book.admit(second) {
+                    Ok(()) => assert!(fits, "{} {}", wide.input(), exact.input()),
+                    Err(Refusal::FewerSources { exact, other, .. }) if !fits => {
+                        assert_eq!((exact.as_str(), &other), ("exact", first.name()));
+                    }
+                    Err(other) => panic!("{} {}: {other}", wide.input(), exact.input()),
+                }
+            }
+        }
     }
 
     #[test]

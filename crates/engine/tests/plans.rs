@@ -101,6 +101,30 @@ fn whose_a_relay_is_is_decided_when_its_turn_comes() {
     assert_eq!(said[0], Ok(Origin::Api), "a rehearsal changes nothing");
 }
 
+/// A more exact relay takes packets from a range: from one that is the caller's business, and from no other.
+#[test]
+fn who_is_limited_takes_no_packets_of_others() {
+    let mut engine = Engine::new("mcr.toml");
+    let limited = |groups: &str| {
+        let spec = GrantSpec { role: Role::Operator, interfaces: Vec::new(), groups: vec![groups.into()] };
+        spec.check().unwrap()
+    };
+    engine.create(relay("plant", "eth0:239.1.0.0/24:5000-5010", &["eth1:239.1.0.0/24:6000-6010"])).unwrap();
+    let exact = |group: u8| relay("mine", &format!("eth0:239.1.{group}.7:5001"), &["eth1:239.1.0.8:7001"]);
+    let create = |group: u8| Wish::Create(exact(group));
+    let put = Wish::Replace(exact(0), Premise::Absent);
+    let said = engine.rehearse(&[
+        (create(0), limited("239.1.0.0/28")),
+        (put.clone(), limited("239.1.0.0/28")),
+        (create(0), limited("239.1.0.0/16")),
+        (put, limited("239.1.0.0/16")),
+    ]);
+    assert!(matches!(said[0], Err(Refusal::TakesForeign { .. })), "{said:?}");
+    assert!(matches!(said[1], Err(Refusal::TakesForeign { .. })), "{said:?}");
+    assert_eq!(said[2], Ok(Origin::Api));
+    assert!(matches!(said[3], Err(Refusal::Unexpected { .. })), "{said:?}");
+}
+
 /// Of two who looked at the same relay, the second one to change it is told.
 #[test]
 fn a_change_of_what_somebody_looked_at_is_made_of_that_only() {

@@ -54,11 +54,6 @@ impl Place {
             && within(&other.ports(), &self.ports())
     }
 
-    /// Whether it has that group and port, on whatever interface it is.
-    pub fn has(&self, address: IpAddr, port: u16) -> bool {
-        self.addresses().contains(&address) && self.ports().contains(&port)
-    }
-
     /// Who takes what is in both: the longer prefix wins, and with equal ones the ports that lie within the other's.
     pub fn rivalry(&self, other: &Self) -> Rivalry {
         if !self.meets(other) {

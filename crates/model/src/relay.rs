@@ -201,6 +201,14 @@ impl Input {
         named.is_empty() || named.iter().any(|source| self.accepts(*source) && other.accepts(*source))
     }
 
+    /// Whether it accepts every source that `other` accepts.
+    pub fn accepts_all_of(&self, other: &Self) -> bool {
+        match &other.sources[..] {
+            [] => self.sources.is_empty() && self.excluded.iter().all(|source| other.excluded.contains(source)),
+            listed => listed.iter().all(|source| !other.accepts(*source) || self.accepts(*source)),
+        }
+    }
+
     /// Whether what both take is the other's, which names it more exactly.
     pub fn yields_to(&self, other: &Self) -> bool {
         self.place().rivalry(&other.place()) == Rivalry::Yields && self.shares_sources(other)

@@ -8,11 +8,14 @@
 //!
 //! The eBPF datapaths need no guard: they send to the ports that the keeper opened, and to no other.
 //!
-//! Whoever flushes the rules of the host takes the table away, too: the kernel tells of it, and the table is made anew at once.
+//! Whoever flushes the rules of the host takes the table away, too: the kernel tells of it, and the table is made anew at once, ten
+//! times a second at most.
 //!
-//! The table stays when the keeper ends, because the daemon may hold its sockets still.
+//! The table stays when the keeper ends, because the daemon may hold its sockets still. That of a private keeper goes with its
+//! daemon.
 
 use std::collections::BTreeSet;
+use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
@@ -27,13 +30,14 @@ use crate::protocol::{Failure, FailureKind};
 
 /// Marks frames of sockets that were handed over.
 const MARK: u32 = u32::from_be_bytes(*b"MCR\x01");
-/// The name of the table, or its beginning.
+/// The beginning of the table's name.
 const TABLE: &str = "mcr_one_way";
 
 /// Keeps the one-way rules of the policy.
 #[derive(Debug)]
 pub(crate) struct Guard {
-    /// The table's name: one for each socket that daemons come in by, so that keepers do not take each other's away.
+    /// The table's name: one for each socket that daemons come in by, and for each private keeper, so that keepers do not take
+    /// each other's away.
     table: String,
     /// Whose ordinary sockets it closes the ways to.
     user: Option<libc::uid_t>,
@@ -59,7 +63,7 @@ impl Guard {
     pub(crate) fn new(path: Option<&Path>, user: Option<libc::uid_t>) -> Self {
         let user = user.filter(|user| *user != 0);
         let (table, state) = match path {
-            None => (TABLE.to_owned(), State::Idle),
+            None => (name(RandomState::new().hash_one(())), State::Idle),
             // What a keeper before this one left is not known: it is replaced or taken away.
             Some(path) => (table_of(path), State::Closed(Vec::new())),
         };
@@ -86,19 +90,23 @@ impl Guard {
         }
     }
 
+    /// Opens what was closed: nobody has a socket any more that it was closed to.
+    pub(crate) fn end(&mut self) {
+        if !matches!(self.state, State::Idle) {
+            // A kernel without such tables has none to take away.
+            let _ = self.hand().and_then(|(hand, table)| hand.remove(table));
+            self.state = State::Idle;
+        }
+    }
+
     /// Closes it in any case: somebody may have taken the table away.
     pub(crate) fn renew(&mut self, policy: &Policy, links: &Result<Vec<Link>, Failure>) {
-        self.state = match (policy.has_one_way(), &self.state) {
-            (false, State::Idle) => State::Idle,
-            (false, State::Closed(_) | State::Broken(_)) => {
-                // A kernel without such tables has none to take away.
-                let _ = self.hand().and_then(|(hand, table)| hand.remove(table));
-                State::Idle
-            }
-            (true, _) => match links.as_ref().map_err(Failure::clone).and_then(|links| self.close(policy, links)) {
-                Ok(closed) => State::Closed(closed),
-                Err(failure) => State::Broken(failure),
-            },
+        if !policy.has_one_way() {
+            return self.end();
+        }
+        self.state = match links.as_ref().map_err(Failure::clone).and_then(|links| self.close(policy, links)) {
+            Ok(closed) => State::Closed(closed),
+            Err(failure) => State::Broken(failure),
         };
     }
 
@@ -149,7 +157,11 @@ fn closed(policy: &Policy, links: &[Link]) -> Vec<Link> {
 
 fn table_of(path: &Path) -> String {
     // The same in every release: the next keeper replaces the table of this one.
-    format!("{TABLE}_{:08x}", fnv(path.as_os_str().as_bytes()) as u32)
+    name(fnv(path.as_os_str().as_bytes()))
+}
+
+fn name(number: u64) -> String {
+    format!("{TABLE}_{:08x}", number as u32)
 }
 
 fn mark(socket: &OwnedFd) -> io::Result<()> {

@@ -321,6 +321,11 @@ impl Holdings {
         self.warnings.push(format!("somebody has changed or removed the one-way rules of the policy: {mended}"));
     }
 
+    /// Opens the ways again that were closed to sockets of a daemon that is gone.
+    pub(crate) fn end_one_way(&mut self) {
+        self.guard.end();
+    }
+
     /// Closes the ways that the policy closes now, to what was handed over before as well.
     fn keep_one_way(&mut self) {
         self.guard.renew(&self.policy, &self.links);

@@ -11,6 +11,7 @@ use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd};
 use mcr_datapath::FilterInstruction;
 
 use crate::channel::{check, set_option};
+use crate::igmp_version::igmp_versions;
 use crate::packet_info::{self, V4};
 use crate::report::{self, Membership};
 
@@ -94,9 +95,12 @@ impl Igmp {
 
     /// Reports these memberships, in the version that the kernel speaks there.
     pub(crate) fn report(&self, interface: u32, memberships: &[Membership]) -> io::Result<()> {
-        let old = match version(interface) {
-            1 => REPORT_OF_VERSION_1,
-            2 => REPORT_OF_VERSION_2,
+        if memberships.is_empty() {
+            return Ok(());
+        }
+        let old = match igmp_versions()?.get(&interface) {
+            Some(1) => REPORT_OF_VERSION_1,
+            Some(2) => REPORT_OF_VERSION_2,
             _ => {
                 let mut messages = report::messages(REPORT, memberships).into_iter();
                 return messages.try_for_each(|mut message| self.send(interface, ROUTERS, &mut message));
@@ -129,17 +133,6 @@ impl AsFd for Igmp {
     }
 }
 
-/// The version that the kernel speaks on an interface: that of the oldest querier which it has heard (RFC 3376 section 7.2.1).
-fn version(interface: u32) -> u8 {
-    std::fs::read_to_string("/proc/net/igmp").ok().and_then(|text| version_in(&text, interface)).unwrap_or(3)
-}
-
-fn version_in(text: &str, interface: u32) -> Option<u8> {
-    let index = interface.to_string();
-    let line = text.lines().find(|line| line.split('\t').next() == Some(&index))?;
-    line.trim_end().rsplit_once('V')?.1.parse().ok()
-}
-
 /// RFC 1071, over all of the message, whose checksum is zero still.
 fn put_checksum(message: &mut [u8]) {
     let sum: u32 = message.chunks(2).map(|pair| u32::from(pair[0]) << 8 | u32::from(*pair.get(1).unwrap_or(&0))).sum();
@@ -161,13 +154,5 @@ mod tests {
             let sum: u64 = message.chunks(2).map(|pair| u64::from(pair[0]) << 8 | u64::from(pair[1])).sum();
             assert_eq!(sum % 0xffff, 0);
         }
-    }
-
-    #[test]
-    fn the_kernel_says_which_version_it_speaks() {
-        let text = "Idx\tDevice    : Count Querier\tGroup    Users Timer\tReporter\n\
-                    1\tlo        :     1      V3\n\t\t\t\t010000E0     1 0:00000000\t\t0\n\
-                    12\tdev0      :     2      V2\n\t\t\t\t010101EF     1 0:00000000\t\t0\n";
-        assert_eq!([1, 12, 2].map(|index| version_in(text, index)), [Some(3), Some(2), None]);
     }
 }

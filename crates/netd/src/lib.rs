@@ -20,6 +20,7 @@ mod fd_store;
 mod guard;
 mod holdings;
 mod igmp;
+mod igmp_version;
 mod interface;
 mod kernel_path;
 mod links;
@@ -63,6 +64,7 @@ pub mod fuzzing {
 
 pub use board::{Board, HeardQuerier};
 pub use client::{Held, HeldInput, HeldMembership, Keeper, KeeperError, KeeperErrorKind, KeeperWatch, SpawnMode};
+pub use igmp_version::igmp_versions;
 pub use listener::ListenError;
 pub use membership::Family;
 pub use pins::is_bpffs;

@@ -29,6 +29,9 @@ const WANTED_FILES: libc::rlim_t = 65_536;
 /// How long a connection that could not be accepted waits, for descriptors to become free.
 const DEAF_AFTER_ERROR: Duration = Duration::from_millis(500);
 
+/// Least time from one look at the host's rules of nftables to the next.
+const MEND_PAUSE: Duration = Duration::from_millis(100);
+
 /// What changed is stored so much later, together with what else changes until then.
 const STORE_PAUSE: Duration = Duration::from_millis(20);
 
@@ -152,6 +155,8 @@ struct Service {
     log: Log,
     /// No connection is accepted before then.
     deaf_until: Option<Instant>,
+    /// Changes of the host's rules are not looked at before: two who each undo what the other does keep no processor busy.
+    mend_at: Option<Instant>,
     /// Where descriptors outlive this process, if somewhere.
     store: Option<FdStore>,
     /// When what changed is to be stored.
@@ -250,6 +255,7 @@ impl Service {
             when_released,
             log,
             deaf_until: None,
+            mend_at: None,
             store: None,
             store_at: None,
             store_fails: false,
@@ -296,6 +302,10 @@ impl Service {
     fn part_with(&mut self, parting: Parting) {
         if parting == Parting::Release {
             self.holdings.release();
+            // A private keeper is found by no other daemon, and by no other keeper.
+            if self.listener.is_none() && self.visitors.is_empty() {
+                self.holdings.end_one_way();
+            }
         }
         self.store_now();
     }
@@ -328,6 +338,7 @@ impl Service {
             }
             if ready.rules {
                 self.holdings.mend_one_way();
+                self.mend_at = Some(Instant::now() + MEND_PAUSE);
                 self.warn();
             }
             if ready.query {
@@ -380,17 +391,20 @@ impl Service {
     }
 
     fn wait(&mut self) -> io::Result<Ready> {
-        let deaf = self.deaf_until.map(|until| until.saturating_duration_since(Instant::now()));
-        let deaf = deaf.filter(|left| !left.is_zero());
+        let left = |until: Option<Instant>| {
+            until.map(|until| until.saturating_duration_since(Instant::now())).filter(|left| !left.is_zero())
+        };
+        let (deaf, mend) = (left(self.deaf_until), left(self.mend_at));
         let store = self.store_at.map(|at| at.saturating_duration_since(Instant::now()));
         // One more, so that the time is over when poll is.
-        let timeout = deaf.into_iter().chain(store).min().map_or(-1, |left| left.as_millis() as libc::c_int + 1);
+        let timeout =
+            deaf.into_iter().chain(mend).chain(store).min().map_or(-1, |left| left.as_millis() as libc::c_int + 1);
         let listener = self.listener.as_ref().filter(|_| deaf.is_none());
         let hears = listener.is_some();
         let listener = listener.map(|listener| readable(listener.as_fd()));
         let visitors = self.visitors.iter().map(|visitor| readable(visitor.channel.as_fd()));
         let [igmp, mld] = self.holdings.queries().map(|socket| socket.map_or(UNUSED, readable));
-        let rules = self.holdings.rule_changes().map_or(UNUSED, readable);
+        let rules = self.holdings.rule_changes().filter(|_| mend.is_none()).map_or(UNUSED, readable);
         let own = [readable(self.signals.as_fd()), readable(self.holdings.departures()), rules, igmp, mld];
         let mut polled: Vec<libc::pollfd> = own.into_iter().chain(visitors).chain(listener).collect();
         loop {

@@ -199,6 +199,15 @@ fn memberships_are_reported_again_when_it_is_asked_for() {
     let report: serde_json::Value = serde_json::from_str(&service.ok(&["rejoin", "listed", "-o", "json"])).unwrap();
     assert_eq!(report["interfaces"][0]["groups"], serde_json::json!(["232.1.1.1"]));
     assert_eq!(reported(), [listed]);
+    // Every group of a range; on the loopback interface there is no switch.
+    service.add("range", "dev0:239.1.4.0/29:5000-5001", &["lan1:239.2.4.0/29:6000-6001"]);
+    service.add("own", "lo:239.9.9.9:5001", &["lan1:239.2.2.9:6001"]);
+    let told = |groups: &str| format!("dev0: reported {groups}\n");
+    assert_eq!(service.ok(&["rejoin", "range"]), told("239.1.4.0/29 (8 groups)"));
+    let of_range: std::collections::BTreeSet<IpAddr> =
+        reports::all(&wire, Duration::from_millis(300)).iter().map(|record| record.group).collect();
+    assert!((0..8).all(|last| of_range.contains(&[239, 1, 4, last].into())), "{of_range:?}");
+    assert_eq!(service.ok(&["rejoin"]), told("232.1.1.1, 239.1.1.1, 239.1.4.0/29 (8 groups), ff0e::1"));
     let refused = service.refused(&["rejoin", "nobody"]);
     assert!(refused.contains("there is no relay nobody, and none that listens on an interface nobody"), "{refused}");
 

@@ -104,7 +104,7 @@ impl<B: Backend> Scoped<B> {
     async fn claim(&self, name: &RelayName, expected: &Expected) -> Result<Claim, Rejection> {
         let premise = match expected {
             Expected::OneOf(_) => expected.premise(name, self.relay(name).await.ok().as_ref())?,
-            Expected::Anything | Expected::Present => expected.premise(name, None)?,
+            Expected::Anything | Expected::Present | Expected::Absent => expected.premise(name, None)?,
         };
         Ok(Claim { grant: self.grant.clone(), premise })
     }

@@ -1,5 +1,6 @@
 //! The tags of relays: who changes what they looked at does not undo what somebody else changed since (`ETag` and
-//! `If-Match`, RFC 9110 sections 8.8.3 and 13.1.1).
+//! `If-Match`, RFC 9110 sections 8.8.3 and 13.1.1), and who makes one takes no name that another took (`If-None-Match: *`,
+//! section 13.1.2).
 //!
 //! A tag stands for the definition of a relay, not for its state and counters, which are others at each look.
 
@@ -29,11 +30,13 @@ impl IntoResponse for Tagged {
     }
 }
 
-/// What `If-Match` expects a relay to be.
+/// What `If-Match` and `If-None-Match` expect a relay to be.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Expected {
     /// There is no such header.
     Anything,
+    /// `*` of `If-None-Match`: there is none.
+    Absent,
     /// `*`: there is one.
     Present,
     /// Its definition has one of these tags.
@@ -62,11 +65,29 @@ impl Expected {
         Ok(if tags.is_empty() { Self::Anything } else { Self::OneOf(tags) })
     }
 
+    /// As [`Self::from_headers`], where there may be no such relay yet.
+    pub(super) fn of_new(headers: &HeaderMap) -> Result<Self, Rejection> {
+        const NONE_MATCH: &str = "If-None-Match";
+        let expected = Self::from_headers(headers)?;
+        let Some(value) = headers.get(header::IF_NONE_MATCH) else { return Ok(expected) };
+        let text = value.to_str().unwrap_or_default();
+        if text.trim() != "*" {
+            return Err(Rejection::bad_header(NONE_MATCH, text, "write *: only if there is no such relay"));
+        }
+        match expected {
+            Self::Anything => Ok(Self::Absent),
+            Self::Absent | Self::Present | Self::OneOf(_) => {
+                Err(Rejection::bad_header(NONE_MATCH, text, "leave out this or If-Match: the two exclude each other"))
+            }
+        }
+    }
+
     /// What is to be so when the change is made, where `present` is what there is now.
     pub(super) fn premise(&self, name: &RelayName, present: Option<&RelayStatus>) -> Result<Premise, Rejection> {
         let tags = match self {
             Self::Anything => return Ok(Premise::Anything),
             Self::Present => return Ok(Premise::Present),
+            Self::Absent => return Ok(Premise::Absent),
             Self::OneOf(tags) => tags,
         };
         let is_named = |status: &&RelayStatus| tag(&status.relay).is_ok_and(|tag| tags.contains(&tag));
@@ -108,6 +129,16 @@ mod tests {
         assert_eq!(parse(&[" * "]), Some(Expected::Present));
         assert_eq!(parse(&["\"a\""]), tags(&["\"a\""]));
         assert_eq!(parse(&["\"a\", W/\"b\"", "\"c\""]), tags(&["\"a\"", "W/\"b\"", "\"c\""]));
+        let mut headers = HeaderMap::new();
+        let of_new = |headers: &HeaderMap| Expected::of_new(headers).ok();
+        headers.insert(header::IF_NONE_MATCH, HeaderValue::from_static("*"));
+        assert_eq!(of_new(&headers), Some(Expected::Absent));
+        headers.insert(header::IF_MATCH, HeaderValue::from_static("*"));
+        assert_eq!(of_new(&headers), None);
+        headers.remove(header::IF_NONE_MATCH);
+        assert_eq!(of_new(&headers), Some(Expected::Present));
+        headers.insert(header::IF_NONE_MATCH, HeaderValue::from_static("\"a\""));
+        assert_eq!(of_new(&headers), None);
         for wrong in ["", "a", "\"", "\"a", "W/a", "\"a\",", "*, \"a\""] {
             assert_eq!(parse(&[wrong]), None, "{wrong}");
         }

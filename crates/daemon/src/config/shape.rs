@@ -248,8 +248,14 @@ impl<'t, 'd> Keys<'t, 'd> {
     }
 
     fn port(&mut self, key: &'static str) -> Option<PortSpec> {
-        match self.get(key)?.get_ref() {
-            DeValue::String(text) if text.contains('-') && is_word(text) => Some(PortSpec::Text(text.to_string())),
+        let (value, path) = (self.get(key)?, self.path(key));
+        match value.get_ref() {
+            DeValue::String(text) if is_word(text) => Some(PortSpec::Text(text.to_string())),
+            DeValue::Array(_) => {
+                let wanted = "write the first and the last, as port = \"5000-5010\"";
+                wrong_type(value, "one port, or several that follow one another", wanted, path, self.findings);
+                None
+            }
             _ => self.number(key).map(PortSpec::Number),
         }
     }

@@ -16,7 +16,7 @@ use mcr_model::relay::Relay;
 use mcr_model::status::{DaemonStatus, RelayStatus};
 use mcr_model::trouble::{Trouble, TroubleKind};
 use mcr_model::{EventKind, Grant, InterfaceName, Lease, RelayName, RelayState, WaitFor};
-use mcr_netd::{Keeper, KeeperError};
+use mcr_netd::{Keeper, KeeperError, igmp_versions};
 
 use super::hands::Hands;
 use super::unanswered::Unanswered;
@@ -352,7 +352,10 @@ impl Turn {
     fn look_for_listeners(&mut self) {
         if Instant::now() >= self.next_listeners {
             self.engine.listeners_are(crate::listeners::udp());
-            self.engine.igmp_versions_are(crate::igmp::versions());
+            // Where the list can't be read, nothing is known of them.
+            let versions = igmp_versions().unwrap_or_default();
+            self.engine
+                .igmp_versions_are(versions.into_iter().map(|(index, version)| (Ifindex(index), version)).collect());
             self.look_for_queriers();
             self.next_listeners = Instant::now() + LISTENERS_PAUSE;
         }
@@ -361,7 +364,7 @@ impl Turn {
     /// Hears who asks for memberships, and asks where that is wanted.
     fn look_for_queriers(&mut self) {
         if !self.hands.hears_queriers() {
-            self.engine.queries_are_unheard();
+            return self.engine.queries_are_unheard();
         }
         let Some(heard) = self.hands.queriers() else { return };
         for (interface, protocol) in self.engine.queries_are(self.now(), &heard) {

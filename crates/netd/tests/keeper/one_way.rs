@@ -1,6 +1,7 @@
 //! One-way rules against a daemon that does whatever it can with what it is given.
 
 use std::net::SocketAddrV4;
+use std::os::unix::fs::PermissionsExt;
 
 use mcr_kernel_path::{Exit, InputTable, Maps, OutputAction, OutputEntry, RelayEntry, TableWriter};
 use mcr_testbed::{Frame, RawReceiver, RawSender};
@@ -207,6 +208,34 @@ fn rules_that_somebody_takes_away_are_made_anew_at_once() {
     assert!(!hears_flood(&wire));
     assert_eq!(process.output().matches("made anew").count(), 4);
     process.signal(Signal::Kill);
+}
+
+/// Two that relay in the foreground on the same host.
+#[test]
+fn private_keepers_leave_each_others_rules_alone() {
+    let border = Border::new("two");
+    let path = border.bed.folder.path().join("policy.toml");
+    fs::write(&path, POLICY).unwrap();
+    let tables = || {
+        let listed = border.bed.namespace.output("nft", &["list", "tables"]);
+        listed.lines().filter(|line| line.contains("mcr_one_way")).map(str::to_owned).collect::<Vec<_>>()
+    };
+    let under_policy = border.bed.folder.path().join("mcr-netd");
+    let script = format!("#!/bin/sh\nexec {:?} --policy {path:?} \"$@\"\n", program("mcr-netd"));
+    fs::write(&under_policy, script).unwrap();
+    fs::set_permissions(&under_policy, fs::Permissions::from_mode(0o755)).unwrap();
+    let start = || border.bed.namespace.run(|| Keeper::spawn(&SpawnMode::Private, Some(&under_policy)));
+    let (one, two) = (start().unwrap(), start().unwrap());
+    let both = tables();
+    assert_eq!(both.len(), 2, "{both:?}");
+    // A monitor of the rules hears nobody make them anew.
+    let command = ["-c", "timeout 1 nft monitor; true"];
+    assert_eq!(border.bed.namespace.output("sh", &command), "");
+    assert_eq!(tables(), both);
+    drop(one);
+    wait_until(LIMIT, "its rules go with it", || tables().len() == 1);
+    drop(two);
+    wait_until(LIMIT, "none is left", || tables().is_empty());
 }
 
 #[test]

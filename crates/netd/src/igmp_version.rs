@@ -3,21 +3,23 @@
 //! `force_igmp_version` says so.
 
 use std::collections::BTreeMap;
-use std::fs;
+use std::{fs, io};
 
-use mcr_engine::Ifindex;
-
-/// The version of each interface; none where the list can not be read.
-pub(crate) fn versions() -> BTreeMap<Ifindex, u8> {
-    let list = fs::read_to_string("/proc/self/net/igmp").unwrap_or_default();
-    list.lines().filter_map(version).collect()
+/// The version on each interface that has an IPv4 address, by index.
+///
+/// # Errors
+/// When the list can not be read.
+pub fn igmp_versions() -> io::Result<BTreeMap<u32, u8>> {
+    // `/proc/net` is hidden where a service sees of `/proc` its own processes alone (`ProcSubset=pid`).
+    let list = fs::read_to_string("/proc/self/net/igmp")?;
+    Ok(list.lines().filter_map(version).collect())
 }
 
 /// The line of an interface: its number, a tab, its name, and last `V3`; those of its groups begin with a tab.
-fn version(line: &str) -> Option<(Ifindex, u8)> {
+fn version(line: &str) -> Option<(u32, u8)> {
     let index = line.split_once('\t')?.0.parse().ok()?;
     let version = line.rsplit_once('V')?.1.trim().parse().ok()?;
-    Some((Ifindex(index), version))
+    Some((index, version))
 }
 
 #[cfg(test)]
@@ -26,8 +28,8 @@ mod tests {
 
     #[test]
     fn lines_of_interfaces_are_told_from_those_of_groups() {
-        assert_eq!(version("2\teth0      :     3      V2"), Some((Ifindex(2), 2)));
-        assert_eq!(version("12\tV1eth     :     1      V3"), Some((Ifindex(12), 3)));
+        assert_eq!(version("2\teth0      :     3      V2"), Some((2, 2)));
+        assert_eq!(version("12\tV1eth     :     1      V3"), Some((12, 3)));
         for other in
             ["\t\t\t\t010000E0     1 0:00000000\t\t0", "Idx\tDevice    : Count Querier\tGroup    Users Timer", ""]
         {
