@@ -88,7 +88,7 @@ fn what_makes_no_sense_is_refused() {
         ("dev0:239.1.1.1", "port"),
         ("dev0:239.1.1.1:70000", "70000"),
         ("Camera", "INTERFACE:GROUP:PORT"),
-        ("dev0:239.1.1.1:5001,vlan=1,outer-vlan=2", "two VLAN tags"),
+        ("dev0:239.1.1.0/24:5001", "as `mcr explain dev0:239.1.1.0:5001`"),
     ] {
         let mut command = net.relay().command(MCR);
         let output = command.args(["explain", wrong]).env("MCR_SOCKET", nowhere()).output().expect("run mcr");
