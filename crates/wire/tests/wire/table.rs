@@ -21,8 +21,8 @@ fn every_row() {
         let frame = row.frame.bytes();
         let parsed = parse_following(&frame, &meta(row), |key| ports.get(key).copied());
         let is_loop = frame[6..12] == OUR_MAC.0;
-        if let Some((key, datagram)) = parsed.ok().filter(|_| !is_loop).and_then(|one| Some((one.fragment_key()?, one)))
-        {
+        let relayed = parsed.ok().filter(|one| !is_loop && relays.iter().any(|relay| takes(relay, one)));
+        if let Some((key, datagram)) = relayed.and_then(|one| Some((one.fragment_key()?, one))) {
             ports.insert(key, datagram.destination.port);
         }
         match row.verdict {
@@ -30,10 +30,8 @@ fn every_row() {
             Verdict::Refused(DropReason::Loop) => assert!(is_loop, "{}", row.what),
             Verdict::Refused(reason) => assert_refused(&parsed, reason, row, &relays),
             Verdict::OnInput(DropReason::SourceNotListed) => {
-                let source = parsed.expect(row.what).source.ip();
-                let takes = |relay: &Relay| relay.listing.passes(relay.sources.contains(&source));
-                let to = parsed.expect(row.what).destination;
-                assert!(relays.iter().all(|relay| relay.destination != to || !takes(relay)), "{}", row.what);
+                let datagram = parsed.expect(row.what);
+                assert!(!relays.iter().any(|relay| takes(relay, &datagram)), "{}", row.what);
             }
             Verdict::OnInput(reason) => {
                 let Err(Reject::Drop { reason: given, destination }) = parsed else {
@@ -57,6 +55,13 @@ fn every_row() {
             Verdict::Passed => assert!(is_nobodys(&parsed, &frame, &relays), "{}: {parsed:?}", row.what),
         }
     }
+}
+
+/// Whether a relay wants a datagram of this destination and source.
+fn takes(relay: &Relay, datagram: &Datagram<'_>) -> bool {
+    let is_listed = relay.sources.contains(&datagram.source.ip());
+    let accepts = relay.sources.is_empty() || relay.listing.passes(is_listed);
+    relay.destination == datagram.destination && accepts
 }
 
 /// What the kernel says of the row's frame.
