@@ -9,9 +9,9 @@
 
 use std::io;
 use std::mem::size_of;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
-use crate::channel::{check, retry, set_option};
+use crate::channel::{check, open_socket, retry, set_option};
 
 /// Bytes of messages that may wait; one takes about 2,000 with its attributes.
 const QUEUE_BYTES: libc::c_int = 4 << 20;
@@ -39,12 +39,7 @@ pub(crate) enum Departed {
 
 impl Departures {
     pub(crate) fn watch() -> io::Result<Self> {
-        let kind = libc::SOCK_RAW | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
-        // SAFETY: no pointers are passed.
-        let fd = unsafe { libc::socket(libc::AF_NETLINK, kind, libc::NETLINK_ROUTE) };
-        check(fd)?;
-        // SAFETY: `fd` was just opened and nobody else has it.
-        let socket = unsafe { OwnedFd::from_raw_fd(fd) };
+        let socket = open_socket(libc::AF_NETLINK, libc::SOCK_RAW | libc::SOCK_NONBLOCK, libc::NETLINK_ROUTE)?;
         set_option(socket.as_fd(), libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, &QUEUE_BYTES)?;
         // SAFETY: all-zero bytes are a valid sockaddr_nl.
         let mut address: libc::sockaddr_nl = unsafe { std::mem::zeroed() };
@@ -53,7 +48,7 @@ impl Departures {
         let length = size_of::<libc::sockaddr_nl>() as libc::socklen_t;
         // Bound, so that it has a number: the kernel sends to no socket without (`do_one_broadcast`).
         // SAFETY: pointer and length describe `address`, which outlives the call.
-        check(unsafe { libc::bind(fd, (&raw const address).cast(), length) })?;
+        check(unsafe { libc::bind(socket.as_raw_fd(), (&raw const address).cast(), length) })?;
         Ok(Self { socket })
     }
 

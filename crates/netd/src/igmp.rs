@@ -6,11 +6,11 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
-use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use mcr_datapath::FilterInstruction;
 
-use crate::channel::{check, set_option};
+use crate::channel::{open_socket, set_option};
 use crate::igmp_version::igmp_versions;
 use crate::packet_info::{self, V4};
 use crate::report::{self, Membership};
@@ -47,12 +47,7 @@ pub(crate) struct Igmp(OwnedFd);
 
 impl Igmp {
     pub(crate) fn open() -> io::Result<Self> {
-        let kind = libc::SOCK_RAW | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
-        // SAFETY: no pointers are passed.
-        let fd = unsafe { libc::socket(libc::AF_INET, kind, libc::IPPROTO_IGMP) };
-        check(fd)?;
-        // SAFETY: `fd` was just opened and nobody else has it.
-        let socket = unsafe { OwnedFd::from_raw_fd(fd) };
+        let socket = open_socket(libc::AF_INET, libc::SOCK_RAW | libc::SOCK_NONBLOCK, libc::IPPROTO_IGMP)?;
         mcr_datapath::set_filter(socket.as_fd(), &QUERIES_ONLY)?;
         let level = libc::IPPROTO_IP;
         set_option(socket.as_fd(), level, libc::IP_PKTINFO, &1_i32)?;

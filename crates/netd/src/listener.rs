@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use crate::channel::{Channel, check};
+use crate::channel::{Channel, check, open_socket};
 use crate::socket_path::SocketPath;
 
 /// Connections that may wait to be accepted.
@@ -141,22 +141,17 @@ fn remove_stale(path: &Path) -> Result<(), ListenError> {
 }
 
 fn listen(address: &SocketPath) -> io::Result<OwnedFd> {
-    let kind = libc::SOCK_SEQPACKET | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
-    // SAFETY: no pointers are passed.
-    let fd = unsafe { libc::socket(libc::AF_UNIX, kind, 0) };
-    check(fd)?;
-    // SAFETY: `fd` was just opened and nobody else has it.
-    let socket = unsafe { OwnedFd::from_raw_fd(fd) };
+    let socket = open_socket(libc::AF_UNIX, libc::SOCK_SEQPACKET | libc::SOCK_NONBLOCK, 0)?;
     // The file must not be open to others for a moment, not even before a chmod.
     // SAFETY: umask takes no pointers and can not fail.
     let before = unsafe { libc::umask(0o177) };
     let (pointer, length) = address.as_parts();
     // SAFETY: pointer and length describe `address`, which outlives the call.
-    let bound = check(unsafe { libc::bind(fd, pointer, length) });
+    let bound = check(unsafe { libc::bind(socket.as_raw_fd(), pointer, length) });
     // SAFETY: as above.
     unsafe { libc::umask(before) };
     bound?;
     // SAFETY: no pointers are passed.
-    check(unsafe { libc::listen(fd, BACKLOG) })?;
+    check(unsafe { libc::listen(socket.as_raw_fd(), BACKLOG) })?;
     Ok(socket)
 }

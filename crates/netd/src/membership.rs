@@ -11,9 +11,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::mem::size_of;
 use std::net::{IpAddr, Ipv4Addr};
-use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use crate::channel::{check, set_option};
+use crate::channel::{open_socket, set_option};
 
 /// Every membership, and the sockets that hold them.
 #[derive(Debug, Default)]
@@ -211,12 +211,7 @@ fn wanted(sources: &[IpAddr]) -> BTreeSet<Option<IpAddr>> {
 
 impl MembershipSocket {
     fn open(family: Family) -> io::Result<Self> {
-        let kind = libc::SOCK_DGRAM | libc::SOCK_CLOEXEC;
-        // SAFETY: no pointers are passed.
-        let fd = unsafe { libc::socket(family.domain(), kind, 0) };
-        check(fd)?;
-        // SAFETY: `fd` was just opened and nobody else has it.
-        let socket = unsafe { OwnedFd::from_raw_fd(fd) };
+        let socket = open_socket(family.domain(), libc::SOCK_DGRAM, 0)?;
         Ok(Self { socket, family, groups: BTreeMap::new(), room: Room::Perhaps })
     }
 

@@ -3,9 +3,9 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv6Addr};
-use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use crate::channel::{check, set_option};
+use crate::channel::{open_socket, set_option};
 use crate::packet_info::{self, V6};
 use crate::report::{self, Membership};
 
@@ -27,12 +27,7 @@ pub(crate) struct Mld(OwnedFd);
 
 impl Mld {
     pub(crate) fn open() -> io::Result<Self> {
-        let kind = libc::SOCK_RAW | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
-        // SAFETY: no pointers are passed.
-        let fd = unsafe { libc::socket(libc::AF_INET6, kind, libc::IPPROTO_ICMPV6) };
-        check(fd)?;
-        // SAFETY: `fd` was just opened and nobody else has it.
-        let socket = unsafe { OwnedFd::from_raw_fd(fd) };
+        let socket = open_socket(libc::AF_INET6, libc::SOCK_RAW | libc::SOCK_NONBLOCK, libc::IPPROTO_ICMPV6)?;
         set_option(socket.as_fd(), libc::IPPROTO_ICMPV6, ICMPV6_FILTER, &queries_only())?;
         let level = libc::IPPROTO_IPV6;
         set_option(socket.as_fd(), level, libc::IPV6_RECVPKTINFO, &1_i32)?;

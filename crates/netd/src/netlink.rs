@@ -2,9 +2,9 @@
 
 use std::io;
 use std::mem::size_of;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
-use crate::channel::{check, retry, set_option};
+use crate::channel::{check, open_socket, retry, set_option};
 
 /// Bytes of `struct nlmsghdr` (`include/uapi/linux/netlink.h`).
 pub(crate) const HEADER_BYTES: usize = 16;
@@ -42,12 +42,7 @@ pub(crate) struct Read<'a> {
 impl Socket {
     /// Opens one of a protocol (`NETLINK_ROUTE`, `NETLINK_NETFILTER`).
     pub(crate) fn open(protocol: libc::c_int) -> io::Result<Self> {
-        let kind = libc::SOCK_RAW | libc::SOCK_CLOEXEC;
-        // SAFETY: no pointers are passed.
-        let fd = unsafe { libc::socket(libc::AF_NETLINK, kind, protocol) };
-        check(fd)?;
-        // SAFETY: `fd` was just opened and nobody else has it.
-        let socket = unsafe { OwnedFd::from_raw_fd(fd) };
+        let socket = open_socket(libc::AF_NETLINK, libc::SOCK_RAW, protocol)?;
         set_option(socket.as_fd(), libc::SOL_SOCKET, libc::SO_RCVTIMEO, &ANSWER_TIMEOUT)?;
         Ok(Self(socket))
     }

@@ -2,9 +2,9 @@
 
 use std::io;
 use std::mem::size_of;
-use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
-use crate::channel::{check, set_option};
+use crate::channel::{check, open_socket, set_option};
 
 const ADDRESS_BYTES: libc::socklen_t = size_of::<libc::sockaddr_ll>() as libc::socklen_t;
 
@@ -31,11 +31,8 @@ pub(crate) fn detach(sender: &OwnedFd) -> io::Result<()> {
 
 /// A socket that hears nothing and makes its interface take every group, as long as it is open.
 pub(crate) fn all_groups(interface: u32) -> io::Result<OwnedFd> {
-    // SAFETY: no pointers are passed. Protocol 0: it never receives.
-    let fd = unsafe { libc::socket(libc::AF_PACKET, libc::SOCK_RAW | libc::SOCK_CLOEXEC, 0) };
-    check(fd)?;
-    // SAFETY: `fd` was just opened and nobody else has it.
-    let socket = unsafe { OwnedFd::from_raw_fd(fd) };
+    // Protocol 0: it never receives.
+    let socket = open_socket(libc::AF_PACKET, libc::SOCK_RAW, 0)?;
     let request = libc::packet_mreq {
         mr_ifindex: interface.cast_signed(),
         mr_type: libc::PACKET_MR_ALLMULTI as libc::c_ushort,

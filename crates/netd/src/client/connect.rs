@@ -1,12 +1,12 @@
 //! Finding a keeper that listens.
 
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::AsRawFd;
 use std::path::Path;
 use std::time::Duration;
 
 use super::error::KeeperError;
-use crate::channel::{Channel, check};
+use crate::channel::{Channel, check, open_socket};
 use crate::socket_path::SocketPath;
 
 /// Connects to the socket at `path`; every wait on it is bounded, that for the connection too.
@@ -16,12 +16,7 @@ pub(super) fn connect(path: &Path, timeout: Duration) -> Result<Channel, KeeperE
 
 fn try_connect(path: &Path, timeout: Duration) -> io::Result<Channel> {
     let address = SocketPath::new(path)?;
-    let kind = libc::SOCK_SEQPACKET | libc::SOCK_CLOEXEC;
-    // SAFETY: no pointers are passed.
-    let fd = unsafe { libc::socket(libc::AF_UNIX, kind, 0) };
-    check(fd)?;
-    // SAFETY: `fd` was just opened and nobody else has it.
-    let socket = unsafe { OwnedFd::from_raw_fd(fd) };
+    let socket = open_socket(libc::AF_UNIX, libc::SOCK_SEQPACKET, 0)?;
     let raw = socket.as_raw_fd();
     let channel = Channel::new(socket);
     channel.set_timeout(timeout)?;
