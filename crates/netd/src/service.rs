@@ -1,33 +1,27 @@
 //! The program: one thread that waits for requests and carries them out, one at a time.
 
+mod start;
+mod visitors;
+mod waiting;
+
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
-use std::path::{Path, PathBuf};
+use std::os::fd::RawFd;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use mcr_confine::{Confinement, Reach, calls, files};
+use mcr_confine::{Confinement, calls, files};
 use sd_notify::NotifyState;
 
-use crate::channel::{Channel, Patience, Received, check};
+use self::start::{adopt, tell};
+use self::visitors::{Role, Visitor};
 use crate::fd_store::{FdStore, Left};
-use crate::guard::Guard;
-use crate::holdings::{Answer, Holdings};
-use crate::kernel_path::{KernelPath, Pinning};
+use crate::holdings::Holdings;
 use crate::listener::{ListenError, Listener};
-use crate::log::{self, Log, Severity, SystemLog};
-use crate::pins;
-use crate::policy::{DEFAULT_POLICY_PATH, PolicyChoice, PolicyError};
-use crate::privileges::{self, PrivilegesError};
-use crate::protocol::{Failure, FailureKind, Numbered, Reply, Request, VERSION};
+use crate::log::{Log, Severity};
+use crate::policy::{PolicyChoice, PolicyError};
+use crate::privileges::PrivilegesError;
+use crate::protocol::Failure;
 use crate::signals::{Signals, Told};
-
-/// Most connections at once. One is the daemon's; the others are about to be refused.
-const MAX_VISITORS: usize = 8;
-/// Descriptors that the keeper wants to be able to have: one per 20 groups, two per interface.
-const WANTED_FILES: libc::rlim_t = 65_536;
-
-/// How long a connection that could not be accepted waits, for descriptors to become free.
-const DEAF_AFTER_ERROR: Duration = Duration::from_millis(500);
 
 /// Least time from one look at the host's rules of nftables to the next.
 const MEND_PAUSE: Duration = Duration::from_millis(100);
@@ -165,22 +159,6 @@ struct Service {
     store_fails: bool,
 }
 
-/// A connection. The first in the list that said hello is the daemon's.
-struct Visitor {
-    channel: Channel,
-    role: Role,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Role {
-    /// Said nothing yet.
-    Stranger,
-    /// The daemon that is served.
-    Daemon,
-    /// To be closed.
-    Leaving,
-}
-
 /// Whether the loop goes on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Course {
@@ -199,71 +177,6 @@ enum Parting {
 }
 
 impl Service {
-    /// What needs more than the two capabilities comes first: the socket's file and its owner.
-    fn start(options: ServeOptions) -> Result<Self, ServeError> {
-        let ServeOptions { door, policy, user, when_released, confinement } = options;
-        // Asked first, so that this is what a user without privileges hears, not what fails for want of them.
-        if !privileges::may_open_packet_sockets() {
-            return Err(PrivilegesError::NotPrivileged.into());
-        }
-        let in_force = policy.load()?;
-        let user = user.as_deref().map(privileges::user_id).transpose()?;
-        let signals = Signals::take().map_err(failed("waiting for signals"))?;
-        let (path, log) = match door {
-            Door::Inherited(_) => (None, Log::Nowhere),
-            Door::Listening(path) => (Some(path), Log::StandardError),
-            Door::ListeningWithFirst(path, _) => {
-                (Some(path), Log::System(SystemLog::open().map_err(failed("opening the system's log"))?))
-            }
-        };
-        let guard = Guard::new(path.as_deref(), user);
-        let paths = still_needed(&policy, path.as_deref());
-        let listener = path.map(|path| Listener::bind(&path, user)).transpose()?;
-        raise_file_limit();
-        // A keeper that nobody can find again leaves nothing behind.
-        let pinning = if listener.is_some() { Pinning::On } else { Pinning::Off };
-        if pinning == Pinning::On {
-            // Whether it is there is asked when it is needed.
-            let _ = pins::mount_bpffs();
-        }
-        privileges::keep_what_is_needed()?;
-        let (kernel_path, pinned) = KernelPath::new(in_force.table_sizes(), pinning);
-        if let Err(error) = pinned {
-            log.say(Severity::Warning, format_args!("the in-kernel datapath will end with this keeper: {error}"));
-        }
-        let holdings = Holdings::new(in_force, kernel_path, guard).map_err(failed("opening rtnetlink"))?;
-        if let Some(Failure { reason, remedy, .. }) = holdings.trouble() {
-            log.say(Severity::Error, format_args!("{reason}; {remedy}"));
-        }
-        if matches!(log, Log::System(_)) {
-            log::detach_standard_streams().map_err(failed("letting go of the standard streams"))?;
-        }
-        let store = FdStore::open();
-        if confinement == Confinement::Full {
-            files::give_up(&paths, Reach::Host)?;
-            calls::give_up(calls::Program::Keeper)?;
-        }
-        let visitors = Vec::new();
-        let mut service = Self {
-            signals,
-            listener,
-            visitors,
-            had_daemon: false,
-            policy,
-            holdings,
-            user,
-            when_released,
-            log,
-            deaf_until: None,
-            mend_at: None,
-            store: None,
-            store_at: None,
-            store_fails: false,
-        };
-        service.go_on_with(store);
-        Ok(service)
-    }
-
     /// Goes on with what the service manager kept of a keeper before this one.
     fn go_on_with(&mut self, store: io::Result<Option<(FdStore, Left)>>) {
         match store {
@@ -390,46 +303,6 @@ impl Service {
         let _ = sd_notify::notify(false, &[NotifyState::Ready]);
     }
 
-    fn wait(&mut self) -> io::Result<Ready> {
-        let left = |until: Option<Instant>| {
-            until.map(|until| until.saturating_duration_since(Instant::now())).filter(|left| !left.is_zero())
-        };
-        let (deaf, mend) = (left(self.deaf_until), left(self.mend_at));
-        let store = self.store_at.map(|at| at.saturating_duration_since(Instant::now()));
-        // One more, so that the time is over when poll is.
-        let timeout =
-            deaf.into_iter().chain(mend).chain(store).min().map_or(-1, |left| left.as_millis() as libc::c_int + 1);
-        let listener = self.listener.as_ref().filter(|_| deaf.is_none());
-        let hears = listener.is_some();
-        let listener = listener.map(|listener| readable(listener.as_fd()));
-        let visitors = self.visitors.iter().map(|visitor| readable(visitor.channel.as_fd()));
-        let [igmp, mld] = self.holdings.queries().map(|socket| socket.map_or(UNUSED, readable));
-        let rules = self.holdings.rule_changes().filter(|_| mend.is_none()).map_or(UNUSED, readable);
-        let own = [readable(self.signals.as_fd()), readable(self.holdings.departures()), rules, igmp, mld];
-        let mut polled: Vec<libc::pollfd> = own.into_iter().chain(visitors).chain(listener).collect();
-        loop {
-            // SAFETY: the pointer and the length describe `polled`, which outlives the call.
-            let result = unsafe { libc::poll(polled.as_mut_ptr(), polled.len() as libc::nfds_t, timeout) };
-            match check(result) {
-                Ok(()) => break,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
-        }
-        let is_ready = |index: usize| polled[index].revents != 0;
-        let mut visitors: Vec<usize> = (0..self.visitors.len()).filter(|index| is_ready(own.len() + index)).collect();
-        visitors.sort_by_key(|index| self.visitors[*index].role != Role::Daemon);
-        let listener = hears && is_ready(own.len() + self.visitors.len());
-        Ok(Ready {
-            signal: is_ready(0),
-            departure: is_ready(1),
-            rules: is_ready(2),
-            query: is_ready(3) || is_ready(4),
-            visitors,
-            listener,
-        })
-    }
-
     /// A keeper that nobody can reach, or that was started by a daemon which is gone and left
     /// nothing behind.
     fn is_pointless(&self) -> bool {
@@ -441,112 +314,6 @@ impl Service {
             }
     }
 
-    /// Takes in who knocks. Whoever has been silent longest makes room.
-    fn welcome(&mut self) {
-        let Some(listener) = &self.listener else { return };
-        let channel = match listener.accept() {
-            Ok(Some(channel)) => channel,
-            Ok(None) => return,
-            Err(error) => {
-                self.log.say(Severity::Error, format_args!("can not accept a connection: {error}"));
-                self.deaf_until = Some(Instant::now() + DEAF_AFTER_ERROR);
-                return;
-            }
-        };
-        if self.visitors.len() >= MAX_VISITORS {
-            let silent = self.visitors.iter().position(|visitor| visitor.role == Role::Stranger);
-            if let Some(silent) = silent {
-                self.visitors.remove(silent);
-            }
-        }
-        self.visitors.push(Visitor::new(channel));
-    }
-
-    /// Reads one message of a visitor and answers it.
-    fn attend(&mut self, index: usize) -> Course {
-        let visitor = &self.visitors[index];
-        let request = match visitor.channel.receive_bytes(Patience::Now) {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Course::Continue,
-            Err(_) | Ok(Received::End) => return self.part(index),
-            Ok(Received::TooLong) => None,
-            Ok(Received::Message(bytes, _)) => Request::decode(&bytes).ok(),
-        };
-        match (request, visitor.role) {
-            (None, _) => {
-                self.say(format_args!("a connection sent something that is not a request; it is closed"));
-                self.part(index)
-            }
-            (Some(Numbered { sequence, message: Request::Hello { version } }), Role::Stranger) => {
-                self.greet(index, sequence, version)
-            }
-            (Some(request), Role::Daemon) => self.obey(index, request),
-            (Some(_), Role::Stranger | Role::Leaving) => self.part(index),
-        }
-    }
-
-    /// Makes the visitor the daemon that is served, or says why not.
-    fn greet(&mut self, index: usize, sequence: u32, version: u16) -> Course {
-        let visitor = &self.visitors[index];
-        let peer = visitor.channel.peer();
-        let refusal = match &peer {
-            _ if version != VERSION => Some(other_version(version)),
-            Ok(peer) if !self.may_use(peer.uid) => Some(not_allowed(peer.uid)),
-            Err(_) => Some(not_allowed(libc::uid_t::MAX)),
-            Ok(_) => self.daemon().map(busy),
-        };
-        let reply = match &refusal {
-            None => Reply::Welcome { version: VERSION, process: std::process::id() },
-            Some(failure) => Reply::Failed(failure.clone()),
-        };
-        let sent = visitor.channel.send(&reply.encode(sequence), &[], Patience::Now);
-        if let Some(failure) = refusal {
-            self.say(format_args!("a connection is refused: {}", failure.reason));
-            return self.part(index);
-        }
-        if let Ok(peer) = peer {
-            self.say(format_args!("a daemon is connected (process {}, user {})", peer.pid, peer.uid));
-        }
-        self.visitors[index].role = Role::Daemon;
-        self.had_daemon = true;
-        if sent.is_err() { self.part(index) } else { Course::Continue }
-    }
-
-    fn obey(&mut self, index: usize, request: Numbered<Request>) -> Course {
-        let Numbered { sequence, message } = request;
-        let is_release = message == Request::Release;
-        let Answer { reply, descriptors } = self.holdings.carry_out(message);
-        // A daemon that does not take its replies in is stuck; the keeper does not wait for it.
-        let sent = self.visitors[index].channel.send(&reply.encode(sequence), &descriptors, Patience::Now);
-        self.warn();
-        match self.when_released {
-            WhenReleased::End if is_release => Course::End,
-            _ if sent.is_err() => self.part(index),
-            WhenReleased::End | WhenReleased::Stay => Course::Continue,
-        }
-    }
-
-    /// Marks a connection as over; it is closed when this round is.
-    fn part(&mut self, index: usize) -> Course {
-        if self.visitors[index].role == Role::Daemon {
-            self.holdings.end_gazes();
-            self.say(format_args!("the daemon is gone; what it opened and joined is kept for the next"));
-        }
-        self.visitors[index].role = Role::Leaving;
-        Course::Continue
-    }
-
-    /// The process that is served.
-    fn daemon(&self) -> Option<libc::pid_t> {
-        let daemon = self.visitors.iter().find(|visitor| visitor.role == Role::Daemon)?;
-        Some(daemon.channel.peer().map_or(0, |peer| peer.pid))
-    }
-
-    fn may_use(&self, user: libc::uid_t) -> bool {
-        // SAFETY: geteuid takes no arguments and can not fail.
-        let own = unsafe { libc::geteuid() };
-        user == 0 || user == own || self.user == Some(user)
-    }
-
     fn warn(&mut self) {
         for warning in self.holdings.take_warnings() {
             self.log.say(Severity::Warning, format_args!("{warning}"));
@@ -555,119 +322,6 @@ impl Service {
 
     fn say(&self, what: std::fmt::Arguments<'_>) {
         self.log.say(Severity::Notice, what);
-    }
-}
-
-/// What a wait brought.
-struct Ready {
-    signal: bool,
-    departure: bool,
-    /// Somebody has changed rules of nftables.
-    rules: bool,
-    query: bool,
-    visitors: Vec<usize>,
-    listener: bool,
-}
-
-impl Ready {
-    /// Whether what is held may have changed.
-    fn is_news(&self) -> bool {
-        self.signal || self.departure || !self.visitors.is_empty()
-    }
-}
-
-impl Visitor {
-    fn new(channel: Channel) -> Self {
-        Self { channel, role: Role::Stranger }
-    }
-}
-
-/// What poll passes over.
-const UNUSED: libc::pollfd = libc::pollfd { fd: -1, events: 0, revents: 0 };
-
-fn readable(fd: BorrowedFd<'_>) -> libc::pollfd {
-    libc::pollfd { fd: fd.as_raw_fd(), events: libc::POLLIN, revents: 0 }
-}
-
-/// What is read and written once the keeper has started: the policy, again; pins; the kernel's own word; its socket, which it
-/// removes at the end.
-fn still_needed(policy: &PolicyChoice, socket: Option<&Path>) -> files::Paths {
-    let policy = policy.file.as_deref().unwrap_or(Path::new(DEFAULT_POLICY_PATH));
-    let system = ["/etc", "/nix/store", "/proc", "/sys"].map(PathBuf::from);
-    files::Paths {
-        read: system.into_iter().chain(files::folders_of(policy)).collect(),
-        write: std::iter::once(PathBuf::from(pins::BPFFS))
-            .chain(socket.into_iter().flat_map(files::folders_of))
-            .collect(),
-    }
-}
-
-/// Takes over an inherited descriptor, if it is a connection of the right kind.
-fn adopt(fd: RawFd) -> Result<Channel, ServeError> {
-    let refused = |error| ServeError::Descriptor { fd, error };
-    if fd <= libc::STDERR_FILENO {
-        return Err(refused(io::Error::from_raw_os_error(libc::EBADF)));
-    }
-    let mut kind: libc::c_int = 0;
-    let mut length = size_of::<libc::c_int>() as libc::socklen_t;
-    // SAFETY: the pointers describe `kind` and `length`, which outlive the call; a descriptor that is
-    // not open or not a socket is an error of the call.
-    check(unsafe { libc::getsockopt(fd, libc::SOL_SOCKET, libc::SO_TYPE, (&raw mut kind).cast(), &raw mut length) })
-        .map_err(refused)?;
-    if kind != libc::SOCK_SEQPACKET {
-        return Err(refused(io::Error::from_raw_os_error(libc::EPROTOTYPE)));
-    }
-    // SAFETY: no pointers are passed.
-    check(unsafe { libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC) }).map_err(refused)?;
-    // SAFETY: the descriptor is open, and the caller started this program to hand it over.
-    Ok(Channel::new(unsafe { OwnedFd::from_raw_fd(fd) }))
-}
-
-/// The soft limit on open files is 1,024 by tradition, for select(2), which is not used here. A
-/// limit that can not be raised shows when it is reached.
-fn raise_file_limit() {
-    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-    // SAFETY: `limit` outlives the call.
-    if unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) } == 0 {
-        limit.rlim_cur = limit.rlim_cur.max(limit.rlim_max.min(WANTED_FILES));
-        // SAFETY: `limit` outlives the call.
-        unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) };
-    }
-}
-
-/// Tells the daemon on an inherited connection why there is no keeper.
-fn tell(first: &Channel, error: &ServeError) {
-    let text = error.to_string();
-    let (reason, remedy) = text.split_once("; ").unwrap_or((&text, "see the log of mcr-netd"));
-    let failure =
-        Failure { kind: FailureKind::Startup, errno: None, reason: reason.to_owned(), remedy: remedy.to_owned() };
-    let _ = first.send(&Reply::Failed(failure).encode(0), &[], Patience::Now);
-}
-
-fn busy(process: libc::pid_t) -> Failure {
-    Failure {
-        kind: FailureKind::Busy,
-        errno: None,
-        reason: format!("the keeper serves another daemon (process {process})"),
-        remedy: "stop that one first, or start this one with a keeper of its own (--keeper-socket PATH)".to_owned(),
-    }
-}
-
-fn not_allowed(user: libc::uid_t) -> Failure {
-    Failure {
-        kind: FailureKind::NotAllowed,
-        errno: Some(libc::EPERM),
-        reason: format!("the user with id {user} may not use the keeper"),
-        remedy: "run the daemon as root, or start mcr-netd with `--user` and the daemon's user".to_owned(),
-    }
-}
-
-fn other_version(version: u16) -> Failure {
-    Failure {
-        kind: FailureKind::Version,
-        errno: None,
-        reason: format!("the daemon speaks version {version} of the keeper's protocol, the keeper version {VERSION}"),
-        remedy: "install mcr and mcr-netd of one release, and restart mcr-netd".to_owned(),
     }
 }
 
