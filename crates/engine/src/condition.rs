@@ -46,9 +46,8 @@ impl Engine {
     }
 
     /// The condition of a relay that nobody wants anything of, in place of the one that its traffic would have.
-    pub(crate) fn idle(&self, entry: &Entry, traffic: RelayState) -> Option<Condition> {
-        let is_still = matches!(traffic, RelayState::Ready | RelayState::Silent);
-        let reason = self.unwanted(entry).filter(|_| is_still)?;
+    fn idle(&self, entry: &Entry, traffic: RelayState) -> Option<Condition> {
+        let reason = self.unwanted(entry).filter(|_| is_idle(traffic))?;
         Some(Condition::fine(RelayState::Ready, reason))
     }
 
@@ -311,10 +310,17 @@ fn outputs_trouble(relay: &Relay, health: &[OutputHealth]) -> Option<Condition> 
     Some(Condition::trouble(state, reason, remedy.clone()))
 }
 
+/// Whether a relay in that state, as its traffic has it, is ready when nobody wants anything of it.
+pub(crate) fn is_idle(traffic: RelayState) -> bool {
+    matches!(traffic, RelayState::Ready | RelayState::Silent)
+}
+
 /// What the packets of a relay do, where nothing stands in their way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Activity {
     Unseen,
+    /// They have stopped, and were not wanted until a moment ago.
+    Awaited,
     Flowing,
     Silent(Duration),
     WrongRate(WrongRate),
@@ -323,15 +329,18 @@ pub(crate) enum Activity {
 impl Activity {
     pub(crate) fn of(entry: &Entry, now: Duration) -> Self {
         let Some(quiet) = entry.meter.quiet_for(now) else { return Self::Unseen };
-        if entry.meter.is_silent(now, entry.relay.watch()) {
-            return Self::Silent(quiet);
+        let watch = entry.relay.watch();
+        match (entry.meter.has_stopped(now, watch), entry.meter.is_silent(now, watch)) {
+            (true, true) => return Self::Silent(quiet),
+            (true, false) => return Self::Awaited,
+            (false, _) => {}
         }
         entry.meter.wrong_rate().map_or(Self::Flowing, Self::WrongRate)
     }
 
     pub(crate) fn state(self) -> RelayState {
         match self {
-            Self::Unseen => RelayState::Ready,
+            Self::Unseen | Self::Awaited => RelayState::Ready,
             Self::Flowing => RelayState::Flowing,
             Self::Silent(_) => RelayState::Silent,
             Self::WrongRate(_) => RelayState::Degraded,
@@ -342,6 +351,9 @@ impl Activity {
         let input = entry.relay.input();
         match self {
             Self::Unseen => Condition::fine(self.state(), format!("no packet of {input} has been seen yet")),
+            Self::Awaited => {
+                Condition::fine(self.state(), format!("a receiver has just asked, and no packet of {input} came yet"))
+            }
             Self::Flowing => Condition::fine(self.state(), "packets arrive and leave"),
             Self::Silent(quiet) => Condition::trouble(
                 self.state(),

@@ -19,6 +19,7 @@ use mcr_model::{InterfaceName, RelayName};
 use crate::engine::{Engine, Entry};
 use crate::fact::{Ifindex, InterfaceFacts};
 use crate::querier::Asker;
+use crate::traffic::Demand;
 
 /// Robustness 2, queries every 125 s, answers within 10 s (RFC 3376 section 8.4).
 const MEMBERSHIP_INTERVAL: Duration = Duration::from_secs(260);
@@ -173,7 +174,7 @@ impl Engine {
         let over = self.members.known.iter().filter(|((interface, group), member)| {
             member.until <= now && self.asker((*interface, QueryProtocol::of(*group))) != Asker::Nobody
         });
-        let over: Vec<Group> = over.map(|(group, _)| *group).collect();
+        let over: BTreeSet<Group> = over.map(|(group, _)| *group).collect();
         self.members.known.retain(|group, _| !over.contains(group));
         let until = *self.members.inherited_until.get_or_insert(now + INHERITANCE);
         let is_disowned = until <= now && !std::mem::take(&mut self.members.inherited).is_empty();
@@ -213,13 +214,17 @@ impl Engine {
         })
     }
 
+    /// Whether anybody wants what a relay sends.
+    pub(crate) fn demand(&self, entry: &Entry) -> Demand {
+        let mut groups = 0..entry.relay.input().span.groups() as u32;
+        let is_wanted = !entry.relay.joining().is_on_demand()
+            || groups.any(|group| self.members.want(&self.facts, &entry.relay, group));
+        if is_wanted { Demand::Some } else { Demand::None }
+    }
+
     /// Why a relay joins nothing, if nobody wants what it sends.
     pub(crate) fn unwanted(&self, entry: &Entry) -> Option<String> {
-        let input = entry.relay.input();
-        let mut groups = 0..input.span.groups() as u32;
-        if !entry.relay.joining().is_on_demand()
-            || groups.any(|group| self.members.want(&self.facts, &entry.relay, group))
-        {
+        if self.demand(entry) == Demand::Some {
             return None;
         }
         let places = entry.relay.outputs().iter().map(|output| format!("{} on {}", output.group(), output.interface));

@@ -63,6 +63,15 @@ impl OutputTotals {
     }
 }
 
+/// Whether anybody wants what a relay sends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Demand {
+    /// Somebody, or it does not matter.
+    Some,
+    /// Nobody, and so its groups are not joined.
+    None,
+}
+
 /// How long a look at the totals counts as the base of a rate.
 const WINDOW: Duration = Duration::from_secs(1);
 
@@ -75,6 +84,8 @@ pub(crate) struct Meter {
     last_packet: Option<Duration>,
     /// The time without packets before the last ones.
     last_gap: Duration,
+    /// When it was last seen that nobody wanted packets.
+    unwanted: Option<Duration>,
     /// Where a rate is expected.
     rate: Option<Box<RateWatch>>,
 }
@@ -106,8 +117,12 @@ impl Meter {
     }
 
     /// Notes what follows from the time that has passed, with packets or without.
-    pub(crate) fn look(&mut self, now: Duration, watch: Watch) {
-        if watch.expected().is_any() || self.is_silent(now, watch) || self.last_packet.is_none() {
+    pub(crate) fn look(&mut self, now: Duration, watch: Watch, demand: Demand) {
+        if demand == Demand::None {
+            self.unwanted = Some(now);
+        }
+        let is_any_right = watch.expected().is_any() || demand == Demand::None;
+        if is_any_right || self.has_stopped(now, watch) || self.last_packet.is_none() {
             // A flow that begins, or begins again, gets a second to reach its rate.
             self.rate = None;
             return;
@@ -131,8 +146,18 @@ impl Meter {
     }
 
     /// Whether packets came and have stopped.
-    pub(crate) fn is_silent(&self, now: Duration, watch: Watch) -> bool {
+    pub(crate) fn has_stopped(&self, now: Duration, watch: Watch) -> bool {
         self.quiet_for(now).is_some_and(|quiet| quiet >= watch.silent_after())
+    }
+
+    /// Whether packets came and have stopped although they are wanted.
+    pub(crate) fn is_silent(&self, now: Duration, watch: Watch) -> bool {
+        self.silent_at(watch).is_some_and(|at| at <= now)
+    }
+
+    /// When the flow is silent unless another packet comes.
+    pub(crate) fn silent_at(&self, watch: Watch) -> Option<Duration> {
+        self.last_packet.map(|last| self.unwanted.map_or(last, |unwanted| unwanted.max(last)) + watch.silent_after())
     }
 
     /// Time since the last packet; `None` before the first one.

@@ -7,18 +7,20 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use mcr_model::watch::BitRates;
-use mcr_model::{DropReason, EventKind, RelayState, Watch};
+use mcr_model::{DropReason, EventKind, RelayState};
 
-use crate::condition::Activity;
+use crate::condition::{Activity, is_idle};
 use crate::engine::{Engine, Entry};
 use crate::history::{Recorder, Sample};
-use crate::traffic::{Meter, RelayTotals};
+use crate::traffic::{Demand, RelayTotals};
 
 /// What was told of a relay last.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Told {
     state: Option<RelayState>,
     silent: bool,
+    /// Whether anybody wanted it at the last look.
+    demand: Option<Demand>,
     drops: Drops,
     /// The state that does not come from counters, and the generation of the engine that it was told from.
     standing: Option<(u64, Option<RelayState>)>,
@@ -79,17 +81,20 @@ impl Engine {
             if !records && entry.told.rests && matches!(entry.told.standing, Some((at, _)) if at == self.generation) {
                 continue;
             }
-            entry.meter.look(now, entry.relay.watch());
+            let demand = self.demand(entry);
+            // What begins to be wanted was not until now: between two looks nobody looked.
+            let since = if entry.told.demand.replace(demand) == Some(Demand::None) { Demand::None } else { demand };
+            entry.meter.look(now, entry.relay.watch(), since);
             self.look_at_breaker(entry, now);
-            self.look_at_flow(entry, now);
+            self.look_at_flow(entry, now, demand);
             self.look_at_drops(entry, now);
-            self.look_at_state(entry, now);
+            self.look_at_state(entry, now, demand);
             if records {
                 record(entry, second);
             }
-            entry.told.rests =
-                entry.told.drops.running.is_empty() && (entry.told.silent || entry.meter.last_packet().is_none());
-            due = match (due, entry.meter.silent_at(entry.relay.watch()).filter(|_| !entry.told.silent)) {
+            let is_still = entry.told.silent || entry.meter.last_packet().is_none() || demand == Demand::None;
+            entry.told.rests = entry.told.drops.running.is_empty() && is_still;
+            due = match (due, entry.meter.silent_at(entry.relay.watch()).filter(|_| !is_still)) {
                 (Some(due), Some(at)) => Some(due.min(at)),
                 (due, at) => due.or(at),
             };
@@ -98,9 +103,10 @@ impl Engine {
         due
     }
 
-    fn look_at_flow(&mut self, entry: &mut Entry, now: Duration) {
+    fn look_at_flow(&mut self, entry: &mut Entry, now: Duration, demand: Demand) {
         let silent = entry.meter.is_silent(now, entry.relay.watch());
-        if silent == std::mem::replace(&mut entry.told.silent, silent) {
+        // What ends because nobody wants the flow any more is no recovery.
+        if silent == std::mem::replace(&mut entry.told.silent, silent) || demand == Demand::None {
             return;
         }
         let relay = entry.relay.name().to_string();
@@ -126,12 +132,12 @@ impl Engine {
         }
     }
 
-    fn look_at_state(&mut self, entry: &mut Entry, now: Duration) {
+    fn look_at_state(&mut self, entry: &mut Entry, now: Duration, demand: Demand) {
         let standing = self.standing_state(entry);
         entry.told.standing = Some((self.generation, standing));
-        let state = standing.unwrap_or_else(|| {
-            let traffic = entry.traffic_state(now);
-            self.idle(entry, traffic).map_or(traffic, |idle| idle.state)
+        let state = standing.unwrap_or_else(|| match (entry.traffic_state(now), demand) {
+            (traffic, Demand::None) if is_idle(traffic) => RelayState::Ready,
+            (traffic, Demand::Some | Demand::None) => traffic,
         });
         let from = entry.told.state.replace(state);
         if from == Some(state) {
@@ -277,12 +283,5 @@ impl Entry {
 
     fn drops_recently(&self) -> bool {
         self.meter.drops_in_window() && (0..self.relay.outputs().len()).any(|i| self.meter.recent_drop(i).is_some())
-    }
-}
-
-impl Meter {
-    /// When the flow is silent unless another packet comes.
-    fn silent_at(&self, watch: Watch) -> Option<Duration> {
-        self.last_packet().map(|last| last + watch.silent_after())
     }
 }

@@ -4,7 +4,10 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use mcr_engine::{Engine, Ifindex, InterfaceFacts, Outcome, OutputTotals, Refusal, RelayTotals, Sample, Step, Totals};
+use mcr_engine::{
+    Engine, HeardQuery, HeardReport, Ifindex, Interest, InterfaceFacts, Outcome, OutputTotals, Refusal, RelayTotals,
+    Sample, Step, Totals,
+};
 use mcr_model::grant::GrantSpec;
 use mcr_model::relay::Relay;
 use mcr_model::spec::{InputSpec, OutputSpec, RelaySpec};
@@ -180,6 +183,46 @@ fn a_flow_that_stops_is_told_with_its_state_and_so_is_its_return() {
     let events = bench.look(2620);
     assert_eq!(names(&events), ["flow-recovered", "relay-state"]);
     assert_eq!(events[0], EventKind::FlowRecovered { relay: "a".into(), gap_seconds: 2.5 });
+}
+
+#[test]
+fn a_flow_that_stops_because_nobody_wants_it_is_not_silent() {
+    let expect = ExpectSpec { min_bits_per_second: Some(9_000_000), max_bits_per_second: None };
+    let spec = RelaySpec { on_demand: true, expect: Some(expect), ..spec("a") };
+    let mut bench = Bench::with(spec.check().unwrap());
+    let lan = Ifindex(3);
+    bench.engine.hears([lan].into(), Default::default());
+    let query = HeardQuery { interface: lan, querier: [10, 0, 3, 9].into(), ago: ms(0) };
+    bench.engine.queries_are(ms(0), &[query]);
+    let report = |bench: &mut Bench, now, interest| {
+        bench.engine.reported(ms(now), HeardReport { interface: lan, group: [239, 2, 2, 2].into(), interest });
+        bench.settle();
+    };
+    report(&mut bench, 0, Interest::Wanted);
+    bench.look(1);
+    bench.engine.take_events();
+    let told = flow(&mut bench, 40..4000, 1);
+    assert_eq!(told.len(), 1, "it flows: {told:?}");
+
+    report(&mut bench, 4000, Interest::Left);
+    bench.engine.tend_members(ms(6000));
+    bench.settle();
+    let told: Vec<_> = (4040..20_000).step_by(40).flat_map(|now| bench.look(now)).collect();
+    assert_eq!(names(&told), ["relay-state"], "{told:?}");
+    assert_eq!(bench.state(20_000), RelayState::Ready);
+    assert!(bench.engine.flow(ms(20_000), &name("a")).unwrap().silent, "who waits for the end of the packets sees it");
+
+    // It is wanted again, and nothing comes.
+    report(&mut bench, 20_000, Interest::Wanted);
+    let told: Vec<_> = (20_040..20_999).step_by(40).flat_map(|now| bench.look(now)).collect();
+    assert_eq!((names(&told), bench.state(20_990)), (vec![], RelayState::Ready));
+    assert_eq!(names(&bench.look(21_080)), ["flow-silent", "relay-state"]);
+    // Nor is it a recovery that nobody wants it any more.
+    report(&mut bench, 22_000, Interest::Left);
+    bench.engine.tend_members(ms(24_000));
+    bench.settle();
+    assert_eq!(names(&bench.look(24_040)), ["relay-state"]);
+    assert_eq!(bench.state(24_040), RelayState::Ready);
 }
 
 #[test]

@@ -63,7 +63,7 @@ impl Engine {
     /// Packets of that relay so far, and whether they came and have stopped; `None`: there is no such relay.
     pub fn flow(&self, now: Duration, name: &RelayName) -> Option<Flow> {
         let entry = self.relays.get(name)?;
-        let silent = entry.meter.is_silent(now, entry.relay.watch());
+        let silent = entry.meter.has_stopped(now, entry.relay.watch());
         Some(Flow { received_packets: entry.meter.totals.received.packets, silent })
     }
 
