@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use mcr_confine::Confinement;
-use mcr_model::grant::Prefix;
+use mcr_model::Prefix;
 use mcr_model::{DatapathChoice, InterfaceName, Lease, RelayName, WaitFor};
 
 const EXAMPLES: &str = "\

@@ -4,8 +4,9 @@ pub(crate) mod smcroute;
 pub(crate) mod socat;
 
 use mcr_daemon::config;
-use mcr_model::FieldError;
+use mcr_model::prefix::PrefixError;
 use mcr_model::spec::RelaySpec;
+use mcr_model::{FieldError, Prefix};
 use serde::Serialize;
 
 /// A configuration while it is being written.
@@ -64,6 +65,14 @@ impl Piece {
             Self::Comment(text) => commented(text),
             Self::Relay(relay) => toml(relay),
         }
+    }
+}
+
+/// The sources of `ADDRESS[/LENGTH]`, as other tools take it: whatever is set behind the length does not count.
+fn sources(text: &str) -> Result<String, String> {
+    match text.parse::<Prefix>() {
+        Ok(range) | Err(PrefixError::HostBits { range, .. }) => Ok(range.to_string()),
+        Err(PrefixError::Shape { .. }) => Err(format!("{text} is no address and no prefix")),
     }
 }
 

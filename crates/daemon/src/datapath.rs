@@ -10,14 +10,13 @@ pub(crate) mod packet;
 pub(crate) mod workers;
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use mcr_datapath::packet::TxSocket;
 use mcr_engine::{EffectError, Ifindex, RelayPlan, SendPlan};
 use mcr_model::span::Offset;
 use mcr_netd::KeeperError;
-use mcr_wire::{Destination, Listing, MacAddr, Rewrite};
+use mcr_wire::{Destination, Listing, MacAddr, Prefix, Rewrite};
 
 /// Interfaces that may be sent to.
 pub(crate) type Outputs = BTreeMap<Ifindex, OpenOutput>;
@@ -61,11 +60,12 @@ fn rewrite(plan: &SendPlan, offset: Offset) -> Rewrite {
 }
 
 /// Which sources a relay names, and what becomes of them.
-fn listed(plan: &RelayPlan) -> (Vec<IpAddr>, Listing) {
-    match plan.excluded.is_empty() {
-        true => (plan.sources.clone(), Listing::Accepts),
-        false => (plan.excluded.clone(), Listing::Refuses),
-    }
+fn listed(plan: &RelayPlan) -> (Vec<Prefix>, Listing) {
+    let (list, listing) = match plan.excluded.is_empty() {
+        true => (&plan.sources, Listing::Accepts),
+        false => (&plan.excluded, Listing::Refuses),
+    };
+    (list.iter().map(mcr_model::Prefix::on_wire).collect(), listing)
 }
 
 /// The trouble of a table for an input that is not open any more.

@@ -5,7 +5,8 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use mcr_wire::{Destination, DropReason, Listing, MacAddr, RateCap, Rewrite};
+use mcr_wire::listing::is_listed;
+use mcr_wire::{Destination, DropReason, Listing, MacAddr, Prefix, RateCap, Rewrite};
 use rustc_hash::FxHashMap;
 
 use crate::counters::{Limiter, OutputCounters, OutputShare, RelayCounters, RelayShare};
@@ -27,7 +28,7 @@ pub struct RelayEntry {
     /// What it listens to; without a VLAN, only untagged (or priority-tagged) frames.
     pub destination: Destination,
     /// The sources it accepts; none listed means any.
-    pub sources: Vec<IpAddr>,
+    pub sources: Vec<Prefix>,
     /// Or refuses.
     pub listing: Listing,
     /// Where arrivals are counted.
@@ -82,8 +83,8 @@ pub(crate) struct CompiledTable {
 /// A relay in a compiled table.
 #[derive(Debug)]
 pub(crate) struct CompiledRelay {
-    /// Sorted.
-    sources: Vec<IpAddr>,
+    /// Sorted, none within another.
+    sources: Vec<Prefix>,
     listing: Listing,
     pub(crate) counters: Arc<RelayShare>,
     pub(crate) limiter: Option<Limiter>,
@@ -151,6 +152,7 @@ impl CompiledTable {
         let RelayEntry { destination: _, sources, listing, counters, outputs, cap } = relay;
         let mut sources = sources.clone();
         sources.sort_unstable();
+        sources.dedup_by(|inner, outer| outer.covers(inner));
         let outputs = outputs.iter().map(|output| self.output(output, worker)).collect();
         CompiledRelay {
             sources,
@@ -190,6 +192,6 @@ impl CompiledRelay {
 
     #[inline]
     pub(crate) fn accepts(&self, source: IpAddr) -> bool {
-        self.sources.is_empty() || self.listing.passes(self.sources.binary_search(&source).is_ok())
+        self.sources.is_empty() || self.listing.passes(is_listed(&self.sources, source))
     }
 }

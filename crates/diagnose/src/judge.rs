@@ -132,8 +132,7 @@ impl<'a> Case<'a> {
 
     /// Whether the question admits a source.
     fn lists(&self, source: IpAddr) -> bool {
-        let (sources, excluded) = (&self.question.sources, &self.question.input.excluded);
-        (sources.is_empty() || sources.contains(&source)) && !excluded.contains(&source)
+        self.question.input.accepts(source)
     }
 
     /// Packets of exactly what is asked for.
@@ -144,7 +143,7 @@ impl<'a> Case<'a> {
     /// Sources whose packets matter: those that were seen, or else those that were asked for.
     fn sources(&self) -> BTreeSet<IpAddr> {
         let seen: BTreeSet<IpAddr> = self.wanted().iter().map(|flow| flow.source).collect();
-        if seen.is_empty() { self.question.sources.iter().copied().collect() } else { seen }
+        if seen.is_empty() { self.question.input.single_sources().collect() } else { seen }
     }
 
     /// Drops by the kernel of what is asked for, with these reasons.

@@ -35,8 +35,6 @@ pub struct Question {
     input: Input,
     /// The address that they are sent to.
     group: IpAddr,
-    /// The only sources that are asked about; empty: any.
-    sources: Vec<IpAddr>,
     /// How long to look at the wires.
     pub look: Duration,
     /// How many routers are between an output and its receivers, if that is known.
@@ -68,8 +66,8 @@ impl Question {
                 remedy: format!("ask for one of them, as `mcr explain {one}`"),
             });
         }
-        let (group, sources) = (input.target.ip(), input.sources.clone());
-        Ok(Self { subject, input, group, sources, look, hops: None, membership: Join::No })
+        let group = input.target.ip();
+        Ok(Self { subject, input, group, look, hops: None, membership: Join::No })
     }
 }
 

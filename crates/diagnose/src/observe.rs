@@ -243,7 +243,7 @@ fn add_losses(links: &mut [Link], before: &link::Losses, after: &link::Losses) {
 fn sources(question: &Question, wire: &Observed<crate::Wire>) -> BTreeSet<IpAddr> {
     let flows = wire.iter().flat_map(|wire| &wire.flows);
     let seen = flows.filter(|flow| flow.destination == question.group).map(|flow| flow.source);
-    seen.chain(question.sources.iter().copied()).take(64).collect()
+    seen.chain(question.input.single_sources()).take(64).collect()
 }
 
 /// The sockets of the port, with their owners, what they have joined, and what they lost meanwhile. Our own is not among them:

@@ -23,7 +23,7 @@ impl Engine {
 
     pub(crate) fn sources_not_asked(&self, entry: &Entry) -> Option<RelayWarning> {
         let input: &Input = entry.relay.input();
-        if input.sources.is_empty() || !input.target.is_group() || !input.target.ip().is_ipv4() {
+        if input.joined_sources().is_empty() || !input.target.is_group() || !input.target.ip().is_ipv4() {
             return None;
         }
         let name = &input.interface;

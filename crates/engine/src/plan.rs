@@ -8,7 +8,8 @@ use mcr_model::place::{Place, Rivalry};
 use mcr_model::relay::{Input, Output, Relay};
 use mcr_model::span::{Offset, address_after};
 use mcr_model::{
-    CodePoint, DatapathChoice, DropReason, InterfaceName, RateCap, RelayName, SourceRule, Span, TimeToLive, VlanId,
+    CodePoint, DatapathChoice, DropReason, InterfaceName, Prefix, RateCap, RelayName, SourceRule, Span, TimeToLive,
+    VlanId,
 };
 
 use crate::actual::Actual;
@@ -68,9 +69,9 @@ pub struct RelayPlan {
     /// Of these, the pairs that relays take which name them more exactly; in order.
     pub ceded: Vec<Offset>,
     /// The only sources; empty: any.
-    pub sources: Vec<IpAddr>,
+    pub sources: Vec<Prefix>,
     /// Sources that are refused, where any other is accepted.
-    pub excluded: Vec<IpAddr>,
+    pub excluded: Vec<Prefix>,
     /// One for each output of the relay, in its order.
     pub outputs: Vec<OutputPlan>,
     /// How much of what arrives is looked at.
@@ -262,9 +263,10 @@ impl View<'_> {
         if !input.target.is_group() || self.failures.stands(&Subject::Input(key)) {
             return;
         }
+        let sources = input.joined_sources();
         let groups = input.span.addresses(input.target.ip()).zip(0..);
         for (group, _) in groups.filter(|(_, offset)| self.members.want(self.facts, &entry.relay, *offset)) {
-            want_group(&mut desired.groups, (facts.index, group), &input.sources);
+            want_group(&mut desired.groups, (facts.index, group), &sources);
         }
     }
 

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use mcr_model::header::SourceRule;
 use mcr_model::place::Rivalry;
 use mcr_model::relay::{Input, Output, Relay};
-use mcr_model::{InterfaceName, Place, RelayName, VlanId};
+use mcr_model::{InterfaceName, Place, Prefix, RelayName, VlanId};
 
 /// Why a change to the set of relays was refused. Nothing was changed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -323,7 +323,7 @@ impl Rulebook {
         let input = relay.input();
         let mut seen = BTreeSet::new();
         let begin = |output| (output, leaving(output, &input.sources), format!("{input} → {output}"));
-        let mut paths: Vec<(&Output, Vec<IpAddr>, String)> = relay.outputs().iter().map(begin).collect();
+        let mut paths: Vec<(&Output, Vec<Prefix>, String)> = relay.outputs().iter().map(begin).collect();
         while let Some((output, sources, path)) = paths.pop() {
             let place = output.place();
             if input.place().meets(&place) && any_passes(&sources, input) {
@@ -344,17 +344,17 @@ impl Rulebook {
 }
 
 /// The sources that a copy can have, of packets with these; none named: any. One that is taken from the interface can change.
-fn leaving(output: &Output, arriving: &[IpAddr]) -> Vec<IpAddr> {
+fn leaving(output: &Output, arriving: &[Prefix]) -> Vec<Prefix> {
     match output.source {
-        SourceRule::Set(address) => vec![address],
+        SourceRule::Set(address) => vec![address.into()],
         SourceRule::Keep => arriving.to_vec(),
         SourceRule::OfInterface => Vec::new(),
     }
 }
 
 /// Whether an input accepts packets with one of these sources (none named: with any).
-fn any_passes(sources: &[IpAddr], input: &Input) -> bool {
-    sources.is_empty() || sources.iter().any(|source| input.accepts(*source))
+fn any_passes(sources: &[Prefix], input: &Input) -> bool {
+    sources.is_empty() || sources.iter().any(|source| input.accepts_some_of(*source))
 }
 
 fn is_fed(relay: &Relay, output: &Output) -> bool {
@@ -423,6 +423,13 @@ mod tests {
             ("eth0:239.1.0.0/24:5000,exclude=10.0.0.1", "eth0:10.0.0.1@239.1.0.7:5000", true),
             ("eth0:10.0.0.1@239.1.0.0/24:5000", "eth0:239.1.0.7:5000,exclude=10.0.0.2", true),
             ("eth0:10.0.0.1@239.1.0.0/24:5000", "eth0:10.0.0.2@239.1.0.7:5000", true),
+            ("eth0:10.0.0.0/24@239.1.0.0/24:5000", "eth0:10.0.0.0/8@239.1.0.7:5000", true),
+            ("eth0:10.0.0.0/24@239.1.0.0/24:5000", "eth0:10.0.0.0/25@239.1.0.7:5000", false),
+            ("eth0:10.0.0.0/24@239.1.0.0/24:5000", "eth0:239.1.0.7:5000,source=10.0.0.0/25,source=10.0.0.128/25", true),
+            ("eth0:10.0.0.0/24@239.1.0.0/24:5000", "eth0:239.1.0.7:5000,exclude=10.0.0.99", false),
+            ("eth0:10.0.0.0/24@239.1.0.0/24:5000", "eth0:239.1.0.7:5000,exclude=10.0.0.0/8", true),
+            ("eth0:239.1.0.0/24:5000,exclude=10.0.0.0/24", "eth0:239.1.0.7:5000,exclude=10.0.0.0/25", true),
+            ("eth0:239.1.0.0/24:5000,exclude=10.0.0.0/25", "eth0:239.1.0.7:5000,exclude=10.0.0.0/24", false),
         ] {
             let (wide, exact) = (range("wide", wide), named("exact", exact));
             for [first, second] in [[&wide, &exact], [&exact, &wide]] {

@@ -63,11 +63,40 @@ static __always_inline struct mcr_relay *find(const struct mcr_destination *dest
 	return 0;
 }
 
-static __always_inline int accepts(const struct mcr_relay *relay, const struct mcr_address *source)
+/* What is left of a 32-bit word of an address when so many bits at its end, and in the words behind it, are taken away. */
+static __always_inline __be32 without_free_bits(__be32 word, __s32 free)
+{
+	if (free <= 0)
+		return word;
+	return free >= 32 ? 0 : word & bpf_htonl(~0U << free);
+}
+
+/* Whether a source is in the list of a relay that has one, by itself or in a prefix. */
+static __always_inline int lists(const struct mcr_relay *relay, const struct mcr_address *source)
 {
 	struct mcr_source key = { .list = relay->source_list, .address = *source };
 
-	return key.list == 0 || !bpf_map_lookup_elem(&sources, &key) == !!(key.list & MCR_LIST_REFUSES);
+	/* Found, it is single, or the first of a prefix. */
+	if (bpf_map_lookup_elem(&sources, &key))
+		return 1;
+	for (int i = 0; i < MCR_MOST_LENGTHS; i++) {
+		__u32 free = relay->free_bits[i], *value;
+
+		if (free == 0)
+			return 0;
+		for (int word = 0; word < 4; word++)
+			key.address.word[word] = without_free_bits(source->word[word], (__s32)free - 32 * (3 - word));
+		value = bpf_map_lookup_elem(&sources, &key);
+		/* What begins there may be a single source, or a longer prefix. */
+		if (value && *value > free)
+			return 1;
+	}
+	return 0;
+}
+
+static __always_inline int accepts(const struct mcr_relay *relay, const struct mcr_address *source)
+{
+	return relay->source_list == 0 || lists(relay, source) != !!(relay->source_list & MCR_LIST_REFUSES);
 }
 
 /* Whether a frame with this source comes from an interface that we send from. */

@@ -18,6 +18,8 @@
 #define MCR_MOST_OUTPUTS 64
 /* In the number of a list whose sources are refused. */
 #define MCR_LIST_REFUSES 0x80000000
+/* Prefixes of so many lengths at most are in a list, whole addresses aside. */
+#define MCR_MOST_LENGTHS 4
 /* Most relays that share a destination. */
 #define MCR_MOST_SHARING 1024
 
@@ -62,7 +64,7 @@ struct mcr_relay {
 	__u32 mtu;          /* bytes of the largest IP packet that may come, so that the drivers of all outputs take it */
 	__u32 least_ttl;    /* that all outputs send a copy of */
 	__u32 flags;        /* enum mcr_relay_flags */
-	__u32 unused;
+	__u8 free_bits[MCR_MOST_LENGTHS]; /* of the prefixes in its list, each once, as in struct mcr_source; 0: no more */
 	__u64 identity; /* the writer's own; for whoever adopts the maps */
 	struct mcr_cap cap;
 };
@@ -121,7 +123,10 @@ struct mcr_output {
 	__u16 unused[3];
 };
 
-/* The key of a listed source. */
+/*
+ * The key of a listed source, or of the first one of a prefix. The value is one more than the number of bits at the end of
+ * the address, as struct mcr_address has it, that may be either: 1 for a single source. No prefix of a list is within another.
+ */
 struct mcr_source {
 	__u32 list; /* of addresses of one family */
 	struct mcr_address address;
@@ -178,6 +183,7 @@ MCR_SAME_LAYOUT(mcr_bucket, 16);
 MCR_SAME_LAYOUT(mcr_relay, 88);
 MCR_SAME_OFFSET(mcr_relay, slot, 40);
 MCR_SAME_OFFSET(mcr_relay, flags, 56);
+MCR_SAME_OFFSET(mcr_relay, free_bits, 60);
 MCR_SAME_OFFSET(mcr_relay, identity, 64);
 MCR_SAME_OFFSET(mcr_relay, cap, 72);
 MCR_SAME_LAYOUT(mcr_output, 120);

@@ -2,10 +2,13 @@
 //!
 //! Addresses and ports are in network order, kept as bytes; everything else is in host order.
 
+use std::collections::BTreeSet;
 use std::mem::{offset_of, size_of};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use mcr_wire::{CodePoint, CodePointMap, Destination, DropReason, RateCap, Rewrite, TimeToLive, VlanId};
+use mcr_wire::{
+    CodePoint, CodePointMap, Destination, DropReason, Listing, Prefix, RateCap, Rewrite, TimeToLive, VlanId,
+};
 
 use crate::table::{Exit, OutputAction, OutputEntry};
 
@@ -117,11 +120,14 @@ pub(crate) struct RelayRecord {
     pub(crate) mtu: u32,
     pub(crate) least_ttl: u32,
     pub(crate) flags: u32,
-    pub(crate) unused: u32,
+    pub(crate) free_bits: FreeBits,
     pub(crate) identity: u64,
     pub(crate) cap: CapRecord,
 }
-plain!(RelayRecord, 88, slot at 40, flags at 56, identity at 64, cap at 72);
+plain!(RelayRecord, 88, slot at 40, flags at 56, free_bits at 60, identity at 64, cap at 72);
+
+/// Of the prefixes in a relay's list, each once; 0: none.
+pub(crate) type FreeBits = [u8; Listing::MOST_LENGTHS];
 
 /// `enum mcr_relay_flags`.
 const NEEDS_CHECKSUM: u32 = 1;
@@ -207,6 +213,44 @@ pub(crate) struct SourceKey {
     pub(crate) address: Address,
 }
 plain!(SourceKey, 20);
+
+impl SourceKey {
+    /// The key of a source, or of the first one of a prefix.
+    pub(crate) fn new(list: u32, prefix: &Prefix) -> Self {
+        Self { list, address: prefix.first().into() }
+    }
+
+    /// What stands under it.
+    pub(crate) fn value(prefix: &Prefix) -> u32 {
+        u32::from(free_bits(prefix)) + 1
+    }
+
+    /// The prefix that a key and value of that family were made of.
+    pub(crate) fn prefix(address: Address, value: u32, family: Family) -> Prefix {
+        let length = 128_u32.saturating_sub(value.saturating_sub(1)) as u8;
+        let address = address.of(family);
+        match family {
+            Family::V4 if length == 128 => address.into(),
+            Family::V4 | Family::V6 => Prefix::around(address, length),
+        }
+    }
+}
+
+/// How many bits at the end of `struct mcr_address` may be either; 0 of a single source.
+fn free_bits(prefix: &Prefix) -> u8 {
+    match (prefix.first(), prefix.free_bits()) {
+        (IpAddr::V4(_), 1..) => prefix.free_bits() + 96,
+        (IpAddr::V4(_) | IpAddr::V6(_), free_bits) => free_bits,
+    }
+}
+
+/// Those of the prefixes in a list, each once; `None` when there are more than a record has room for.
+pub(crate) fn free_bits_of(list: &[Prefix]) -> Option<FreeBits> {
+    let distinct: BTreeSet<u8> = list.iter().map(free_bits).filter(|free| *free != 0).collect();
+    let mut record = FreeBits::default();
+    record.get_mut(..distinct.len())?.iter_mut().zip(distinct).for_each(|(place, free)| *place = free);
+    Some(record)
+}
 
 /// `struct mcr_own_mac`.
 #[repr(C)]
@@ -411,6 +455,29 @@ mod tests {
         // Of the same bytes, and yet another.
         let [v4, _, v6] = keys.map(|[key, ..]| key);
         assert!(v4.address == v6.address && v4 != v6 && WatchedKey::from(&v4) != WatchedKey::from(&v6));
+    }
+
+    #[test]
+    fn source_lists_tell_the_prefixes_that_they_were_made_of() {
+        let prefix = |first: &str, length| Prefix::new(first.parse().unwrap(), length).unwrap();
+        let lists = [
+            [prefix("10.0.0.0", 8), prefix("10.0.0.0", 32), prefix("128.0.0.0", 1), prefix("10.0.0.4", 31)],
+            [prefix("fd00::", 8), prefix("fd00::", 128), prefix("8000::", 1), prefix("fd00::4", 127)],
+        ];
+        for (list, free) in lists.into_iter().zip([[97, 120, 127, 0], [1, 120, 127, 0]]) {
+            for prefix in list {
+                let key = SourceKey::new(7, &prefix);
+                let told = SourceKey::prefix(key.address, SourceKey::value(&prefix), Family::of(prefix.first()));
+                assert_eq!(told, prefix);
+            }
+            assert_eq!(free_bits_of(&list), Some(free));
+        }
+        assert_eq!(SourceKey::value(&prefix("10.0.0.0", 32)), 1);
+        let many: Vec<Prefix> = (1..=5).map(|length| Prefix::around([255; 4].into(), length)).collect();
+        assert_eq!(
+            (free_bits_of(&many), free_bits_of(&many[1..])),
+            (None, Some([124, 125, 126, 127].map(|b: u8| b - 1)))
+        );
     }
 
     #[test]

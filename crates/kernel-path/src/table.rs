@@ -1,9 +1,8 @@
 //! What an input does with its frames: the relays that listen there and their outputs.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 
-use mcr_wire::{Destination, DropReason, Listing, MacAddr, RateCap, Rewrite};
+use mcr_wire::{Destination, DropReason, Listing, MacAddr, Prefix, RateCap, Rewrite};
 
 use crate::counters::{OutputCounters, RelayCounters};
 
@@ -22,8 +21,8 @@ pub struct InputTable {
 pub struct RelayEntry {
     /// What it listens to; without a VLAN, only untagged (or priority-tagged) frames.
     pub destination: Destination,
-    /// The sources it accepts; none listed means any.
-    pub sources: Vec<IpAddr>,
+    /// The sources it accepts, of [`Listing::MOST_LENGTHS`] lengths at most beside whole addresses; none listed means any.
+    pub sources: Vec<Prefix>,
     /// Or refuses.
     pub listing: Listing,
     /// Where arrivals are counted; also what makes it the same relay when it is changed.

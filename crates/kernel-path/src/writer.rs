@@ -10,17 +10,16 @@ mod error;
 mod installed;
 
 use std::io;
-use std::net::IpAddr;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 
-use mcr_wire::{Destination, Listing, MacAddr};
+use mcr_wire::{Destination, Listing, MacAddr, Prefix};
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::counters::{InputCounters, OutputCounters, Pool, RelayCounters};
 use crate::layout::{
     DestinationKey, LIST_REFUSES, MOST_OUTPUTS, MOST_SHARING, OutputRecord, OwnMacKey, Plain, RelayRecord,
-    STATE_GENERATION, STATE_OWN_MAC_BITS, SourceKey, WatchedKey,
+    STATE_GENERATION, STATE_OWN_MAC_BITS, SourceKey, WatchedKey, free_bits_of,
 };
 use crate::maps::{MappedMaps, Maps, Table, Totals};
 use crate::slots::Slots;
@@ -329,6 +328,10 @@ impl TableWriter {
         if let Some(outputs) = entries.iter().map(|entry| entry.outputs.len()).find(|&outputs| outputs > MOST_OUTPUTS) {
             return Err(WriteError::TooManyOutputs { destination, outputs });
         }
+        let has_too_many_lengths = |entry: &RelayEntry| free_bits_of(&sorted(&entry.sources)).is_none();
+        if entries.iter().any(has_too_many_lengths) {
+            return Err(WriteError::TooManyLengths { destination });
+        }
         let at_driver = entries.iter().any(|entry| entry.exit != Exit::Tcx);
         match at_driver.then(|| not_at_driver(entries)).flatten() {
             Some(why) => Err(WriteError::NotAtDriver { destination, why }),
@@ -425,7 +428,7 @@ impl TableWriter {
             Some(before) => Ok(before.outputs.iter().map(InstalledOutput::share).collect()),
             None => self.write_outputs(&entry.outputs),
         };
-        let new_sources = |sources: &[IpAddr]| if listed_before.is_some() { Vec::new() } else { sources.to_vec() };
+        let new_sources = |sources: &[Prefix]| if listed_before.is_some() { Vec::new() } else { sources.to_vec() };
         let outputs: Vec<InstalledOutput> =
             outputs.inspect_err(|_| self.lay_to_rest(source_list, &new_sources(&sources), &[]))?;
         let counters = Arc::clone(&entry.counters);
@@ -442,7 +445,7 @@ impl TableWriter {
             mtu,
             least_ttl: entry.outputs.iter().filter_map(|output| output.action.least_ttl()).max().unwrap_or(0).into(),
             flags,
-            unused: 0,
+            free_bits: free_bits_of(&sources).unwrap_or_default(),
             identity: counters.identity(),
             cap: entry.cap.into(),
         };
@@ -475,7 +478,7 @@ impl TableWriter {
     }
 
     /// Writes a source list; its number, 0 for any source.
-    fn write_sources(&mut self, sources: &[IpAddr], listing: Listing) -> Result<u32, WriteError> {
+    fn write_sources(&mut self, sources: &[Prefix], listing: Listing) -> Result<u32, WriteError> {
         if sources.is_empty() {
             return Ok(0);
         }
@@ -485,7 +488,8 @@ impl TableWriter {
             Listing::Refuses => self.last_source_list | LIST_REFUSES,
         };
         for (written, source) in sources.iter().enumerate() {
-            if let Err(error) = self.update(Table::Sources, &SourceKey { list, address: (*source).into() }, &1_u32) {
+            let (key, value) = (SourceKey::new(list, source), SourceKey::value(source));
+            if let Err(error) = self.update(Table::Sources, &key, &value) {
                 self.lay_to_rest(list, &sources[..written], &[]);
                 return Err(error);
             }
@@ -502,10 +506,9 @@ impl TableWriter {
     }
 
     /// The same for parts of one.
-    fn lay_to_rest(&mut self, source_list: u32, sources: &[IpAddr], outputs: &[InstalledOutput]) {
+    fn lay_to_rest(&mut self, source_list: u32, sources: &[Prefix], outputs: &[InstalledOutput]) {
         outputs.iter().for_each(|output| self.output_records.rest(output.record));
-        let key = |source: &IpAddr| SourceKey { list: source_list, address: (*source).into() };
-        self.resting_sources.extend(sources.iter().map(key));
+        self.resting_sources.extend(sources.iter().map(|source| SourceKey::new(source_list, source)));
     }
 
     /// Wakes all that rests.

@@ -8,7 +8,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use mcr_testbed::table::rewrite;
 use mcr_testbed::{Checksum, Frame, Mac, Tag};
-use mcr_wire::{CodePoint, CodePointMap, Destination, DropReason, Listing, MacAddr, Rewrite, TimeToLive, VlanId};
+use mcr_wire::{
+    CodePoint, CodePointMap, Destination, DropReason, Listing, MacAddr, Prefix, Rewrite, TimeToLive, VlanId,
+};
 use stand::{Output, Relay, Stand};
 
 /// Frames for each set of relays.
@@ -144,12 +146,21 @@ fn output(random: &mut Random, from: Family) -> Output {
     Output::Send { lan: 1 + random.below(2) as usize, rewrite, mtu }
 }
 
+/// A source, or a prefix that it is in.
+fn listed(random: &mut Random, family: Family) -> Prefix {
+    let length = match family {
+        Family::V4 => random.of(&[32, 32, 31, 30, 24, 12, 1]),
+        Family::V6 => random.of(&[128, 128, 127, 97, 96, 64, 33, 32, 1]),
+    };
+    Prefix::around(source(random, family), length)
+}
+
 fn relays(random: &mut Random) -> Vec<Relay> {
     let relay = |random: &mut Random| {
         let family = family(random);
         let destination = Destination { vlan: vlan(random), address: group(random, family), port: port(random) };
         let sources =
-            if random.one_in(3) { (0..1 + random.below(3)).map(|_| source(random, family)).collect() } else { vec![] };
+            if random.one_in(3) { (0..1 + random.below(4)).map(|_| listed(random, family)).collect() } else { vec![] };
         let most = if random.one_in(20) { 64 } else { 5 };
         let outputs = (0..random.below(most + 1)).map(|_| output(random, family)).collect();
         let listing = random.of(&[Listing::Accepts, Listing::Refuses]);

@@ -2,6 +2,7 @@
 
 mod stand;
 
+use std::net::IpAddr;
 use std::os::fd::AsRawFd;
 use std::time::{Duration, Instant};
 
@@ -10,7 +11,7 @@ use mcr_kernel_path::{
 };
 use mcr_testbed::table::{destination, rewrite};
 use mcr_testbed::{Receiver, Sender};
-use mcr_wire::{CodePoint, Destination, DropReason, Listing, RateCap, Rewrite, TimeToLive};
+use mcr_wire::{CodePoint, Destination, DropReason, Listing, Prefix, RateCap, Rewrite, TimeToLive};
 use stand::{Output, Relay, Stand};
 
 fn entry(writer: &mut TableWriter, identity: u64, to: Destination, action: OutputAction) -> RelayEntry {
@@ -131,7 +132,7 @@ fn another_writer_takes_over_what_is_in_force() {
     let to = destination("239.1.1.1:5001", 0);
     let action = OutputAction::Send { port: 1, rewrite: states()[0], mtu: 1500 };
     let mut first = entry(&mut stand.writer, 77, to, action);
-    first.sources = vec![mcr_testbed::DEVICE.into()];
+    first.sources = vec![IpAddr::from(mcr_testbed::DEVICE).into()];
     let gone = entry(&mut stand.writer, 78, group(1), action);
     let table = InputTable { relays: vec![first, gone], our_macs: vec![] };
     stand.writer.install(stand.input, table).unwrap();
@@ -142,7 +143,7 @@ fn another_writer_takes_over_what_is_in_force() {
     let mut second = TableWriter::adopt(maps_again(stand.loaded.maps())).unwrap();
     assert_eq!(second.inputs(), [stand.input]);
     let mut again = entry(&mut second, 77, to, action);
-    again.sources = vec![mcr_testbed::DEVICE.into()];
+    again.sources = vec![IpAddr::from(mcr_testbed::DEVICE).into()];
     assert_eq!(again.counters.snapshot().received_packets, 100);
     assert_eq!(again.outputs[0].counters.snapshot().sent_packets, 100);
     second.install(stand.input, InputTable { relays: vec![again.clone()], our_macs: vec![] }).unwrap();
@@ -213,7 +214,7 @@ fn what_can_not_be_written_takes_nothing_away() {
     let action = OutputAction::Drop(DropReason::OutputDown);
     let mut relay = entry(&mut writer, 1, group(1), action);
     relay.outputs.push(OutputEntry { counters: writer.output_counters(2).unwrap(), ..relay.outputs[0].clone() });
-    relay.sources = vec![[10, 0, 0, 1].into(), [10, 0, 0, 2].into()];
+    relay.sources = vec![IpAddr::from([10, 0, 0, 1]).into(), Prefix::around([10, 0, 1, 0].into(), 24)];
     for name in ["sources", "outputs", "relays", "destinations", "watched"] {
         let broken = Broken::new(tables[Maps::NAMES.iter().position(|known| *known == name).unwrap()]);
         // More than there are records, spare ones included.

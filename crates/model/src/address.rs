@@ -145,6 +145,14 @@ impl Target {
         }
     }
 
+    /// Whether it is a group for source-specific multicast: 232.0.0.0/8, or ff3x::/32 (RFC 4607 section 1).
+    pub fn is_source_specific(self) -> bool {
+        match self.0 {
+            IpAddr::V4(address) => address.octets()[0] == 232,
+            IpAddr::V6(address) => address.segments()[0] & 0xfff0 == 0xff30 && address.segments()[1] == 0,
+        }
+    }
+
     /// Whether it is no address beyond this link: a link-local group or host.
     pub fn is_link_local(self) -> bool {
         let is_host = matches!(self.0, IpAddr::V6(address) if address.is_unicast_link_local());

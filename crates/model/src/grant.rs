@@ -1,7 +1,7 @@
 //! What somebody may do with which relays: a role, limited to interfaces and groups where it says so.
 
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
@@ -9,6 +9,7 @@ use utoipa::ToSchema;
 
 use crate::name::InterfaceName;
 use crate::place::Place;
+use crate::prefix::Prefix;
 use crate::problem::FieldError;
 use crate::relay::Relay;
 use crate::role::Role;
@@ -185,101 +186,6 @@ fn outside(endpoint: &str, field: &str, value: &dyn fmt::Display, allowed: &[imp
     Outside { field: format!("{endpoint}.{field}"), value: value.to_string(), allowed: allowed.join(", ") }
 }
 
-/// A range of addresses, as `239.2.0.0/16`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Prefix {
-    address: IpAddr,
-    length: u8,
-}
-
-/// Text that is no prefix.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum PrefixError {
-    /// Neither an address nor an address with a length.
-    #[error("{given:?} is no range of addresses")]
-    Shape {
-        /// What was typed.
-        given: String,
-    },
-    /// Bits are set that the length leaves out.
-    #[error("{given:?} has bits after its length; the range that it is in begins at {begins}")]
-    HostBits {
-        /// What was typed.
-        given: String,
-        /// The first address.
-        begins: IpAddr,
-    },
-}
-
-impl Prefix {
-    /// Whether `address` is one of them.
-    pub fn contains(&self, address: IpAddr) -> bool {
-        self.address.is_ipv4() == address.is_ipv4() && first(address, self.length) == self.address
-    }
-
-    /// The first and the last address, when they are of IPv4.
-    pub fn ipv4_range(&self) -> Option<(Ipv4Addr, Ipv4Addr)> {
-        let IpAddr::V4(first) = self.address else { return None };
-        let after = u32::MAX.checked_shr(self.length.into()).unwrap_or(0);
-        Some((first, Ipv4Addr::from_bits(first.to_bits() | after)))
-    }
-
-    /// The first address.
-    pub fn first(&self) -> IpAddr {
-        self.address
-    }
-
-    /// How many bits of its addresses may be either: there are as many addresses as these can count.
-    pub fn free_bits(&self) -> u8 {
-        let bits: u8 = if self.address.is_ipv4() { 32 } else { 128 };
-        bits - self.length
-    }
-
-    fn covers(&self, inner: &Prefix) -> bool {
-        self.length <= inner.length && self.contains(inner.address)
-    }
-}
-
-/// The first address of the range of that length which `address` is in.
-fn first(address: IpAddr, length: u8) -> IpAddr {
-    match address {
-        IpAddr::V4(v4) => {
-            IpAddr::V4((u32::from(v4) & u32::MAX.checked_shl(32 - u32::from(length)).unwrap_or(0)).into())
-        }
-        IpAddr::V6(v6) => {
-            IpAddr::V6((u128::from(v6) & u128::MAX.checked_shl(128 - u32::from(length)).unwrap_or(0)).into())
-        }
-    }
-}
-
-impl FromStr for Prefix {
-    type Err = PrefixError;
-
-    fn from_str(given: &str) -> Result<Self, PrefixError> {
-        let shape = || PrefixError::Shape { given: given.chars().take(60).collect() };
-        let (address, length) =
-            given.split_once('/').map_or((given, None), |(address, length)| (address, Some(length)));
-        let address: IpAddr = address.parse().map_err(|_| shape())?;
-        let longest = if address.is_ipv4() { 32 } else { 128 };
-        let length = length.map_or(Ok(longest), str::parse).map_err(|_| shape())?;
-        if length > longest {
-            return Err(shape());
-        }
-        let begins = first(address, length);
-        if begins == address {
-            Ok(Self { address, length })
-        } else {
-            Err(PrefixError::HostBits { given: given.to_owned(), begins })
-        }
-    }
-}
-
-impl fmt::Display for Prefix {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.address, self.length)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -328,22 +234,6 @@ mod tests {
             (&less, &grant(Role::Admin, &["eth1"], &["239.2.0.0/16"]), false),
         ] {
             assert_eq!(giver.covers(given), may, "{giver:?} {given:?}");
-        }
-    }
-
-    #[test]
-    fn prefixes() {
-        for (text, inside, outside) in [
-            ("239.2.0.0/16", "239.2.255.1", "239.3.0.0"),
-            ("239.2.3.4", "239.2.3.4", "239.2.3.5"),
-            ("0.0.0.0/0", "10.0.0.1", "ff3e::1"),
-            ("ff3e::/16", "ff3e::1", "ff05::1"),
-        ] {
-            let prefix: Prefix = text.parse().unwrap();
-            assert!(prefix.contains(inside.parse().unwrap()) && !prefix.contains(outside.parse().unwrap()), "{text}");
-        }
-        for wrong in ["", "239", "239.2.0.0/33", "239.2.0.0/-1", "239.2.1.0/16", "a/8", "239.0.0.0/8/8"] {
-            assert!(wrong.parse::<Prefix>().is_err(), "{wrong}");
         }
     }
 }

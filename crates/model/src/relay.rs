@@ -12,6 +12,7 @@ use crate::header::{DscpRule, SourceRule, TtlRule};
 use crate::joining::Joining;
 use crate::name::{InterfaceName, RelayName};
 use crate::place::{Place, Rivalry};
+use crate::prefix::{Prefix, common, is_covered, meet, outermost};
 use crate::problem::FieldError;
 use crate::span::{Offset, Span};
 use crate::vlan;
@@ -28,10 +29,10 @@ pub struct Input {
     pub port: Port,
     /// How many groups and ports there are.
     pub span: Span,
-    /// The only sources that are relayed (source-specific, RFC 4607); empty: any source.
-    pub sources: Vec<IpAddr>,
-    /// Sources that are not relayed, where any other is.
-    pub excluded: Vec<IpAddr>,
+    /// The only sources that are relayed, none within another; empty: any source.
+    pub sources: Vec<Prefix>,
+    /// Sources that are not relayed, where any other is; none within another.
+    pub excluded: Vec<Prefix>,
     /// The 802.1Q tag that the frames carry on `interface`; `None`: untagged frames only.
     pub vlan: Option<VlanId>,
 }
@@ -103,6 +104,7 @@ impl Relay {
         }
         errors.extend(check_spans(&input, &outputs));
         errors.extend(check_families(&input, &outputs));
+        errors.extend(check_joined(&input));
         errors.extend(check_outputs(&input, &outputs));
         if errors.is_empty() {
             let (watch, caps, joining) = Default::default();
@@ -192,21 +194,45 @@ impl Input {
 
     /// Whether packets of that source are relayed.
     pub fn accepts(&self, source: IpAddr) -> bool {
-        (self.sources.is_empty() || self.sources.contains(&source)) && !self.excluded.contains(&source)
+        let lists = |list: &[Prefix]| list.iter().any(|prefix| prefix.contains(source));
+        (self.sources.is_empty() || lists(&self.sources)) && !lists(&self.excluded)
+    }
+
+    /// Whether packets of some source in `range` are relayed.
+    pub fn accepts_some_of(&self, range: Prefix) -> bool {
+        common(&[range], &self.sources).iter().any(|part| !is_covered(part, &self.excluded))
     }
 
     /// Whether there may be a source that both accept.
     pub fn shares_sources(&self, other: &Self) -> bool {
-        let named = if self.sources.is_empty() { &other.sources } else { &self.sources };
-        named.is_empty() || named.iter().any(|source| self.accepts(*source) && other.accepts(*source))
+        if self.sources.is_empty() && other.sources.is_empty() {
+            return true;
+        }
+        let excluded = outermost([&self.excluded[..], &other.excluded].concat());
+        common(&self.sources, &other.sources).iter().any(|part| !is_covered(part, &excluded))
     }
 
     /// Whether it accepts every source that `other` accepts.
     pub fn accepts_all_of(&self, other: &Self) -> bool {
+        let accepts_all = |range: &Prefix| {
+            (self.sources.is_empty() || is_covered(range, &self.sources))
+                && !self.excluded.iter().any(|excluded| meet(range, excluded).is_some())
+        };
         match &other.sources[..] {
-            [] => self.sources.is_empty() && self.excluded.iter().all(|source| other.excluded.contains(source)),
-            listed => listed.iter().all(|source| !other.accepts(*source) || self.accepts(*source)),
+            [] => self.sources.is_empty() && self.excluded.iter().all(|prefix| is_covered(prefix, &other.excluded)),
+            listed => listed.iter().all(|range| is_covered(range, &other.excluded) || accepts_all(range)),
         }
+    }
+
+    /// The sources that its group is joined for (RFC 4607); empty: any source, as where prefixes are among those that are relayed,
+    /// which no membership can name.
+    pub fn joined_sources(&self) -> Vec<IpAddr> {
+        if self.sources.iter().all(Prefix::is_host) { self.single_sources().collect() } else { Vec::new() }
+    }
+
+    /// The sources that are named by themselves.
+    pub fn single_sources(&self) -> impl Iterator<Item = IpAddr> {
+        self.sources.iter().filter(|source| source.is_host()).map(Prefix::first)
     }
 
     /// Whether what both take is the other's, which names it more exactly.
@@ -285,8 +311,11 @@ fn check_scope(scope: Scope, part: &str, place: &Place) -> Vec<FieldError> {
 
 /// A source is of the family of what it sends to.
 fn check_families(input: &Input, outputs: &[Output]) -> Vec<FieldError> {
-    let sources = input.sources.iter().enumerate();
-    let of_input = sources.map(|(i, source)| (format!("input.sources[{i}]"), *source, input.target));
+    let prefixes = |field: &'static str, list: &[Prefix]| {
+        let named = |(i, source): (usize, &Prefix)| (format!("input.{field}[{i}]"), source.first(), input.target);
+        list.iter().enumerate().map(named).collect::<Vec<_>>()
+    };
+    let of_input = prefixes("sources", &input.sources).into_iter().chain(prefixes("exclude_sources", &input.excluded));
     // What is kept is of the input's family.
     let source = |output: &Output| match output.source {
         SourceRule::OfInterface => None,
@@ -307,6 +336,21 @@ fn check_families(input: &Input, outputs: &[Output]) -> Vec<FieldError> {
         )
     };
     differ.map(error).collect()
+}
+
+/// Groups for source-specific multicast are joined for single sources or not at all.
+fn check_joined(input: &Input) -> Option<FieldError> {
+    let (at, prefix) = input.sources.iter().enumerate().find(|(_, source)| !source.is_host())?;
+    input.target.is_source_specific().then(|| {
+        FieldError::new(
+            format!("input.sources[{at}]"),
+            format!(
+                "{} is a group for single sources (RFC 4607): it can not be joined for all of {prefix}",
+                input.group()
+            ),
+            "list the sources one by one, or use a group outside of 232.0.0.0/8 and ff3x::/32",
+        )
+    })
 }
 
 /// There is a bound, and each output has as many groups and ports as the input, or one for all.
@@ -376,14 +420,14 @@ fn check_outputs(input: &Input, outputs: &[Output]) -> Vec<FieldError> {
     errors
 }
 
-/// An address as it stands before a port: IPv6 in brackets.
-struct Bracketed(IpAddr);
+/// A source as it stands before a group: IPv6 in brackets.
+struct Bracketed(Prefix);
 
 impl fmt::Display for Bracketed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0 {
-            IpAddr::V4(address) => address.fmt(f),
-            IpAddr::V6(address) => write!(f, "[{address}]"),
+        match self.0.first() {
+            IpAddr::V4(_) => self.0.fmt(f),
+            IpAddr::V6(_) => write!(f, "[{}]", self.0),
         }
     }
 }

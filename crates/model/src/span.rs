@@ -10,7 +10,7 @@ use utoipa::openapi::{RefOr, Schema};
 use utoipa::{PartialSchema, ToSchema};
 
 use crate::address::{Port, Target, ValueError, parse_ip};
-use crate::grant::{Prefix, PrefixError};
+use crate::prefix::{Prefix, PrefixError};
 use crate::problem::FieldError;
 
 /// How many groups and ports an endpoint stands for, each from its first on.

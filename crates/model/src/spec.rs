@@ -2,22 +2,21 @@
 //!
 //! These types accept anything that has the right shape; [`RelaySpec::check`] is the one door to a [`Relay`].
 
-use std::net::IpAddr;
-
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::address::{Priority, Target, ValueError, host, parse_ip};
+use crate::address::{Priority, Target, ValueError, parse_ip};
 use crate::breaker::{Breaker, BreakerSpec};
 use crate::cap::RateCaps;
 use crate::datapath::DatapathChoice;
-use crate::grant::{Prefix, PrefixError};
 use crate::header::{DscpRule, DscpSpec, SourcePortSpec, SourceRule, TtlRule, TtlSpec};
 use crate::joining::Joining;
 use crate::name::InterfaceName;
+use crate::prefix::{Prefix, PrefixError};
 use crate::problem::FieldError;
 use crate::querier::QuerierSpec;
 use crate::relay::{Input, Output, Relay, Scope};
+use crate::source;
 use crate::span::{PortSpec, Span, parse_groups};
 use crate::vlan;
 use crate::watch::{ExpectSpec, Watch};
@@ -100,11 +99,11 @@ pub struct InputSpec {
     /// The UDP port that they are sent to, or several as `5000-5010`.
     #[schema(example = 5001)]
     pub port: PortSpec,
-    /// The only sources that are relayed; none: all.
+    /// The only sources that are relayed, or prefixes of them; none: all.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schema(example = json!(["192.168.168.55"]))]
+    #[schema(example = json!(["192.168.168.55", "10.1.0.0/24"]))]
     pub sources: Vec<String>,
-    /// Sources that are not relayed, where any other is; not with `sources`.
+    /// Sources that are not relayed, or prefixes of them, where any other is; not with `sources`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub exclude_sources: Vec<String>,
     /// The 802.1Q tag of the frames, 1 to 4094; none: untagged.
@@ -237,17 +236,24 @@ impl InputSpec {
         let interface = errors.take(field("interface"), interface.parse::<InterfaceName>(), "");
         let target = errors.absorb(check_input_target(part, group.as_deref(), address.as_deref()));
         let port = errors.keep(port.check(field("port")));
-        let checked = errors.hosts(&field("sources"), sources);
-        let excluded = errors.hosts(&field("exclude_sources"), exclude_sources);
+        let checked = errors.absorb(source::check(&field("sources"), sources));
+        let excluded = errors.absorb(source::check(&field("exclude_sources"), exclude_sources));
         if !sources.is_empty() && !exclude_sources.is_empty() {
             let remedy = "keep one of the two: nobody but those in sources is relayed anyway";
             errors.0.push(FieldError::new(field("exclude_sources"), "it has both sources and exclude_sources", remedy));
         }
         let vlan = errors.absorb(vlan::check(part, *vlan, *outer_vlan));
-        match (interface, target, port, vlan) {
-            (Some(interface), Some((target, group_bits)), Some((port, ports)), Some(vlan)) if errors.0.is_empty() => {
+        match (interface, target, port, checked, excluded, vlan) {
+            (
+                Some(interface),
+                Some((target, group_bits)),
+                Some((port, ports)),
+                Some(sources),
+                Some(excluded),
+                Some(vlan),
+            ) if errors.0.is_empty() => {
                 let span = Span::new(group_bits, ports);
-                Ok(Input { interface, target, port, span, sources: checked, excluded, vlan })
+                Ok(Input { interface, target, port, span, sources, excluded, vlan })
             }
             _ => Err(errors.0),
         }
@@ -335,8 +341,8 @@ impl From<&Input> for InputSpec {
             group,
             address,
             port: span.port_spec(*port),
-            sources: sources.iter().map(IpAddr::to_string).collect(),
-            exclude_sources: excluded.iter().map(IpAddr::to_string).collect(),
+            sources: sources.iter().map(Prefix::to_string).collect(),
+            exclude_sources: excluded.iter().map(Prefix::to_string).collect(),
             vlan,
             outer_vlan,
         }
@@ -367,7 +373,6 @@ impl From<&Output> for OutputSpec {
     }
 }
 
-const HOST_WANTED: &str = "write the address of one host, for example 192.168.168.55 or fd00::55";
 const GROUP_WANTED: &str =
     "groups are 224.0.0.0 to 239.255.255.255 and ff00::/8; for local use take one in 239.0.0.0/8 or ff35::/16";
 
@@ -478,19 +483,6 @@ impl Errors {
             None => Some(None),
             Some(given) => self.take(field, check(given), remedy).map(Some),
         }
-    }
-
-    fn hosts(&mut self, field: &str, given: &[String]) -> Vec<IpAddr> {
-        let mut hosts = Vec::with_capacity(given.len());
-        for (i, given) in given.iter().enumerate() {
-            let host = parse_ip(given).and_then(host).map_err(|error| {
-                FieldError::new(format!("{field}[{i}]"), error.to_string(), error.remedy(HOST_WANTED))
-            });
-            hosts.extend(self.keep(host));
-        }
-        hosts.sort_unstable();
-        hosts.dedup();
-        hosts
     }
 
     fn keep<T>(&mut self, result: Result<T, FieldError>) -> Option<T> {

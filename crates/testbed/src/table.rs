@@ -5,7 +5,9 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use mcr_wire::{CodePoint, CodePointMap, Destination, DropReason, Listing, MacAddr, Rewrite, TimeToLive, VlanId};
+use mcr_wire::{
+    CodePoint, CodePointMap, Destination, DropReason, Listing, MacAddr, Prefix, Rewrite, TimeToLive, VlanId,
+};
 
 use crate::frame::{Checksum, Frame, Tag};
 use crate::interface::Mac;
@@ -74,7 +76,7 @@ pub struct Relay {
     /// What it listens to.
     pub destination: Destination,
     /// The sources it accepts; none listed means any.
-    pub sources: Vec<IpAddr>,
+    pub sources: Vec<Prefix>,
     /// Or refuses.
     pub listing: Listing,
     /// Where copies go.
@@ -176,6 +178,16 @@ impl Row {
 }
 
 impl Relay {
+    /// Whether a source is in one of the listed prefixes, told bit by bit.
+    pub fn lists(&self, source: IpAddr) -> bool {
+        let bits = |address: IpAddr| match address {
+            IpAddr::V4(address) => format!("4{:032b}", address.to_bits()),
+            IpAddr::V6(address) => format!("6{:0128b}", address.to_bits()),
+        };
+        let source = bits(source);
+        self.sources.iter().any(|prefix| source.starts_with(&bits(prefix.first())[..=usize::from(prefix.length())]))
+    }
+
     fn wants(&self, frame: &Frame) -> bool {
         let vlan = match frame.tags[..] {
             [outer, inner] => stacked(outer.control & 0x0fff, inner.control & 0x0fff),
@@ -183,7 +195,7 @@ impl Relay {
             _ => None,
         };
         let destination = Destination { vlan, address: frame.destination.ip(), port: frame.destination.port() };
-        let is_listed = self.sources.contains(&frame.source.ip());
+        let is_listed = self.lists(frame.source.ip());
         destination == self.destination && (self.sources.is_empty() || is_listed != (self.listing == Listing::Refuses))
     }
 }
@@ -244,7 +256,7 @@ fn dscp(rewrite: &Rewrite, arrived: u8) -> u8 {
 /// The relays that the rows are for.
 pub fn relays() -> Vec<Relay> {
     let to_unicast = Rewrite { destination_mac: MacAddr::new([2, 9, 9, 9, 9, 9]), ..rewrite("10.0.2.2:7000") };
-    let both = vec![[192, 168, 168, 55].into(), [192, 168, 168, 56].into()];
+    let both = listed(&["192.168.168.55/32", "192.168.168.56/32"]);
     let tagged = Output::Send { lan: 1, rewrite: all_set(), mtu: 1500 };
     let neither = vec![Output::Drop(DropReason::OutputDown), Output::Drop(DropReason::NoSourceAddress)];
     let v4 = vec![
@@ -262,11 +274,11 @@ pub fn relays() -> Vec<Relay> {
         // Three share a destination; the second wants another source.
         relay("239.1.1.3:5003", vec![plain(1, "239.2.2.5:1", 1500)]),
         Relay {
-            sources: vec![[192, 168, 168, 99].into()],
+            sources: listed(&["192.168.168.99/32"]),
             ..relay("239.1.1.3:5003", vec![plain(2, "239.2.2.6:2", 1500)])
         },
         Relay {
-            sources: vec![[192, 168, 168, 55].into()],
+            sources: listed(&["192.168.168.55/32"]),
             ..relay("239.1.1.3:5003", vec![plain(2, "239.2.2.7:3", 1500), plain(1, "239.2.2.8:4", 1500)])
         },
         relay("239.1.1.4:5004", neither),
@@ -280,12 +292,12 @@ pub fn relays() -> Vec<Relay> {
         relay("255.255.255.255:67", vec![plain(1, "239.2.2.12:1", 1500)]),
         relay("239.1.1.9:5009", from_what_arrived()),
         Relay {
-            sources: vec![[192, 168, 168, 57].into(), [192, 168, 168, 58].into()],
+            sources: listed(&["192.168.168.57/32", "192.168.168.58/32"]),
             listing: Listing::Refuses,
             ..relay("239.1.1.13:5013", vec![with_priority(1, 200, 5), with_priority(2, 7, 0)])
         },
     ];
-    v4.into_iter().chain(relays_of_ipv6()).chain(relays_in_stacks()).collect()
+    v4.into_iter().chain(relays_of_ipv6()).chain(relays_in_stacks()).chain(relays_of_prefixes()).collect()
 }
 
 /// Those with IPv6 on one side or on both.
@@ -293,7 +305,7 @@ fn relays_of_ipv6() -> Vec<Relay> {
     let to_unicast = Rewrite { destination_mac: MacAddr::new([2, 9, 9, 9, 9, 9]), ..rewrite("[fd00:2::2]:7000") };
     let tagged = Output::Send { lan: 1, rewrite: Rewrite { vlan: VlanId::new(200), ..all_set6() }, mtu: 1500 };
     let across = Output::Send { lan: 2, rewrite: all_set(), mtu: 1500 };
-    let both = vec!["fd00:dead::55".parse().unwrap(), "fd00:dead::56".parse().unwrap()];
+    let both = listed(&["fd00:dead::55/128", "fd00:dead::56/128"]);
     vec![
         relay(
             GROUP6,
@@ -331,6 +343,32 @@ fn relays_of_ipv6() -> Vec<Relay> {
         relay("[ff3e::1:4]:5005", vec![plain(1, "239.2.3.6:1", 1500)]),
         relay("[ff3e::1:5]:5006", vec![plain(1, "[ff3e::2:a]:1", 1500)]),
     ]
+}
+
+/// Those that list prefixes of sources, of as many lengths as there may be.
+fn relays_of_prefixes() -> Vec<Relay> {
+    let lists = |listing, sources: &[&str], to, copy| Relay {
+        listing,
+        sources: listed(sources),
+        ..relay(to, vec![plain(1, copy, 1500)])
+    };
+    let v4 = ["192.168.168.55/32", "10.0.0.0/8", "172.16.0.0/12", "192.168.170.0/23", "192.168.168.64/26"];
+    // The first address of one is a single source, of another one that is longer.
+    let v6 = ["fd00:1::/128", "fd00:2::/33", "fd00:dead::/64", "fd00:3::/127", "fd00:4::8:0/109"];
+    vec![
+        lists(Listing::Accepts, &v4, "239.1.1.20:5020", "239.2.5.1:1"),
+        lists(Listing::Refuses, &v4, "239.1.1.21:5021", "239.2.5.2:1"),
+        lists(Listing::Accepts, &v6, "[ff3e::1:20]:5020", "[ff3e::2:20]:1"),
+        lists(Listing::Refuses, &v6, "[ff3e::1:21]:5021", "239.2.5.3:1"),
+    ]
+}
+
+fn listed(prefixes: &[&str]) -> Vec<Prefix> {
+    let prefix = |text: &&str| {
+        let (first, length) = text.split_once('/')?;
+        Prefix::new(first.parse().ok()?, length.parse().ok()?)
+    };
+    prefixes.iter().map(|text| prefix(text).expect("a prefix")).collect()
 }
 
 fn relay(to: &str, outputs: Vec<Output>) -> Relay {

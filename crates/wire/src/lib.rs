@@ -14,6 +14,7 @@ pub mod frame;
 pub mod ipv4;
 pub mod ipv6;
 pub mod listing;
+pub mod prefix;
 pub mod rate;
 pub mod rewrite;
 pub mod snapshot;
@@ -27,6 +28,7 @@ pub use frame::{
     parse_following,
 };
 pub use listing::Listing;
+pub use prefix::Prefix;
 pub use rate::{Bucket, RateCap};
 pub use rewrite::{Completion, Headers, Rewrite};
 pub use snapshot::{DroppedSnapshot, OutputSnapshot, RelaySnapshot};

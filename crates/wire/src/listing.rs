@@ -1,5 +1,9 @@
 //! What a list of sources says of those in it.
 
+use core::net::IpAddr;
+
+use crate::Prefix;
+
 /// What becomes of a source that is listed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Listing {
@@ -11,6 +15,9 @@ pub enum Listing {
 }
 
 impl Listing {
+    /// Prefixes of so many lengths at most may be in a list, whole addresses aside: the kernel's tables are asked once for each.
+    pub const MOST_LENGTHS: usize = 4;
+
     /// Whether a source passes a list that is not empty.
     #[inline]
     pub const fn passes(self, is_listed: bool) -> bool {
@@ -18,5 +25,28 @@ impl Listing {
             Self::Accepts => is_listed,
             Self::Refuses => !is_listed,
         }
+    }
+}
+
+/// Whether `source` is in a list that is sorted, of which no prefix lies within another.
+#[inline]
+pub fn is_listed(list: &[Prefix], source: IpAddr) -> bool {
+    let before = list.partition_point(|prefix| prefix.first() <= source);
+    before.checked_sub(1).and_then(|at| list.get(at)).is_some_and(|prefix| prefix.contains(source))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_that_begins_before_a_source_decides() {
+        let prefix = |last: u8, length| Prefix::new([10, 0, 0, last].into(), length).unwrap();
+        let list = [prefix(4, 32), prefix(8, 30), prefix(64, 26)];
+        let listed: [bool; 256] = core::array::from_fn(|last| is_listed(&list, [10, 0, 0, last as u8].into()));
+        for (last, is_listed) in listed.into_iter().enumerate() {
+            assert_eq!(is_listed, last == 4 || (8..12).contains(&last) || (64..128).contains(&last), "10.0.0.{last}");
+        }
+        assert!(!is_listed(&[], [10, 0, 0, 4].into()));
     }
 }

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use mcr_diagnose::{Blind, Gaze, Link, lookable};
+use mcr_model::Prefix;
 use mcr_model::duration;
 use mcr_model::flow::FlowReport;
-use mcr_model::grant::Prefix;
 use serde_json::json;
 use socket2::Socket;
 

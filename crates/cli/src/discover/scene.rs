@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
+use mcr_model::Prefix;
 use mcr_model::flow::{AnnouncedSession, FlowReport, FlowStatus};
-use mcr_model::grant::Prefix;
 
 use crate::view::json;
 use crate::view::quantity::{bit_rate, count, packet_rate, packets, seconds};

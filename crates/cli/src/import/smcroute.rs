@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use mcr_model::spec::{InputSpec, OutputSpec, RelaySpec};
 
-use super::Draft;
+use super::{Draft, sources};
 
 /// A prefix becomes at most so many addresses.
 const MOST_ADDRESSES: u128 = 256;
@@ -68,9 +68,9 @@ fn route(words: &[&str], ports: &[u16], draft: &mut Draft) -> Result<(), String>
     if let Some(wildcard) = std::iter::once(from).chain(to.iter().copied()).find(|name| name.contains('+')) {
         return Err(format!("{wildcard} stands for several interfaces; write one line for each, by its name"));
     }
-    let sources = match source {
-        None | Some("0.0.0.0" | "::") => Vec::new(),
-        Some(source) => addresses(source)?,
+    let source = match source {
+        None | Some("0.0.0.0" | "::") => None,
+        Some(source) => Some(sources(source)?),
     };
     let groups = addresses(group)?;
     if ports.is_empty() {
@@ -79,7 +79,7 @@ fn route(words: &[&str], ports: &[u16], draft: &mut Draft) -> Result<(), String>
     for group in groups {
         for port in ports {
             let name = format!("{group}-{port}").replace(':', "-");
-            draft.relay(&name, relay(from, &sources, group, *port, &to));
+            draft.relay(&name, relay(from, source.as_deref(), group, *port, &to));
         }
     }
     Ok(())
@@ -101,7 +101,7 @@ fn parse<'a>(words: &[&'a str]) -> Result<Route<'a>, String> {
     })
 }
 
-fn relay(from: &str, sources: &[IpAddr], group: IpAddr, port: u16, to: &[&str]) -> RelaySpec {
+fn relay(from: &str, source: Option<&str>, group: IpAddr, port: u16, to: &[&str]) -> RelaySpec {
     let group = Some(group.to_string());
     let output = |interface: &&str| OutputSpec {
         interface: (*interface).to_owned(),
@@ -113,7 +113,7 @@ fn relay(from: &str, sources: &[IpAddr], group: IpAddr, port: u16, to: &[&str]) 
         interface: from.to_owned(),
         group: group.clone(),
         port: port.into(),
-        sources: sources.iter().map(IpAddr::to_string).collect(),
+        sources: source.map(str::to_owned).into_iter().collect(),
         ..InputSpec::default()
     };
     RelaySpec { input, output: to.iter().map(output).collect(), ..RelaySpec::default() }

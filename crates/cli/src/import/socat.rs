@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 use mcr_model::header::{DscpSpec, SourcePortSpec, TtlSpec};
 use mcr_model::spec::{InputSpec, OutputSpec, RelaySpec};
 
-use super::Draft;
+use super::{Draft, sources};
 
 /// The interfaces, where the line does not name them.
 #[derive(Debug, Clone, Copy, Default)]
@@ -173,11 +173,13 @@ fn number(what: &str, text: &str) -> Result<i64, String> {
     i64::from_str_radix(digits, radix).map_err(|_| format!("{what} {text:?} is not a number; write it as one"))
 }
 
-/// `range=ADDRESS/32`: the only sources that are let in.
+/// `range=ADDRESS/LENGTH` or `range=ADDRESS:MASK`: the only sources that are let in.
 fn range(text: &str) -> Result<String, String> {
-    match text.split_once(['/', ':']) {
-        Some((address, "32" | "255.255.255.255")) => Ok(address.to_owned()),
-        _ => Err(format!("range={text} is a network; a relay names its sources one by one, as range=10.0.0.1/32")),
+    let Some((address, mask)) = text.split_once(':') else { return sources(text) };
+    let mask: u32 = mask.parse::<Ipv4Addr>().map_err(|_| format!("{mask} is no mask"))?.into();
+    match mask.leading_ones() + mask.trailing_zeros() {
+        32.. => sources(&format!("{address}/{}", mask.leading_ones())),
+        _ => Err(format!("range={text} is no prefix, and a relay lists addresses and prefixes")),
     }
 }
 

@@ -8,7 +8,7 @@ use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::fs::MetadataExt;
 use std::time::Duration;
 
-use mcr_model::grant::Prefix;
+use mcr_model::Prefix;
 use mcr_model::{DscpRule, Input, InterfaceName, Output, SourceRule, Span, TtlRule};
 use socket2::{Domain, InterfaceIndexOrAddress, Protocol, Socket, Type};
 
@@ -133,10 +133,14 @@ fn family(address: IpAddr) -> &'static str {
 
 /// A socket that receives what `input` says; the group is joined when it returns.
 pub(crate) fn listening(input: &Input) -> Result<UdpSocket, Failure> {
-    let Input { interface, target, port, span, sources, excluded, vlan } = input;
+    let Input { interface, target, port, span, sources: listed, excluded, vlan } = input;
     refuse_range(*span)?;
     if !excluded.is_empty() {
         return Err(Failure::usage("a listener hears every source or those it names; leave exclude out"));
+    }
+    let sources = input.joined_sources();
+    if sources.len() < listed.len() {
+        return Err(Failure::usage("a listener names its sources one by one; leave prefixes out"));
     }
     refuse_vlan(interface, vlan.is_some())?;
     let socket = open(interface, target.ip())?;

@@ -4,8 +4,8 @@ use std::io::{self, Write};
 use std::time::{Duration, Instant};
 
 use mcr_inspect::{Flows, Look};
+use mcr_model::Prefix;
 use mcr_model::flow::FlowReport;
-use mcr_model::grant::Prefix;
 use mcr_model::time::Timestamp;
 
 use crate::args::{Discover, Format};

@@ -95,9 +95,7 @@ fn warn_of_twins(relay: &mcr_model::Relay) {
 fn shared_output(relay: &mcr_model::Relay, other: &RelayStatus) -> Option<String> {
     let other = other.relay.check().ok()?;
     let (ours, theirs) = (relay.input(), other.input());
-    let is_apart = !ours.sources.is_empty() && !theirs.sources.is_empty();
-    let is_apart = is_apart && ours.sources.iter().all(|source| !theirs.sources.contains(source));
-    if ours.place() != theirs.place() || is_apart {
+    if ours.place() != theirs.place() || !ours.shares_sources(theirs) {
         return None;
     }
     let fed = |output: &&mcr_model::Output| other.outputs().iter().any(|theirs| theirs.place() == output.place());

@@ -11,6 +11,7 @@ const SMCROUTE: &str = "\
 phyint eth0 enable ttl-threshold 11
 mgroup from eth0                     group 225.1.2.3
 mroute from eth0 source 192.168.1.42 group 225.1.2.3 to eth1 eth2   # and another
+mroute from eth0 source 10.1.2.3/24 group 239.1.0.7 to eth1
 mroute from eth0 group 239.1.0.0/31 to eth1
 mroute from eth0 group 239.1.0.0/31 to eth1
 mroute from eth0 source 0.0.0.0 group 239.3.0.1 to eth0
@@ -55,7 +56,7 @@ fn socat() {
         &[
             "-U UDP-SENDTO:10.1.0.20:6001,ttl=9,interface=eth1,broadcast UDP4-DATAGRAM:224.255.0.1:6666,bind=:6666,ip-add-membership=224.255.0.1:eth0",
         ],
-        &["UDP-LISTEN:5001,bind=10.0.0.1,if=eth0,range=10.0.0.9/32 UDP4:10.1.0.20:6001,if=eth1,sp=7000"],
+        &["UDP-LISTEN:5001,bind=10.0.0.1,if=eth0,range=10.0.0.9:255.255.252.0 UDP4:10.1.0.20:6001,if=eth1,sp=7000"],
         &["UDP4-RECV:5001,if=eth0 UDP4-SENDTO:10.1.0.20:6001,if=eth1"],
         &["TCP-LISTEN:80 UDP4-SENDTO:10.1.0.20:6001"],
         &["UDP4-RECV:5001,ip-add-membership=239.1.1.1:eth0 UDP4-SENDTO:example.com:6001,if=eth1"],

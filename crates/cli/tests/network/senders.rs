@@ -8,7 +8,10 @@ use mcr_testbed::{DEVICE, Frame, Mac, RawReceiver, RawSender, Tag, Topology, wai
 
 use crate::service::{SOON, Service};
 
-for_each_datapath!(all_but_the_excluded_sources_are_relayed);
+for_each_datapath!(
+    all_but_the_excluded_sources_are_relayed,
+    prefixes_of_sources_are_relayed_and_their_group_is_joined_for_all
+);
 
 const LIMIT: Duration = Duration::from_secs(2);
 
@@ -38,6 +41,79 @@ fn all_but_the_excluded_sources_are_relayed(datapath: Datapath) {
     wait_until(SOON, "excluded packets are counted on the input", || refused() == Some(2));
     let joined = net.relay().output("cat", &["/proc/net/mcfilter"]);
     assert!(!joined.contains("0xef010101"), "the group is joined for every source: {joined}");
+}
+
+fn prefixes_of_sources_are_relayed_and_their_group_is_joined_for_all(datapath: Datapath) {
+    let net = Topology::device_relay_lan(1);
+    let config = r#"
+        [[relay]]
+        name = "plant"
+        input = { interface = "dev0", group = "239.1.1.1", port = 5001, sources = ["192.168.168.64/26", "10.0.0.7", "172.16.0.0/12"] }
+        output = [{ interface = "lan1", group = "239.2.2.1", port = 6001 }]
+        [[relay]]
+        name = "rest"
+        input = { interface = "dev0", group = "239.1.1.2", port = 5001, exclude_sources = ["192.168.168.0/24"] }
+        output = [{ interface = "lan1", group = "239.2.2.2", port = 6001 }]
+    "#;
+    let mut service = Service::start_on(datapath, net.relay(), config);
+    for name in ["plant", "rest"] {
+        service.wait_for_state(name, "ready", SOON);
+    }
+    assert_eq!(service.relay("plant")["datapath"], datapath.name());
+    let joined = net.relay().output("cat", &["/proc/net/mcfilter"]);
+    assert!(!joined.contains("0xef010101"), "the group is joined for every source: {joined}");
+    let sender = RawSender::new(net.device_interface());
+    let receiver = RawReceiver::new(net.lan(1).host_side());
+    let send = |source: &str, group: &str| {
+        sender.send(&Frame::udp(&format!("{source}:1"), &format!("{group}:5001"), source.as_bytes().to_vec()));
+    };
+    let heard = |sources: &[&str]| {
+        sources.iter().for_each(|source| assert_eq!(receiver.next_udp(LIMIT).payload, source.as_bytes(), "{source}"));
+    };
+    for source in
+        ["192.168.168.63", "192.168.168.64", "192.168.168.128", "10.0.0.6", "10.0.0.7", "172.32.0.0", "172.31.0.1"]
+    {
+        send(source, "239.1.1.1");
+    }
+    heard(&["192.168.168.64", "10.0.0.7", "172.31.0.1"]);
+    for source in ["192.168.168.255", "192.168.169.0", "192.168.168.0"] {
+        send(source, "239.1.1.2");
+    }
+    heard(&["192.168.169.0"]);
+    let balance = service.assert_balance();
+    assert_eq!((balance["plant"], balance["rest"]), (3, 1));
+
+    // What another daemon left in the kernel's tables is understood.
+    service.restart_after_kill(net.relay());
+    for name in ["plant", "rest"] {
+        service.ok(&["wait", name, "--for", "ready"]);
+    }
+    for source in ["192.168.168.200", "192.168.168.127"] {
+        send(source, "239.1.1.1");
+    }
+    heard(&["192.168.168.127"]);
+    assert!(receiver.try_next_udp(Duration::from_millis(50)).is_none());
+}
+
+#[test]
+fn prefixes_that_can_not_be_are_refused_with_what_to_write() {
+    let net = Topology::device_relay_lan(1);
+    let service = Service::start(net.relay(), "");
+    for (from, told) in [
+        ("dev0:192.168.168.55/24@239.1.1.1:5001", "write 192.168.168.0/24"),
+        ("dev0:10.0.0.0/8@232.1.1.1:5001", "list the sources one by one"),
+        ("dev0:239.1.1.1:5001,source=0.0.0.0/0", "leave it out"),
+        ("dev0:fd00::/64@239.1.1.1:5001", "different IP families"),
+    ] {
+        let told_of = service.refused(&["add", "bad", "--from", from, "--to", "lan1:239.2.2.1:6001"]);
+        assert!(told_of.contains(told), "{from}: {told_of}");
+    }
+    service.add("range", "dev0:10.0.0.0/8@239.1.0.0/28:5001", &["lan1:239.2.0.0/28:6001"]);
+    let taking = ["add", "one", "--to", "lan1:239.3.0.1:6001", "--from"];
+    let fewer = service.refused(&[&taking[..], &["dev0:10.0.0.0/9@239.1.0.1:5001"]].concat());
+    assert!(fewer.contains("does not accept every source"), "{fewer}");
+    service.ok(&[&taking[..], &["dev0:10.0.0.0/9@239.1.0.1:5001,source=10.128.0.0/9"]].concat());
+    assert_eq!(service.relay("one")["relay"]["input"]["sources"].as_array().unwrap().len(), 2);
 }
 
 /// `xdp` takes groups only.

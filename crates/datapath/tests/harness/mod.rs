@@ -83,7 +83,7 @@ impl Relay {
     pub fn entry(&self) -> RelayEntry {
         RelayEntry {
             destination: self.destination,
-            sources: self.sources.clone(),
+            sources: self.sources.iter().copied().map(Into::into).collect(),
             listing: Listing::Accepts,
             counters: Arc::clone(&self.counters),
             outputs: self.outputs.iter().map(Output::entry).collect(),

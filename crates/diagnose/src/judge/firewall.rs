@@ -113,7 +113,7 @@ fn samples(case: &Case<'_>) -> Vec<Packet> {
     };
     let seen: Vec<Packet> =
         case.wanted().iter().map(|flow| of(Some(flow.source), Some(flow.ttls.0), Some(flow.sizes.0))).collect();
-    if seen.is_empty() { vec![of(case.question.sources.first().copied(), None, None)] } else { seen }
+    if seen.is_empty() { vec![of(case.question.input.single_sources().next(), None, None)] } else { seen }
 }
 
 /// The rules that would end a sample, in the order in which it meets them.

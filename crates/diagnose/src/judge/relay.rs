@@ -163,7 +163,8 @@ fn state(case: &Case<'_>, relay: &RelayStatus) -> Step {
 fn unlisted(case: &Case<'_>, relay: &RelayStatus) -> Option<Step> {
     let sources = &input(relay)?.sources;
     let seen = case.wanted();
-    let is_listed = |source: std::net::IpAddr| sources.is_empty() || sources.contains(&source);
+    let is_listed =
+        |source: std::net::IpAddr| sources.is_empty() || sources.iter().any(|prefix| prefix.contains(source));
     if seen.is_empty() || seen.iter().any(|flow| is_listed(flow.source)) {
         return None;
     }

@@ -201,7 +201,7 @@ fn other_source(case: &Case<'_>) -> Option<Step> {
     let flow = case
         .arrivals()
         .find(|flow| flow.destination == case.group() && flow.port == Some(case.port()) && !case.lists(flow.source))?;
-    let wanted = listed(&case.question.sources, 3);
+    let wanted = listed(&case.question.input.sources, 3);
     let fact = format!("the packets come from {}, not from {wanted}", flow.source);
     let remedy = format!("ask for {} as the source, or leave the source out", flow.source);
     Some(Step::fault(STEP, "wrong_source", fact, remedy).because([seen(flow)]))

@@ -1,9 +1,9 @@
 //! Taking over from another writer.
 
-use std::net::IpAddr;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
+use mcr_wire::Prefix;
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::installed::{Installed, InstalledOutput, sorted};
@@ -41,9 +41,10 @@ impl TableWriter {
         let keys = |map: BorrowedFd<'_>| sys::keys(map);
         let listed: Vec<SourceKey> = self.keys(Table::Sources)?;
         self.last_source_list = listed.iter().map(|key| key.list & !LIST_REFUSES).max().unwrap_or(0);
-        let mut by_list: FxHashMap<u32, Vec<Address>> = FxHashMap::default();
-        for SourceKey { list, address } in &listed {
-            by_list.entry(*list).or_default().push(*address);
+        let mut by_list: FxHashMap<u32, Vec<(Address, u32)>> = FxHashMap::default();
+        for key in &listed {
+            let value = self.lookup(Table::Sources, key)?;
+            by_list.entry(key.list).or_default().push((key.address, value));
         }
         self.own_macs = keys(self.maps.table(Table::OwnMacs))
             .map_err(|error| self.refused(Table::OwnMacs, error))?
@@ -76,13 +77,13 @@ impl TableWriter {
     fn forget_strays(
         &mut self,
         watched: &FxHashSet<WatchedKey>,
-        lists: &FxHashMap<u32, Vec<Address>>,
+        lists: &FxHashMap<u32, Vec<(Address, u32)>>,
     ) -> Result<(), WriteError> {
         for key in watched.iter().filter(|key| !self.watched.contains_key(*key)) {
             self.delete(Table::Watched, key)?;
         }
         for (&list, addresses) in lists {
-            for address in addresses {
+            for (address, _) in addresses {
                 self.delete(Table::Sources, &SourceKey { list, address: *address })?;
             }
         }
@@ -92,7 +93,7 @@ impl TableWriter {
     fn read_relays(
         &mut self,
         key: &DestinationKey,
-        by_list: &mut FxHashMap<u32, Vec<Address>>,
+        by_list: &mut FxHashMap<u32, Vec<(Address, u32)>>,
         found: &mut Found,
     ) -> Result<Vec<Installed>, WriteError> {
         let mut relays: Vec<Installed> = Vec::new();
@@ -100,7 +101,8 @@ impl TableWriter {
         while number != 0 && relays.len() < MOST_SHARING {
             let record: RelayRecord = self.lookup(Table::Relays, &number)?;
             let listed = by_list.remove(&record.source_list).unwrap_or_default();
-            let sources: Vec<IpAddr> = listed.into_iter().map(|address| address.of(key.family())).collect();
+            let prefix = |(address, value)| SourceKey::prefix(address, value, key.family());
+            let sources: Vec<Prefix> = listed.into_iter().map(prefix).collect();
             relays.push(Installed {
                 record: number,
                 counters: found.relay(&self.counters.relays, &record),

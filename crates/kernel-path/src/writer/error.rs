@@ -2,7 +2,7 @@
 
 use std::io;
 
-use mcr_wire::Destination;
+use mcr_wire::{Destination, Listing};
 
 use crate::layout::{MOST_OUTPUTS, MOST_SHARING};
 use crate::table::NotAtDriver;
@@ -29,6 +29,15 @@ pub enum WriteError {
         destination: Destination,
         /// How many it has.
         outputs: usize,
+    },
+    /// The sources of a relay are prefixes of too many lengths.
+    #[error(
+        "the relay of {destination} lists prefixes of more than {} lengths, and the in-kernel datapath takes no more",
+        Listing::MOST_LENGTHS
+    )]
+    TooManyLengths {
+        /// What it listens to.
+        destination: Destination,
     },
     /// Too many relays share a destination.
     #[error("{relays} relays listen to {destination}, and the in-kernel datapath takes {MOST_SHARING} at most")]

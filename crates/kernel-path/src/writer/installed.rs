@@ -1,9 +1,8 @@
 //! What is in force, as the writer remembers it.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 
-use mcr_wire::Listing;
+use mcr_wire::{Listing, Prefix};
 
 use crate::counters::{OutputCounters, RelayCounters};
 use crate::layout::{CapRecord, LIST_REFUSES, OutputRecord, RelayRecord};
@@ -14,8 +13,8 @@ use crate::table::{OutputEntry, RelayEntry};
 pub(super) struct Installed {
     pub(super) record: u32,
     pub(super) counters: Arc<RelayCounters>,
-    /// Sorted.
-    pub(super) sources: Vec<IpAddr>,
+    /// Sorted, none within another.
+    pub(super) sources: Vec<Prefix>,
     pub(super) source_list: u32,
     pub(super) outputs: Vec<InstalledOutput>,
     /// As written.
@@ -41,7 +40,7 @@ impl Installed {
             && self.cap == entry.cap.into()
     }
 
-    pub(super) fn lists(&self, sources: &[IpAddr], listing: Listing) -> bool {
+    pub(super) fn lists(&self, sources: &[Prefix], listing: Listing) -> bool {
         self.sources == sorted(sources) && (sources.is_empty() || listing_of(self.source_list) == listing)
     }
 
@@ -60,10 +59,10 @@ fn listing_of(list: u32) -> Listing {
     if list & LIST_REFUSES == 0 { Listing::Accepts } else { Listing::Refuses }
 }
 
-pub(super) fn sorted(sources: &[IpAddr]) -> Vec<IpAddr> {
+pub(super) fn sorted(sources: &[Prefix]) -> Vec<Prefix> {
     let mut sources = sources.to_vec();
     sources.sort_unstable();
-    sources.dedup();
+    sources.dedup_by(|inner, outer| outer.covers(inner));
     sources
 }
 

@@ -459,7 +459,7 @@ impl Expected {
             return expected;
         }
         for (index, relay) in listening {
-            if !relay.sources.is_empty() && !relay.listing.passes(relay.sources.contains(&source)) {
+            if !relay.sources.is_empty() && !relay.listing.passes(relay.lists(source)) {
                 continue;
             }
             let mut outputs = Vec::new();

@@ -115,6 +115,31 @@ pub fn rows(own: Mac) -> Vec<Row> {
         ("an excluded source", from_excluded(57), OnInput(SourceNotListed)),
         ("the other excluded source", from_excluded(58), OnInput(SourceNotListed)),
         ("an excluded source, damaged", from_excluded(57).udp_checksum(Checksum::Wrong), OnInput(BadUdpChecksum)),
+        ("a single source beside prefixes", in_prefix("192.168.168.55"), Sent),
+        ("the first of a prefix of 8 bits", in_prefix("10.0.0.0"), Sent),
+        ("one of a prefix of 8 bits", in_prefix("10.20.30.40"), Sent),
+        ("the last of a prefix of 8 bits", in_prefix("10.255.255.255"), Sent),
+        ("one after a prefix of 8 bits", in_prefix("11.0.0.0"), OnInput(SourceNotListed)),
+        ("one of a prefix of 12 bits", in_prefix("172.31.255.1"), Sent),
+        ("one after a prefix of 12 bits", in_prefix("172.32.0.1"), OnInput(SourceNotListed)),
+        ("one of a prefix of 23 bits", in_prefix("192.168.171.7"), Sent),
+        ("one after a prefix of 23 bits", in_prefix("192.168.172.7"), OnInput(SourceNotListed)),
+        ("one before a prefix of 26 bits", in_prefix("192.168.168.63"), OnInput(SourceNotListed)),
+        ("the last of a prefix of 26 bits", in_prefix("192.168.168.127"), Sent),
+        ("an excluded prefix", not_in_prefix("10.20.30.40"), OnInput(SourceNotListed)),
+        ("beside an excluded prefix", not_in_prefix("192.168.168.54"), Sent),
+        ("IPv6, a single source beside prefixes", in_prefix6("fd00:1::"), Sent),
+        ("IPv6, one after a single source", in_prefix6("fd00:1::1"), OnInput(SourceNotListed)),
+        ("IPv6, one of a prefix of 33 bits", in_prefix6("fd00:2:7fff::1"), Sent),
+        ("IPv6, one after a prefix of 33 bits", in_prefix6("fd00:2:8000::1"), OnInput(SourceNotListed)),
+        ("IPv6, one of a prefix of 64 bits", in_prefix6("fd00:dead::55"), Sent),
+        ("IPv6, one after a prefix of 64 bits", in_prefix6("fd00:dead:0:1::55"), OnInput(SourceNotListed)),
+        ("IPv6, one of a prefix of 127 bits", in_prefix6("fd00:3::1"), Sent),
+        ("IPv6, one after a prefix of 127 bits", in_prefix6("fd00:3::2"), OnInput(SourceNotListed)),
+        ("IPv6, one of a prefix of 109 bits", in_prefix6("fd00:4::f:ffff"), Sent),
+        ("IPv6, one before a prefix of 109 bits", in_prefix6("fd00:4::7:ffff"), OnInput(SourceNotListed)),
+        ("IPv6, an excluded prefix", not_in_prefix6("fd00:dead::55"), OnInput(SourceNotListed)),
+        ("IPv6, beside an excluded prefix", not_in_prefix6("fd00:dead:0:1::55"), Sent),
         ("a priority that is set anew", to("239.1.1.13:5013").tag(Tag::with_priority(0, 3)), Sent),
         ("drop eligible, a priority is set", to("239.1.1.13:5013").tag(Tag { protocol: 0x8100, control: 0x1000 }), Sent),
         ("three relays, two want it", to("239.1.1.3:5003"), Sent),
@@ -484,6 +509,22 @@ fn to_small_mtus(bytes: usize) -> Frame {
 
 fn from_excluded(host: u8) -> Frame {
     Frame::udp(&format!("192.168.168.{host}:1"), "239.1.1.13:5013", b"excluded".to_vec())
+}
+
+fn in_prefix(source: &str) -> Frame {
+    Frame::udp(&format!("{source}:1"), "239.1.1.20:5020", b"prefix".to_vec())
+}
+
+fn not_in_prefix(source: &str) -> Frame {
+    Frame::udp(&format!("{source}:1"), "239.1.1.21:5021", b"prefix".to_vec())
+}
+
+fn in_prefix6(source: &str) -> Frame {
+    Frame::udp(&format!("[{source}]:1"), "[ff3e::1:20]:5020", b"prefix".to_vec())
+}
+
+fn not_in_prefix6(source: &str) -> Frame {
+    Frame::udp(&format!("[{source}]:1"), "[ff3e::1:21]:5021", b"prefix".to_vec())
 }
 
 fn stranger() -> Frame {

@@ -40,9 +40,7 @@ fn every_row() {
                 assert_eq!(given, reason, "{}", row.what);
                 let source = Refused::of(&frame, &meta(row)).source;
                 let takes = |relay: &&Relay| {
-                    source.is_none_or(|source| {
-                        relay.sources.is_empty() || relay.listing.passes(relay.sources.contains(&source))
-                    })
+                    source.is_none_or(|source| relay.sources.is_empty() || relay.listing.passes(relay.lists(source)))
                 };
                 let accepting = relays.iter().filter(takes);
                 let mut accepting = accepting.map(|relay| Some(relay.destination));
@@ -59,7 +57,7 @@ fn every_row() {
 
 /// Whether a relay wants a datagram of this destination and source.
 fn takes(relay: &Relay, datagram: &Datagram<'_>) -> bool {
-    let is_listed = relay.sources.contains(&datagram.source.ip());
+    let is_listed = relay.lists(datagram.source.ip());
     let accepts = relay.sources.is_empty() || relay.listing.passes(is_listed);
     relay.destination == datagram.destination && accepts
 }

@@ -115,6 +115,7 @@ impl Change<'_> {
                 WriteError::Full { .. }
                 | WriteError::TooManyOutputs { .. }
                 | WriteError::TooManySharing { .. }
+                | WriteError::TooManyLengths { .. }
                 | WriteError::NotAtDriver { .. },
             )
             | None => Until::RelaysChange,
