@@ -180,6 +180,11 @@ impl Subject {
 }
 
 impl Effect {
+    /// Whether it changes what is joined, and nothing else.
+    pub fn is_membership(&self) -> bool {
+        matches!(self, Self::Join(_) | Self::Leave(_))
+    }
+
     pub(crate) fn subject(&self) -> Subject {
         match *self {
             Self::OpenInput { input, .. } | Self::CloseInput { input } => Subject::Input(input),

@@ -16,11 +16,13 @@ use crate::membership::Family;
 use crate::protocol::{Hook, Item, MAX_REPORTED, Numbered, Reply, Request, VERSION};
 
 pub use self::error::{KeeperError, KeeperErrorKind};
+pub use self::memberships::MembershipChange;
 pub use self::spawn::SpawnMode;
 pub use self::watch::KeeperWatch;
 
 mod connect;
 mod error;
+mod memberships;
 mod spawn;
 mod watch;
 
@@ -213,10 +215,8 @@ impl Keeper {
     /// # Errors
     /// When the policy or the kernel refuses, or the keeper is gone. Then everything is as it was.
     pub fn join(&mut self, interface: u32, group: IpAddr, sources: &[IpAddr]) -> Result<(), KeeperError> {
-        if sources.len() > crate::protocol::MAX_SOURCES {
-            return Err(KeeperError::too_many_sources(group, sources.len()));
-        }
-        self.order("joining a group", &Request::Join { interface, group, sources: sources.to_vec() })
+        let change = MembershipChange::Join { interface, group, sources };
+        self.order(change.name(), &change.request()?)
     }
 
     /// Leaves a group; no error when it is not joined.
@@ -224,7 +224,8 @@ impl Keeper {
     /// # Errors
     /// When the keeper is gone.
     pub fn leave(&mut self, interface: u32, group: IpAddr) -> Result<(), KeeperError> {
-        self.order("leaving a group", &Request::Leave { interface, group })
+        let change = MembershipChange::Leave { interface, group };
+        self.order(change.name(), &change.request()?)
     }
 
     /// Lets the kernel find the link address of a neighbour and keep it fresh.
@@ -392,30 +393,36 @@ impl Keeper {
 
     /// A request whose answer says nothing more than that it is done.
     fn order(&mut self, what: &'static str, request: &Request) -> Result<(), KeeperError> {
-        match self.ask(what, request)? {
-            (Reply::Done, _) => Ok(()),
-            (reply, _) => Err(KeeperError::unexpected(&reply)),
-        }
+        self.ask(what, request).and_then(done)
     }
 
     /// Sends a request and waits for its answer.
     fn ask(&mut self, what: &'static str, request: &Request) -> Result<(Reply, Vec<OwnedFd>), KeeperError> {
+        let sequence = self.send(what, request)?;
+        self.answer(what, sequence)
+    }
+
+    /// Sends a request; its number.
+    fn send(&mut self, what: &'static str, request: &Request) -> Result<u32, KeeperError> {
         // 0 is not the number of any request.
         self.sequence = self.sequence.wrapping_add(1).max(1);
-        let sent = self.channel.send(&request.encode(self.sequence), &[], Patience::Wait);
-        match sent {
-            Ok(()) => {}
+        match self.channel.send(&request.encode(self.sequence), &[], Patience::Wait) {
+            Ok(()) => Ok(self.sequence),
             // The keeper may have said why before it went.
-            Err(error) if is_gone(&error) => {}
-            Err(error) => return Err(KeeperError::lost(what, &error)),
+            Err(error) if is_gone(&error) => Ok(self.sequence),
+            Err(error) => Err(KeeperError::lost(what, &error)),
         }
+    }
+
+    /// Waits for the answer to the request of that number.
+    fn answer(&self, what: &'static str, number: u32) -> Result<(Reply, Vec<OwnedFd>), KeeperError> {
         loop {
             let (Numbered { sequence, message }, descriptors) = self.receive(what)?;
             match message {
-                Reply::Failed(failure) if sequence == 0 || sequence == self.sequence => {
+                Reply::Failed(failure) if sequence == 0 || sequence == number => {
                     return Err(KeeperError::from(failure));
                 }
-                reply if sequence == self.sequence => return Ok((reply, descriptors)),
+                reply if sequence == number => return Ok((reply, descriptors)),
                 // The late answer to a request that was given up.
                 _ => {}
             }
@@ -460,6 +467,13 @@ impl Held {
             Item::Neighbour { interface, address } => self.neighbours.push((interface, address)),
             Item::Attached { interface, hook } => self.attached.push((interface, hook)),
         }
+    }
+}
+
+fn done((reply, _): (Reply, Vec<OwnedFd>)) -> Result<(), KeeperError> {
+    match reply {
+        Reply::Done => Ok(()),
+        reply => Err(KeeperError::unexpected(&reply)),
     }
 }
 

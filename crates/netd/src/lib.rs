@@ -63,7 +63,9 @@ pub mod fuzzing {
 }
 
 pub use board::{Board, HeardQuerier};
-pub use client::{Held, HeldInput, HeldMembership, Keeper, KeeperError, KeeperErrorKind, KeeperWatch, SpawnMode};
+pub use client::{
+    Held, HeldInput, HeldMembership, Keeper, KeeperError, KeeperErrorKind, KeeperWatch, MembershipChange, SpawnMode,
+};
 pub use igmp_version::igmp_versions;
 pub use listener::ListenError;
 pub use membership::Family;

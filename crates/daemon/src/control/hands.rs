@@ -15,7 +15,7 @@ use mcr_engine::{
 };
 use mcr_model::querier::QueryProtocol;
 use mcr_model::{Datapath, RelayName};
-use mcr_netd::{Board, Family, HeardQuerier, Hook, Keeper, KeeperError};
+use mcr_netd::{Board, Family, HeardQuerier, Hook, Keeper, KeeperError, MembershipChange};
 
 use super::Command;
 use super::line::Line;
@@ -140,11 +140,28 @@ impl Hands {
     pub(super) fn carry_out(&mut self, effect: &Effect) -> Result<Outcome, EffectError> {
         self.try_carry_out(effect).map_err(|trouble| match trouble {
             Trouble::Here(error) => error,
-            Trouble::Keeper(error) => {
-                self.line.note(&error);
-                EffectError { reason: error.reason(), remedy: error.remedy() }
-            }
+            Trouble::Keeper(error) => self.told(&error),
         })
+    }
+
+    /// Joins and leaves groups, with no wait between them; what came of each.
+    pub(super) fn change_memberships(&mut self, effects: &[Effect]) -> Vec<Result<Outcome, EffectError>> {
+        let changes: Vec<_> = effects.iter().filter_map(membership_change).collect();
+        let results = match self.line.keeper() {
+            Ok(keeper) => keeper.change_memberships(&changes),
+            Err(error) => vec![Err(error); changes.len()],
+        };
+        let outcome = |result: Result<(), KeeperError>| match result {
+            Ok(()) => Ok(Outcome::Done),
+            Err(error) => Err(self.told(&error)),
+        };
+        results.into_iter().map(outcome).collect()
+    }
+
+    /// What the keeper refused, in words, once it is noted what that says of the connection.
+    fn told(&mut self, error: &KeeperError) -> EffectError {
+        self.line.note(error);
+        EffectError { reason: error.reason(), remedy: error.remedy() }
     }
 
     fn try_carry_out(&mut self, effect: &Effect) -> Result<Outcome, Trouble> {
@@ -264,6 +281,27 @@ impl Hearing for Through<'_> {
         let commands = self.commands.clone();
         // Nobody is there to be told when the daemon ends.
         Box::new(move |report| drop(commands.send(Command::Reported(report))))
+    }
+}
+
+/// What an effect asks of the keeper, if it is about a membership.
+fn membership_change(effect: &Effect) -> Option<MembershipChange<'_>> {
+    match effect {
+        Effect::Join(Membership { interface, group, sources }) => {
+            Some(MembershipChange::Join { interface: interface.0, group: *group, sources })
+        }
+        Effect::Leave(Membership { interface, group, .. }) => {
+            Some(MembershipChange::Leave { interface: interface.0, group: *group })
+        }
+        Effect::OpenInput { .. }
+        | Effect::CloseInput { .. }
+        | Effect::OpenOutput { .. }
+        | Effect::CloseOutput { .. }
+        | Effect::Prove { .. }
+        | Effect::FindNextHop { .. }
+        | Effect::Resolve { .. }
+        | Effect::Forget { .. }
+        | Effect::Install { .. } => None,
     }
 }
 

@@ -457,8 +457,8 @@ impl Turn {
             if effects.is_empty() {
                 return;
             }
-            for effect in effects {
-                let result = self.carry_out(&effect);
+            let results = self.carry_out_all(&effects);
+            for (effect, result) in effects.into_iter().zip(results) {
                 if let Err(error) = &result {
                     self.tell(error);
                 }
@@ -479,6 +479,19 @@ impl Turn {
         }
     }
 
+    /// What came of each. Memberships that come one behind the other are changed together.
+    fn carry_out_all(&mut self, effects: &[Effect]) -> Vec<Result<Outcome, EffectError>> {
+        let mut results = Vec::with_capacity(effects.len());
+        for run in effects.chunk_by(|one, next| one.is_membership() && next.is_membership()) {
+            match run {
+                [effect] => results.push(self.carry_out(effect)),
+                memberships => results.extend(self.hands.change_memberships(memberships)),
+            }
+        }
+        let told = |result: Result<Outcome, EffectError>| result.map_err(|error| self.with_remedy(error));
+        results.into_iter().map(told).collect()
+    }
+
     fn carry_out(&mut self, effect: &Effect) -> Result<Outcome, EffectError> {
         if let Effect::FindNextHop { interface, destination } = effect {
             let found = self.netlink.next_hop(*interface, *destination);
@@ -487,10 +500,14 @@ impl Turn {
                 remedy: format!("add one, or correct the address (`ip route get {destination}`)"),
             });
         }
-        self.hands.carry_out(effect).map_err(|error| match self.other_keeper() {
+        self.hands.carry_out(effect)
+    }
+
+    fn with_remedy(&self, error: EffectError) -> EffectError {
+        match self.other_keeper() {
             Some(remedy) if self.hands.has_lost_keeper() => EffectError { remedy, ..error },
             _ => error,
-        })
+        }
     }
 
     /// What brings another keeper, which this process has no privilege to start.

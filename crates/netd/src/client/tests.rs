@@ -94,3 +94,37 @@ fn answers_that_make_no_sense_are_errors() {
     theirs.send(&[1, 2, 3], &[], Patience::Now).unwrap();
     assert_eq!(keeper.release().unwrap_err().kind(), KeeperErrorKind::Protocol);
 }
+
+#[test]
+fn memberships_that_change_together_are_answered_one_by_one() {
+    let (mut keeper, theirs) = pair();
+    let group = |last: u8| IpAddr::from([239, 1, 1, last]);
+    let changes: Vec<_> = (0..40).map(|last| MembershipChange::Leave { interface: 3, group: group(last) }).collect();
+    let answer = thread::spawn(move || {
+        for last in 0..40 {
+            let Numbered { sequence, message } = read(&theirs);
+            assert_eq!(message, Request::Leave { interface: 3, group: group(last) });
+            if last == 7 {
+                let (reason, remedy) = ("not there".to_owned(), "go elsewhere".to_owned());
+                let failure = Failure { kind: FailureKind::Policy, errno: None, reason, remedy };
+                reply(&theirs, sequence, &Reply::Failed(failure));
+            } else {
+                reply(&theirs, sequence, &Reply::Done);
+            }
+        }
+        theirs
+    });
+    let results = keeper.change_memberships(&changes);
+    let refused: Vec<usize> = (0..40).filter(|&index| results[index].is_err()).collect();
+    assert_eq!((results.len(), refused), (40, vec![7]));
+    // One that says nothing is waited for once.
+    let theirs = answer.join().unwrap();
+    let begun = std::time::Instant::now();
+    let results = keeper.change_memberships(&changes);
+    let is_silent = |result: &Result<(), KeeperError>| {
+        result.as_ref().is_err_and(|error| error.kind() == KeeperErrorKind::TimedOut)
+    };
+    assert!(results.len() == 40 && results.iter().all(is_silent), "{results:?}");
+    assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
+    drop(theirs);
+}
