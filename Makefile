@@ -38,7 +38,7 @@ bench: ## measure beside nftables, smcroute, socat and others (root; half an hou
 
 schemathesis: ## ten thousand made-up requests against the API, over its socket and over TLS (root; minutes)
 	@scripts/install-packages.sh test
-	@scripts/schemathesis.sh
+	@scripts/tool.sh schemathesis
 	$(CARGO) build --locked --bin mcr --bin mcr-netd
 	SCHEMATHESIS_PHASES=examples,coverage,fuzzing SCHEMATHESIS_EXAMPLES=600 SCHEMATHESIS_CASES=5000 \
 		$(CARGO) test --locked -p mcr-cli --test network schemathesis -- --nocapture --test-threads 1
@@ -78,7 +78,7 @@ reliability: ## kills, upgrades, reloads, floods, loops and missing resources at
 	@scripts/install-packages.sh test
 	$(CARGO) build --locked --bin mcr --bin mcr-netd
 	MCR_FULL=1 $(CARGO) test --locked -p mcr-cli --test network -- --nocapture --test-threads 1 \
-		managed:: killed:: reload:: overload:: loops:: resources:: interfaces:: kinds::
+		managed:: killed:: reload:: overload:: loops:: resources:: interfaces:: kinds:: state:: remote::slow
 
 soak: ## mixed load with faults all the while (root; SOAK_SECONDS, default 1800)
 	@scripts/install-packages.sh test

@@ -4,12 +4,8 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-tools=$PWD/target/tools
-if ! PATH="$tools/bin:$PATH" command -v cargo-deny >/dev/null; then
-    echo "installing cargo-deny into target/tools (minutes, once)"
-    cargo install --quiet --locked --root "$tools" cargo-deny
-fi
-export PATH="$tools/bin:$PATH"
+scripts/tool.sh cargo-deny
+export PATH="$PATH:$PWD/target/tools/cargo-deny/bin"
 cargo deny --locked check --hide-inclusion-graph licenses bans sources
 if timeout 60 cargo deny --locked fetch db >/dev/null 2>&1; then
     cargo deny --locked check --disable-fetch advisories

@@ -13,12 +13,8 @@ if [ "${2:-}" = all ]; then
     targets+=(relay config keeper)
     features=(--features programs)
 fi
-tools=$PWD/../target/tools
-if ! PATH="$tools/bin:$PATH" command -v cargo-fuzz >/dev/null; then
-    echo "installing cargo-fuzz into target/tools"
-    cargo install --quiet --locked --root "$tools" cargo-fuzz
-fi
-export PATH="$tools/bin:$PATH" RUSTC_BOOTSTRAP=1
+../scripts/tool.sh cargo-fuzz
+export PATH="$PATH:$PWD/../target/tools/cargo-fuzz/bin" RUSTC_BOOTSTRAP=1
 # A run that finds nothing ends with a line of statistics; a finding ends with the input and a non-zero exit code.
 for target in "${targets[@]}"; do
     echo "fuzzing $target"

@@ -23,8 +23,8 @@ for command in "${commands[@]}"; do
 done
 # The eBPF program includes these headers, which no command stands for.
 if [[ " ${commands[*]} " == *" clang "* ]] && [ ! -e /usr/include/bpf/bpf_helpers.h ]; then missing+=(libbpf-dev); fi
-# What installs schemathesis needs the module that makes environments, which Debian has in a package of its own.
-if [ "$1" = test ] && ! python3 -c 'import ensurepip, venv' 2>/dev/null; then missing+=(python3-venv); fi
+# What installs tools needs the module that makes environments, which Debian has in a package of its own.
+if [[ $1 == test || $1 == check ]] && ! python3 -c 'import ensurepip, venv' 2>/dev/null; then missing+=(python3-venv); fi
 # A clock that can be set for one process, which is a library.
 if [ "$1" = test ]; then
     faketime=(/usr/lib/*/faketime/libfaketime.so.1)

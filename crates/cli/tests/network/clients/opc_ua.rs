@@ -6,10 +6,10 @@ use mcr_testbed::{Namespace, Process, Topology, kernel, wait_until};
 
 use crate::service::{SOON, Service};
 
-/// Installed by `scripts/asyncua.sh`.
+/// Installed by `scripts/tool.sh asyncua`.
 fn asyncua() -> PathBuf {
     let python = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/tools/asyncua/bin/python");
-    assert!(python.exists(), "asyncua is not installed: run scripts/asyncua.sh, or make test");
+    assert!(python.exists(), "asyncua is not installed: run scripts/tool.sh asyncua, or make test");
     python
 }
 

@@ -92,9 +92,9 @@ fn run(served: &Served, url: &str, options: &[&str], phases: &str) {
     assert!(!log.contains("ERROR") && !log.contains("panicked"), "{log}");
 }
 
-/// Installed by `scripts/schemathesis.sh`.
+/// Installed by `scripts/tool.sh schemathesis`.
 fn program() -> PathBuf {
     let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/tools/schemathesis/bin/schemathesis");
-    assert!(program.exists(), "schemathesis is not installed: run scripts/schemathesis.sh, or make test");
+    assert!(program.exists(), "schemathesis is not installed: run scripts/tool.sh schemathesis, or make test");
     program
 }
