@@ -76,7 +76,9 @@ fn carries(net: &Topology, generator: &mut Generator, setup: Setup) {
     let sent = generator.send(load(PACKETS)).packets;
     for (receiver, output) in receivers.iter().zip(1..) {
         let mut came = 0u64;
-        while let Some(frame) = receiver.next_frame(Duration::from_millis(100)) {
+        // What comes twice comes soon.
+        let patience = |came: u64| Duration::from_millis(if came < sent { 1_000 } else { 20 });
+        while let Some(frame) = receiver.next_frame(patience(came)) {
             let Some(seen) = Seen::read(&frame.bytes) else { continue };
             let what =
                 format!("{}: {} from a {} sender, output {output}", path.name(), families.name(), ingress.name());

@@ -13,8 +13,8 @@ use crate::service::{SOON, Service};
 use crate::traffic::{GROUP, Payloads, Receiver, Series, send};
 
 for_each_datapath!(
-    the_input_interface_is_deleted_and_made_again_a_hundred_times,
-    the_output_interface_goes_down_and_up_a_hundred_times,
+    the_input_interface_is_deleted_and_made_again_and_again,
+    the_output_interface_goes_down_and_up_again_and_again,
     a_unicast_output_flows_again_after_its_link_was_down,
     a_missing_interface_is_waited_for_and_a_renamed_one_is_followed,
     a_relay_keeps_its_counters_when_its_interface_is_made_again,
@@ -24,8 +24,10 @@ for_each_datapath!(
     either_interface_changes_its_mtu,
 );
 
-/// How long a relay may take to flow again, on a machine that others use as well.
-const AGAIN: Duration = Duration::from_secs(1);
+/// How long a relay may take to flow again: less than what is claimed, but at full size, where nothing else runs.
+fn again() -> Duration {
+    pick(SOON, Duration::from_secs(1))
+}
 
 /// Sends from the device, a few at a time, while `flag` is true.
 fn trickle(device: &Namespace, flag: &AtomicBool) {
@@ -43,7 +45,7 @@ fn trickle(device: &Namespace, flag: &AtomicBool) {
     }
 }
 
-/// Runs `fault` `times` times beside a trickle; after each one packets arrive again within [`AGAIN`].
+/// Runs `fault` `times` times beside a trickle; after each one packets arrive again within [`again`].
 fn survive(what: &str, net: &Topology, service: &Service, times: usize, mut fault: impl FnMut(usize)) {
     let lan = net.lan(1);
     let receiver =
@@ -70,12 +72,12 @@ fn survive(what: &str, net: &Topology, service: &Service, times: usize, mut faul
     service.assert_balance();
 }
 
-/// Tells how long `what` took, and that none took longer than [`AGAIN`].
+/// Tells how long `what` took, and that none took longer than [`again`].
 fn assert_swift(what: &str, mut took: Vec<Duration>) {
     took.sort_unstable();
     let (half, slowest) = (took[took.len() / 2], took[took.len() - 1]);
     println!("{what}, {} times: half within {half:.1?}, all within {slowest:.1?}", took.len());
-    assert!(slowest < AGAIN, "{what}: {took:?}");
+    assert!(slowest < again(), "{what}: {took:?}");
 }
 
 /// Ends the trickle also when an assertion fails, or the scope would wait for it forever.
@@ -93,10 +95,10 @@ fn service(datapath: Datapath, net: &Topology) -> Service {
     service
 }
 
-fn the_input_interface_is_deleted_and_made_again_a_hundred_times(datapath: Datapath) {
+fn the_input_interface_is_deleted_and_made_again_and_again(datapath: Datapath) {
     let net = Topology::device_relay_lan(1);
     let service = service(datapath, &net);
-    survive("flowing after re-creation", &net, &service, 100, |_| {
+    survive("flowing after re-creation", &net, &service, pick(40, 100), |_| {
         net.relay().ip("link delete dev0");
         let cable = Veth::between(net.device(), "eth0", net.relay(), "dev0");
         net.device().ip(&format!("address add {DEVICE}/32 dev eth0\nroute add 224.0.0.0/4 dev eth0"));
@@ -109,10 +111,10 @@ fn the_input_interface_is_deleted_and_made_again_a_hundred_times(datapath: Datap
     });
 }
 
-fn the_output_interface_goes_down_and_up_a_hundred_times(datapath: Datapath) {
+fn the_output_interface_goes_down_and_up_again_and_again(datapath: Datapath) {
     let net = Topology::device_relay_lan(1);
     let service = service(datapath, &net);
-    survive("flowing after the link came up", &net, &service, 100, |_| {
+    survive("flowing after the link came up", &net, &service, pick(40, 100), |_| {
         net.lan(1).relay_side().down();
         std::thread::sleep(Duration::from_millis(20));
         net.lan(1).relay_side().up();
@@ -122,16 +124,16 @@ fn the_output_interface_goes_down_and_up_a_hundred_times(datapath: Datapath) {
 }
 
 #[test]
-fn the_output_address_changes_a_hundred_times() {
+fn the_output_address_changes_again_and_again() {
     let net = Topology::device_relay_lan(1);
     let service = service(Datapath::Tcx, &net);
     let side: &Interface = net.lan(1).relay_side();
-    survive("flowing after a change of address", &net, &service, 100, |i| {
+    survive("flowing after a change of address", &net, &service, pick(40, 100), |i| {
         let (old, new) = (format!("10.0.1.{}/24", 1 + i % 2 * 100), format!("10.0.1.{}/24", 101 - i % 2 * 100));
         side.remove_address(&old);
         side.add_address(&new);
         let new = new.trim_end_matches("/24").to_owned();
-        wait_until(AGAIN, "the new address is the source", || service.relay("camera")["outputs"][0]["source"] == new);
+        wait_until(again(), "the new address is the source", || service.relay("camera")["outputs"][0]["source"] == new);
     });
 }
 
@@ -165,7 +167,7 @@ fn either_interface_changes_its_mac(datapath: Datapath) {
         net.lan(1).relay_side().set_mac(Mac(mac));
         let waiting = || std::iter::from_fn(|| wire.next_frame(Duration::ZERO));
         let is_ours = |frame: mcr_testbed::Received| frame.bytes[..3] == [1, 0, 0x5e] && frame.bytes[6..12] == mac;
-        wait_until(AGAIN, "frames leave with the new MAC", || waiting().any(is_ours));
+        wait_until(again(), "frames leave with the new MAC", || waiting().any(is_ours));
     });
 }
 

@@ -13,6 +13,7 @@ use mcr_testbed::{Namespace, Pty, wait_until};
 use serde_json::{Value, json};
 
 use self::authority::{Authority, Lasts};
+use crate::scale::pick;
 use crate::service::{MCR, SOON, Service, text};
 
 /// Where the tests' daemon listens, in a namespace of its own.
@@ -409,7 +410,7 @@ fn slow_and_greedy_clients_hold_nobody_up() {
     took.sort();
     let (p99, grown) = (took[took.len() * 99 / 100 - 1], resident().saturating_sub(before));
     println!("p99 {p99:?} of {} requests; {} KiB more in RAM", took.len(), grown >> 10);
-    assert!(p99 < Duration::from_millis(200), "p99 {p99:?}");
+    assert!(p99 < Duration::from_millis(pick(1_000, 200)), "p99 {p99:?}");
     assert!(grown < 64 << 20, "{} MiB more in RAM", grown >> 20);
     drop((slow_network, slow_local));
 }
