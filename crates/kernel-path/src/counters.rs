@@ -4,7 +4,7 @@
 //! different moments.
 
 use std::array;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use mcr_wire::{DropReason, DroppedSnapshot, OutputSnapshot, RelaySnapshot};
@@ -39,10 +39,12 @@ struct Slot {
 
 impl Slot {
     /// Words of an entry, one group for each CPU.
-    fn per_cpu(&self, totals: Totals, entry_bytes: usize) -> impl Iterator<Item = usize> + use<> {
-        let words = entry_bytes / 8;
-        let (slots, index) = (self.pool.maps.slots(totals) as usize, self.index as usize);
-        (0..self.pool.maps.cpus() as usize).map(move |cpu| (cpu * slots + index) * words)
+    fn per_cpu(&self, totals: Totals, entry_bytes: usize) -> impl Iterator<Item = usize> {
+        (0..self.pool.maps.cpus() as usize).map(move |cpu| self.of_cpu(totals, entry_bytes, cpu))
+    }
+
+    fn of_cpu(&self, totals: Totals, entry_bytes: usize, cpu: usize) -> usize {
+        (cpu * self.pool.maps.slots(totals) as usize + self.index as usize) * (entry_bytes / 8)
     }
 
     fn sum(&self, totals: Totals, entry_bytes: usize, word: usize) -> u64 {
@@ -118,15 +120,10 @@ impl RelayCounters {
         self.slot.sum(Totals::Received, RECEIVED_BYTES, 0)
     }
 
-    /// Copies for an output of the relay that crossed to its driver and were not counted there: they are on their way, or
-    /// the kernel dropped them without a word. Those it counts itself when the next one comes on the same CPU.
-    #[must_use]
-    pub fn missing_at(&self, output: &OutputCounters) -> u64 {
-        let relays = self.slot.pool.maps.totals(Totals::Received);
-        let outputs = output.slot.pool.maps.totals(Totals::Sent);
-        let of_relay = self.slot.per_cpu(Totals::Received, RECEIVED_BYTES).map(|at| relays.get(at + 3) as u32);
-        let of_output = output.slot.per_cpu(Totals::Sent, SENT_BYTES).map(|at| outputs.get(at + 2) as u32);
-        of_relay.zip(of_output).map(|(crossed, counted)| u64::from(missing(crossed, counted))).sum()
+    /// Of each CPU, the number of the last frame that crossed to the outputs' drivers; 0: none did.
+    pub(crate) fn crossed(&self) -> impl Iterator<Item = u32> {
+        let mapped = self.slot.pool.maps.totals(Totals::Received);
+        self.slot.per_cpu(Totals::Received, RECEIVED_BYTES).map(|at| mapped.get(at + 3) as u32)
     }
 
     /// The totals now.
@@ -144,28 +141,24 @@ impl RelayCounters {
     }
 }
 
-/// How many numbers of crossings lie behind `counted`, up to `crossed`: they wrap, and none is 0. As `count_copy` in
-/// `bpf/xdp.h`.
-fn missing(crossed: u32, counted: u32) -> u32 {
-    let gap = crossed.wrapping_sub(counted).wrapping_sub(u32::from(crossed < counted));
-    // The output is ahead: the relay was read a moment earlier.
-    if gap < 1 << 31 { gap } else { 0 }
-}
-
 /// What left for one output of a relay, and what did not.
 #[derive(Debug)]
 pub struct OutputCounters {
     slot: Slot,
     identity: u64,
+    /// Whether no relay was written yet that they are of.
+    is_new: AtomicBool,
 }
 
 impl OutputCounters {
     pub(crate) fn adopt(pool: &Arc<Pool>, index: u32, identity: u64) -> Arc<Self> {
-        Arc::new(Self { slot: Slot { pool: Arc::clone(pool), index }, identity })
+        let is_new = AtomicBool::new(false);
+        Arc::new(Self { slot: Slot { pool: Arc::clone(pool), index }, identity, is_new })
     }
 
     pub(crate) fn new(pool: &Arc<Pool>, index: u32, identity: u64) -> Arc<Self> {
         let counters = Self::adopt(pool, index, identity);
+        counters.is_new.store(true, Ordering::Relaxed);
         counters.slot.clear(Totals::Sent, SENT_BYTES);
         counters.slot.clear_dropped(Totals::Dropped);
         counters.slot.clear_bucket(pool.maps.slots(Totals::Received));
@@ -176,16 +169,22 @@ impl OutputCounters {
         self.slot.index
     }
 
-    /// A new output of a relay that has been served at the driver before: what crossed until now was not for it.
+    /// A new output of a relay that has been served at the driver before: what crossed until now was not for it. Once only:
+    /// a CPU of which nothing came to an output since is one on which all its copies were lost.
     pub(crate) fn begin_with(&self, relay: &RelayCounters) {
-        let relays = relay.slot.pool.maps.totals(Totals::Received);
-        let ours = self.slot.pool.maps.totals(Totals::Sent);
-        let of_relay = relay.slot.per_cpu(Totals::Received, RECEIVED_BYTES);
-        for (theirs, at) in of_relay.zip(self.slot.per_cpu(Totals::Sent, SENT_BYTES)) {
-            if ours.get(at + 2) == 0 {
-                ours.word(at + 2).store(u64::from(relays.get(theirs + 3) as u32), Ordering::Relaxed);
-            }
+        if !self.is_new.swap(false, Ordering::Relaxed) {
+            return;
         }
+        let ours = self.slot.pool.maps.totals(Totals::Sent);
+        for (crossed, at) in relay.crossed().zip(self.slot.per_cpu(Totals::Sent, SENT_BYTES)) {
+            ours.word(at + 2).store(crossed.into(), Ordering::Relaxed);
+        }
+    }
+
+    /// The number of the last frame whose copy came to this output's driver on a CPU.
+    pub(crate) fn arrived(&self, cpu: usize) -> u32 {
+        let at = self.slot.of_cpu(Totals::Sent, SENT_BYTES, cpu);
+        self.slot.pool.maps.totals(Totals::Sent).get(at + 2) as u32
     }
 
     /// The number that whoever made it gave it.
@@ -237,18 +236,5 @@ impl InputCounters {
     #[must_use]
     pub fn snapshot(&self) -> InputSnapshot {
         InputSnapshot { dropped: self.slot.dropped(Totals::InputDropped) }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::missing;
-
-    #[test]
-    fn numbers_of_crossings_wrap_and_leave_out_0() {
-        assert_eq!((missing(0, 0), missing(7, 7), missing(7, 5)), (0, 0, 2));
-        assert_eq!(missing(1, u32::MAX), 1);
-        assert_eq!(missing(2, u32::MAX - 1), 3);
-        assert_eq!(missing(5, 7), 0, "read a moment apart");
     }
 }

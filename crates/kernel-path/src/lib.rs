@@ -17,11 +17,12 @@
 //! - at the driver a checksum counts as left to be completed when it is the sum of the pseudo header, which one wrong checksum
 //!   in 65,536 is, too;
 //! - at the driver a copy that the kernel dropped before the way out (no memory, or the interface went down) is counted as
-//!   `send_failed` when the next one comes on the same CPU; [`RelayCounters::missing_at`] tells of it before.
+//!   `send_failed` when the next one comes on the same CPU; [`Crossings`] tell of it before.
 
 #![warn(unsafe_op_in_unsafe_fn)]
 
 mod counters;
+mod crossings;
 mod ethtool;
 mod layout;
 mod load;
@@ -35,6 +36,7 @@ mod writer;
 mod xdp;
 
 pub use counters::{InputCounters, InputSnapshot, OutputCounters, RelayCounters};
+pub use crossings::Crossings;
 pub use load::{LoadError, Loaded, Sizes, load};
 pub use maps::{Maps, NotOurMaps};
 pub use mcr_wire::{DroppedSnapshot, OutputSnapshot, RelaySnapshot};

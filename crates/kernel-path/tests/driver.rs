@@ -4,7 +4,7 @@ mod stand;
 
 use std::time::Duration;
 
-use mcr_kernel_path::{Exit, NotAtDriver, Unproven, WriteError, not_at_driver};
+use mcr_kernel_path::{Exit, NotAtDriver, OutputAction, RelayEntry, Unproven, WriteError, not_at_driver};
 use mcr_testbed::table::{destination, rewrite};
 use mcr_testbed::{Frame, Offload, Receiver, Sender, Switch};
 use mcr_wire::{CodePoint, DropReason, Listing, MacAddr, Rewrite, TimeToLive, VlanId};
@@ -211,6 +211,32 @@ fn what_a_driver_leaves_is_counted_on_its_output() {
     assert_eq!((second.sent_packets, second.dropped.total()), (1_010, 0));
 }
 
+/// The kernel drops in silence what is for an interface that is down. Here nothing came to the output's driver before, nothing
+/// comes after, and the relay is written anew meanwhile, as it is when the daemon hears of it.
+#[test]
+fn copies_that_are_lost_before_any_came_are_counted() {
+    stay_on_one_cpu();
+    let mut stand = relaying_to(&[1]);
+    let frame = Frame::udp("192.168.168.55:4000", "239.1.1.1:5001", vec![7; 60]).bytes();
+    let run = |stand: &Stand| stand.net.relay().run(|| stand.run_live(&frame));
+    let output = stand.net.lan(1).relay_side().clone();
+    output.down();
+    (0..3).for_each(|_| run(&stand));
+    let entry = stand.installed[0].clone();
+    let mut down = RelayEntry { exit: Exit::Tcx, ..entry.clone() };
+    down.outputs[0].action = OutputAction::Drop(DropReason::OutputDown);
+    for entry in [down, entry.clone()] {
+        stand.writer.replace(stand.input, &entry.destination, vec![entry.clone()]).unwrap();
+    }
+    assert_eq!(stand.totals().relays[0].at_driver_packets, 3);
+    assert_eq!(stand.lost(0, 0), 3, "by whoever reads the counters");
+    output.up();
+    run(&stand);
+    let seen = stand.totals().outputs[0][0];
+    assert_eq!((seen.sent_packets, seen.dropped.get(DropReason::SendFailed)), (1, 3), "by the kernel");
+    assert_eq!(stand.lost(0, 0), 0);
+}
+
 /// Keeps the calling thread, and those that it starts, where it is: veth receives on the CPU that sends.
 fn stay_on_one_cpu() {
     // SAFETY: all zeros is an empty set; the set outlives the call.
@@ -263,7 +289,7 @@ fn what_the_driver_can_not_serve_is_refused_by_the_writer() {
     let mut stand = relaying_to(&[1]);
     let entry = stand.installed[0].clone();
     let mut dropping = entry.clone();
-    dropping.outputs[0].action = mcr_kernel_path::OutputAction::Drop(DropReason::OutputDown);
+    dropping.outputs[0].action = OutputAction::Drop(DropReason::OutputDown);
     let mut unicast = entry.clone();
     unicast.destination.address = [10, 0, 0, 1].into();
     assert_eq!(not_at_driver(std::slice::from_ref(&entry)), None);

@@ -1,14 +1,14 @@
 //! What was counted for each relay, whoever moved its packets.
 
-use std::cell::Cell;
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use mcr_datapath::counters as packet;
 use mcr_engine::{OutputTotals, RelayPlan, RelayTotals, Totals};
-use mcr_kernel_path::{self as kernel, TableWriter, WriteError};
-use mcr_model::{DropReason, RelayName};
+use mcr_kernel_path::{self as kernel, Crossings, TableWriter, WriteError};
+use mcr_model::RelayName;
 use mcr_wire::{OutputSnapshot, RelaySnapshot};
 
 /// The books of all relays.
@@ -57,30 +57,7 @@ pub(super) struct KernelCounters {
     pub(super) outputs: Vec<Arc<kernel::OutputCounters>>,
     /// The tables that they are in.
     tables: u32,
-    crossings: Crossings,
-}
-
-/// When the last frame of the relay was seen to cross at the driver. What is missing at an output for longer than that
-/// takes is lost, though the kernel says so only when the next one crosses, which may be never.
-#[derive(Debug)]
-struct Crossings(Cell<(u64, Instant)>);
-
-/// Far longer than a frame is on its way from one driver to the other.
-const CROSSING: Duration = Duration::from_millis(40);
-
-impl Crossings {
-    fn new(count: u64) -> Self {
-        Self(Cell::new((count, Instant::now())))
-    }
-
-    /// Whether all that crossed have arrived, if `count` have crossed by now.
-    fn are_over(&self, count: u64) -> bool {
-        let (before, since) = self.0.get();
-        if before != count {
-            self.0.set((count, Instant::now()));
-        }
-        before == count && since.elapsed() >= CROSSING
-    }
+    crossings: RefCell<Crossings>,
 }
 
 impl Books {
@@ -97,7 +74,7 @@ impl Books {
     pub(crate) fn set_kernel_aside(&mut self) {
         for book in self.0.values_mut() {
             let Some(counters) = book.kernel.take() else { continue };
-            let totals = counters.totals();
+            let totals = counters.last_totals();
             book.past = sum(&book.past, &totals);
             book.carried = Some(Carried { tables: counters.tables, totals });
         }
@@ -191,20 +168,23 @@ impl KernelCounters {
         let relay = writer.relay_counters(plan.identity)?;
         let outputs =
             (0..plan.outputs.len() as u64).map(|index| writer.output_counters(of_output(plan.identity, index)));
-        let crossings = Crossings::new(relay.snapshot().at_driver_packets);
-        Ok(Self { relay, outputs: outputs.collect::<Result<_, _>>()?, tables, crossings })
+        Ok(Self { relay, outputs: outputs.collect::<Result<_, _>>()?, tables, crossings: RefCell::default() })
     }
 
     fn totals(&self) -> RelayTotals {
-        let crossings_are_over = self.crossings.are_over(self.relay.snapshot().at_driver_packets);
+        let mut crossings = self.crossings.borrow_mut();
+        crossings.look(&self.relay, &self.outputs, Instant::now());
+        self.totals_at(&crossings)
+    }
+
+    /// When there is no later look: what has not arrived by now is lost.
+    fn last_totals(&self) -> RelayTotals {
+        self.totals_at(&Crossings::at_rest(&self.relay, &self.outputs))
+    }
+
+    fn totals_at(&self, crossings: &Crossings) -> RelayTotals {
         // In the same order as above.
-        let outputs = self.outputs.iter().map(|output| {
-            let lost = if crossings_are_over { self.relay.missing_at(output) } else { 0 };
-            let mut seen = output.snapshot();
-            seen.dropped.add(DropReason::SendFailed, lost);
-            of_output_snapshot(&seen)
-        });
-        let outputs = outputs.collect();
+        let outputs = self.outputs.iter().map(|output| of_output_snapshot(&crossings.snapshot(output))).collect();
         of_snapshot(&self.relay.snapshot(), outputs)
     }
 }

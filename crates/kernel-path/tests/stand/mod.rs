@@ -5,11 +5,12 @@
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use mcr_kernel_path::{
-    Exit, InputTable, Loaded, Maps, OutputAction, OutputEntry, OutputSnapshot, RelayEntry, RelaySnapshot, Sizes,
-    TableWriter, load, not_at_driver,
+    Crossings, Exit, InputTable, Loaded, Maps, OutputAction, OutputEntry, OutputSnapshot, RelayEntry, RelaySnapshot,
+    Sizes, TableWriter, load, not_at_driver,
 };
 use mcr_testbed::table::{self, Counts, MARK, OutputCounts};
 pub(crate) use mcr_testbed::table::{Output, Relay};
@@ -230,6 +231,14 @@ impl Stand {
         self.installed.iter().map(|relay| relay.counters.snapshot().at_driver_packets).sum()
     }
 
+    /// Copies that did not come to an output's driver and were not counted there, if none is on its way.
+    pub(crate) fn lost(&self, relay: usize, output: usize) -> u64 {
+        let RelayEntry { counters, outputs, .. } = &self.installed[relay];
+        let outputs: Vec<_> = outputs.iter().map(|output| Arc::clone(&output.counters)).collect();
+        let seen = Crossings::at_rest(counters, &outputs).snapshot(&outputs[output]);
+        seen.dropped.total() - outputs[output].snapshot().dropped.total()
+    }
+
     pub(crate) fn totals(&self) -> Totals {
         Totals {
             relays: self.installed.iter().map(|relay| relay.counters.snapshot()).collect(),
@@ -283,8 +292,7 @@ impl Stand {
                 let outcome = charge.map(|charge| charge.outputs[output]);
                 check_output(&before.outputs[index][output], &after.outputs[index][output], charge, outcome)
                     .unwrap_or_else(|error| {
-                        let installed = &self.installed[index];
-                        let missing = installed.counters.missing_at(&installed.outputs[output].counters);
+                        let missing = self.lost(index, output);
                         let copies = std::iter::from_fn(|| {
                             (1..=self.listeners.len()).find_map(|lan| self.heard(lan, LATE).map(|_| lan))
                         });
