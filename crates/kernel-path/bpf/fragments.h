@@ -3,7 +3,7 @@
 #ifndef MCR_FRAGMENTS_H
 #define MCR_FRAGMENTS_H
 
-#include "headers.h"
+#include "packet.h"
 #include "tables.h"
 
 /* What the fragments of a datagram have in common. */
@@ -31,6 +31,25 @@ static __always_inline struct fragment_key key_of_fragment(const struct ipv4 *ip
 	};
 
 	return key;
+}
+
+/* Finds the port of a later fragment's first: 0 if that was not relayed. */
+static __noinline int follow_first(struct packet *packet)
+{
+	struct fragment_key key = key_of_fragment(&packet->headers.ip, &packet->destination);
+	__be16 *port = bpf_map_lookup_elem(&fragments, &key);
+
+	if (port)
+		packet->udp.destination = *port;
+	return port != 0;
+}
+
+/* Has the later fragments of a first one that a relay wants follow it. */
+static __noinline int note_first(const struct packet *packet)
+{
+	struct fragment_key key = key_of_fragment(&packet->headers.ip, &packet->destination);
+
+	return bpf_map_update_elem(&fragments, &key, &packet->udp.destination, BPF_ANY);
 }
 
 #endif

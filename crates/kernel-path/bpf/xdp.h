@@ -84,6 +84,9 @@ MAP(turns, BPF_MAP_TYPE_LRU_PERCPU_HASH, __u32, struct turn, 0);
 /* Probes that a driver took. */
 MAP(probes, BPF_MAP_TYPE_ARRAY, __u32, __u64, 0);
 
+/* Of all headers in front of UDP, as a mask. */
+#define MOST_HEADER_BYTES 0x7f
+
 #define SUM_PIECE(size) \
 	if (bytes & (size)) { \
 		if (at + (size) > end) \
@@ -92,9 +95,10 @@ MAP(probes, BPF_MAP_TYPE_ARRAY, __u32, __u64, 0);
 		at += (size); \
 	}
 
-/* The sum over `bytes` bytes at `at`, and `sum`; 0, which is never right, when they are more than a buffer holds. */
-static __always_inline __u32 sum_of_bytes(void *at, void *end, __u32 bytes, __u32 sum)
+/* The sum over `bytes` bytes of the frame from `from` on, and `sum`; 0, which is never right, when they are more than there are. */
+__noinline int sum_of_bytes(struct xdp_md *ctx, __u32 from, __u32 bytes, __u32 sum)
 {
+	void *at = (void *)(long)ctx->data + (from & MOST_HEADER_BYTES), *end = (void *)(long)ctx->data_end;
 	__u64 total;
 
 	for (int chunk = 0; chunk < 8; chunk++) {
@@ -149,7 +153,7 @@ struct arrival {
 };
 
 /* The checksum that the datagram is to have, 0 if it has none; false: it has a wrong one. */
-static __always_inline int right_checksum(const struct arrival *arrival, void *end, __be16 *checksum)
+static __always_inline int right_checksum(struct xdp_md *ctx, const struct arrival *arrival, __be16 *checksum)
 {
 	const struct udp *udp = arrival->udp;
 	__u16 sum, there = udp->checksum;
@@ -157,7 +161,7 @@ static __always_inline int right_checksum(const struct arrival *arrival, void *e
 	*checksum = there;
 	if (there == 0)
 		return !arrival->is_ipv6;
-	sum = sum_of_bytes((void *)udp, end, bpf_ntohs(udp->length), fold(arrival->pseudo));
+	sum = sum_of_bytes(ctx, (void *)udp - (void *)(long)ctx->data, bpf_ntohs(udp->length), fold(arrival->pseudo));
 	if (sum == 0xffff)
 		return 1;
 	if (sum == 0 || there != fold(arrival->pseudo))
@@ -310,7 +314,7 @@ int mcr_xdp(struct xdp_md *ctx)
 	relay = find(&arrival.destination);
 	if (!relay || relay->exit >> 24 == MCR_EXIT_TCX || arrival.total > relay->mtu || arrival.ttl < relay->least_ttl ||
 	    !accepts(relay, &arrival.source) || came_back_to_us(arrival.destination.ifindex, data + 6) ||
-	    (!arrival.is_ipv6 && fold(sum_of_ip(ip)) != 0xffff) || !right_checksum(&arrival, end, &checksum) ||
+	    (!arrival.is_ipv6 && fold(sum_of_ip(ip)) != 0xffff) || !right_checksum(ctx, &arrival, &checksum) ||
 	    /* Only the copies that leave as IPv6 are to get one. */
 	    (checksum == 0 && relay->flags & MCR_NEEDS_CHECKSUM))
 		return XDP_PASS;
@@ -521,14 +525,14 @@ static __always_inline __u32 reason_of_driver(int error)
  * Counts a copy, and those between it and the last that came to its output on this CPU: the kernel had no memory for them, or
  * the interface was down.
  */
-static __always_inline void count_copy(__u32 slot, __u32 bytes, __u32 number, int is_taken, __u32 reason)
+__noinline int count_copy(__u32 slot, __u32 bytes, __u32 number, int is_taken, __u32 reason)
 {
 	__u32 index = bpf_get_smp_processor_id() * OUTPUT_SLOTS + slot;
 	struct mcr_sent *total = bpf_map_lookup_elem(&sent, &index);
 	__u32 last, gap;
 
 	if (!total)
-		return;
+		return 0;
 	last = total->crossing;
 	total->crossing = number;
 	/* Numbers wrap, and none is 0. */
@@ -537,10 +541,11 @@ static __always_inline void count_copy(__u32 slot, __u32 bytes, __u32 number, in
 		count_dropped(&dropped, slot, MCR_DROP_SEND_FAILED, gap);
 	if (!is_taken) {
 		count_dropped(&dropped, slot, reason, 1);
-		return;
+		return 0;
 	}
 	total->packets++;
 	total->bytes += bytes;
+	return 0;
 }
 
 static __always_inline void count_probe(void)
