@@ -9,7 +9,7 @@ use std::num::NonZeroU16;
 
 use libfuzzer_sys::fuzz_target;
 use mcr_wire::{
-    ChecksumState, CodePoint, Datagram, FrameMeta, MacAddr, Refused, Reject, Rewrite, TimeToLive, UdpChecksum, VlanId,
+    ChecksumState, CodePoint, Datagram, FrameMeta, MacAddr, Oversize, Refused, Reject, Rewrite, TimeToLive, UdpChecksum, VlanId,
     VlanTag, parse_following,
 };
 
@@ -91,5 +91,6 @@ fn rewrite(datagram: &Datagram<'_>) -> Rewrite {
         ttl: TimeToLive::Set(16),
         dscp: CodePoint::Keep,
         priority: None,
+        oversize: Oversize::Drop,
     }
 }

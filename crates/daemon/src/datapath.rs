@@ -56,6 +56,7 @@ fn rewrite(plan: &SendPlan, offset: Offset) -> Rewrite {
         ttl: plan.ttl,
         dscp: plan.dscp,
         priority: plan.priority,
+        oversize: plan.oversize,
     }
 }
 

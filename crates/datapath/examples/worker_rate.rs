@@ -19,7 +19,7 @@ use mcr_datapath::{
     open_output, set_filter,
 };
 use mcr_testbed::{Frame, Interface, Lan, Topology};
-use mcr_wire::{CodePoint, Destination, Listing, MacAddr, RateCap, Rewrite, TimeToLive};
+use mcr_wire::{CodePoint, Destination, Listing, MacAddr, Oversize, RateCap, Rewrite, TimeToLive};
 
 const BURST: usize = 16;
 const SEARCH: Duration = Duration::from_millis(250);
@@ -271,6 +271,7 @@ fn output(lan: &Lan) -> OutputEntry {
         ttl: TimeToLive::Set(16),
         dscp: CodePoint::Keep,
         priority: None,
+        oversize: Oversize::Drop,
     };
     let action = OutputAction::Send { socket: Arc::new(TxSocket::new(socket)), rewrite, mtu: 1500 };
     OutputEntry { counters: Arc::<OutputCounters>::default(), action, cap: RateCap::NONE }

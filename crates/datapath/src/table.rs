@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use mcr_wire::listing::is_listed;
-use mcr_wire::{Destination, DropReason, Listing, MacAddr, Prefix, RateCap, Rewrite};
+use mcr_wire::{Destination, DropReason, Listing, MacAddr, Oversize, Prefix, RateCap, Rewrite, VlanId};
 use rustc_hash::FxHashMap;
 
 use crate::counters::{Limiter, OutputCounters, OutputShare, RelayCounters, RelayShare};
@@ -59,8 +59,8 @@ pub enum OutputAction {
         socket: Arc<TxSocket>,
         /// What it looks like then.
         rewrite: Rewrite,
-        /// Largest IP packet that the interface sends, in bytes; larger ones are dropped as
-        /// `too_big`.
+        /// Largest IP packet that the interface sends, in bytes; what becomes of larger ones is said by
+        /// the rewrite.
         mtu: u32,
     },
     /// It is not: the output cannot work now, for this reason.
@@ -167,7 +167,7 @@ impl CompiledTable {
         let OutputEntry { counters, action, cap } = output;
         let action = match action {
             OutputAction::Send { socket, rewrite, mtu } => {
-                CompiledAction::Send { socket: self.socket(socket), rewrite: *rewrite, mtu: *mtu }
+                CompiledAction::Send { socket: self.socket(socket), rewrite: *rewrite, mtu: room(rewrite, *mtu) }
             }
             OutputAction::Drop(reason) => CompiledAction::Drop(*reason),
         };
@@ -183,6 +183,18 @@ impl CompiledTable {
         })
     }
 }
+
+/// Bytes of the largest IP packet that leaves in one frame. A packet socket may send one tag more than the MTU, but not
+/// two (`net/packet/af_packet.c: packet_extra_vlan_len_allowed`): what may be cut is cut before the kernel refuses it.
+fn room(rewrite: &Rewrite, mtu: u32) -> u32 {
+    let has_two_tags = rewrite.vlan.and_then(VlanId::outer).is_some();
+    match rewrite.oversize {
+        Oversize::Fragment if has_two_tags => mtu.saturating_sub(2 * TAG_BYTES),
+        Oversize::Fragment | Oversize::Drop => mtu,
+    }
+}
+
+const TAG_BYTES: u32 = mcr_wire::ethernet::TAG_BYTES as u32;
 
 impl CompiledRelay {
     /// Counts packets that no output sends.

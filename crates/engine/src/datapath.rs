@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use mcr_model::{Datapath, DatapathChoice, DropReason, InterfaceName, Relay, RelayName};
+use mcr_model::{Datapath, DatapathChoice, DropReason, InterfaceName, Oversize, Relay, RelayName};
 
 use crate::effect::{Failure, InputKey, Subject};
 use crate::engine::{Engine, Entry};
@@ -103,7 +103,7 @@ impl View<'_> {
     }
 
     fn best(&self, entry: &Entry) -> Serving {
-        if let Some(reason) = self.local_need(entry).or_else(|| self.failure(entry, Datapath::Tcx)) {
+        if let Some(reason) = self.left_to_packet(entry).or_else(|| self.failure(entry, Datapath::Tcx)) {
             return Serving { datapath: Datapath::Packet, because: Some(format!("not tcx: {}", reason.reason)) };
         }
         match self.at_driver(entry) {
@@ -134,9 +134,14 @@ impl View<'_> {
         })
     }
 
-    /// Whether an application of this host keeps the relay out of the kernel: it does unless the datapath was asked for.
+    /// What about the relay, or an application of this host, keeps it out of the kernel unless it was asked for there.
+    fn left_to_packet(&self, entry: &Entry) -> Option<Hindrance> {
+        self.local_need(entry).or_else(|| cannot_cut(&entry.relay, Datapath::Tcx))
+    }
+
+    /// Whether no datapath in the kernel is to be tried for the relay.
     fn is_spared(&self, entry: &Entry) -> bool {
-        self.choice(entry) == DatapathChoice::Auto && self.local_need(entry).is_some()
+        self.choice(entry) == DatapathChoice::Auto && self.left_to_packet(entry).is_some()
     }
 
     fn input_index(&self, entry: &Entry) -> Option<Ifindex> {
@@ -160,7 +165,7 @@ impl View<'_> {
 
     /// Whether the datapath that is to serve the relay does not take it.
     pub(crate) fn is_refused(&self, entry: &Entry, datapath: Datapath) -> bool {
-        self.refusal(entry, datapath).is_some()
+        self.refusal(entry, datapath).is_some() || cannot_cut(&entry.relay, datapath).is_some()
     }
 
     /// Whether the relay is to be served at the driver and something is against it.
@@ -285,6 +290,16 @@ fn left_to_tcx(entry: &Entry) -> Option<&'static str> {
         return Some(SHARED);
     }
     is_capped(&entry.relay).then_some(CAPPED)
+}
+
+/// Why a datapath can't serve a relay that has copies cut into fragments.
+pub(crate) fn cannot_cut(relay: &Relay, datapath: Datapath) -> Option<Hindrance> {
+    let is_able = datapath == Datapath::Packet;
+    let cuts = relay.outputs().iter().find(|output| output.oversize == Oversize::Fragment).filter(|_| !is_able)?;
+    Some(Hindrance {
+        reason: format!("copies to {} may leave in fragments, which only packet makes", cuts.interface),
+        remedy: "use datapath = \"auto\" or \"packet\", or leave fragment out".to_owned(),
+    })
 }
 
 fn told(failure: &Failure) -> Hindrance {

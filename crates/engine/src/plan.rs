@@ -8,8 +8,8 @@ use mcr_model::place::{Place, Rivalry};
 use mcr_model::relay::{Input, Output, Relay};
 use mcr_model::span::{Offset, address_after};
 use mcr_model::{
-    CodePoint, DatapathChoice, DropReason, InterfaceName, Prefix, RateCap, RelayName, SourceRule, Span, TimeToLive,
-    VlanId,
+    CodePoint, DatapathChoice, DropReason, InterfaceName, Oversize, Prefix, RateCap, RelayName, SourceRule, Span,
+    TimeToLive, VlanId,
 };
 
 use crate::actual::Actual;
@@ -125,6 +125,8 @@ pub struct SendPlan {
     pub dscp: CodePoint,
     /// The priority in the tag; `None`: as it arrived.
     pub priority: Option<u8>,
+    /// What becomes of larger packets than the MTU.
+    pub oversize: Oversize,
 }
 
 impl RelayPlan {
@@ -340,6 +342,7 @@ impl View<'_> {
             ttl: output.ttl.on_wire(),
             dscp: output.dscp.on_wire(),
             priority: output.priority.map(|priority| priority.get()),
+            oversize: output.oversize,
         })
     }
 

@@ -908,6 +908,30 @@ fn what_an_application_of_this_host_listens_to_is_left_to_it() {
 }
 
 #[test]
+fn copies_in_fragments_are_left_to_packet_and_nothing_else_is_asked_for() {
+    let cutting = || relay(CAMERA.0, CAMERA.1, &["eth1:239.2.2.2:6001,fragment=true"]);
+    let (mut engine, mut machine) = (Engine::new("mcr.toml"), Machine::default());
+    engine.interfaces_are(two());
+    machine.good_drivers.insert(Ifindex(3));
+    engine.create(cutting()).unwrap();
+    machine.settle(&mut engine, 0);
+    let why = "copies to eth1 may leave in fragments, which only packet makes";
+    assert_eq!(datapath(&engine, "camera"), ("packet".into(), format!("not tcx: {why}")));
+    assert_eq!(state(&engine, "camera", 0).0, RelayState::Ready);
+    assert_eq!(machine.inputs.keys().collect::<Vec<_>>(), [&packet(2)]);
+    for asked in [Datapath::Tcx, Datapath::Xdp] {
+        engine.replace(cutting().moved_by(Some(DatapathChoice::Only(asked)))).unwrap();
+        machine.settle(&mut engine, 1);
+        assert_eq!(state(&engine, "camera", 1), (RelayState::Failed, why.into()), "{asked:?}");
+        assert!(machine.inputs.values().all(|plan| plan.relays.is_empty()), "{asked:?}");
+    }
+    engine.replace(camera()).unwrap();
+    machine.settle(&mut engine, 2);
+    assert_eq!(state(&engine, "camera", 2).0, RelayState::Ready);
+    assert_ne!(datapath(&engine, "camera").0, "packet");
+}
+
+#[test]
 fn an_application_of_this_host_does_not_end_what_was_asked_for() {
     for asked in [Datapath::Xdp, Datapath::Tcx] {
         let (mut engine, mut machine) = with_a_driver(camera_by(DatapathChoice::Only(asked)));

@@ -12,7 +12,7 @@ use std::process::{Command, Stdio};
 use mcr_kernel_path::{Exit, InputTable, Loaded, Maps, OutputAction, OutputEntry, RelayEntry, Sizes};
 use mcr_kernel_path::{TableWriter, load};
 use mcr_testbed::{Frame, Interface, Topology};
-use mcr_wire::{CodePoint, Destination, Listing, MacAddr, RateCap, Rewrite, TimeToLive};
+use mcr_wire::{CodePoint, Destination, Listing, MacAddr, Oversize, RateCap, Rewrite, TimeToLive};
 
 const BURST: u32 = 16;
 const ROUNDS: usize = 7;
@@ -151,6 +151,7 @@ impl Bench {
                 ttl: TimeToLive::Set(16),
                 dscp: CodePoint::Keep,
                 priority: None,
+                oversize: Oversize::Drop,
             };
             let action = OutputAction::Send { port, rewrite, mtu: 1500 };
             OutputEntry { counters: writer.output_counters(0).expect("counters"), action, cap: RateCap::NONE }

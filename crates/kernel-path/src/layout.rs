@@ -7,7 +7,7 @@ use std::mem::{offset_of, size_of};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use mcr_wire::{
-    CodePoint, CodePointMap, Destination, DropReason, Listing, Prefix, RateCap, Rewrite, TimeToLive, VlanId,
+    CodePoint, CodePointMap, Destination, DropReason, Listing, Oversize, Prefix, RateCap, Rewrite, TimeToLive, VlanId,
 };
 
 use crate::table::{Exit, OutputAction, OutputEntry};
@@ -340,8 +340,11 @@ impl OutputRecord {
             OutputAction::Drop(reason) => return Self { drop: reason.index() as u8 + 1, ..counted },
             OutputAction::Send { port, rewrite, mtu } => (*port, rewrite, *mtu),
         };
-        let Rewrite { source_mac, destination_mac, vlan, source, destination, source_port, ttl, dscp, priority } =
-            *rewrite;
+        let Rewrite {
+            source_mac, destination_mac, vlan, source, destination, source_port, ttl, dscp, priority, ..
+        } = *rewrite;
+        // Nothing is cut here: the engine leaves such relays to others.
+        debug_assert_eq!(rewrite.oversize, Oversize::Drop);
         let port_flag = source_port.map_or(0, |_| SET_SOURCE_PORT);
         let priority_bits = u16::from(priority.unwrap_or(0)) << 13;
         let priority_flag = priority.map_or(0, |_| SET_PRIORITY);
@@ -411,6 +414,7 @@ impl OutputRecord {
             ttl,
             dscp,
             priority: (self.flags & SET_PRIORITY != 0).then_some((self.vlan >> 13) as u8),
+            oversize: Oversize::Drop,
         };
         OutputAction::Send { port: self.port, rewrite, mtu: self.mtu }
     }
@@ -492,6 +496,7 @@ mod tests {
             ttl: TimeToLive::Set(8),
             dscp: CodePoint::Keep,
             priority: Some(7),
+            oversize: Oversize::Drop,
         };
         let other = Rewrite {
             vlan: None,

@@ -47,12 +47,12 @@ impl InputSpec {
 
 impl OutputSpec {
     /// Reads the text of an output: `eth1:239.2.2.2:6001,ttl=8,source=10.0.0.9,dscp=34`.
-    /// Options: `source`, `source-port`, `ttl`, `dscp`, `vlan`, `outer-vlan`, `priority`, `max-packets-per-second`, `max-bits-per-second`.
+    /// Options: `source`, `source-port`, `ttl`, `dscp`, `vlan`, `outer-vlan`, `priority`, `fragment`, `max-packets-per-second`, `max-bits-per-second`.
     ///
     /// # Errors
     /// [`EndpointError`] where the text has not the shape of an endpoint.
     pub fn from_endpoint(given: &str) -> Result<Self, EndpointError> {
-        const OPTIONS: [&str; 9] = [
+        const OPTIONS: [&str; 10] = [
             "source",
             "source-port",
             "ttl",
@@ -60,6 +60,7 @@ impl OutputSpec {
             "vlan",
             "outer-vlan",
             "priority",
+            "fragment",
             "max-packets-per-second",
             "max-bits-per-second",
         ];
@@ -77,6 +78,7 @@ impl OutputSpec {
                 "vlan" => spec.vlan = Some(parts.number(key, value)?),
                 "outer-vlan" | "outer_vlan" => spec.outer_vlan = Some(parts.number(key, value)?),
                 "priority" => spec.priority = Some(parts.number(key, value)?),
+                "fragment" => spec.fragment = parts.flag(key, value)?,
                 "max-packets-per-second" => spec.max_packets_per_second = Some(parts.number(key, value)?),
                 "max-bits-per-second" => spec.max_bits_per_second = Some(parts.number(key, value)?),
                 _ => return Err(parts.unknown_option(key, &OPTIONS)),
@@ -155,6 +157,11 @@ impl<'a> Parts<'a> {
 
     fn number(&self, key: &str, value: &str) -> Result<i64, EndpointError> {
         value.parse().map_err(|_| error(self.given, &format!("{key}={value} is not a number"), "write a whole number"))
+    }
+
+    fn flag(&self, key: &str, value: &str) -> Result<bool, EndpointError> {
+        let remedy = format!("write {key}=true, or leave it out");
+        value.parse().map_err(|_| error(self.given, &format!("{key}={value} is neither true nor false"), &remedy))
     }
 
     fn unknown_option(&self, key: &str, known: &[&str]) -> EndpointError {

@@ -47,7 +47,7 @@ pub use event::{Event, EventKind};
 pub use grant::Grant;
 pub use header::{DscpRule, SourceRule, TtlRule};
 pub use lease::Lease;
-pub use mcr_wire::{CodePoint, DropReason, RateCap, TimeToLive, VlanId};
+pub use mcr_wire::{CodePoint, DropReason, Oversize, RateCap, TimeToLive, VlanId};
 pub use name::{InterfaceName, RelayName};
 pub use place::Place;
 pub use prefix::Prefix;

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::net::IpAddr;
 
-use mcr_wire::VlanId;
+use mcr_wire::{Oversize, VlanId};
 
 use crate::address::{Port, Priority, Target};
 use crate::cap::RateCaps;
@@ -60,6 +60,8 @@ pub struct Output {
     pub vlan: Option<VlanId>,
     /// The priority in that tag; `None`: as it arrived.
     pub priority: Option<Priority>,
+    /// What becomes of copies that are larger than the interface's MTU.
+    pub oversize: Oversize,
     /// How much of what arrives it sends.
     pub caps: RateCaps,
 }

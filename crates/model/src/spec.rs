@@ -2,6 +2,7 @@
 //!
 //! These types accept anything that has the right shape; [`RelaySpec::check`] is the one door to a [`Relay`].
 
+use mcr_wire::Oversize;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -163,6 +164,9 @@ pub struct OutputSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(minimum = 0, maximum = 7)]
     pub priority: Option<i64>,
+    /// What is larger than the interface's MTU leaves in fragments; else it is dropped as `too_big`.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub fragment: bool,
     /// More packets than so many a second are dropped as `rate_limited`; none: no cap.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(minimum = 1, maximum = 1_000_000_000i64)]
@@ -267,7 +271,7 @@ impl OutputSpec {
     /// Every field that is wrong.
     pub fn check(&self, part: &str) -> Result<Output, Vec<FieldError>> {
         let Self { interface, group, address, port, source, source_port, ttl, dscp, vlan, outer_vlan, .. } = self;
-        let Self { priority, max_packets_per_second, max_bits_per_second, .. } = self;
+        let Self { priority, fragment, max_packets_per_second, max_bits_per_second, .. } = self;
         let mut errors = Errors::default();
         let field = |name: &str| format!("{part}.{name}");
         let interface = errors.take(field("interface"), interface.parse::<InterfaceName>(), "");
@@ -300,7 +304,21 @@ impl OutputSpec {
                 Some(caps),
             ) if errors.0.is_empty() => {
                 let span = Span::new(group_bits, ports);
-                Ok(Output { interface, target, port, span, source, source_port, ttl, dscp, vlan, priority, caps })
+                let oversize = if *fragment { Oversize::Fragment } else { Oversize::Drop };
+                Ok(Output {
+                    interface,
+                    target,
+                    port,
+                    span,
+                    source,
+                    source_port,
+                    ttl,
+                    dscp,
+                    vlan,
+                    priority,
+                    oversize,
+                    caps,
+                })
             }
             _ => Err(errors.0),
         }
@@ -351,7 +369,8 @@ impl From<&Input> for InputSpec {
 
 impl From<&Output> for OutputSpec {
     fn from(output: &Output) -> Self {
-        let Output { interface, target, port, span, source, source_port, ttl, dscp, vlan, priority, caps } = output;
+        let Output { interface, target, port, span, source, source_port, ttl, dscp, vlan, .. } = output;
+        let Output { priority, oversize, caps, .. } = output;
         let (vlan, outer_vlan) = vlan::spec(*vlan);
         let (max_packets_per_second, max_bits_per_second) = caps.spec();
         let (group, address) = group_or_address(*target, *span);
@@ -367,6 +386,7 @@ impl From<&Output> for OutputSpec {
             vlan,
             outer_vlan,
             priority: priority.map(|priority| priority.get().into()),
+            fragment: *oversize == Oversize::Fragment,
             max_packets_per_second,
             max_bits_per_second,
         }

@@ -96,6 +96,7 @@ fn a_wrong_endpoint_says_what_and_what_to_do() {
     assert!(output("eth1:239.2.2.2:6001,dscp=46:34").unwrap_err().contains("or a table as { 46 = 34"));
     assert!(output("eth1:239.2.2.2:6001,source=kept").unwrap_err().contains("or \"keep\""));
     assert!(output("eth1:239.2.2.2:6001,priority=3").unwrap_err().contains("a priority stands in a tag"));
+    assert!(output("eth1:239.2.2.2:6001,fragment=yes").unwrap_err().contains("fragment=yes is neither true nor false"));
     assert!(output("eth1:239.2.2.2:6001,vlan=2,priority=8").unwrap_err().contains("priority 8 is out of range"));
     assert!(output("eth1:255.255.255.255:6001").unwrap_err().contains("is not a unicast address"));
     assert!(
@@ -188,6 +189,7 @@ fn header_fields_read_back_as_they_were_written() {
     for fields in [
         r#""ttl": 7"#,
         r#""ttl": "keep", "dscp": 46"#,
+        r#""fragment": true"#,
         r#""ttl": "decrement", "dscp": {"46": 34, "0": 8, "*": 1}, "source": "keep""#,
     ] {
         let output = spec(fields).check("output[0]").unwrap();

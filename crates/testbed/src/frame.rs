@@ -24,6 +24,8 @@ const ETHERTYPE_IPV6: u16 = 0x86dd;
 const IPV4_BYTES: usize = 20;
 const IPV6_BYTES: usize = 40;
 const PROTOCOL_UDP: u8 = 17;
+/// The kind of the fragment header (RFC 8200 section 4.5).
+const FRAGMENT_HEADER: u8 = 44;
 
 /// What to write in a checksum field.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -281,18 +283,19 @@ impl Frame {
     /// The frame's IP packet cut into fragments of at most `payload_bytes` (a multiple of 8) after their headers, each a frame.
     ///
     /// # Panics
-    /// When `payload_bytes` is no multiple of 8, or zero, or when it is IPv6.
+    /// When `payload_bytes` is no multiple of 8, or zero.
     #[track_caller]
     pub fn fragments(&self, payload_bytes: usize) -> Vec<Vec<u8>> {
-        assert!(self.destination.is_ipv4(), "IPv6 fragments have a header of their own");
         assert!(payload_bytes > 0 && payload_bytes.is_multiple_of(8), "fragments begin at multiples of 8 bytes");
         let datagram = self.datagram();
         let pieces = datagram.len().div_ceil(payload_bytes);
         let mut frames = Vec::with_capacity(pieces);
         for (number, piece) in datagram.chunks(payload_bytes).enumerate() {
             let more = if number + 1 < pieces { 0x2000 } else { 0 };
-            let mut head = self.clone().flags_and_offset(more | low16(number * payload_bytes / 8));
-            head.total_length = Some(low16(IPV4_BYTES + self.options.len() + piece.len()));
+            let place = more | low16(number * payload_bytes / 8);
+            let mut head = self.clone().fragment(u32::from(self.identification), place);
+            let before_field = if self.is_ipv6() { IPV6_BYTES } else { 0 };
+            head.total_length = Some(low16(head.ip_header_bytes() - before_field + piece.len()));
             let mut bytes = head.ethernet_header();
             bytes.extend(head.ip_header());
             bytes.extend(piece);
@@ -314,8 +317,37 @@ impl Frame {
         bytes
     }
 
+    /// Makes it a fragment of its family: the identification, and "more fragments" and the offset as in an IPv4 header. Of
+    /// IPv6 0 is a fragment, too, which is whole (RFC 6946).
+    pub fn fragment(self, identification: u32, place: u16) -> Frame {
+        if !self.is_ipv6() {
+            return self.identification((identification & 0xffff) as u16).flags_and_offset(place);
+        }
+        let mut body = vec![0];
+        body.extend((place << 3 | place >> 13 & 1).to_be_bytes());
+        body.extend(identification.to_be_bytes());
+        self.extension(FRAGMENT_HEADER, &body)
+    }
+
+    /// What [`Frame::fragment`] made of it.
+    pub(crate) fn fragmentation(&self) -> Option<(u32, u16)> {
+        if !self.is_ipv6() {
+            let place = self.flags_and_offset & 0x3fff;
+            return (place != 0).then(|| (self.identification.into(), place));
+        }
+        let (_, body) = self.extensions.iter().find(|(kind, _)| *kind == FRAGMENT_HEADER)?;
+        let word = read_u16(body, 1)?;
+        Some((u32::from(read_u16(body, 3)?) << 16 | u32::from(read_u16(body, 5)?), word >> 3 | (word & 1) << 13))
+    }
+
+    /// Takes all extension headers off.
+    pub(crate) fn without_extensions(mut self) -> Frame {
+        self.extensions.clear();
+        self
+    }
+
     /// Whether it is a fragment of IPv4, first or later.
-    pub fn is_fragment(&self) -> bool {
+    pub(crate) fn is_fragment(&self) -> bool {
         !self.is_ipv6() && self.flags_and_offset & 0x3fff != 0
     }
 
@@ -675,6 +707,21 @@ mod tests {
         let together: Vec<u8> = fragments.iter().flat_map(|frame| frame[34..].to_vec()).collect();
         assert_eq!(together, whole.bytes()[34..]);
         assert!(fragments.iter().all(|frame| sum(&frame[14..34]) == 0xffff));
+    }
+
+    /// The fragment header is that of RFC 8200 section 4.5, by hand.
+    #[test]
+    fn fragments_of_ipv6_have_a_header_of_their_own() {
+        let whole = Frame::udp("[fd00::1]:1", "[fd00::2]:2", vec![7; 100]);
+        let fragments = whole.fragments(48);
+        let heads: Vec<&[u8]> = fragments.iter().map(|frame| &frame[18..14 + 48]).collect();
+        assert_eq!((heads[0][..3].to_vec(), heads[2][..3].to_vec()), (vec![0, 56, 44], vec![0, 20, 44]));
+        let places: Vec<&[u8]> = heads.iter().map(|head| &head[36..40]).collect();
+        assert_eq!(places, [[17, 0, 0, 1], [17, 0, 0, 49], [17, 0, 0, 96]]);
+        let together: Vec<u8> = fragments.iter().flat_map(|frame| frame[62..].to_vec()).collect();
+        assert_eq!(together, whole.bytes()[54..]);
+        let one = whole.fragment(0x1234_5678, 0x2007);
+        assert_eq!(one.fragmentation(), Some((0x1234_5678, 0x2007)));
     }
 
     #[test]

@@ -6,15 +6,17 @@
 use std::net::{IpAddr, SocketAddr};
 
 use mcr_wire::{
-    CodePoint, CodePointMap, Destination, DropReason, Listing, MacAddr, Prefix, Rewrite, TimeToLive, VlanId,
+    CodePoint, CodePointMap, Destination, DropReason, Listing, MacAddr, Oversize, Prefix, Rewrite, TimeToLive, VlanId,
 };
 
 use crate::frame::{Checksum, Frame, Tag};
 use crate::interface::Mac;
 
+mod cuts;
 mod rows;
 mod wire;
 
+pub use cuts::{Cut, CutDatagram, cuts};
 pub use rows::rows;
 pub use wire::{Counts, Datapath, OutputCounts, every_row_on_a_wire};
 
@@ -230,6 +232,9 @@ fn copy(arrived: &Frame, rewrite: &Rewrite) -> Frame {
         rewrite.source_port.unwrap_or(arrived.source.port()),
     );
     copy.destination = rewrite.destination;
+    if let Some((identification, place)) = arrived.fragmentation().filter(|_| copy.is_ipv6() != arrived.is_ipv6()) {
+        copy = copy.without_extensions().fragment(identification, place);
+    }
     // IPv6 has no datagram without a checksum.
     let may_lack = arrived.udp_checksum == Checksum::Zero && !copy.is_ipv6();
     copy.udp_checksum(if may_lack { Checksum::Zero } else { Checksum::Right })
@@ -491,5 +496,6 @@ pub fn rewrite(to: &str) -> Rewrite {
         ttl: TimeToLive::Set(16),
         dscp: CodePoint::Keep,
         priority: None,
+        oversize: Oversize::Drop,
     }
 }

@@ -74,7 +74,7 @@ reasons! {
         "lower the load, give the daemon a core of its own, or spread inputs over interfaces";
     /// Larger than the output's MTU.
     TooBig, "too_big", "the packet is larger than the MTU of the output, and is never fragmented silently",
-        "raise the MTU of the output interface, or have the sender use smaller datagrams";
+        "raise the MTU of the output interface, have the sender use smaller datagrams, or set fragment = true on the output";
     /// No link-layer address for a unicast output.
     NoNeighbour, "no_neighbour", "the link-layer address of the receiver or of its router is not known",
         "check that the receiver is up, and that a route leads to it";

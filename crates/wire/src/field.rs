@@ -1,4 +1,4 @@
-//! Header fields of a copy that may be set, kept, or made from what arrived.
+//! Header fields of a copy that may be set, kept, or made from what arrived; and what becomes of one that is too large.
 
 /// The time to live of copies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,6 +32,16 @@ impl TimeToLive {
             Self::Decrement => 2,
         }
     }
+}
+
+/// What becomes of copies that are larger than the MTU of their output.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Oversize {
+    /// They are dropped, by the name of `too_big`.
+    #[default]
+    Drop,
+    /// They leave in fragments.
+    Fragment,
 }
 
 /// The code point of copies, 0 to 63.

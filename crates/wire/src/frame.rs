@@ -13,7 +13,7 @@
 //! | 5 | a protocol other than UDP; IPv6: also behind one extension header | not ours | |
 //! | 6 | the frame ends before the packet's length (bytes after it are padding, and cut off) | `truncated` | if there |
 //! | 7 | IPv4: the header checksum is wrong | `bad_ip_checksum` | if there |
-//! | 8 | a fragment, first or later, or an IPv6 fragment header ([`parse_following`] lets some of IPv4 pass) | `fragment` | the first |
+//! | 8 | a fragment, first or later, or an IPv6 fragment header ([`parse_following`] lets most pass) | `fragment` | the first |
 //! | 9 | IPv4 options; IPv6 hop-by-hop or destination options, or a routing header | `ip_options` | if there |
 //! | 10 | no room for a UDP header, or its length is not that of the IP payload (nor, in a super-frame, that of one segment) | `bad_udp_length` | if there |
 //! | 11 | IPv4: a super-frame without UDP checksum: segmentation would give its datagrams one | `gso_unsupported` | yes |
@@ -113,10 +113,10 @@ pub struct Datagram<'a> {
     pub traffic_class: u8,
     /// Time to live or hop limit, as it arrived.
     pub ttl: u8,
-    /// Whether it must not be fragmented; always so in IPv6.
+    /// Whether it must not be fragmented; always so in IPv6, but for what was.
     pub dont_fragment: bool,
-    /// The identification field; 0 in IPv6, which has it in fragments only.
-    pub identification: u16,
+    /// The identification field, of 16 bits in IPv4; IPv6 has it in fragments only, of 32 bits, and else it is 0.
+    pub identification: u32,
     /// The flow label of IPv6 (RFC 6437); 0 in IPv4.
     pub flow_label: u32,
     /// Its checksum; [`parse`] says [`UdpChecksum::Partial`] of every super-frame.
@@ -203,16 +203,23 @@ impl<'a> Datagram<'a> {
     /// Bytes of the IP and UDP headers of each.
     #[inline]
     fn header_bytes(&self) -> usize {
-        ip_header_bytes(self.destination.address) + self.udp_header_bytes()
+        bytes_before_udp(self.destination.address, self.part) + self.udp_header_bytes()
     }
 
     /// Bytes of its UDP header, which a later fragment has not.
     #[inline]
     pub(crate) fn udp_header_bytes(&self) -> usize {
         match self.part {
-            Part::Whole | Part::First { .. } => udp::HEADER_BYTES,
+            Part::Whole | Part::Atomic | Part::First { .. } => udp::HEADER_BYTES,
             Part::Later { .. } => 0,
         }
+    }
+
+    /// The identification of the datagram that follows so many others of a run. Those have
+    /// fields of 16 bits, which wrap.
+    #[inline]
+    pub fn identification_after(&self, datagrams: usize) -> u32 {
+        self.identification & !0xffff | u32::from((self.identification as u16).wrapping_add(datagrams as u16))
     }
 
     /// Its datagrams one by one; itself only, unless it is a super-frame.
@@ -231,8 +238,7 @@ impl<'a> Datagram<'a> {
             Some(payload)
         });
         payloads.zip(0_usize..).map(move |(payload, index)| Datagram {
-            // A field of 16 bits, which wraps.
-            identification: whole.identification.wrapping_add(index as u16),
+            identification: whole.identification_after(index),
             segment_bytes: None,
             payload,
             ..whole
@@ -452,9 +458,9 @@ impl Ip<'_> {
     }
 
     #[inline]
-    fn identification(&self) -> u16 {
+    fn identification(&self) -> u32 {
         match self {
-            Self::V4(ip) => ip.identification(),
+            Self::V4(ip) => ip.identification().into(),
             Self::V6(_) => 0,
         }
     }
@@ -554,12 +560,15 @@ impl<'a> Packet<'a, '_> {
     }
 }
 
-/// Bytes of the IP header of a relayed datagram to or from an address of this family.
+/// Bytes in front of the UDP header, or of what is in its place, of a relayed packet to or from an address of this family.
 #[inline]
-pub(crate) const fn ip_header_bytes(address: IpAddr) -> usize {
-    match address {
-        IpAddr::V4(_) => ipv4::HEADER_BYTES,
-        IpAddr::V6(_) => ipv6::HEADER_BYTES,
+pub(crate) const fn bytes_before_udp(address: IpAddr, part: Part) -> usize {
+    match (address, part) {
+        (IpAddr::V4(_), _) => ipv4::HEADER_BYTES,
+        (IpAddr::V6(_), Part::Whole) => ipv6::HEADER_BYTES,
+        (IpAddr::V6(_), Part::Atomic | Part::First { .. } | Part::Later { .. }) => {
+            ipv6::HEADER_BYTES + ipv6::EXTENSION_BYTES
+        }
     }
 }
 

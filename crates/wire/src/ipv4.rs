@@ -21,6 +21,8 @@ pub const PROTOCOL_UDP: u8 = 17;
 pub const DONT_FRAGMENT: u16 = 0x4000;
 /// The "more fragments" bit of the flags word.
 pub const MORE_FRAGMENTS: u16 = 0x2000;
+/// The offset, in units of eight bytes: 0 in a first fragment.
+pub const OFFSET_MASK: u16 = 0x1fff;
 /// "More fragments" and the offset: anything here makes a packet a fragment.
 pub const FRAGMENT_MASK: u16 = 0x3fff;
 
@@ -88,7 +90,7 @@ impl<'a> Ipv4<'a> {
     /// Whether it is the first fragment, which alone carries the UDP header.
     #[inline]
     pub fn is_first(&self) -> bool {
-        self.fragmentation() & 0x1fff == 0
+        self.fragmentation() & OFFSET_MASK == 0
     }
 
     /// Time to live.

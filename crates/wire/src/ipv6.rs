@@ -13,7 +13,7 @@
 
 use core::net::Ipv6Addr;
 
-use crate::ipv4::PROTOCOL_UDP;
+use crate::ipv4::{self, PROTOCOL_UDP};
 
 /// Bytes of a header without extensions.
 pub const HEADER_BYTES: usize = 40;
@@ -24,7 +24,9 @@ const HOP_BY_HOP: u8 = 0;
 /// Routing (section 4.4).
 const ROUTING: u8 = 43;
 /// Fragment (section 4.5).
-const FRAGMENT: u8 = 44;
+pub const FRAGMENT: u8 = 44;
+/// The "more fragments" bit of a fragment header; the offset is in the upper 13 bits.
+const MORE_FRAGMENTS: u16 = 0x0001;
 /// Destination options (section 4.6).
 const DESTINATION_OPTIONS: u8 = 60;
 
@@ -55,7 +57,7 @@ pub enum Leads {
     Unreadable,
 }
 
-/// An extension header that a relayed datagram can't have.
+/// An extension header in front of UDP.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Extension {
     /// The fragment header.
@@ -128,10 +130,21 @@ impl<'a> Ipv6<'a> {
         }
     }
 
+    /// The beginning of the extension header, unless it is cut off.
+    fn extension(&self) -> Option<&'a [u8; EXTENSION_BYTES]> {
+        let there = &self.bytes[..self.bytes.len().min(self.total_bytes())];
+        there[HEADER_BYTES..].first_chunk()
+    }
+
+    /// The fragment header, if the packet is a fragment of UDP without other extension headers.
+    pub fn fragment(&self) -> Option<FragmentHeader> {
+        let header = self.extension().filter(|header| self.fixed[6] == FRAGMENT && header[0] == PROTOCOL_UDP)?;
+        Some(FragmentHeader::read(header))
+    }
+
     #[cold]
     fn leads_past_extension(&self) -> Leads {
-        let there = &self.bytes[..self.bytes.len().min(self.total_bytes())];
-        let Some(header) = there[HEADER_BYTES..].first_chunk::<EXTENSION_BYTES>() else { return Leads::Unreadable };
+        let Some(header) = self.extension() else { return Leads::Unreadable };
         let (extension, bytes, is_first) = match self.fixed[6] {
             FRAGMENT => {
                 let offset = u16::from_be_bytes([header[2], header[3]]) & 0xfff8;
@@ -147,6 +160,38 @@ impl<'a> Ipv6<'a> {
     }
 }
 
+/// What a fragment header says.
+///
+/// ```text
+///  |  Next header  |    Reserved   |  Fragment offset  |Res|M|
+///  |                      Identification                     |
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FragmentHeader {
+    /// What the fragments of a datagram have in common.
+    pub identification: u32,
+    /// "More fragments" and the offset, as in an IPv4 header.
+    pub place: u16,
+}
+
+impl FragmentHeader {
+    fn read(header: &[u8; EXTENSION_BYTES]) -> Self {
+        let word = u16::from_be_bytes([header[2], header[3]]);
+        let more = if word & MORE_FRAGMENTS != 0 { ipv4::MORE_FRAGMENTS } else { 0 };
+        let identification = u32::from_be_bytes([header[4], header[5], header[6], header[7]]);
+        Self { identification, place: more | word >> 3 }
+    }
+
+    /// The header in front of UDP, or of a piece of it.
+    #[inline]
+    pub fn emit(&self) -> [u8; EXTENSION_BYTES] {
+        let more = if self.place & ipv4::MORE_FRAGMENTS != 0 { MORE_FRAGMENTS } else { 0 };
+        let [high, low] = ((self.place & ipv4::OFFSET_MASK) << 3 | more).to_be_bytes();
+        let [a, b, c, d] = self.identification.to_be_bytes();
+        [PROTOCOL_UDP, 0, high, low, a, b, c, d]
+    }
+}
+
 /// What a header of ours says.
 #[derive(Debug, Clone, Copy)]
 pub struct Fields {
@@ -156,6 +201,8 @@ pub struct Fields {
     pub flow_label: u32,
     /// Bytes behind the header.
     pub payload_bytes: u16,
+    /// What follows: UDP, or a fragment header.
+    pub next: u8,
     /// The hop limit.
     pub hop_limit: u8,
     /// Source address.
@@ -165,14 +212,14 @@ pub struct Fields {
 }
 
 impl Fields {
-    /// The header of a UDP packet without extensions.
+    /// The header alone.
     #[inline]
     pub fn emit(&self) -> [u8; HEADER_BYTES] {
         let first = 6 << 28 | u32::from(self.traffic_class) << 20 | self.flow_label & 0x000f_ffff;
         let mut header = [0; HEADER_BYTES];
         header[0..4].copy_from_slice(&first.to_be_bytes());
         header[4..6].copy_from_slice(&self.payload_bytes.to_be_bytes());
-        header[6] = PROTOCOL_UDP;
+        header[6] = self.next;
         header[7] = self.hop_limit;
         header[8..24].copy_from_slice(&self.source.octets());
         header[24..40].copy_from_slice(&self.destination.octets());

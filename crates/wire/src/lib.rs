@@ -18,11 +18,12 @@ pub mod prefix;
 pub mod rate;
 pub mod rewrite;
 pub mod snapshot;
+pub mod split;
 pub mod udp;
 
 pub use drop_reason::DropReason;
 pub use ethernet::{MacAddr, VlanId, VlanTag};
-pub use field::{CodePoint, CodePointMap, TimeToLive};
+pub use field::{CodePoint, CodePointMap, Oversize, TimeToLive};
 pub use frame::{
     ChecksumState, Datagram, Destination, FragmentKey, FrameMeta, Part, Refused, Reject, UdpChecksum, parse,
     parse_following,
@@ -32,3 +33,4 @@ pub use prefix::Prefix;
 pub use rate::{Bucket, RateCap};
 pub use rewrite::{Completion, Headers, Rewrite};
 pub use snapshot::{DroppedSnapshot, OutputSnapshot, RelaySnapshot};
+pub use split::Pieces;

@@ -6,7 +6,7 @@
 //! through this host is not covered up; a partial one is left to the kernel to complete.
 //!
 //! Between the families: what came as IPv6 leaves as IPv4 with DF and identification 0, since nobody may fragment either
-//! (RFC 6864 section 4.1); what came as IPv4 leaves as IPv6 without a flow label, and a missing checksum is made, because
+//! (RFC 6864 section 4.1), and a fragment without DF and with the lower half of its identification (RFC 7915 section 5.1.1); what came as IPv4 leaves as IPv6 without a flow label, and a missing checksum is made, because
 //! IPv6 has none without one (RFC 8200 section 8.1).
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -14,8 +14,9 @@ use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use crate::checksum::{Sum, udp_pseudo_header, update};
 use crate::drop_reason::DropReason;
 use crate::ethernet::{self, ETHERTYPE_IPV4, ETHERTYPE_IPV6, MacAddr, TPID_8021AD, TPID_8021Q, VlanId};
-use crate::field::{CodePoint, TimeToLive};
-use crate::frame::{Datagram, Part, UdpChecksum, ip_header_bytes};
+use crate::field::{CodePoint, Oversize, TimeToLive};
+use crate::frame::{Datagram, Part, UdpChecksum, bytes_before_udp};
+use crate::ipv6::FragmentHeader;
 use crate::{ipv4, ipv6, udp};
 
 /// What the frames of one output look like.
@@ -40,6 +41,8 @@ pub struct Rewrite {
     pub dscp: CodePoint,
     /// The priority in the tags that are pushed, 0 to 7; `None`: as it arrived, with its drop eligibility.
     pub priority: Option<u8>,
+    /// Whether what is larger than the MTU leaves in pieces, for those that can do so: see [`Rewrite::pieces`].
+    pub oversize: Oversize,
 }
 
 /// The headers of a frame, ready to be sent in front of a payload.
@@ -67,9 +70,12 @@ pub enum Completion {
 }
 
 impl Headers {
-    /// The most bytes of headers: Ethernet, two tags, IPv6, UDP.
-    pub const MOST_BYTES: usize =
-        ethernet::HEADER_BYTES + 2 * ethernet::TAG_BYTES + ipv6::HEADER_BYTES + udp::HEADER_BYTES;
+    /// The most bytes of headers: Ethernet, two tags, IPv6 with a fragment header, UDP.
+    pub const MOST_BYTES: usize = ethernet::HEADER_BYTES
+        + 2 * ethernet::TAG_BYTES
+        + ipv6::HEADER_BYTES
+        + ipv6::EXTENSION_BYTES
+        + udp::HEADER_BYTES;
 
     /// The headers as they go on the wire.
     #[inline]
@@ -79,16 +85,16 @@ impl Headers {
 }
 
 impl Rewrite {
-    /// Bytes of the IP and UDP headers in front of each payload, but in later fragments.
+    /// Bytes of the IP and UDP headers in front of each payload of whole datagrams.
     #[inline]
     pub const fn header_bytes(&self) -> usize {
-        ip_header_bytes(self.destination.ip()) + udp::HEADER_BYTES
+        bytes_before_udp(self.destination.ip(), Part::Whole) + udp::HEADER_BYTES
     }
 
     /// Bytes of the headers in front of the payload of this datagram, or of each of its datagrams.
     #[inline]
     pub fn bytes_before(&self, datagram: &Datagram<'_>) -> usize {
-        ip_header_bytes(self.destination.ip()) + datagram.udp_header_bytes()
+        bytes_before_udp(self.destination.ip(), datagram.part) + datagram.udp_header_bytes()
     }
 
     /// Why no copy of a datagram is sent, if none is, whatever its size.
@@ -128,12 +134,12 @@ impl Rewrite {
     /// payload is more than an IP packet can carry, when there is a [`refusal`](Rewrite::refusal), or when it is a
     /// super-frame, whose [`segments`](Datagram::segments) are frames of their own. The checksum is completed here.
     pub fn frame(&self, datagram: &Datagram<'_>, frame: &mut [u8]) -> Option<usize> {
-        let most_payload_bytes = match self.destination {
-            SocketAddr::V4(_) => udp::MOST_PAYLOAD_BYTES,
-            SocketAddr::V6(_) => udp::MOST_PAYLOAD_BYTES_IPV6,
+        let most_bytes = match self.destination {
+            SocketAddr::V4(_) => usize::from(u16::MAX),
+            SocketAddr::V6(_) => ipv6::HEADER_BYTES + usize::from(u16::MAX),
         };
-        let is_too_large = datagram.payload.len() > most_payload_bytes;
-        if datagram.segment_bytes.is_some() || is_too_large || self.refusal(datagram).is_some() {
+        let is_too_large = self.bytes_before(datagram) + datagram.payload.len() > most_bytes;
+        if datagram.segment_bytes.is_some() || is_too_large || datagram.ttl < self.ttl.least() {
             return None;
         }
         let headers = self.headers(datagram);
@@ -179,11 +185,18 @@ impl Rewrite {
                 bytes[at..ip_at].copy_from_slice(&ETHERTYPE_IPV6.to_be_bytes());
                 let end = ip_at + ipv6::HEADER_BYTES;
                 bytes[ip_at..end].copy_from_slice(&self.ipv6_header(datagram, behind_ip, *to.ip()));
-                end
+                match datagram.part {
+                    Part::Whole => end,
+                    part @ (Part::Atomic | Part::First { .. } | Part::Later { .. }) => {
+                        let header = FragmentHeader { identification: datagram.identification, place: part.place() };
+                        bytes[end..end + ipv6::EXTENSION_BYTES].copy_from_slice(&header.emit());
+                        end + ipv6::EXTENSION_BYTES
+                    }
+                }
             }
         };
         let udp_bytes = match datagram.part {
-            Part::Whole => behind_ip,
+            Part::Whole | Part::Atomic => behind_ip,
             Part::First { udp_bytes } => udp_bytes,
             Part::Later { .. } => return Headers { bytes, length: udp_at as u8, completion: Completion::Done },
         };
@@ -210,13 +223,10 @@ impl Rewrite {
         ipv4::Fields {
             traffic_class: self.traffic_class(datagram),
             total_bytes: behind_ip.wrapping_add(ipv4::HEADER_BYTES as u16),
-            identification: datagram.identification,
+            // Of IPv6 the lower half (RFC 7915 section 5.1.1).
+            identification: datagram.identification as u16,
             dont_fragment: datagram.dont_fragment,
-            place: match datagram.part {
-                Part::Whole => 0,
-                Part::First { .. } => ipv4::MORE_FRAGMENTS,
-                Part::Later { place } => place,
-            },
+            place: datagram.part.place(),
             ttl: self.ttl.of(datagram.ttl),
             source: match self.source_of(datagram) {
                 IpAddr::V4(source) => source,
@@ -229,10 +239,15 @@ impl Rewrite {
 
     #[inline]
     fn ipv6_header(&self, datagram: &Datagram<'_>, behind_ip: u16, to: Ipv6Addr) -> [u8; ipv6::HEADER_BYTES] {
+        let (next, extension_bytes) = match datagram.part {
+            Part::Whole => (ipv4::PROTOCOL_UDP, 0),
+            Part::Atomic | Part::First { .. } | Part::Later { .. } => (ipv6::FRAGMENT, ipv6::EXTENSION_BYTES as u16),
+        };
         ipv6::Fields {
             traffic_class: self.traffic_class(datagram),
             flow_label: datagram.flow_label,
-            payload_bytes: behind_ip,
+            payload_bytes: behind_ip.wrapping_add(extension_bytes),
+            next,
             hop_limit: self.ttl.of(datagram.ttl),
             source: match self.source_of(datagram) {
                 IpAddr::V4(_) => Ipv6Addr::UNSPECIFIED,
@@ -283,6 +298,6 @@ fn words(source: IpAddr, destination: IpAddr) -> Sum {
 }
 
 /// A computed checksum of zero is sent as all ones: zero means "none" (RFC 768).
-fn not_zero(checksum: u16) -> u16 {
+pub(crate) fn not_zero(checksum: u16) -> u16 {
     if checksum == 0 { 0xffff } else { checksum }
 }

@@ -8,8 +8,7 @@ use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::fs::MetadataExt;
 use std::time::Duration;
 
-use mcr_model::Prefix;
-use mcr_model::{DscpRule, Input, InterfaceName, Output, SourceRule, Span, TtlRule};
+use mcr_model::{DscpRule, Input, InterfaceName, Output, Oversize, Prefix, SourceRule, Span, TtlRule};
 use socket2::{Domain, InterfaceIndexOrAddress, Protocol, Socket, Type};
 
 use super::source;
@@ -20,7 +19,8 @@ const RECEIVE_BUFFER_BYTES: libc::c_int = 8 << 20;
 
 /// A socket that sends to where `output` says, as it says.
 pub(crate) fn sending(output: &Output) -> Result<UdpSocket, Failure> {
-    let Output { interface, target, port, span, source, source_port, ttl, dscp, vlan, priority: _, caps } = output;
+    let Output { interface, target, port, span, source, source_port, ttl, dscp, vlan, priority: _, oversize, caps } =
+        output;
     refuse_range(*span)?;
     refuse_vlan(interface, vlan.is_some())?;
     if !caps.is_none() {
@@ -61,7 +61,8 @@ pub(crate) fn sending(output: &Output) -> Result<UdpSocket, Failure> {
         }
         DscpRule::Map(_) => return Err(nothing_to_keep("dscp")),
     }
-    forbid_fragments(&socket, target.ip()).map_err(|error| failed("forbid fragments", &error))?;
+    set_fragments(&socket, target.ip(), *oversize)
+        .map_err(|error| failed("say whether fragments may be sent", &error))?;
     let family = family(target.ip());
     let to = SocketAddr::new(target.ip(), port.get());
     socket.connect(&to.into()).map_err(|error| {
@@ -102,11 +103,15 @@ fn bind_source(socket: &Socket, local: SocketAddr) -> io::Result<()> {
     }
 }
 
-/// A datagram that does not fit must fail here: what is counted is a packet each.
-fn forbid_fragments(socket: &Socket, target: IpAddr) -> io::Result<()> {
+/// Unless fragments were asked for, a datagram that does not fit must fail here: what is counted is a packet each.
+fn set_fragments(socket: &Socket, target: IpAddr, oversize: Oversize) -> io::Result<()> {
+    let (discovery, forbid) = match oversize {
+        Oversize::Drop => (libc::IP_PMTUDISC_DO, 1),
+        Oversize::Fragment => (libc::IP_PMTUDISC_DONT, 0),
+    };
     match target {
-        IpAddr::V4(_) => set_option(socket, libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, &libc::IP_PMTUDISC_DO),
-        IpAddr::V6(_) => set_option(socket, libc::IPPROTO_IPV6, libc::IPV6_DONTFRAG, &1),
+        IpAddr::V4(_) => set_option(socket, libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, &discovery),
+        IpAddr::V6(_) => set_option(socket, libc::IPPROTO_IPV6, libc::IPV6_DONTFRAG, &forbid),
     }
 }
 

@@ -214,7 +214,7 @@ pub(super) fn send_failure(to: &Output, sent_packets: u64, payload_bytes: usize,
     let sent = packets(sent_packets);
     Failure::failed(match error.raw_os_error() {
         Some(libc::EMSGSIZE) => format!(
-            "{payload_bytes} bytes do not fit the MTU of {interface} in one packet, and no fragments are sent; use a smaller --size"
+            "{payload_bytes} bytes do not fit the MTU of {interface} in one packet; use a smaller --size, or add ,fragment=true to send fragments"
         ),
         Some(libc::ENETDOWN) => {
             format!("{interface} is down, after {sent}; `ip link set {interface} up`")

@@ -68,6 +68,7 @@ fn output_lines(output: &OutputStatus, spec: Option<&OutputSpec>, ink: Ink) -> V
         headers.extend(spec.ttl.iter().map(|ttl| format!("ttl {ttl}")));
         headers.extend(spec.dscp.iter().map(|dscp| format!("dscp {dscp}")));
         headers.extend(spec.priority.map(|priority| format!("priority {priority}")));
+        headers.extend(spec.fragment.then(|| "fragments".to_owned()));
         headers.extend(caps(spec.max_packets_per_second, spec.max_bits_per_second));
     }
     let headers = if headers.is_empty() { String::new() } else { format!("  ({})", headers.join(", ")) };

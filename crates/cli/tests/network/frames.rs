@@ -153,6 +153,49 @@ fn datagrams_in_fragments_arrive_whole(datapath: Datapath) {
     }
 }
 
+/// From whole frames of IPv4 to IPv6, and from jumbo frames to ordinary ones. What arrives is put together by the receiver's kernel.
+#[test]
+fn copies_that_are_too_large_leave_in_fragments_where_that_is_asked_for() {
+    for checksum_offload in [Switch::On, Switch::Off] {
+        let net = Topology::device_relay_lan(2).with_ipv6();
+        net.input().set_mtu(9000);
+        net.input().offload_sending(checksum_offload);
+        let service = Service::start(net.relay(), "");
+        let outputs =
+            ["lan1:239.2.2.1:6001,fragment=true", "lan2:[ff3e::2:2]:6002,fragment=true", "lan1:239.2.2.3:6003"];
+        service.add("camera", "dev0:239.1.1.1:5001", &outputs);
+        let start = |lan: usize, on: &str| {
+            let lan = net.lan(lan);
+            Receiver::start(lan.namespace(), lan.host_address(), on.parse().expect("an end"), Payloads::Keep)
+        };
+        let cut = [start(1, "239.2.2.1:6001"), start(2, "[ff3e::2:2]:6002")];
+        let whole = start(1, "239.2.2.3:6003");
+        let sizes = [1473, 1, 8972, 1472, 3000, 1452, 1453];
+        let payloads: Vec<Vec<u8>> = (0..28_usize).map(|number| payload(number, sizes[number % sizes.len()])).collect();
+        send_payloads(net.device(), DEVICE, traffic::GROUP, &payloads, Duration::from_millis(5));
+        for receiver in cut {
+            let heard = receiver.finish(payloads.len() as u64).payloads;
+            assert!(heard == payloads, "{} arrived: {:#}", heard.len(), service.relay("camera"));
+        }
+        let short: Vec<Vec<u8>> = payloads.into_iter().filter(|payload| payload.len() <= 1472).collect();
+        assert!(whole.finish(short.len() as u64).payloads == short, "{:#}", service.relay("camera"));
+        service.assert_balance();
+        let relay = service.relay("camera");
+        assert_eq!(relay["datapath"], "packet");
+        let why = "not tcx: copies to lan1 may leave in fragments, which only packet makes";
+        assert_eq!(relay["datapath_reason"], why, "{relay:#}");
+        // A datagram sent is one, in however many pieces.
+        let sent = |output: usize| {
+            (relay["outputs"][output]["sent"]["packets"].as_u64(), &relay["outputs"][output]["dropped"])
+        };
+        assert_eq!((sent(0).0, sent(1).0), (Some(28), Some(28)), "{relay:#}");
+        assert_eq!(sent(2), (Some(16), &serde_json::json!({ "too_big": 12 })), "{relay:#}");
+        assert_eq!(relay["relay"]["output"][0]["fragment"], true);
+        let shown = service.mcr(&["show", "camera"]);
+        assert!(String::from_utf8_lossy(&shown.stdout).contains("fragments"), "{shown:?}");
+    }
+}
+
 fn payload(number: usize, bytes: usize) -> Vec<u8> {
     (0..bytes).map(|at| (number * 31 + at * 7 + at / 251) as u8).collect()
 }

@@ -149,6 +149,7 @@ fn output(value: &Spanned<DeValue<'_>>, path: String, findings: &mut Findings) -
         vlan: keys.number("vlan"),
         outer_vlan: keys.number("outer_vlan"),
         priority: keys.number("priority"),
+        fragment: keys.flag("fragment").unwrap_or_default(),
         max_packets_per_second: keys.number("max_packets_per_second"),
         max_bits_per_second: keys.number("max_bits_per_second"),
     };

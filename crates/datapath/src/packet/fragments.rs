@@ -43,7 +43,7 @@ mod tests {
     use super::*;
 
     fn key(number: u32) -> FragmentKey {
-        let source = std::net::Ipv4Addr::from(number);
+        let source = std::net::Ipv4Addr::from(number).into();
         FragmentKey { vlan: None, source, destination: [239, 1, 1, 1].into(), identification: 7 }
     }
 

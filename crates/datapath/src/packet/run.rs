@@ -160,7 +160,7 @@ impl Run {
             _ => UdpChecksum::Partial,
         };
         payloads.enumerate().map(move |(index, payload)| Datagram {
-            identification: self.first.identification.wrapping_add(index as u16),
+            identification: self.first.identification_after(index),
             checksum,
             segment_bytes: None,
             payload,
@@ -171,7 +171,7 @@ impl Run {
     #[inline]
     fn continues(&self, next: &Datagram<'_>) -> bool {
         let first = &self.first;
-        let expected = first.identification.wrapping_add(self.packets as u16);
+        let expected = first.identification_after(self.packets);
         self.growth == Growth::Open
             && next.segment_bytes.is_none()
             && next.part == Part::Whole
@@ -302,6 +302,7 @@ mod tests {
             ("super-frame", Datagram { segment_bytes: NonZeroU16::new(50), ..next }),
             ("first fragment", Datagram { part: Part::First { udp_bytes: 200 }, ..next }),
             ("later fragment", Datagram { part: Part::Later { place: 9 }, ..next }),
+            ("fragment that is whole", Datagram { part: Part::Atomic, ..next }),
         ] {
             assert!(!append(&mut started(&FIRST), &other), "{why}");
         }
@@ -324,10 +325,10 @@ mod tests {
     #[test]
     fn a_run_ends_at_its_limits() {
         let mut run = started(&FIRST);
-        for identification in 0..MAX_SEGMENTS as u16 - 1 {
+        for identification in 0..MAX_SEGMENTS as u32 - 1 {
             assert!(append(&mut run, &Datagram { identification, ..FIRST }), "{identification}");
         }
-        assert!(!append(&mut run, &Datagram { identification: MAX_SEGMENTS as u16 - 1, ..FIRST }));
+        assert!(!append(&mut run, &Datagram { identification: MAX_SEGMENTS as u32 - 1, ..FIRST }));
         assert_eq!(run.packets(), MAX_SEGMENTS as u64);
         let large = Datagram { payload: &[0; 8_972], dont_fragment: true, ..FIRST };
         let mut run = started(&large);

@@ -3,12 +3,13 @@
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
-use mcr_wire::{Datagram, DropReason, Headers, Rewrite};
+use mcr_wire::{Datagram, DropReason, Headers, Oversize, Rewrite};
 
 use super::run::Run;
 use super::virtio::VirtioHeader;
+use crate::clock::monotonic_nanoseconds;
 use crate::counters::OutputShare;
 use crate::table::{CompiledAction, CompiledOutput, CompiledTable};
 
@@ -23,13 +24,22 @@ pub struct TxSocket {
     socket: OwnedFd,
     /// Whether the kernel takes segmented sends here; found out by trying.
     segments: AtomicBool,
+    /// The next identification of a datagram that is cut into fragments. All outputs of the interface count here: two of
+    /// them may have the same addresses, and pieces of two datagrams would be taken for one.
+    identification: AtomicU32,
 }
 
 impl TxSocket {
     /// Takes over a socket by [`open_output`](super::open_output).
     #[must_use]
     pub fn new(socket: OwnedFd) -> Self {
-        Self { socket, segments: AtomicBool::new(true) }
+        // Not where another process may have been just now.
+        let identification = AtomicU32::new(monotonic_nanoseconds() as u32);
+        Self { socket, segments: AtomicBool::new(true), identification }
+    }
+
+    fn next_identification(&self) -> u32 {
+        self.identification.fetch_add(1, Ordering::Relaxed)
     }
 
     /// Whether runs of equal-sized packets go to the kernel as one. `false` once it has refused
@@ -85,6 +95,7 @@ impl Front {
 struct Account {
     run: u32,
     output: u32,
+    /// 0: a piece of a datagram of which more pieces follow. The last one stands for all.
     packets: u32,
     ip_bytes: u64,
 }
@@ -179,7 +190,7 @@ impl Transmitter {
         self.push(socket, Front::for_run(rewrite, run), run.pieces(), account);
     }
 
-    /// Queues the datagrams of a run one by one; those that are too large are dropped.
+    /// Queues the datagrams of a run one by one; those that are too large are cut or dropped.
     fn push_datagrams(&mut self, socket: usize, account: Account, (runs, table): (&[Run], &CompiledTable)) {
         let run = &runs[account.run as usize];
         let entry = &table.relay_at(run.relay()).outputs[account.output as usize];
@@ -187,7 +198,9 @@ impl Transmitter {
         for datagram in run.datagrams() {
             let ip_bytes = datagram.payload.len() + rewrite.bytes_before(&datagram);
             if ip_bytes > *mtu as usize {
-                entry.counters.count_dropped(DropReason::TooBig, 1);
+                if !self.push_pieces(socket, &datagram, account, (runs, table)) {
+                    entry.counters.count_dropped(DropReason::TooBig, 1);
+                }
                 continue;
             }
             if self.is_full(1) {
@@ -197,6 +210,39 @@ impl Transmitter {
             let front = Front::for_datagram(rewrite, &datagram);
             self.push(socket, front, &[piece(datagram.payload)], account);
         }
+    }
+
+    /// Queues a datagram that is too large in fragments, if that is what its output wants; whether it did.
+    #[cold]
+    fn push_pieces(
+        &mut self,
+        socket: usize,
+        datagram: &Datagram<'_>,
+        account: Account,
+        (runs, table): (&[Run], &CompiledTable),
+    ) -> bool {
+        let entry = &table.relay_at(runs[account.run as usize].relay()).outputs[account.output as usize];
+        let CompiledAction::Send { rewrite, mtu, .. } = &entry.action else { return false };
+        if rewrite.oversize == Oversize::Drop {
+            return false;
+        }
+        let identification = table.sockets()[socket].next_identification();
+        let pieces = rewrite.pieces(datagram, *mtu as usize, identification);
+        // They wait together, so that a refused one takes the rest along.
+        let Some(pieces) = pieces.filter(|pieces| pieces.len() <= MAX_MESSAGES) else { return false };
+        let (count, ip_bytes) = (pieces.len(), pieces.ip_bytes());
+        if self.fronts.len() + count > MAX_MESSAGES || self.pieces.len() + 2 * count > MAX_PIECES {
+            self.flush(runs, table);
+        }
+        for (number, datagram) in pieces.enumerate() {
+            let account = if number + 1 < count {
+                Account { packets: 0, ip_bytes: 0, ..account }
+            } else {
+                Account { packets: 1, ip_bytes, ..account }
+            };
+            self.push(socket, Front::for_datagram(rewrite, &datagram), &[piece(datagram.payload)], account);
+        }
+        true
     }
 
     fn is_full(&self, pieces: usize) -> bool {
@@ -272,7 +318,7 @@ impl Queue {
                     let refused = match Refusal::of(errno) {
                         Refusal::Message(reason) => {
                             self.accounts[done].refused(errno, reason, socket, (runs, table));
-                            1
+                            self.rest_of_datagram(done)
                         }
                         Refusal::Socket(reason) => {
                             for account in &self.accounts[done..] {
@@ -292,7 +338,12 @@ impl Queue {
     /// itself. Where the kernel segments for a device without a queue (veth), a refusal is about the
     /// last segment: those before it may have left, and are not to be handed over again.
     fn together(&self, first: usize) -> usize {
-        self.accounts[first..].iter().take_while(|account| account.packets == 1).count().max(1)
+        self.accounts[first..].iter().take_while(|account| account.packets <= 1).count().max(1)
+    }
+
+    /// How many messages from `first` on are pieces of the same datagram: without that one they are of no use.
+    fn rest_of_datagram(&self, first: usize) -> usize {
+        1 + self.accounts[first..].iter().take_while(|account| account.packets == 0).count()
     }
 }
 
@@ -308,7 +359,7 @@ impl Account {
         if errno == libc::EINVAL && self.packets > 1 {
             self.send_datagrams(socket, runs, table);
         } else {
-            self.counters(runs, table).count_dropped(reason, self.packets.into());
+            self.counters(runs, table).count_dropped(reason, self.packets.max(1).into());
         }
     }
 

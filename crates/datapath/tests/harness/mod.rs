@@ -18,7 +18,7 @@ use mcr_datapath::{
 };
 use mcr_testbed::payload::{self, Content};
 use mcr_testbed::{DEVICE, Interface, Lan, Namespace, Topology};
-use mcr_wire::{CodePoint, Destination, DropReason, Listing, MacAddr, RateCap, Rewrite, TimeToLive, VlanId};
+use mcr_wire::{CodePoint, Destination, DropReason, Listing, MacAddr, Oversize, RateCap, Rewrite, TimeToLive, VlanId};
 
 pub const GROUP_IN: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(239, 1, 1, 1), 5001);
 pub const GROUP_OUT: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(239, 2, 2, 2), 6001);
@@ -52,6 +52,7 @@ impl Output {
                 ttl: TimeToLive::Set(TTL),
                 dscp: CodePoint::Set(34),
                 priority: None,
+                oversize: Oversize::Drop,
             },
             mtu: 1500,
         }

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use mcr_model::status::{OutputStatus, RelayStatus};
-use mcr_model::{DropReason, Output, SourceRule, TtlRule};
+use mcr_model::{DropReason, Output, Oversize, SourceRule, TtlRule};
 
 use super::{Case, counted, is_in_network, listed, relay, told, wire};
 use crate::facts::{KernelDrop, Link, Neighbour, Route};
@@ -103,6 +103,9 @@ impl Exit<'_> {
     }
 
     fn size(&self, link: &Link) -> Option<Step> {
+        if self.spec.oversize == Oversize::Fragment && self.dropped_meanwhile("too_big") == 0 {
+            return None;
+        }
         // What an XDP program takes is not seen, only counted.
         // Fragments do not change their family, and are dropped for that.
         let is_same_family = self.case.is_ipv6() == self.address().is_ipv6();

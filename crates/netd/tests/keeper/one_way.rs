@@ -341,6 +341,7 @@ fn tables_that_were_handed_over_send_nothing_the_other_way() {
         ttl: mcr_wire::TimeToLive::Set(8),
         dscp: mcr_wire::CodePoint::Keep,
         priority: None,
+        oversize: mcr_wire::Oversize::Drop,
     };
     for (input, base) in [(ot0, 5_000), (it0, 6_000)] {
         let relays = (0..4).map(|chunk| RelayEntry {

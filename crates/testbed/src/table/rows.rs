@@ -434,12 +434,12 @@ fn to_group() -> Frame {
     Frame::udp(DEVICE, GROUP, b"a payload of some bytes".to_vec())
 }
 
-fn carrying(bytes: usize) -> Frame {
+pub(super) fn carrying(bytes: usize) -> Frame {
     Frame::udp(DEVICE, GROUP, payload(bytes))
 }
 
 /// The first fragment of a datagram with this identification.
-fn first(identification: u16) -> Frame {
+pub(super) fn first(identification: u16) -> Frame {
     of_more(carrying(24), 0x2000).identification(identification)
 }
 
@@ -458,7 +458,7 @@ fn in_stack(frame: Frame) -> Frame {
     frame.tag(Tag::service(7)).tag(Tag::vlan(100))
 }
 
-fn payload(bytes: usize) -> Vec<u8> {
+pub(super) fn payload(bytes: usize) -> Vec<u8> {
     (0..bytes).map(|i| (i * 7 + i / 251) as u8).collect()
 }
 
@@ -482,7 +482,7 @@ fn to_kept6() -> Frame {
     to6("[ff3e::1:6]:5007")
 }
 
-fn carrying6(bytes: usize) -> Frame {
+pub(super) fn carrying6(bytes: usize) -> Frame {
     Frame::udp(DEVICE6, GROUP6, payload(bytes))
 }
 
@@ -499,7 +499,7 @@ fn stranger6() -> Frame {
 }
 
 /// From IPv4 to both.
-fn across(bytes: usize) -> Frame {
+pub(super) fn across(bytes: usize) -> Frame {
     Frame::udp(DEVICE, "239.1.1.12:5012", payload(bytes))
 }
 

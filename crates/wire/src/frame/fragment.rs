@@ -1,18 +1,20 @@
-//! Fragments of IPv4 datagrams (RFC 791 section 3.2).
+//! Fragments of datagrams (RFC 791 section 3.2, RFC 8200 section 4.5).
 //!
 //! Only the first has the ports that tell the relay; the others follow it by their [`FragmentKey`]. Each is a packet of its
 //! own, here and in the books. The checksum of the first covers bytes that are not there: it is not verified, but updated
-//! like any, so that the receiver finds out.
+//! like any, so that the receiver finds out. A packet of IPv6 with a fragment header that is whole all the same is one by
+//! itself (RFC 6946), and verified.
 //!
 //! What has options too, or comes as a super-frame or with a checksum left to be completed, stays refused, and so does IPv6.
 
-use core::net::{Ipv4Addr, SocketAddr};
+use core::net::{IpAddr, SocketAddr};
 
 use super::{ChecksumState, Datagram, Destination, FrameMeta, Ip, Link, Packet, Reject, UdpChecksum};
 use super::{ip_header, parse, strip_link};
 use crate::drop_reason::DropReason;
 use crate::ethernet::VlanId;
-use crate::ipv4::{self, Ipv4};
+use crate::ipv4::{self, MORE_FRAGMENTS, OFFSET_MASK};
+use crate::ipv6::FragmentHeader;
 use crate::udp::{self, Udp};
 
 /// What of a datagram is in a packet.
@@ -20,6 +22,8 @@ use crate::udp::{self, Udp};
 pub enum Part {
     /// All of it.
     Whole,
+    /// All of it, behind a fragment header of IPv6, which it leaves with.
+    Atomic,
     /// Its beginning.
     First {
         /// What the UDP header says that the whole is long, header included.
@@ -27,9 +31,21 @@ pub enum Part {
     },
     /// A piece behind that, without a UDP header: the source port is 0, the destination port that of the first.
     Later {
-        /// "More fragments" and the offset, as in the IP header.
+        /// "More fragments" and the offset, as in an IPv4 header.
         place: u16,
     },
+}
+
+impl Part {
+    /// "More fragments" and the offset, as in an IPv4 header.
+    #[inline]
+    pub const fn place(self) -> u16 {
+        match self {
+            Self::Whole | Self::Atomic => 0,
+            Self::First { .. } => MORE_FRAGMENTS,
+            Self::Later { place } => place,
+        }
+    }
 }
 
 /// What the fragments of a datagram have in common, and nothing else that is under way at an input.
@@ -38,11 +54,11 @@ pub struct FragmentKey {
     /// The VLAN that they come in.
     pub vlan: Option<VlanId>,
     /// Who sent them.
-    pub source: Ipv4Addr,
+    pub source: IpAddr,
     /// Where.
-    pub destination: Ipv4Addr,
+    pub destination: IpAddr,
     /// The identification field.
-    pub identification: u16,
+    pub identification: u32,
 }
 
 impl FragmentKey {
@@ -56,7 +72,7 @@ impl FragmentKey {
 ///
 /// # Errors
 /// As [`parse`]: a later fragment of which that is not known is a `fragment`, to nobody; a first one that does not hold a UDP
-/// header, or all that the header speaks of, is `bad_udp_length`.
+/// header, or all that the header speaks of, is `bad_udp_length`; one of IPv6 without a checksum is `bad_udp_checksum`.
 #[inline]
 pub fn parse_following<'a>(
     frame: &'a [u8],
@@ -80,69 +96,102 @@ fn parse_fragment<'a>(
     let ip = ip_header(family, packet)?;
     let packet = Packet { ip, vlan, bytes: packet, meta };
     let is_plain = meta.segment_bytes.is_none() && meta.checksum != ChecksumState::Partial;
-    let (Ip::V4(header), true) = (ip, is_plain) else { return Err(packet.refuse(DropReason::Fragment)) };
-    let behind = packet.bytes.get(ipv4::HEADER_BYTES..header.total_bytes());
-    let (Some(behind), ipv4::HEADER_BYTES) = (behind, header.header_bytes()) else {
-        return Err(packet.refuse(DropReason::Fragment));
-    };
-    if header.is_first() {
-        packet.first(header, behind, priority_bits)
+    let header = ip.fragment().filter(|_| is_plain);
+    let behind = packet.bytes.get(ip.bytes_before_fragment()..ip.total_bytes());
+    let (Some(header), Some(behind)) = (header, behind) else { return Err(packet.refuse(DropReason::Fragment)) };
+    let piece = Piece { packet, header, behind, priority_bits };
+    if header.place & OFFSET_MASK != 0 {
+        piece.later(port_of_first)
+    } else if header.place & MORE_FRAGMENTS != 0 {
+        piece.first()
     } else {
-        packet.later(header, behind, priority_bits, port_of_first)
+        piece.atomic()
     }
 }
 
-impl<'a> Packet<'a, '_> {
-    fn first(&self, header: Ipv4<'a>, behind: &'a [u8], priority_bits: u16) -> Result<Datagram<'a>, Reject> {
-        let udp = Udp::new(behind).filter(|udp| udp.length() > behind.len());
-        let udp = udp.ok_or_else(|| self.refuse(DropReason::BadUdpLength))?;
-        let checksum = match udp.checksum() {
-            0 => UdpChecksum::Zero,
-            value => UdpChecksum::Known(value),
-        };
-        Ok(Datagram {
-            source: SocketAddr::new(header.source().into(), udp.source()),
-            checksum,
-            // The field has 16 bits.
-            part: Part::First { udp_bytes: udp.length() as u16 },
-            payload: &behind[udp::HEADER_BYTES..],
-            ..self.fragment(header, udp.destination(), priority_bits)
-        })
+impl Ip<'_> {
+    /// What it says of the fragment behind it; `None`: there is more in the header than is relayed.
+    fn fragment(&self) -> Option<FragmentHeader> {
+        match self {
+            Self::V4(ip) if ip.header_bytes() > ipv4::HEADER_BYTES => None,
+            Self::V4(ip) => Some(FragmentHeader {
+                identification: ip.identification().into(),
+                place: ip.fragmentation() & ipv4::FRAGMENT_MASK,
+            }),
+            Self::V6(_) => None,
+        }
     }
 
-    fn later(
-        &self,
-        header: Ipv4<'a>,
-        behind: &'a [u8],
-        priority_bits: u16,
-        port_of_first: impl FnOnce(&FragmentKey) -> Option<u16>,
-    ) -> Result<Datagram<'a>, Reject> {
+    /// Bytes in front of what is in a fragment.
+    fn bytes_before_fragment(&self) -> usize {
+        super::bytes_before_udp(self.source(), Part::Atomic)
+    }
+}
+
+/// A fragment at hand.
+struct Piece<'a, 'm> {
+    packet: Packet<'a, 'm>,
+    header: FragmentHeader,
+    /// What is behind the IP header and that of the fragment.
+    behind: &'a [u8],
+    priority_bits: u16,
+}
+
+impl<'a> Piece<'a, '_> {
+    fn atomic(&self) -> Result<Datagram<'a>, Reject> {
+        let udp = self.packet.udp_header(self.behind)?;
+        let checksum = self.packet.udp_checksum(&udp, self.behind)?;
+        Ok(self.with_header(&udp, checksum, Part::Atomic))
+    }
+
+    fn first(&self) -> Result<Datagram<'a>, Reject> {
+        let udp = Udp::new(self.behind).filter(|udp| udp.length() > self.behind.len());
+        let udp = udp.ok_or_else(|| self.packet.refuse(DropReason::BadUdpLength))?;
+        let checksum = match (udp.checksum(), self.packet.ip) {
+            (0, Ip::V4(_)) => UdpChecksum::Zero,
+            (0, Ip::V6(_)) => return Err(self.packet.refuse(DropReason::BadUdpChecksum)),
+            (value, _) => UdpChecksum::Known(value),
+        };
+        // The field has 16 bits.
+        Ok(self.with_header(&udp, checksum, Part::First { udp_bytes: udp.length() as u16 }))
+    }
+
+    fn later(&self, port_of_first: impl FnOnce(&FragmentKey) -> Option<u16>) -> Result<Datagram<'a>, Reject> {
         let key = FragmentKey {
-            vlan: self.vlan,
-            source: header.source(),
-            destination: header.destination(),
-            identification: header.identification(),
+            vlan: self.packet.vlan,
+            source: self.packet.ip.source(),
+            destination: self.packet.ip.destination(),
+            identification: self.header.identification,
         };
-        let port = port_of_first(&key).ok_or_else(|| self.refuse(DropReason::Fragment))?;
-        let part = Part::Later { place: header.fragmentation() & ipv4::FRAGMENT_MASK };
-        Ok(Datagram { part, payload: behind, ..self.fragment(header, port, priority_bits) })
+        let port = port_of_first(&key).ok_or_else(|| self.packet.refuse(DropReason::Fragment))?;
+        Ok(self.datagram(port, Part::Later { place: self.header.place }))
     }
 
-    /// What both have from their IP header.
-    fn fragment(&self, header: Ipv4<'a>, port: u16, priority_bits: u16) -> Datagram<'a> {
+    fn with_header(&self, udp: &Udp<'_>, checksum: UdpChecksum, part: Part) -> Datagram<'a> {
         Datagram {
-            destination: Destination { vlan: self.vlan, address: header.destination().into(), port },
-            source: SocketAddr::new(header.source().into(), 0),
-            priority_bits,
-            traffic_class: header.traffic_class(),
-            ttl: header.ttl(),
-            dont_fragment: self.ip.dont_fragment(),
-            identification: header.identification(),
-            flow_label: 0,
+            source: SocketAddr::new(self.packet.ip.source(), udp.source()),
+            checksum,
+            payload: &self.behind[udp::HEADER_BYTES..],
+            ..self.datagram(udp.destination(), part)
+        }
+    }
+
+    /// What all have from their IP header.
+    fn datagram(&self, port: u16, part: Part) -> Datagram<'a> {
+        let ip = self.packet.ip;
+        Datagram {
+            destination: Destination { vlan: self.packet.vlan, address: ip.destination(), port },
+            source: SocketAddr::new(ip.source(), 0),
+            priority_bits: self.priority_bits,
+            traffic_class: ip.traffic_class(),
+            ttl: ip.ttl(),
+            dont_fragment: matches!(ip, Ip::V4(_)) && ip.dont_fragment(),
+            identification: self.header.identification,
+            flow_label: ip.flow_label(),
             checksum: UdpChecksum::Zero,
             segment_bytes: None,
-            part: Part::Whole,
-            payload: &[],
+            part,
+            payload: self.behind,
         }
     }
 }
@@ -151,12 +200,14 @@ impl Datagram<'_> {
     /// What later fragments of it will be told by, if it is the first.
     #[inline]
     pub fn fragment_key(&self) -> Option<FragmentKey> {
-        let (Part::First { .. }, SocketAddr::V4(source), core::net::IpAddr::V4(destination)) =
-            (self.part, self.source, self.destination.address)
-        else {
-            return None;
-        };
-        let vlan = self.destination.vlan;
-        Some(FragmentKey { vlan, source: *source.ip(), destination, identification: self.identification })
+        match self.part {
+            Part::First { .. } => Some(FragmentKey {
+                vlan: self.destination.vlan,
+                source: self.source.ip(),
+                destination: self.destination.address,
+                identification: self.identification,
+            }),
+            Part::Whole | Part::Atomic | Part::Later { .. } => None,
+        }
     }
 }

@@ -3,5 +3,6 @@
 mod frames;
 mod ipv6;
 mod rewrite;
+mod split;
 mod table;
 mod verdicts;

@@ -9,7 +9,7 @@ use mcr_wire::checksum::udp_pseudo_header;
 use mcr_wire::ethernet::TPID_8021Q;
 use mcr_wire::{
     ChecksumState, CodePoint, CodePointMap, Completion, Datagram, Destination, DropReason, FrameMeta, Headers, MacAddr,
-    Reject, Rewrite, TimeToLive, UdpChecksum, VlanId, parse,
+    Oversize, Reject, Rewrite, TimeToLive, UdpChecksum, VlanId, parse,
 };
 use proptest::prelude::*;
 
@@ -33,6 +33,7 @@ pub(crate) fn rewrite_to(source: IpAddr, group: IpAddr) -> Rewrite {
         ttl: TimeToLive::Set(16),
         dscp: CodePoint::Keep,
         priority: None,
+        oversize: Oversize::Drop,
     }
 }
 
@@ -157,7 +158,7 @@ fn a_partial_checksum_is_left_to_the_kernel_with_directions() {
         assert_eq!(field, Some(udp_pseudo_header(NEW_SOURCE, NEW_GROUP, 12).fold()));
         assert_eq!(headers.bytes().len(), usize::from(start) + 8);
     }
-    assert_eq!(Headers::MOST_BYTES, 70);
+    assert_eq!(Headers::MOST_BYTES, 78);
 }
 
 #[test]
@@ -227,6 +228,7 @@ prop_compose! {
             ttl,
             dscp,
             priority,
+            oversize: Oversize::Drop,
         }
     }
 }

@@ -63,7 +63,7 @@ fn takes(relay: &Relay, datagram: &Datagram<'_>) -> bool {
 }
 
 /// What the kernel says of the row's frame.
-fn meta(row: &Row) -> FrameMeta {
+pub(crate) fn meta(row: &Row) -> FrameMeta {
     let (checksum, segment_bytes) = match row.delivery {
         Delivery::Whole => (ChecksumState::Unknown, None),
         Delivery::Unfinished => (ChecksumState::Partial, None),
