@@ -14,6 +14,7 @@ use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkLayerType, LinkMe
 use netlink_packet_route::neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourMessage, NeighbourState};
 use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteFlags, RouteMessage, RouteType};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
+use mcr_netd::ADDRESS_MAKER;
 use netlink_sys::protocols::NETLINK_ROUTE;
 use netlink_sys::{Socket, SocketAddr};
 
@@ -270,9 +271,10 @@ fn interface(link: &LinkMessage) -> Option<InterfaceFacts> {
 /// The kernel lists the addresses of an interface with the primary ones before the secondary ones in IPv4, and from the
 /// newest to the oldest in IPv6, where the oldest should come first: what is used must not change with each new one.
 fn add_address(facts: &mut InterfaceFacts, message: &AddressMessage) {
-    let mut ip = None;
+    let (mut ip, mut is_of_a_relay) = (None, false);
     for attribute in &message.attributes {
         match attribute {
+            AddressAttribute::Protocol(maker) => is_of_a_relay = u8::from(*maker) == ADDRESS_MAKER,
             // Of a link with one peer `Address` is the peer's.
             AddressAttribute::Local(local) => ip = Some(*local),
             AddressAttribute::Address(address) => ip = ip.or(Some(*address)),
@@ -282,10 +284,14 @@ fn add_address(facts: &mut InterfaceFacts, message: &AddressMessage) {
     let Some(ip) = ip else { return };
     let prefix_length = message.header.prefix_len;
     match ip {
-        IpAddr::V4(_) => facts.addresses.push((ip, prefix_length).into()),
+        IpAddr::V4(_) => {
+            let lasting = if is_of_a_relay { Lasting::WithRelay } else { Lasting::Permanent };
+            facts.addresses.push(HostAddress { lasting, ..(ip, prefix_length).into() });
+        }
         IpAddr::V6(_) => {
             let flags = message.header.flags;
-            let address = HostAddress { ip, prefix_length, standing: standing(flags), lasting: lasting(flags) };
+            let lasting = if is_of_a_relay { Lasting::WithRelay } else { lasting(flags) };
+            let address = HostAddress { ip, prefix_length, standing: standing(flags), lasting };
             let first = facts.addresses.iter().take_while(|address| address.ip.is_ipv4()).count();
             facts.addresses.insert(first, address);
         }

@@ -20,6 +20,8 @@ pub struct Inventory {
     pub outputs: Vec<Ifindex>,
     /// Neighbours that are kept fresh.
     pub neighbours: Vec<(Ifindex, IpAddr)>,
+    /// Addresses that interfaces have for the sake of relays.
+    pub addresses: Vec<(Ifindex, IpAddr)>,
 }
 
 /// The engine's record of what is in force.
@@ -35,6 +37,10 @@ pub(crate) struct Actual {
     pub(crate) groups: BTreeMap<(Ifindex, IpAddr), Vec<IpAddr>>,
     pub(crate) next_hops: BTreeMap<(Ifindex, IpAddr), IpAddr>,
     pub(crate) kept: BTreeSet<(Ifindex, IpAddr)>,
+    /// Addresses that were asked for and that interfaces have.
+    pub(crate) addresses: BTreeSet<(Ifindex, IpAddr)>,
+    /// Those that are being checked before they are added.
+    pub(crate) checked: BTreeSet<(Ifindex, IpAddr)>,
     /// Held by the keeper, not opened by this daemon: closed unless it becomes wanted.
     pub(crate) leftover_inputs: BTreeSet<InputKey>,
     pub(crate) leftover_outputs: BTreeSet<Ifindex>,
@@ -48,11 +54,12 @@ impl Actual {
     }
 
     pub(crate) fn adopt(&mut self, inventory: Inventory) {
-        let Inventory { memberships, inputs, outputs, neighbours } = inventory;
+        let Inventory { memberships, inputs, outputs, neighbours, addresses } = inventory;
         self.groups.extend(memberships.into_iter().map(|m| ((m.interface, m.group), m.sources)));
         self.leftover_inputs.extend(inputs);
         self.leftover_outputs.extend(outputs);
         self.kept.extend(neighbours);
+        self.addresses.extend(addresses);
     }
 
     /// Records that `effect` failed. What was to be closed is closed on our side whatever the keeper said, and has to
@@ -72,11 +79,15 @@ impl Actual {
                 self.proven.remove(interface);
                 self.leftover_outputs.insert(*interface);
             }
+            Effect::AddAddress { interface, address } => {
+                self.checked.remove(&(*interface, *address));
+            }
             Effect::OpenInput { .. }
             | Effect::OpenOutput { .. }
             | Effect::FindNextHop { .. }
             | Effect::Resolve { .. }
             | Effect::Forget { .. }
+            | Effect::RemoveAddress { .. }
             | Effect::Install { .. }
             | Effect::Join(_)
             | Effect::Leave(_) => {}
@@ -117,6 +128,19 @@ impl Actual {
             }
             Effect::Forget { interface, next_hop } => {
                 self.kept.remove(&(interface, next_hop));
+            }
+            Effect::AddAddress { interface, address } => {
+                let key = (interface, address);
+                if outcome == Outcome::Checking {
+                    self.checked.insert(key);
+                } else {
+                    self.checked.remove(&key);
+                    self.addresses.insert(key);
+                }
+            }
+            Effect::RemoveAddress { interface, address } => {
+                self.addresses.remove(&(interface, address));
+                self.checked.remove(&(interface, address));
             }
             Effect::Install { input, mut plan } => {
                 if let Outcome::Refused(refused) = outcome {

@@ -43,6 +43,8 @@ pub enum Lasting {
     Permanent,
     /// Until the next one is made.
     Temporary,
+    /// As long as a relay sends with it: nobody else does.
+    WithRelay,
 }
 
 /// Why there is no source address for a target on an interface.
@@ -67,11 +69,11 @@ impl From<(IpAddr, u8)> for HostAddress {
     }
 }
 
-impl HostAddress {
-    fn is_usable(&self) -> bool {
-        match self.standing {
-            Standing::Good | Standing::Deprecated => true,
-            Standing::Tentative | Standing::Duplicate => false,
+impl Standing {
+    fn is_usable(self) -> bool {
+        match self {
+            Self::Good | Self::Deprecated => true,
+            Self::Tentative | Self::Duplicate => false,
         }
     }
 }
@@ -80,12 +82,13 @@ impl InterfaceFacts {
     /// The source address for packets that leave here for `target` and were given none. Of IPv4 the first; of IPv6 the one
     /// that RFC 6724 section 5 prefers: as far-reaching as the target, not deprecated, of its kind, lasting, and near.
     pub(crate) fn source_for(&self, target: Target) -> Result<IpAddr, NoSource> {
-        let candidates = || self.addresses.iter().filter(|address| address.ip.is_ipv4() == target.ip().is_ipv4());
+        let free = self.addresses.iter().filter(|address| address.lasting != Lasting::WithRelay);
+        let candidates = || free.clone().filter(|address| address.ip.is_ipv4() == target.ip().is_ipv4());
         let IpAddr::V6(to) = target.ip() else {
             return candidates().next().map(|address| address.ip).ok_or(NoSource::None);
         };
         let reaches = |address: &&HostAddress| target.is_link_local() || !is_link_local(address.ip);
-        let usable = candidates().filter(reaches).filter(|address| address.is_usable());
+        let usable = candidates().filter(reaches).filter(|address| address.standing.is_usable());
         usable.min_by_key(|address| rank(address, target, to)).map(|address| address.ip).ok_or_else(|| {
             let mut hindered = candidates().filter(reaches);
             match hindered.next() {
@@ -96,6 +99,16 @@ impl InterfaceFacts {
                 None => NoSource::None,
             }
         })
+    }
+
+    /// Whether it has that address, and packets may leave with it.
+    pub(crate) fn has_in_use(&self, ip: IpAddr) -> bool {
+        self.standing(ip).is_some_and(Standing::is_usable)
+    }
+
+    /// How it stands with an address; `None`: it does not have it.
+    pub(crate) fn standing(&self, ip: IpAddr) -> Option<Standing> {
+        self.addresses.iter().find(|address| address.ip == ip).map(|address| address.standing)
     }
 
     /// Whether `destination` is on this link, so that it needs no router.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use mcr_model::relay::{Output, Relay};
-use mcr_model::{Condition, Datapath, DropReason, RelayState};
+use mcr_model::{Condition, Datapath, DropReason, RelayState, SourceRule};
 
 use crate::address::{LEAST_MTU_OF_IPV6, NoSource};
 use crate::datapath::{Hindrance, cannot_cut};
@@ -225,7 +225,10 @@ impl Engine {
                     facts.name
                 ),
             ),
-            (DropReason::NoSourceAddress, _) => no_source(facts, output),
+            (DropReason::NoSourceAddress, _) => match output.source {
+                SourceRule::Own(source) => return self.own_source_trouble(facts, source),
+                SourceRule::OfInterface | SourceRule::Set(_) | SourceRule::Keep => no_source(facts, output),
+            },
             (other, _) => (other.meaning().to_owned(), other.remedy().to_owned()),
         };
         OutputHealth::Failing { reason, remedy }

@@ -85,6 +85,20 @@ pub enum Effect {
         /// The neighbour.
         next_hop: IpAddr,
     },
+    /// Have an interface get an address that packets leave with, so that this host answers for it.
+    AddAddress {
+        /// The interface.
+        interface: Ifindex,
+        /// The address.
+        address: IpAddr,
+    },
+    /// Take it away again.
+    RemoveAddress {
+        /// The interface.
+        interface: Ifindex,
+        /// The address.
+        address: IpAddr,
+    },
     /// Put a table in force on an input.
     Install {
         /// Where.
@@ -105,6 +119,8 @@ pub enum Outcome {
     Done,
     /// The answer to [`Effect::FindNextHop`]: the neighbour that packets go to.
     NextHop(IpAddr),
+    /// It goes on: an [`Effect::AddAddress`] that waits for another host to say that it has the address.
+    Checking,
     /// The table of an [`Effect::Install`] is in force but for these relays, which this datapath can not take.
     Refused(Vec<Refused>),
 }
@@ -123,6 +139,8 @@ pub struct Refused {
 /// What a failure is over with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Until {
+    /// A moment: it only takes its time.
+    Moment,
     /// Some time: what stood in the way may have passed.
     Pause,
     /// A change of relays: there was no room.
@@ -156,6 +174,8 @@ pub(crate) enum Subject {
     Output(Ifindex),
     NextHop(Ifindex, IpAddr),
     Neighbour(Ifindex, IpAddr),
+    /// An address of this host.
+    Address(Ifindex, IpAddr),
     Table(InputKey),
     Group(Ifindex, IpAddr),
     /// An output at the driver.
@@ -173,6 +193,7 @@ impl Subject {
             | Self::Output(_)
             | Self::NextHop(..)
             | Self::Neighbour(..)
+            | Self::Address(..)
             | Self::Group(..)
             | Self::Proof(_) => false,
         }
@@ -193,6 +214,9 @@ impl Effect {
             Self::FindNextHop { interface, destination } => Subject::NextHop(interface, destination),
             Self::Resolve { interface, next_hop } | Self::Forget { interface, next_hop } => {
                 Subject::Neighbour(interface, next_hop)
+            }
+            Self::AddAddress { interface, address } | Self::RemoveAddress { interface, address } => {
+                Subject::Address(interface, address)
             }
             Self::Install { input, .. } => Subject::Table(input),
             Self::Join(ref m) | Self::Leave(ref m) => Subject::Group(m.interface, m.group),

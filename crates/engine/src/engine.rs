@@ -412,6 +412,7 @@ impl Engine {
         self.ledgers.retain(|interface, _| known.contains(interface));
         self.actual.next_hops.clear();
         self.actual.proven.retain(|interface| known.contains(interface));
+        self.lose_addresses();
         self.world_changed();
     }
 

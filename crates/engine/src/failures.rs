@@ -8,6 +8,8 @@ use mcr_model::RelayName;
 use crate::effect::{EffectError, Failure, Subject, Until};
 
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
+/// How soon is asked again for what only takes its time.
+const MOMENT: Duration = Duration::from_millis(150);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
 /// The failures that stand.
@@ -35,8 +37,12 @@ impl Failures {
     pub(crate) fn add(&mut self, now: Duration, subject: Subject, error: EffectError, until: Until) {
         let before = self.standing.get(&subject).map(|failure| failure.pause);
         let before = before.or_else(|| self.on_trial.remove(&subject));
-        let pause = before.map_or(FIRST_PAUSE, |pause| (pause * 2).min(LONGEST_PAUSE));
+        let pause = match until {
+            Until::Moment => before.unwrap_or(FIRST_PAUSE / 2),
+            Until::Pause | Until::RelaysChange => before.map_or(FIRST_PAUSE, |pause| (pause * 2).min(LONGEST_PAUSE)),
+        };
         let retry_at = match until {
+            Until::Moment => now + MOMENT,
             Until::Pause => now + pause,
             Until::RelaysChange => Duration::MAX,
         };

@@ -19,6 +19,7 @@ mod history;
 mod lease;
 mod members;
 mod older_igmp;
+mod own_source;
 mod plan;
 mod preview;
 mod querier;

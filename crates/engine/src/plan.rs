@@ -184,6 +184,8 @@ pub(crate) struct Desired {
     pub(crate) groups: BTreeMap<(Ifindex, IpAddr), Vec<IpAddr>>,
     pub(crate) routed: BTreeSet<(Ifindex, IpAddr)>,
     pub(crate) neighbours: BTreeSet<(Ifindex, IpAddr)>,
+    /// Sources that interfaces are to have.
+    pub(crate) own_sources: BTreeSet<(Ifindex, IpAddr)>,
     pub(crate) plans: BTreeMap<InputKey, InputPlan>,
 }
 
@@ -227,6 +229,9 @@ impl View<'_> {
             // All zeros, as of an interface without an address of its own, is no mark of ours.
             if facts.mac != [0; 6] {
                 our_macs.insert(facts.mac);
+            }
+            if let SourceRule::Own(source) = output.source {
+                desired.own_sources.insert((facts.index, source));
             }
             // The kernel forgets the neighbours of a link that goes down: they are asked for again when it is back.
             if output.target.is_group() || !facts.can_send() {
@@ -325,6 +330,8 @@ impl View<'_> {
         let source = match output.source {
             SourceRule::OfInterface => Some(facts.source_for(output.target).map_err(|_| DropReason::NoSourceAddress)?),
             SourceRule::Set(source) => Some(source),
+            SourceRule::Own(source) if facts.has_in_use(source) => Some(source),
+            SourceRule::Own(_) => return Err(DropReason::NoSourceAddress),
             SourceRule::Keep => None,
         };
         let destination_mac = self.destination_mac(facts, output).ok_or(DropReason::NoNeighbour)?;

@@ -346,7 +346,7 @@ impl Rulebook {
 /// The sources that a copy can have, of packets with these; none named: any. One that is taken from the interface can change.
 fn leaving(output: &Output, arriving: &[Prefix]) -> Vec<Prefix> {
     match output.source {
-        SourceRule::Set(address) => vec![address.into()],
+        SourceRule::Set(address) | SourceRule::Own(address) => vec![address.into()],
         SourceRule::Keep => arriving.to_vec(),
         SourceRule::OfInterface => Vec::new(),
     }

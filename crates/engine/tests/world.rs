@@ -27,6 +27,9 @@ struct Machine {
     shut: BTreeSet<InputKey>,
     /// Outputs whose driver takes what is redirected to it.
     good_drivers: BTreeSet<Ifindex>,
+    addresses: BTreeSet<(Ifindex, IpAddr)>,
+    /// Addresses that were asked for once: whether another host has them is being checked.
+    checks: BTreeSet<(Ifindex, IpAddr)>,
     /// How many relays fit the tables of the kernel.
     room: Option<usize>,
     /// Nothing can be copied at the driver.
@@ -44,7 +47,9 @@ impl Machine {
             | Effect::FindNextHop { interface, .. }
             | Effect::Prove { interface, .. }
             | Effect::Resolve { interface, .. }
-            | Effect::Forget { interface, .. } => interface,
+            | Effect::Forget { interface, .. }
+            | Effect::AddAddress { interface, .. }
+            | Effect::RemoveAddress { interface, .. } => interface,
             Effect::Join(membership) | Effect::Leave(membership) => &membership.interface,
         };
         if self.broken.contains(interface) {
@@ -65,6 +70,11 @@ impl Machine {
             Effect::FindNextHop { .. } => return Ok(Outcome::NextHop([10, 0, 0, 254].into())),
             Effect::Resolve { interface, next_hop } => drop(self.neighbours.insert((interface, next_hop))),
             Effect::Forget { interface, next_hop } => drop(self.neighbours.remove(&(interface, next_hop))),
+            Effect::AddAddress { interface, address } if self.checks.insert((interface, address)) => {
+                return Ok(Outcome::Checking);
+            }
+            Effect::AddAddress { interface, address } => drop(self.addresses.insert((interface, address))),
+            Effect::RemoveAddress { interface, address } => drop(self.addresses.remove(&(interface, address))),
             Effect::Install { input, mut plan } => {
                 let room = self.room.filter(|_| input.datapath != Datapath::Packet).unwrap_or(usize::MAX);
                 if self.no_fan_outs && input.datapath == Datapath::Xdp {
@@ -368,6 +378,7 @@ fn what_a_keeper_still_held_is_taken_over_or_released() {
         inputs: vec![tcx(2), packet(2), tcx(5)],
         outputs: vec![],
         neighbours: vec![],
+        addresses: vec![],
     });
     engine.interfaces_are(two());
     engine.create(camera()).unwrap();

@@ -47,13 +47,14 @@ impl InputSpec {
 
 impl OutputSpec {
     /// Reads the text of an output: `eth1:239.2.2.2:6001,ttl=8,source=10.0.0.9,dscp=34`.
-    /// Options: `source`, `source-port`, `ttl`, `dscp`, `vlan`, `outer-vlan`, `priority`, `fragment`, `max-packets-per-second`, `max-bits-per-second`.
+    /// Options: `source`, `own-source`, `source-port`, `ttl`, `dscp`, `vlan`, `outer-vlan`, `priority`, `fragment`, `max-packets-per-second`, `max-bits-per-second`.
     ///
     /// # Errors
     /// [`EndpointError`] where the text has not the shape of an endpoint.
     pub fn from_endpoint(given: &str) -> Result<Self, EndpointError> {
-        const OPTIONS: [&str; 10] = [
+        const OPTIONS: [&str; 11] = [
             "source",
+            "own-source",
             "source-port",
             "ttl",
             "dscp",
@@ -72,6 +73,7 @@ impl OutputSpec {
         for (key, value) in parts.options()? {
             match key {
                 "source" => spec.source = Some(value.to_owned()),
+                "own-source" | "own_source" => spec.own_source = parts.flag(key, value)?,
                 "source-port" | "source_port" => spec.source_port = Some(SourcePortSpec::from_text(value)),
                 "ttl" => spec.ttl = Some(TtlSpec::from_text(value)),
                 "dscp" => spec.dscp = Some(DscpSpec::from_text(value)),

@@ -57,6 +57,8 @@ pub enum SourceRule {
     OfInterface,
     /// This one, which need not be one of this host.
     Set(IpAddr),
+    /// This one, which the output interface has for as long as the relay is in force.
+    Own(IpAddr),
     /// As it arrived.
     Keep,
 }
@@ -223,11 +225,30 @@ impl SourceRule {
         }
     }
 
+    /// The same source, which the host is to have itself.
+    ///
+    /// # Errors
+    /// When none is named.
+    pub(crate) fn owned(self, field: String) -> Result<Self, FieldError> {
+        let why = match self {
+            Self::Set(address) | Self::Own(address) => return Ok(Self::Own(address)),
+            Self::OfInterface => "none is given",
+            Self::Keep => "it stays as it arrived",
+        };
+        let message = format!("own_source adds a source that is named, and {why}");
+        Err(FieldError::new(field, message, "add source = \"10.1.0.77\", an address that no other host has, or leave own_source out"))
+    }
+
+    /// Whether the host has it for the sake of the relay.
+    pub fn is_own(self) -> bool {
+        matches!(self, Self::Own(_))
+    }
+
     /// How a user writes it; what is as it is without a word is left out.
     pub fn spec(self) -> Option<String> {
         match self {
             Self::OfInterface => None,
-            Self::Set(address) => Some(address.to_string()),
+            Self::Set(address) | Self::Own(address) => Some(address.to_string()),
             Self::Keep => Some(KEEP.to_owned()),
         }
     }
@@ -235,7 +256,7 @@ impl SourceRule {
     /// The address, if it is known without looking.
     pub fn address(self) -> Option<IpAddr> {
         match self {
-            Self::Set(address) => Some(address),
+            Self::Set(address) | Self::Own(address) => Some(address),
             Self::OfInterface | Self::Keep => None,
         }
     }

@@ -321,7 +321,7 @@ fn check_families(input: &Input, outputs: &[Output]) -> Vec<FieldError> {
     // What is kept is of the input's family.
     let source = |output: &Output| match output.source {
         SourceRule::OfInterface => None,
-        SourceRule::Set(source) => Some(source),
+        SourceRule::Set(source) | SourceRule::Own(source) => Some(source),
         SourceRule::Keep => Some(input.target.ip()),
     };
     let of_outputs = outputs

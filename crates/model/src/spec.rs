@@ -140,6 +140,9 @@ pub struct OutputSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(example = "10.1.0.1")]
     pub source: Option<String>,
+    /// Add that source to the interface for as long as the relay is in force: the host answers ARP and neighbour discovery for it.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub own_source: bool,
     /// Its source port, or `keep` for the one that it arrived with; none: that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(example = 6000)]
@@ -271,13 +274,16 @@ impl OutputSpec {
     /// Every field that is wrong.
     pub fn check(&self, part: &str) -> Result<Output, Vec<FieldError>> {
         let Self { interface, group, address, port, source, source_port, ttl, dscp, vlan, outer_vlan, .. } = self;
-        let Self { priority, fragment, max_packets_per_second, max_bits_per_second, .. } = self;
+        let Self { own_source, priority, fragment, max_packets_per_second, max_bits_per_second, .. } = self;
         let mut errors = Errors::default();
         let field = |name: &str| format!("{part}.{name}");
         let interface = errors.take(field("interface"), interface.parse::<InterfaceName>(), "");
         let target = errors.absorb(check_target(part, group.as_deref(), address.as_deref()));
         let port = errors.keep(port.check(field("port")));
-        let source = errors.keep(SourceRule::check(field("source"), source.as_deref()));
+        let mut source = errors.keep(SourceRule::check(field("source"), source.as_deref()));
+        if *own_source {
+            source = source.and_then(|source| errors.keep(source.owned(field("own_source"))));
+        }
         let kept = Ok(None);
         let source_port = source_port.as_ref().map_or(kept, |spec| spec.check(field("source_port")));
         let source_port = errors.keep(source_port);
@@ -288,6 +294,11 @@ impl OutputSpec {
         if priority.flatten().is_some() && vlan == Some(None) {
             let remedy = "add vlan, or leave priority out";
             errors.0.push(FieldError::new(field("priority"), "a priority stands in a tag, and none is sent", remedy));
+        }
+        if *own_source && matches!(vlan, Some(Some(_))) {
+            let remedy = "name the VLAN's own interface as the output's, without vlan, or leave own_source out";
+            let message = "the host answers for its addresses on the interface, not behind a tag that the output pushes itself";
+            errors.0.push(FieldError::new(field("own_source"), message, remedy));
         }
         let caps = RateCaps::check(&field(""), *max_packets_per_second, *max_bits_per_second);
         let caps = errors.absorb(caps);
@@ -380,6 +391,7 @@ impl From<&Output> for OutputSpec {
             address,
             port: span.port_spec(*port),
             source: source.spec(),
+            own_source: source.is_own(),
             source_port: source_port.map(|port| SourcePortSpec::Number(port.get().into())),
             ttl: Some(ttl.spec()),
             dscp: dscp.spec(),

@@ -38,6 +38,8 @@ pub struct Keeper {
     channel: Channel,
     sequence: u32,
     process: Option<u32>,
+    /// By which others know that what a private keeper made is still needed.
+    _life: Vec<OwnedFd>,
     /// The keeper that this process started for itself; dropped after the channel, whose end tells it to go.
     _own: Option<Spawned>,
 }
@@ -55,6 +57,17 @@ pub struct Held {
     pub neighbours: Vec<(u32, IpAddr)>,
     /// Where programs of the in-kernel datapath are attached.
     pub attached: Vec<(u32, Hook)>,
+    /// The addresses that interfaces have for the sake of relays.
+    pub addresses: Vec<(u32, IpAddr)>,
+}
+
+/// What became of an address that was to be added.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Added {
+    /// The interface has it.
+    InPlace,
+    /// It is being checked whether another host has it: to be asked for again.
+    Checking,
 }
 
 /// A group that is joined.
@@ -103,10 +116,11 @@ impl Keeper {
     }
 
     fn greet(channel: Channel, own: Option<Spawned>) -> Result<Self, KeeperError> {
-        let mut keeper = Self { channel, sequence: 0, process: None, _own: own };
+        let mut keeper = Self { channel, sequence: 0, process: None, _life: Vec::new(), _own: own };
         match keeper.ask("greeting the keeper", &Request::Hello { version: VERSION })? {
-            (Reply::Welcome { version: VERSION, process }, _) => {
+            (Reply::Welcome { version: VERSION, process }, life) => {
                 keeper.process = Some(process);
+                keeper._life = life;
                 Ok(keeper)
             }
             (Reply::Welcome { version, .. }, _) => Err(KeeperError::other_version(version)),
@@ -242,6 +256,26 @@ impl Keeper {
     /// When the keeper is gone or the kernel refuses.
     pub fn forget(&mut self, interface: u32, address: IpAddr) -> Result<(), KeeperError> {
         self.order("giving up a neighbour", &Request::Forget { interface, address })
+    }
+
+    /// Has an output interface get an address, so that this host answers for it. One that it has already is left as it is.
+    ///
+    /// # Errors
+    /// When the policy or the kernel refuses, another host has the address, or the keeper is gone.
+    pub fn add_address(&mut self, interface: u32, address: IpAddr) -> Result<Added, KeeperError> {
+        match self.ask("adding an address", &Request::AddAddress { interface, address })? {
+            (Reply::Done, _) => Ok(Added::InPlace),
+            (Reply::Checking, _) => Ok(Added::Checking),
+            (reply, _) => Err(KeeperError::unexpected(&reply)),
+        }
+    }
+
+    /// Ends what [`Keeper::add_address`] began; an address that others gave the interface stays.
+    ///
+    /// # Errors
+    /// When the keeper is gone or the kernel refuses.
+    pub fn remove_address(&mut self, interface: u32, address: IpAddr) -> Result<(), KeeperError> {
+        self.order("removing an address", &Request::RemoveAddress { interface, address })
     }
 
     /// The tables of the in-kernel datapath, which are made when they are asked for first; what
@@ -466,6 +500,7 @@ impl Held {
             }
             Item::Neighbour { interface, address } => self.neighbours.push((interface, address)),
             Item::Attached { interface, hook } => self.attached.push((interface, hook)),
+            Item::Address { interface, address } => self.addresses.push((interface, address)),
         }
     }
 }

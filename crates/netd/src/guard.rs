@@ -15,14 +15,11 @@
 //! daemon.
 
 use std::collections::BTreeSet;
-use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
 
 use crate::channel::set_option;
-use crate::fd_store::fnv;
+use crate::identity::{self, Identity};
 use crate::links::{self, Link};
 use crate::nftables::{Hand, Watch};
 use crate::policy::Policy;
@@ -59,15 +56,17 @@ enum State {
 }
 
 impl Guard {
-    /// For daemons of that user, which come in by the socket at `path`; `None`: for one that started this keeper for itself.
-    pub(crate) fn new(path: Option<&Path>, user: Option<libc::uid_t>) -> Self {
+    /// For daemons of that user, and for the keeper of that identity. Takes away what keepers left who are gone for good.
+    pub(crate) fn new(identity: &Identity, user: Option<libc::uid_t>) -> Self {
         let user = user.filter(|user| *user != 0);
-        let (table, state) = match path {
-            None => (name(RandomState::new().hash_one(())), State::Idle),
+        let hand = Hand::open().ok();
+        hand.iter().for_each(remove_abandoned);
+        let state = match identity.is_private() {
+            true => State::Idle,
             // What a keeper before this one left is not known: it is replaced or taken away.
-            Some(path) => (table_of(path), State::Closed(Vec::new())),
+            false => State::Closed(Vec::new()),
         };
-        Self { table, user, state, hand: Hand::open().ok(), watch: Watch::open().ok() }
+        Self { table: name(identity.number()), user, state, hand, watch: Watch::open().ok() }
     }
 
     /// Readable when somebody has changed tables of nftables, if that can be heard.
@@ -155,13 +154,19 @@ fn closed(policy: &Policy, links: &[Link]) -> Vec<Link> {
     links.iter().filter(|link| closed.contains(&link.index)).cloned().collect()
 }
 
-fn table_of(path: &Path) -> String {
-    // The same in every release: the next keeper replaces the table of this one.
-    name(fnv(path.as_os_str().as_bytes()))
+/// The same in every release: the next keeper replaces the table of this one.
+fn name(number: u32) -> String {
+    format!("{TABLE}_{number:08x}")
 }
 
-fn name(number: u64) -> String {
-    format!("{TABLE}_{:08x}", number as u32)
+fn remove_abandoned(hand: &Hand) {
+    // A kernel without such tables lists none; one that can not be removed is for the next keeper.
+    for table in hand.tables().unwrap_or_default() {
+        let number = table.strip_prefix(TABLE).and_then(|rest| u32::from_str_radix(rest.strip_prefix('_')?, 16).ok());
+        if number.is_some_and(identity::is_abandoned) {
+            let _ = hand.remove(&table);
+        }
+    }
 }
 
 fn mark(socket: &OwnedFd) -> io::Result<()> {

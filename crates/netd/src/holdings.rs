@@ -1,5 +1,6 @@
 //! What the keeper holds for the daemon, and the requests that change it.
 
+mod addresses;
 mod groups;
 mod neighbours;
 mod permission;
@@ -22,6 +23,7 @@ use crate::kernel_path::KernelPath;
 use crate::links::Link;
 use crate::membership::{Joined, Memberships};
 use crate::neighbour::Neighbours;
+use crate::own_address::OwnAddresses;
 use crate::packet_socket;
 use crate::passive::Passive;
 use crate::policy::{Policy, Use};
@@ -56,8 +58,10 @@ pub(crate) struct Holdings {
     /// `None`: the kernel does not let it be listened to.
     queries: Option<Queries>,
     kernel_neighbours: Neighbours,
+    own_addresses: OwnAddresses,
     kernel_path: KernelPath,
     warnings: Vec<String>,
+    notices: Vec<String>,
 }
 
 #[derive(Debug)]
@@ -98,7 +102,12 @@ pub(crate) struct Answer<'a> {
 
 impl Holdings {
     /// Nothing but what a keeper before this one left pinned, as far as the policy allows it.
-    pub(crate) fn new(policy: Policy, kernel_path: KernelPath, guard: Guard) -> io::Result<Self> {
+    pub(crate) fn new(
+        policy: Policy,
+        kernel_path: KernelPath,
+        guard: Guard,
+        own_addresses: OwnAddresses,
+    ) -> io::Result<Self> {
         let mut holdings = Self {
             policy,
             inputs: BTreeMap::new(),
@@ -114,8 +123,10 @@ impl Holdings {
             links: Ok(Vec::new()),
             queries: Queries::listen().ok(),
             kernel_neighbours: Neighbours::open()?,
+            own_addresses,
             kernel_path,
             warnings: Vec::new(),
+            notices: Vec::new(),
         };
         holdings.submit_to(holdings.policy.clone());
         Ok(holdings)
@@ -125,6 +136,7 @@ impl Holdings {
         self.inputs.is_empty()
             && self.outputs.is_empty()
             && self.neighbours.is_empty()
+            && self.own_addresses.iter().next().is_none()
             && self.memberships().next().is_none()
             && self.kernel_path.attached().next().is_none()
     }
@@ -167,6 +179,8 @@ impl Holdings {
             Request::Leave { interface, group } => self.leave(Joined { interface, group }),
             Request::Resolve { interface, address } => self.resolve(interface, address)?,
             Request::Forget { interface, address } => self.forget(interface, address)?,
+            Request::AddAddress { interface, address } => return self.add_address(interface, address).map(Done::from),
+            Request::RemoveAddress { interface, address } => self.remove_address(interface, address)?,
             Request::Attach { interface, hook } => self.attach(interface, hook)?,
             Request::Detach { interface, hook } => drop(self.kernel_path.detach(interface, hook)),
             Request::Prove { interface, own_address } => self.prove(interface, own_address)?,
@@ -205,6 +219,7 @@ impl Holdings {
         self.memberships.clear();
         self.passive.clear();
         self.kernel_path.release();
+        self.own_addresses.clear();
         self.inputs.clear();
         self.outputs.clear();
         for (interface, address) in std::mem::take(&mut self.neighbours) {
@@ -240,6 +255,7 @@ impl Holdings {
             self.ears.remove(&interface);
             self.close_output(interface);
             self.neighbours.retain(|(index, _)| *index != interface);
+            self.own_addresses.forget(interface);
             self.leave_all(interface);
             self.detach_all(interface);
             self.queries.iter_mut().for_each(|queries| queries.forget(interface));
@@ -272,7 +288,8 @@ impl Holdings {
         let attached = self.kernel_path.attached().map(|(interface, _)| interface);
         let sockets =
             self.inputs.keys().chain(self.gazes.keys()).chain(self.ears.keys()).copied().chain(self.outputs());
-        sockets.chain(memberships).chain(neighbours).chain(attached).collect()
+        let addresses = self.own_addresses.iter().map(|(interface, _)| interface);
+        sockets.chain(memberships).chain(neighbours).chain(attached).chain(addresses).collect()
     }
 
     fn is_used(&self, interface: u32) -> bool {
@@ -282,6 +299,7 @@ impl Holdings {
             || self.gazes.contains_key(&interface)
             || self.ears.contains_key(&interface)
             || self.neighbours_on(interface).next().is_some()
+            || self.own_addresses.on(interface).next().is_some()
             || self.kernel_path.is_on(interface)
     }
 }

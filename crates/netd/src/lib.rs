@@ -12,6 +12,7 @@ pub mod peer;
 pub mod privileges;
 pub mod standard_error;
 
+mod arp;
 mod board;
 mod channel;
 mod client;
@@ -19,6 +20,8 @@ mod departure;
 mod fd_store;
 mod guard;
 mod holdings;
+mod host_address;
+mod identity;
 mod igmp;
 mod igmp_version;
 mod interface;
@@ -31,6 +34,7 @@ mod mld;
 mod neighbour;
 mod netlink;
 mod nftables;
+mod own_address;
 mod packet_info;
 mod packet_socket;
 mod passive;
@@ -64,8 +68,9 @@ pub mod fuzzing {
 
 pub use board::{Board, HeardQuerier};
 pub use client::{
-    Held, HeldInput, HeldMembership, Keeper, KeeperError, KeeperErrorKind, KeeperWatch, MembershipChange, SpawnMode,
+    Added, Held, HeldInput, HeldMembership, Keeper, KeeperError, KeeperErrorKind, KeeperWatch, MembershipChange, SpawnMode,
 };
+pub use host_address::MAKER as ADDRESS_MAKER;
 pub use igmp_version::igmp_versions;
 pub use listener::ListenError;
 pub use membership::Family;

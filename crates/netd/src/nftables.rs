@@ -31,6 +31,7 @@ const BATCH_END: u16 = 0x11;
 #[derive(Debug, Clone, Copy)]
 enum Command {
     NewTable = 0,
+    GetTable = 1,
     DeleteTable = 2,
     NewChain = 3,
     NewRule = 6,
@@ -121,12 +122,17 @@ fn is_by_another(read: &Read<'_>, own: &Hand) -> bool {
     read.asker != 0 && read.asker != own.number
 }
 
-/// Whether a message is about a table, or about a part of it: all of them name it in the same attribute.
+/// Whether a message is about that table, or about a part of it: all of them name it in the same attribute.
 fn is_of(read: &Read<'_>, table: &str) -> bool {
+    name_of(read).is_some_and(|name| name == table)
+}
+
+/// The table that a message is about, if it is one of this family.
+fn name_of(read: &Read<'_>) -> Option<String> {
     let is_family = read.kind >> 8 == NFTABLES && read.body.first() == Some(&NETDEV);
-    let mut found = attributes(read.body.get(FAMILY_BYTES..).unwrap_or_default());
-    is_family
-        && found.any(|(kind, value)| kind == NFTA_TABLE_NAME && value.strip_suffix(&[0]) == Some(table.as_bytes()))
+    let mut found = attributes(read.body.get(FAMILY_BYTES..).filter(|_| is_family)?);
+    let (_, name) = found.find(|(kind, _)| *kind == NFTA_TABLE_NAME)?;
+    Some(String::from_utf8_lossy(name.strip_suffix(&[0])?).into_owned())
 }
 
 impl Hand {
@@ -162,6 +168,21 @@ impl Hand {
             }
         }
         batch.commit(&self.socket)
+    }
+
+    /// The names of all tables of this family.
+    pub(crate) fn tables(&self) -> io::Result<Vec<String>> {
+        self.socket.send(&message(Command::GetTable).finish(0))?;
+        let mut tables = Vec::new();
+        loop {
+            for read in messages(&self.socket.receive()?) {
+                match read.outcome() {
+                    Some(outcome) => outcome?,
+                    None if i32::from(read.kind) == libc::NLMSG_DONE => return Ok(tables),
+                    None => tables.extend(name_of(&read)),
+                }
+            }
+        }
     }
 
     /// Closes none any more.
@@ -216,6 +237,7 @@ fn family(family: u8, resource: u16) -> [u8; 4] {
 fn message(command: Command) -> Message {
     let flags = match command {
         Command::NewTable | Command::NewChain | Command::NewRule => libc::NLM_F_CREATE,
+        Command::GetTable => libc::NLM_F_DUMP,
         Command::DeleteTable => 0,
     };
     Message::new(NFTABLES << 8 | command as u16, flags as u16, &family(NETDEV, 0))

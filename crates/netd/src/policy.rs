@@ -10,6 +10,10 @@
 //! # Inputs on which no group is joined: the interface takes every group that the network floods there.
 //! passive = ["ot0"]
 //!
+//! # Sources that an output may get for as long as a relay sends with them (own_source); none without.
+//! [source_addresses]
+//! eth1 = ["10.1.0.64/26", "fd00:1::/64"]
+//!
 //! # What the tables of the in-kernel datapath hold; their memory is taken when they are made, at the start.
 //! [tables]
 //! relays = 16384
@@ -33,6 +37,7 @@
 use std::fmt;
 use std::fs;
 use std::io;
+use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -40,8 +45,10 @@ use std::path::{Path, PathBuf};
 use mcr_kernel_path::Sizes;
 
 mod one_way;
+mod source_addresses;
 
 use self::one_way::OneWay;
+use self::source_addresses::SourceAddresses;
 use crate::protocol::MAX_FAN_OUTS;
 
 /// Where the policy is read from when nothing else is said; it need not exist.
@@ -65,6 +72,7 @@ pub struct Policy {
     outputs: Vec<String>,
     one_way: Vec<OneWay>,
     passive: Vec<String>,
+    source_addresses: SourceAddresses,
     tables: TablesFile,
 }
 
@@ -142,6 +150,8 @@ struct PolicyFile {
     #[serde(default)]
     passive: Vec<String>,
     #[serde(default)]
+    source_addresses: SourceAddresses,
+    #[serde(default)]
     tables: TablesFile,
 }
 
@@ -160,10 +170,11 @@ struct TablesFile {
 }
 
 impl Default for Policy {
-    /// Every interface for everything.
+    /// Every interface for everything, and no address for any.
     fn default() -> Self {
         let (one_way, passive) = (Vec::new(), Vec::new());
-        Self { inputs: any(), outputs: any(), one_way, passive, tables: TablesFile::default() }
+        let (source_addresses, tables) = (SourceAddresses::default(), TablesFile::default());
+        Self { inputs: any(), outputs: any(), one_way, passive, source_addresses, tables }
     }
 }
 
@@ -202,10 +213,10 @@ impl Policy {
     }
 
     fn parse(text: &str) -> Result<Self, toml::de::Error> {
-        let PolicyFile { inputs, outputs, one_way, passive, tables } = toml::from_str(text)?;
+        let PolicyFile { inputs, outputs, one_way, passive, source_addresses, tables } = toml::from_str(text)?;
         OneWay::check(&one_way).map_err(<toml::de::Error as serde::de::Error>::custom)?;
         let (inputs, outputs) = (inputs.unwrap_or_else(any), outputs.unwrap_or_else(any));
-        Ok(Self { inputs, outputs, one_way, passive, tables })
+        Ok(Self { inputs, outputs, one_way, passive, source_addresses, tables })
     }
 
     /// The sizes of the in-kernel tables. They hold from the start of a keeper to its end.
@@ -251,6 +262,16 @@ impl Policy {
         any_matches(&self.passive, interface)
     }
 
+    /// Whether the interface may get that address, for as long as a relay sends with it.
+    pub fn allows_source(&self, interface: &str, address: IpAddr) -> bool {
+        self.source_addresses.allow(interface, address)
+    }
+
+    /// The addresses that the interface may get, for a sentence.
+    pub fn allowed_sources(&self, interface: &str) -> String {
+        self.source_addresses.allowed_on(interface)
+    }
+
     /// What is allowed, for a sentence.
     pub fn allowed(&self, wanted: Use) -> String {
         match self.patterns(wanted) {
@@ -272,7 +293,10 @@ impl fmt::Display for Policy {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(out, "inputs {}; outputs {}", self.allowed(Use::Input), self.allowed(Use::Output))?;
         self.one_way.iter().try_for_each(|rule| write!(out, "; one way {rule}"))?;
-        if self.passive.is_empty() { Ok(()) } else { write!(out, "; passive {}", self.passive.join(", ")) }
+        if !self.passive.is_empty() {
+            write!(out, "; passive {}", self.passive.join(", "))?;
+        }
+        if self.source_addresses.is_empty() { Ok(()) } else { write!(out, "; source addresses {}", self.source_addresses) }
     }
 }
 
@@ -397,6 +421,20 @@ mod tests {
         let error = Policy::parse("one_way = [{ from = 'ot0', to = [] }]").unwrap_err().to_string();
         assert!(error.contains("`one_way` from `ot0` has no interface in `to`; "), "{error}");
         assert!(Policy::parse("one_way = [{ from = 'ot0', too = ['it0'] }]").is_err());
+    }
+
+    #[test]
+    fn an_output_gets_the_addresses_that_are_listed_for_it_and_no_others() {
+        let text = "[source_addresses]\neth1 = ['10.1.0.64/26', 'fd00:1::77']\n'it*' = ['10.2.0.0/24']";
+        let policy = Policy::parse(text).unwrap();
+        let allows = |interface, address: &str| policy.allows_source(interface, address.parse().unwrap());
+        assert!(allows("eth1", "10.1.0.77") && allows("eth1", "fd00:1::77") && allows("it3", "10.2.0.9"));
+        assert!(!allows("eth1", "10.2.0.9") && !allows("eth0", "10.1.0.77") && !allows("eth1", "fd00:1::78"));
+        assert!(!Policy::default().allows_source("eth1", [10, 1, 0, 77].into()));
+        assert_eq!(policy.allowed_sources("eth1"), "10.1.0.64/26, fd00:1::77/128");
+        assert_eq!(policy.allowed_sources("eth0"), "none");
+        let error = Policy::parse("[source_addresses]\neth1 = ['10.1.0.65/26']").unwrap_err().to_string();
+        assert!(error.contains("the network that it is in begins at 10.1.0.64"), "{error}");
     }
 
     #[test]

@@ -10,7 +10,7 @@
 //! instruction     code u16 | jt u8 | jf u8 | k u32
 //!
 //! request                kind  body                                   answered by
-//! hello                    1   version u16                            welcome
+//! hello                    1   version u16                            welcome + descriptor of a private keeper's life
 //! inventory                2   start u32 (0, then `next`)             held
 //! open input               3   interface u32, geometry, rings u8      opened + descriptors of the rings
 //! set filter               4   interface u32, list of instructions    done
@@ -36,6 +36,8 @@
 //! ask for                 24   interface u32, group                    done
 //! open ear                25   interface u32                          done + descriptor of a socket that hears reports
 //! close ear               26   interface u32                          done
+//! add address             27   interface u32, address                 done, or checking: to be asked for again
+//! remove address          28   interface u32, address                 done
 //!
 //! reply                  kind  body
 //! done                   128
@@ -44,11 +46,13 @@
 //! held                   131   next u32 (0: this was all), list of items
 //! sending                133   port u32: what the kernel's tables call this output
 //! fanned                 134   number u32: what the kernel's tables call this fan-out
+//! checking               135
 //! failed                 132   failure u8, errno i32 (0: none), reason text, remedy text
 //!
 //! item: input 1 | interface u32, geometry        output 2 | interface u32
 //!       membership 3 | interface u32, group, list of sources
 //!       neighbour 4 | interface u32, address     attached 5 | interface u32, hook u8
+//!       address 6 | interface u32, address
 //!
 //! hook: tcx 1, xdp 2                             own address: 6 bytes
 //! ```
@@ -67,7 +71,7 @@ use crate::membership::Family;
 mod bytes;
 
 /// The version of this protocol; both sides must speak the same one.
-pub(crate) const VERSION: u16 = 7;
+pub(crate) const VERSION: u16 = 8;
 /// Longest message in bytes: the longest filter that the kernel takes, twice.
 pub(crate) const MAX_MESSAGE_BYTES: usize = 65_536;
 /// Most sources of one join; an item of the inventory with that many fits a message.
@@ -114,6 +118,8 @@ pub(crate) enum Request {
     AskFor { interface: u32, group: IpAddr },
     OpenEar { interface: u32 },
     CloseEar { interface: u32 },
+    AddAddress { interface: u32, address: IpAddr },
+    RemoveAddress { interface: u32, address: IpAddr },
 }
 
 /// Where a program of the in-kernel datapath sits on an interface.
@@ -134,6 +140,7 @@ pub(crate) enum Reply {
     Held { next: u32, items: Vec<Item> },
     Sending { port: u32 },
     Fanned { number: u32 },
+    Checking,
     Failed(Failure),
 }
 
@@ -145,6 +152,7 @@ pub(crate) enum Item {
     Membership { interface: u32, group: IpAddr, sources: Vec<IpAddr> },
     Neighbour { interface: u32, address: IpAddr },
     Attached { interface: u32, hook: Hook },
+    Address { interface: u32, address: IpAddr },
 }
 
 /// Why the keeper did not do it.
@@ -225,7 +233,9 @@ impl Request {
             Self::Leave { interface, group: address }
             | Self::AskFor { interface, group: address }
             | Self::Resolve { interface, address }
-            | Self::Forget { interface, address } => {
+            | Self::Forget { interface, address }
+            | Self::AddAddress { interface, address }
+            | Self::RemoveAddress { interface, address } => {
                 out.u32(*interface);
                 out.address(*address);
             }
@@ -280,6 +290,8 @@ impl Request {
             Self::AskFor { .. } => 24,
             Self::OpenEar { .. } => 25,
             Self::CloseEar { .. } => 26,
+            Self::AddAddress { .. } => 27,
+            Self::RemoveAddress { .. } => 28,
         }
     }
 
@@ -320,6 +332,8 @@ impl Request {
             24 => Self::AskFor { interface: input.u32()?, group: input.address()? },
             25 => Self::OpenEar { interface: input.u32()? },
             26 => Self::CloseEar { interface: input.u32()? },
+            27 => Self::AddAddress { interface: input.u32()?, address: input.address()? },
+            28 => Self::RemoveAddress { interface: input.u32()?, address: input.address()? },
             _ => return Err(Malformed("unknown request")),
         };
         input.finish()?;
@@ -333,6 +347,7 @@ impl Reply {
         out.u32(sequence);
         match self {
             Self::Done => out.u8(128),
+            Self::Checking => out.u8(135),
             Self::Welcome { version, process } => {
                 out.u8(129);
                 out.u16(*version);
@@ -380,6 +395,7 @@ impl Reply {
                 reason: input.text()?,
                 remedy: input.text()?,
             }),
+            135 => Self::Checking,
             134 => Self::Fanned { number: input.u32()? },
             133 => Self::Sending { port: input.u32()? },
             _ => return Err(Malformed("unknown reply")),
@@ -408,7 +424,11 @@ impl Item {
     /// An upper bound of the bytes that this takes in a message.
     fn largest_bytes(&self) -> usize {
         match self {
-            Self::Input { .. } | Self::Output { .. } | Self::Neighbour { .. } | Self::Attached { .. } => 24,
+            Self::Input { .. }
+            | Self::Output { .. }
+            | Self::Neighbour { .. }
+            | Self::Attached { .. }
+            | Self::Address { .. } => 24,
             Self::Membership { sources, .. } => 24 + 17 * sources.len(),
         }
     }
@@ -530,6 +550,11 @@ fn put_item(out: &mut Writer, item: &Item) {
             out.u32(*interface);
             out.u8(hook.code());
         }
+        Item::Address { interface, address } => {
+            out.u8(6);
+            out.u32(*interface);
+            out.address(*address);
+        }
     }
 }
 
@@ -561,6 +586,7 @@ fn item(input: &mut Reader<'_>) -> Result<Item, Malformed> {
         },
         4 => Item::Neighbour { interface: input.u32()?, address: input.address()? },
         5 => Item::Attached { interface: input.u32()?, hook: Hook::from_code(input.u8()?)? },
+        6 => Item::Address { interface: input.u32()?, address: input.address()? },
         _ => return Err(Malformed("unknown item")),
     })
 }

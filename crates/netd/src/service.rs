@@ -16,6 +16,7 @@ use self::start::{adopt, tell};
 use self::visitors::{Role, Visitor};
 use crate::fd_store::{FdStore, Left};
 use crate::holdings::Holdings;
+use crate::identity::Identity;
 use crate::listener::{ListenError, Listener};
 use crate::log::{Log, Severity};
 use crate::policy::{PolicyChoice, PolicyError};
@@ -138,6 +139,7 @@ pub fn serve(options: ServeOptions) -> Result<(), ServeError> {
 /// Everything that the loop looks at.
 struct Service {
     signals: Signals,
+    identity: Identity,
     listener: Option<Listener>,
     visitors: Vec<Visitor>,
     /// Whether a daemon has been here, or is on its way: before that, nobody has released anything.
@@ -295,6 +297,7 @@ impl Service {
                 for (taken, interface) in self.holdings.submit_to(policy) {
                     self.say(format_args!("{interface} is taken away as {}: the policy forbids it", taken.noun()));
                 }
+                self.warn();
                 if let Some(Failure { reason, remedy, .. }) = self.holdings.trouble() {
                     self.log.say(Severity::Error, format_args!("{reason}; {remedy}"));
                 }
@@ -317,6 +320,9 @@ impl Service {
     fn warn(&mut self) {
         for warning in self.holdings.take_warnings() {
             self.log.say(Severity::Warning, format_args!("{warning}"));
+        }
+        for notice in self.holdings.take_notices() {
+            self.say(format_args!("{notice}"));
         }
     }
 

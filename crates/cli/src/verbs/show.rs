@@ -64,6 +64,7 @@ fn output_lines(output: &OutputStatus, spec: Option<&OutputSpec>, ink: Ink) -> V
     let mut headers: Vec<String> = source.iter().map(|source| format!("source {source}")).collect();
     if let Some(spec) = spec {
         headers.extend(spec.source.iter().filter(|_| source.is_none()).map(|source| format!("source {source}")));
+        headers.extend(spec.own_source.then(|| "own source".to_owned()));
         headers.extend(spec.source_port.as_ref().map(|port| format!("source port {port}")));
         headers.extend(spec.ttl.iter().map(|ttl| format!("ttl {ttl}")));
         headers.extend(spec.dscp.iter().map(|dscp| format!("dscp {dscp}")));

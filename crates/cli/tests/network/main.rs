@@ -54,6 +54,7 @@ mod on_demand;
 #[cfg(feature = "otlp")]
 mod otlp;
 mod overload;
+mod own_source;
 mod player;
 mod players;
 mod queriers;

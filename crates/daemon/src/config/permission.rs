@@ -2,8 +2,9 @@
 
 use std::path::Path;
 
+use mcr_model::SourceRule;
 use mcr_model::relay::{Output, Relay};
-use mcr_netd::{Objection, PolicyChoice, PolicyError, Use};
+use mcr_netd::{Objection, Policy, PolicyChoice, PolicyError, Use};
 
 /// What the policy in the file at `policy` forbids of `relays`, a sentence for each use.
 ///
@@ -31,5 +32,25 @@ pub fn forbidden(relays: &[Relay], policy: &Path) -> Result<Vec<String>, PolicyE
             ),
         })
     });
+    let refused = refused.chain(relays.iter().flat_map(|relay| foreign_sources(relay, &allowed, policy)));
     Ok(refused.collect())
+}
+
+/// The sources of a relay that its outputs are to have and may not.
+fn foreign_sources(relay: &Relay, allowed: &Policy, policy: &Path) -> Vec<String> {
+    let own = relay.outputs().iter().filter_map(|output| match output.source {
+        SourceRule::Own(source) => Some((output.interface.as_str(), source)),
+        SourceRule::OfInterface | SourceRule::Set(_) | SourceRule::Keep => None,
+    });
+    let foreign = own.filter(|(interface, source)| !allowed.allows_source(interface, *source));
+    let told = foreign.map(|(interface, source)| {
+        format!(
+            "relay {}: the policy {} does not allow to add {source} to {interface} (allowed: {}); write `[source_addresses]` and \
+             `{interface} = [\"{source}\"]` there, or leave own_source out",
+            relay.name(),
+            policy.display(),
+            allowed.allowed_sources(interface)
+        )
+    });
+    told.collect()
 }

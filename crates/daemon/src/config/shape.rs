@@ -143,6 +143,7 @@ fn output(value: &Spanned<DeValue<'_>>, path: String, findings: &mut Findings) -
         address: keys.text("address"),
         port: keys.required("port", Keys::port).unwrap_or(PortSpec::Number(PLACEHOLDER_PORT)),
         source: keys.text("source"),
+        own_source: keys.flag("own_source").unwrap_or_default(),
         source_port: keys.source_port(),
         ttl: keys.ttl(),
         dscp: keys.dscp(),

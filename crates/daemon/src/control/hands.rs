@@ -15,7 +15,7 @@ use mcr_engine::{
 };
 use mcr_model::querier::QueryProtocol;
 use mcr_model::{Datapath, RelayName};
-use mcr_netd::{Board, Family, HeardQuerier, Hook, Keeper, KeeperError, MembershipChange};
+use mcr_netd::{Added, Board, Family, HeardQuerier, Hook, Keeper, KeeperError, MembershipChange};
 
 use super::Command;
 use super::line::Line;
@@ -194,6 +194,11 @@ impl Hands {
             }
             Effect::Resolve { interface, next_hop } => keeper?.resolve(interface.0, *next_hop)?,
             Effect::Forget { interface, next_hop } => keeper?.forget(interface.0, *next_hop)?,
+            Effect::AddAddress { interface, address } => match keeper?.add_address(interface.0, *address)? {
+                Added::InPlace => {}
+                Added::Checking => return Ok(Outcome::Checking),
+            },
+            Effect::RemoveAddress { interface, address } => keeper?.remove_address(interface.0, *address)?,
             Effect::Install { input: InputKey { interface, datapath }, plan } => match datapath {
                 Datapath::Packet => self.packet.install(keeper?, *interface, plan, &mut self.books, &self.outputs)?,
                 Datapath::Tcx => return self.install(*interface, Hook::Tcx, plan),
@@ -324,5 +329,6 @@ fn inventory_of(keeper: &mut Keeper) -> Result<Inventory, KeeperError> {
         inputs: inputs.collect(),
         outputs: held.outputs.into_iter().map(Ifindex).collect(),
         neighbours: held.neighbours.into_iter().map(|(interface, address)| (Ifindex(interface), address)).collect(),
+        addresses: held.addresses.into_iter().map(|(interface, address)| (Ifindex(interface), address)).collect(),
     })
 }

@@ -458,11 +458,17 @@ impl Turn {
                 return;
             }
             let results = self.carry_out_all(&effects);
+            let mut is_address_added = false;
             for (effect, result) in effects.into_iter().zip(results) {
+                is_address_added |= matches!((&effect, &result), (Effect::AddAddress { .. }, Ok(Outcome::Done)));
                 if let Err(error) = &result {
                     self.tell(error);
                 }
                 self.engine.done(self.now(), effect, result);
+            }
+            // What was added is seen at once, so that what is answered now is true.
+            if is_address_added && let Err(error) = self.look_again() {
+                tracing::error!(%error, "can't read the interfaces; their changes are missed until the next one");
             }
             if self.hands.has_lost_keeper() {
                 self.keeper_gone();

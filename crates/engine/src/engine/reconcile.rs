@@ -9,6 +9,7 @@ use super::Engine;
 use crate::datapath::Serving;
 use crate::effect::{Effect, EffectError, InputKey, Membership, Outcome, Refused, Subject, Until};
 use crate::fact::Ifindex;
+use crate::own_source;
 use crate::plan::{Desired, InputPlan, RelayPlan, View};
 
 impl Engine {
@@ -75,6 +76,9 @@ impl Engine {
                     for Refused { relay, error, until } in refused {
                         self.failed(now, Subject::Relay(relay.clone(), input.datapath), error.clone(), *until);
                     }
+                }
+                if let (Effect::AddAddress { address, .. }, Outcome::Checking) = (&effect, &outcome) {
+                    self.failed(now, subject.clone(), own_source::checking(*address), Until::Moment);
                 }
                 self.actual.record(effect, outcome);
                 match subject {
@@ -143,7 +147,8 @@ impl Engine {
         let routes = routes.map(|&(interface, destination)| Effect::FindNextHop { interface, destination });
         let hops = desired.neighbours.iter().filter(|key| !self.actual.kept.contains(key));
         let hops = hops.map(|&(interface, next_hop)| Effect::Resolve { interface, next_hop });
-        inputs.chain(outputs).chain(proofs).chain(routes).chain(hops).collect()
+        let addresses = self.missing_addresses(desired);
+        inputs.chain(outputs).chain(proofs).chain(routes).chain(hops).chain(addresses).collect()
     }
 
     fn installs(&self, desired: &Desired) -> Vec<Effect> {
@@ -213,12 +218,13 @@ impl Engine {
         });
         let hops = self.actual.kept.iter().filter(|key| !desired.neighbours.contains(key));
         let hops = hops.map(|&(interface, next_hop)| Effect::Forget { interface, next_hop });
+        let addresses = self.spare_addresses(desired);
         let inputs = self.actual.inputs.keys().chain(&self.actual.leftover_inputs);
         let inputs = inputs.filter(|input| !desired.inputs.contains_key(input));
         let inputs = inputs.map(|&input| Effect::CloseInput { input });
         let outputs = self.actual.outputs.iter().chain(&self.actual.leftover_outputs);
         let outputs = outputs.filter(|index| !desired.outputs.contains_key(index));
         let outputs = outputs.map(|&interface| Effect::CloseOutput { interface });
-        groups.chain(hops).chain(inputs).chain(outputs).collect()
+        groups.chain(hops).chain(addresses).chain(inputs).chain(outputs).collect()
     }
 }

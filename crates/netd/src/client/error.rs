@@ -158,6 +158,7 @@ impl KeeperError {
             Reply::Held { .. } => "held",
             Reply::Sending { .. } => "sending",
             Reply::Fanned { .. } => "fanned",
+            Reply::Checking => "checking",
             Reply::Failed(_) => "failed",
         };
         Self::malformed(&format!("`{reply}` to another request"))

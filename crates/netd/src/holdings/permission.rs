@@ -21,6 +21,7 @@ impl Holdings {
         self.look_at_links();
         self.keep_one_way();
         self.join_anew();
+        self.take_away_forbidden_addresses();
         self.take_away_forbidden()
     }
 
@@ -70,7 +71,8 @@ impl Holdings {
                 for address in &neighbours {
                     let _ = self.forget(interface, *address);
                 }
-                output.is_some() || ear.is_some() || !neighbours.is_empty()
+                let had_addresses = self.take_away_addresses(interface);
+                output.is_some() || ear.is_some() || !neighbours.is_empty() || had_addresses
             }
         }
     }

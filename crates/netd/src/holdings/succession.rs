@@ -45,7 +45,7 @@ impl Holdings {
                     restored.0 += usize::from(self.join(interface, group, &sources).is_ok());
                 }
                 // These are opened again, and resolved again, by the daemon.
-                Item::Output { .. } | Item::Neighbour { .. } | Item::Attached { .. } => {}
+                Item::Output { .. } | Item::Neighbour { .. } | Item::Attached { .. } | Item::Address { .. } => {}
             }
         }
         // Now that the groups are joined anew.
@@ -70,7 +70,9 @@ impl Holdings {
         let neighbours = self.neighbours.iter();
         let neighbours = neighbours.map(|&(interface, address)| Item::Neighbour { interface, address });
         let attached = self.kernel_path.attached().map(|(interface, hook)| Item::Attached { interface, hook });
-        let items: Vec<Item> = self.storable().chain(outputs).chain(neighbours).chain(attached).collect();
+        let addresses = self.own_addresses.iter().map(|(interface, address)| Item::Address { interface, address });
+        let items = self.storable().chain(outputs).chain(neighbours).chain(attached).chain(addresses);
+        let items: Vec<Item> = items.collect();
         Reply::held_from(&items, start)
     }
 

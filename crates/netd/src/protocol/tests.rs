@@ -46,6 +46,8 @@ fn requests() -> impl Strategy<Value = Request> {
         (interface(), address()).prop_map(|(interface, group)| Request::AskFor { interface, group }),
         interface().prop_map(|interface| Request::OpenEar { interface }),
         interface().prop_map(|interface| Request::CloseEar { interface }),
+        (interface(), address()).prop_map(|(interface, address)| Request::AddAddress { interface, address }),
+        (interface(), address()).prop_map(|(interface, address)| Request::RemoveAddress { interface, address }),
         (interface(), vec(address(), 0..20)).prop_map(|(interface, groups)| Request::Report { interface, groups }),
         interface().prop_map(|interface| Request::Attach { interface, hook: Hook::Tcx }),
         (interface(), any::<[u8; 6]>()).prop_map(|(interface, own_address)| Request::Prove { interface, own_address }),
@@ -68,6 +70,7 @@ fn items() -> impl Strategy<Value = Item> {
         }),
         (interface(), address()).prop_map(|(interface, address)| Item::Neighbour { interface, address }),
         interface().prop_map(|interface| Item::Attached { interface, hook: Hook::Xdp }),
+        (interface(), address()).prop_map(|(interface, address)| Item::Address { interface, address }),
     ]
 }
 
@@ -75,6 +78,7 @@ fn replies() -> impl Strategy<Value = Reply> {
     let kind = proptest::sample::select(FailureKind::ALL.to_vec());
     prop_oneof![
         Just(Reply::Done),
+        Just(Reply::Checking),
         any::<u32>().prop_map(|port| Reply::Sending { port }),
         any::<u32>().prop_map(|number| Reply::Fanned { number }),
         (any::<u16>(), any::<u32>()).prop_map(|(version, process)| Reply::Welcome { version, process }),

@@ -11,9 +11,11 @@ use crate::channel::{Channel, Patience, check};
 use crate::fd_store::FdStore;
 use crate::guard::Guard;
 use crate::holdings::Holdings;
+use crate::identity::Identity;
 use crate::kernel_path::{KernelPath, Pinning};
 use crate::listener::Listener;
 use crate::log::{self, Log, Severity, SystemLog};
+use crate::own_address::OwnAddresses;
 use crate::pins;
 use crate::policy::{DEFAULT_POLICY_PATH, PolicyChoice};
 use crate::privileges::{self, PrivilegesError};
@@ -41,7 +43,8 @@ impl Service {
                 (Some(path), Log::System(SystemLog::open().map_err(failed("opening the system's log"))?))
             }
         };
-        let guard = Guard::new(path.as_deref(), user);
+        let identity = Identity::new(path.as_deref());
+        let guard = Guard::new(&identity, user);
         let paths = still_needed(&policy, path.as_deref());
         let listener = path.map(|path| Listener::bind(&path, user)).transpose()?;
         raise_file_limit();
@@ -56,7 +59,9 @@ impl Service {
         if let Err(error) = pinned {
             log.say(Severity::Warning, format_args!("the in-kernel datapath will end with this keeper: {error}"));
         }
-        let holdings = Holdings::new(in_force, kernel_path, guard).map_err(failed("opening rtnetlink"))?;
+        let own_addresses = OwnAddresses::open(identity.number()).map_err(failed("looking for addresses"))?;
+        let holdings =
+            Holdings::new(in_force, kernel_path, guard, own_addresses).map_err(failed("opening rtnetlink"))?;
         if let Some(Failure { reason, remedy, .. }) = holdings.trouble() {
             log.say(Severity::Error, format_args!("{reason}; {remedy}"));
         }
@@ -71,6 +76,7 @@ impl Service {
         let visitors = Vec::new();
         let mut service = Self {
             signals,
+            identity,
             listener,
             visitors,
             had_daemon: false,

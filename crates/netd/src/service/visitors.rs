@@ -1,6 +1,7 @@
 //! Who connects: one of them is the daemon that is served, the others hear why they are not.
 
 use std::io;
+use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
 
 use super::{Course, Service, WhenReleased};
@@ -89,7 +90,8 @@ impl Service {
             None => Reply::Welcome { version: VERSION, process: std::process::id() },
             Some(failure) => Reply::Failed(failure.clone()),
         };
-        let sent = visitor.channel.send(&reply.encode(sequence), &[], Patience::Now);
+        let life: Vec<BorrowedFd<'_>> = self.identity.life().into_iter().filter(|_| refusal.is_none()).collect();
+        let sent = visitor.channel.send(&reply.encode(sequence), &life, Patience::Now);
         if let Some(failure) = refusal {
             self.say(format_args!("a connection is refused: {}", failure.reason));
             return self.part(index);

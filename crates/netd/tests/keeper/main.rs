@@ -1,5 +1,6 @@
 //! The keeper as a program, in namespaces of its own: what it holds, for whom, and how it lets go.
 
+mod abandoned;
 mod descriptors;
 mod interfaces;
 mod lifetime;
@@ -18,7 +19,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use mcr_datapath::{FilterInstruction, RingGeometry, filter};
-use mcr_netd::{FailureKind, Held, HeldInput, HeldMembership, Keeper, KeeperError, KeeperErrorKind, SpawnMode};
+use mcr_netd::{Added, FailureKind, Held, HeldInput, HeldMembership, Keeper, KeeperError, KeeperErrorKind, SpawnMode};
 use mcr_testbed::{
     Interface, Namespace, Process, ServiceManager, Signal, Veth, kernel, program, wait_for_state, wait_until,
 };
