@@ -9,6 +9,7 @@ mod change;
 mod hands;
 mod journal;
 pub(crate) mod line;
+mod rules;
 mod turn;
 mod unanswered;
 mod waiting;

@@ -7,10 +7,12 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use mcr_model::EventKind;
 use mcr_model::querier::{Asking, QuerierWatch, QueryProtocol};
+use mcr_model::relay::Relay;
 use mcr_model::status::{RelayWarning, RelayWarningKind};
+use mcr_model::{EventKind, RelayName};
 
+use crate::address::Lasting;
 use crate::engine::{Engine, Entry};
 use crate::fact::Ifindex;
 
@@ -85,6 +87,7 @@ impl Engine {
             post.watch = watch;
             let Some(facts) = self.facts.values().find(|facts| facts.index == interface) else { continue };
             let own: Vec<IpAddr> = facts.addresses.iter().map(|address| address.ip).collect();
+            let mut lasting = facts.addresses.iter().filter(|address| address.lasting != Lasting::WithRelay);
             let name = facts.name.to_string();
             let is_there = |query: &&HeardQuery| {
                 query.interface == interface
@@ -92,7 +95,7 @@ impl Engine {
                     && !own.contains(&query.querier)
             };
             post.hear(heard.iter().filter(is_there));
-            let own = own.into_iter().find(|own| may_ask(*own, protocol));
+            let own = lasting.find(|own| may_ask(own.ip, protocol)).map(|own| own.ip);
             self.tell_querier(post.turn(now, own), name, protocol);
             if post.is_due(now) {
                 to_ask.push(place);
@@ -122,6 +125,13 @@ impl Engine {
         if !std::mem::replace(&mut self.queriers.is_deaf, true) {
             self.generation += 1;
         }
+    }
+
+    /// A relay that was configured for queries or reports, where none can be heard.
+    pub fn unheard_relay(&self) -> Option<&RelayName> {
+        let needs = |relay: &Relay| relay.joining().is_on_demand() || relay.watch().querier().spec().is_some();
+        let mut relays = self.relays.values().map(|entry| &entry.relay).filter(|_| self.queriers.is_deaf);
+        relays.find(|relay| needs(relay)).map(|relay| relay.name())
     }
 
     /// Where groups are joined, with what the strictest relay there expects; and where outputs are that nobody may want.

@@ -207,6 +207,13 @@ pub enum EventKind {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         pid: Option<u32>,
     },
+    /// Somebody has changed or removed the one-way rules of the keeper's policy.
+    OneWayDisturbed {
+        /// How often, since the keeper started.
+        times: u64,
+        /// Whether they were made anew; if not, nothing is opened any more.
+        mended: bool,
+    },
     /// Said to one reader only, and not kept: it read too slowly, or came too late, for these.
     Missed {
         /// How many; absent when the daemon was started again meanwhile, so that nobody knows.
@@ -262,7 +269,10 @@ impl EventKind {
             Self::ConfigurationLoaded { .. } | Self::ConfigurationRefused { .. } | Self::RollbackFailed { .. } => {
                 About::Configuration
             }
-            Self::KeeperLost { .. } | Self::KeeperFound { .. } | Self::Missed { .. } => About::Daemon,
+            Self::KeeperLost { .. }
+            | Self::KeeperFound { .. }
+            | Self::OneWayDisturbed { .. }
+            | Self::Missed { .. } => About::Daemon,
         }
     }
 
@@ -293,6 +303,7 @@ impl EventKind {
             Self::RollbackFailed { .. } => "rollback-failed",
             Self::KeeperLost { .. } => "keeper-lost",
             Self::KeeperFound { .. } => "keeper-found",
+            Self::OneWayDisturbed { .. } => "one-way-disturbed",
             Self::Missed { .. } => "missed",
         }
     }

@@ -35,11 +35,15 @@ pub enum TroubleKind {
     KeeperLost,
     /// Nobody reads the log, and messages are lost.
     LogUnread,
+    /// Somebody has changed or removed the one-way rules of the keeper's policy.
+    OneWayDisturbed,
+    /// The keeper hears no IGMP and MLD, and a relay was configured for them.
+    MembershipsUnheard,
 }
 
 impl TroubleKind {
     /// Every kind.
-    pub const ALL: [TroubleKind; 7] = [
+    pub const ALL: [TroubleKind; 9] = [
         Self::StoreInMemory,
         Self::StoreDamaged,
         Self::RelayLeftOut,
@@ -47,6 +51,8 @@ impl TroubleKind {
         Self::RollbackOverdue,
         Self::KeeperLost,
         Self::LogUnread,
+        Self::OneWayDisturbed,
+        Self::MembershipsUnheard,
     ];
 
     /// The word that the API and the metrics use.
@@ -59,6 +65,8 @@ impl TroubleKind {
             Self::RollbackOverdue => "rollback-overdue",
             Self::KeeperLost => "keeper-lost",
             Self::LogUnread => "log-unread",
+            Self::OneWayDisturbed => "one-way-disturbed",
+            Self::MembershipsUnheard => "memberships-unheard",
         }
     }
 }

@@ -1,10 +1,12 @@
-//! Where the keeper writes down who asks for memberships, for the daemon to read whenever it likes: it waits for nobody.
+//! Where the keeper writes down what it hears and what has happened to it, for the daemon to read whenever it likes: it waits for
+//! nobody.
 //!
 //! ```text
-//! FNV-1a of the rest u64 | count u32 | count × (interface u32 | querier 16 bytes | heard last, CLOCK_MONOTONIC in ms, u64)
+//! FNV-1a of the rest u64 | hears u8 (0: no queries) | disturbed: times u32, last u64, mended u8
+//!   | count u32 | count × (interface u32 | querier 16 bytes | heard last, CLOCK_MONOTONIC in ms, u64)
 //! ```
 //!
-//! Queriers of IPv4 have mapped addresses (RFC 4291 section 2.5.5.2).
+//! Times are those of CLOCK_MONOTONIC in ms. Queriers of IPv4 have mapped addresses (RFC 4291 section 2.5.5.2).
 
 use std::fs::File;
 use std::io;
@@ -20,11 +22,43 @@ use crate::fd_store::{fnv, memory_file};
 /// Bytes of one querier.
 const ENTRY_BYTES: usize = 4 + 16 + 8;
 /// Longest board: more than the keeper remembers.
-const MOST_BYTES: usize = 8 + 4 + 2_048 * ENTRY_BYTES;
+const MOST_BYTES: usize = 8 + HEAD_BYTES + 2_048 * ENTRY_BYTES;
+/// Bytes between the sum and the queriers.
+const HEAD_BYTES: usize = 1 + 4 + 8 + 1 + 4;
 
 /// A memory file that the keeper writes and the daemon reads.
 #[derive(Debug)]
 pub struct Board(File);
+
+/// What is written there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Written {
+    /// Everybody who was heard to ask for memberships; `None`: nobody can be heard.
+    pub queriers: Option<Vec<HeardQuerier>>,
+    /// What others did to the one-way rules of the policy.
+    pub disturbance: Disturbance,
+}
+
+/// Changes that others made to the one-way rules of the policy, as whoever flushes the rules of the host does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Disturbance {
+    /// How often, since the keeper started.
+    pub times: u32,
+    /// When last, by `CLOCK_MONOTONIC`.
+    pub last: Duration,
+    /// How it stands with the rules since then.
+    pub outcome: Outcome,
+}
+
+/// How it stands with rules that somebody has disturbed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Outcome {
+    /// They were made anew.
+    #[default]
+    Mended,
+    /// They can not be kept: nothing is handed over any more.
+    Broken,
+}
 
 /// Who asks for memberships.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,7 +79,7 @@ pub(crate) fn now() -> Duration {
 impl Board {
     pub(crate) fn new() -> io::Result<Self> {
         let board = Self(memory_file()?);
-        board.write([].into_iter());
+        board.write(None, Disturbance::default());
         Ok(board)
     }
 
@@ -53,31 +87,46 @@ impl Board {
         Self(descriptor.into())
     }
 
-    pub(crate) fn write(&self, heard: impl Iterator<Item = HeardQuerier>) {
+    /// Writes everybody who was heard, if anybody can be, and what was done to the rules.
+    pub(crate) fn write(&self, heard: Option<&[HeardQuerier]>, disturbance: Disturbance) {
         let mut entries = Vec::new();
         let mut count = 0_u32;
-        for HeardQuerier { interface, querier, at } in heard {
+        for HeardQuerier { interface, querier, at } in heard.unwrap_or_default() {
             entries.extend(interface.to_le_bytes());
-            entries.extend(mapped(querier).octets());
+            entries.extend(mapped(*querier).octets());
             entries.extend((at.as_millis() as u64).to_le_bytes());
             count += 1;
         }
-        let rest = [&count.to_le_bytes()[..], &entries].concat();
+        let Disturbance { times, last, outcome } = disturbance;
+        let mut rest = vec![u8::from(heard.is_some())];
+        rest.extend(times.to_le_bytes());
+        rest.extend((last.as_millis() as u64).to_le_bytes());
+        rest.push(u8::from(outcome == Outcome::Mended));
+        rest.extend(count.to_le_bytes());
+        rest.extend(entries);
         // Memory is all that can be missing; what was written before stays then.
         let _ = self.0.write_all_at(&[&fnv(&rest).to_le_bytes()[..], &rest].concat(), 0);
     }
 
-    /// Everybody who was heard. `None`: it is being written just now.
+    /// What is written there. `None`: it is being written just now.
     #[must_use]
-    pub fn read(&self) -> Option<Vec<HeardQuerier>> {
+    pub fn read(&self) -> Option<Written> {
         let mut bytes = vec![0; MOST_BYTES];
         let length = self.0.read_at(&mut bytes, 0).ok()?;
         let (sum, rest) = bytes[..length].split_first_chunk()?;
-        let (count, entries) = rest.split_first_chunk()?;
-        let length = (u32::from_le_bytes(*count) as usize).checked_mul(ENTRY_BYTES)?;
+        let (head, entries) = rest.split_first_chunk::<HEAD_BYTES>()?;
+        let number = |at: usize| head[at..at + 4].try_into().map(u32::from_le_bytes).unwrap_or_default();
+        let length = (number(14) as usize).checked_mul(ENTRY_BYTES)?;
         let entries = entries.get(..length)?;
-        let is_whole = fnv(&rest[..4 + length]) == u64::from_le_bytes(*sum);
-        is_whole.then(|| entries.as_chunks().0.iter().map(entry).collect())
+        if fnv(&rest[..HEAD_BYTES + length]) != u64::from_le_bytes(*sum) {
+            return None;
+        }
+        let last = head[5..13].try_into().map(u64::from_le_bytes).unwrap_or_default();
+        let outcome = if head[13] == 1 { Outcome::Mended } else { Outcome::Broken };
+        Some(Written {
+            queriers: (head[0] == 1).then(|| entries.as_chunks().0.iter().map(entry).collect()),
+            disturbance: Disturbance { times: number(1), last: Duration::from_millis(last), outcome },
+        })
     }
 }
 
@@ -111,14 +160,17 @@ mod tests {
     #[test]
     fn what_is_written_is_read_unless_it_is_torn() {
         let board = Board::new().unwrap();
-        assert_eq!(board.read(), Some(Vec::new()));
+        let nothing = Written { queriers: None, disturbance: Disturbance::default() };
+        assert_eq!(board.read(), Some(nothing));
+        let disturbance = Disturbance { times: 70_000, last: Duration::from_secs(9), outcome: Outcome::Broken };
         let querier =
             |last| HeardQuerier { interface: 7, querier: [10, 0, 0, last].into(), at: Duration::from_secs(3) };
         let of_ipv6 = HeardQuerier { querier: IpAddr::from([0xfe80, 0, 0, 0, 0, 0, 0, 9]), ..querier(1) };
         for count in [3, 1, 2] {
             let heard: Vec<HeardQuerier> = (0..count).map(querier).chain([of_ipv6]).collect();
-            board.write(heard.iter().copied());
-            assert_eq!(board.read(), Some(heard), "one that is shorter than the last too");
+            board.write(Some(&heard), disturbance);
+            let written = Written { queriers: Some(heard), disturbance };
+            assert_eq!(board.read(), Some(written), "one that is shorter than the last too");
         }
         board.0.write_all_at(&[0xff], 20).unwrap();
         assert_eq!(board.read(), None);

@@ -359,12 +359,13 @@ impl Keeper {
         self.order("closing a look", &Request::CloseGaze { interface })
     }
 
-    /// Where the keeper writes down who asks for memberships, as far as this host hears them.
+    /// Where the keeper writes down who asks for memberships, as far as this host hears them, and what others do to its one-way
+    /// rules.
     ///
     /// # Errors
-    /// When this can not be heard, or the keeper is gone.
-    pub fn queriers(&mut self) -> Result<Board, KeeperError> {
-        match self.ask("asking for queriers", &Request::Queriers)? {
+    /// When the keeper is gone.
+    pub fn board(&mut self) -> Result<Board, KeeperError> {
+        match self.ask("asking for the board", &Request::Queriers)? {
             (Reply::Done, descriptors) => Ok(Board::of(only(descriptors)?)),
             (reply, _) => Err(KeeperError::unexpected(&reply)),
         }

@@ -16,6 +16,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use mcr_datapath::RingGeometry;
 
 use self::refusal::invalid;
+use crate::board::{Board, Disturbance};
 use crate::departure::{Departed, Departures};
 use crate::guard::Guard;
 use crate::interface;
@@ -57,6 +58,8 @@ pub(crate) struct Holdings {
     links: Result<Vec<Link>, Failure>,
     /// `None`: the kernel does not let it be listened to.
     queries: Option<Queries>,
+    board: Board,
+    disturbance: Disturbance,
     kernel_neighbours: Neighbours,
     own_addresses: OwnAddresses,
     kernel_path: KernelPath,
@@ -87,7 +90,7 @@ enum Handed {
     Gaze(u32),
     /// The socket that hears reports on an interface.
     Ear(u32),
-    /// Where queriers are written down.
+    /// Where queriers, and what others do to the rules, are written down.
     Board,
     /// The tables of the in-kernel datapath.
     Tables,
@@ -122,12 +125,15 @@ impl Holdings {
             departures: Departures::watch()?,
             links: Ok(Vec::new()),
             queries: Queries::listen().ok(),
+            board: Board::new()?,
+            disturbance: Disturbance::default(),
             kernel_neighbours: Neighbours::open()?,
             own_addresses,
             kernel_path,
             warnings: Vec::new(),
             notices: Vec::new(),
         };
+        holdings.write_down();
         holdings.submit_to(holdings.policy.clone());
         Ok(holdings)
     }
@@ -164,7 +170,7 @@ impl Holdings {
             Request::OpenInput { interface, geometry, rings } => return self.open_input(interface, geometry, rings),
             Request::OpenOutput { interface } => return self.open_output(interface),
             Request::Tables => return self.tables(),
-            Request::Queriers => return self.queriers(),
+            Request::Queriers => return Ok(Done { reply: Reply::Done, handed: Handed::Board }),
             Request::Ask { interface, family } => self.ask(interface, family)?,
             Request::Report { interface, groups } => self.report(interface, &groups.into_iter().collect())?,
             Request::AskFor { interface, group } => self.ask_for(interface, group)?,
@@ -200,7 +206,7 @@ impl Holdings {
                 self.inputs.get(index).into_iter().flat_map(|input| &input.rings).map(OwnedFd::as_fd).collect()
             }
             Handed::Sockets(Use::Output, index) => self.outputs.get(index).map(OwnedFd::as_fd).into_iter().collect(),
-            Handed::Board => self.queries.iter().map(Queries::board).collect(),
+            Handed::Board => vec![self.board.as_fd()],
             Handed::Gaze(index) => self.gazes.get(index).map(OwnedFd::as_fd).into_iter().collect(),
             Handed::Ear(index) => self.ears.get(index).map(OwnedFd::as_fd).into_iter().collect(),
             Handed::Tables => self.kernel_path.tables(),
@@ -211,6 +217,12 @@ impl Holdings {
     pub(crate) fn end_gazes(&mut self) {
         self.gazes.clear();
         self.ears.clear();
+    }
+
+    /// Has the daemon know what was heard and what has happened.
+    fn write_down(&self) {
+        let heard = self.queries.as_ref().map(Queries::heard);
+        self.board.write(heard.as_deref(), self.disturbance);
     }
 
     /// Gives up everything.
@@ -260,6 +272,7 @@ impl Holdings {
             self.detach_all(interface);
             self.queries.iter_mut().for_each(|queries| queries.forget(interface));
         }
+        self.write_down();
         if self.policy.has_one_way() && self.links.is_ok() {
             // One that lies on another now, or has another name, may have become an end of a rule.
             let taken = self.take_away_forbidden().into_iter();

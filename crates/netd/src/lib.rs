@@ -66,7 +66,7 @@ pub mod fuzzing {
     }
 }
 
-pub use board::{Board, HeardQuerier};
+pub use board::{Board, Disturbance, HeardQuerier, Outcome as DisturbanceOutcome, Written};
 pub use client::{
     Added, Held, HeldInput, HeldMembership, Keeper, KeeperError, KeeperErrorKind, KeeperWatch, MembershipChange, SpawnMode,
 };

@@ -30,7 +30,7 @@
 //! keep fan outs           18   list of number u32: all in use          done
 //! open gaze               19   interface u32                          done + descriptor of a socket that only looks
 //! close gaze              20   interface u32                          done
-//! queriers                21                                          done + descriptor of the board of queriers
+//! queriers                21                                          done + descriptor of the board
 //! ask                     22   interface u32, family u8 (4 or 6)       done
 //! report                  23   interface u32, list of groups           done
 //! ask for                 24   interface u32, group                    done

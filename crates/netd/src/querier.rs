@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
-use crate::board::{self, Board, HeardQuerier};
+use crate::board::{self, HeardQuerier};
 use crate::igmp::Igmp;
 use crate::membership::Family;
 use crate::mld::Mld;
@@ -29,7 +29,6 @@ pub(crate) struct Queries {
     /// `None`: this kernel has no IPv6.
     mld: Option<Mld>,
     heard: Heard,
-    board: Board,
 }
 
 /// When each querier of an interface was heard last, by `CLOCK_MONOTONIC`.
@@ -39,7 +38,7 @@ struct Heard(BTreeMap<(u32, IpAddr), Duration>);
 impl Queries {
     /// Listens on all interfaces from now on.
     pub(crate) fn listen() -> io::Result<Self> {
-        Ok(Self { igmp: Igmp::open()?, mld: Mld::open().ok(), heard: Heard::default(), board: Board::new()? })
+        Ok(Self { igmp: Igmp::open()?, mld: Mld::open().ok(), heard: Heard::default() })
     }
 
     /// What is readable when somebody has asked.
@@ -59,27 +58,17 @@ impl Queries {
                 query.into_iter().for_each(|(interface, querier)| self.heard.note(interface, querier, board::now()));
             }
         }
-        self.write();
     }
 
     /// Knows of none on an interface that is gone.
     pub(crate) fn forget(&mut self, interface: u32) {
         self.heard.0.retain(|(index, _), _| *index != interface);
-        self.write();
     }
 
-    fn write(&self) {
+    /// Everybody who has asked.
+    pub(crate) fn heard(&self) -> Vec<HeardQuerier> {
         let heard = self.heard.0.iter();
-        self.board.write(heard.map(|((interface, querier), at)| HeardQuerier {
-            interface: *interface,
-            querier: *querier,
-            at: *at,
-        }));
-    }
-
-    /// Where they are written down.
-    pub(crate) fn board(&self) -> BorrowedFd<'_> {
-        self.board.as_fd()
+        heard.map(|(&(interface, querier), &at)| HeardQuerier { interface, querier, at }).collect()
     }
 
     /// Asks everybody on the link of an interface for their memberships, this host too.

@@ -66,6 +66,12 @@ fn words(kind: &EventKind) -> String {
         EventKind::KeeperLost { pid } | EventKind::KeeperFound { pid } => {
             pid.map(|pid| format!("process {pid}")).unwrap_or_default()
         }
+        EventKind::OneWayDisturbed { times, mended: true } => {
+            format!("somebody has removed the one-way rules; they were made anew ({times} times so far)")
+        }
+        EventKind::OneWayDisturbed { times: _, mended: false } => {
+            "somebody has removed the one-way rules, and they can't be made anew".to_owned()
+        }
         EventKind::Missed { events: Some(events) } => format!("{} events are no longer kept", count(*events)),
         EventKind::Missed { events: None } => "the daemon was started again; nobody knows what was missed".to_owned(),
     }

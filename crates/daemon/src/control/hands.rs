@@ -15,7 +15,9 @@ use mcr_engine::{
 };
 use mcr_model::querier::QueryProtocol;
 use mcr_model::{Datapath, RelayName};
-use mcr_netd::{Added, Board, Family, HeardQuerier, Hook, Keeper, KeeperError, MembershipChange};
+use mcr_netd::{
+    Added, Board, Disturbance, Family, HeardQuerier, Hook, Keeper, KeeperError, MembershipChange, Written,
+};
 
 use super::Command;
 use super::line::Line;
@@ -40,7 +42,7 @@ pub(super) struct Hands {
 impl Hands {
     pub(super) fn new(mut keeper: Keeper, workers: Workers) -> Self {
         Self {
-            board: keeper.queriers().ok(),
+            board: keeper.board().ok(),
             line: Line::new(keeper),
             packet: PacketPath::new(workers),
             kernel: KernelPath::default(),
@@ -58,7 +60,7 @@ impl Hands {
     pub(super) fn take(&mut self, mut keeper: Keeper) -> Result<Inventory, KeeperError> {
         // Asked before anything is given up; the connection of a keeper that does not answer ends here.
         let inventory = inventory_of(&mut keeper)?;
-        self.board = keeper.queriers().ok();
+        self.board = keeper.board().ok();
         self.line = Line::new(keeper);
         self.stop();
         self.books.set_kernel_aside();
@@ -70,17 +72,21 @@ impl Hands {
         self.line.pid()
     }
 
-    /// Everybody who asks for memberships, as far as this host hears them; `None`: it hears nothing, or not just now. Nobody is
-    /// waited for.
-    pub(super) fn queriers(&self) -> Option<Vec<HeardQuery>> {
-        let heard = self.board.as_ref().and_then(Board::read)?;
+    /// What the keeper has written down; `None`: it is writing just now. Nobody is waited for.
+    pub(super) fn written(&self) -> Option<Written> {
+        let nothing = Written { queriers: None, disturbance: Disturbance::default() };
+        self.board.as_ref().map_or(Some(nothing), Board::read)
+    }
+
+    /// Everybody who asks for memberships, by how long ago they did.
+    pub(super) fn queriers(heard: Vec<HeardQuerier>) -> Vec<HeardQuery> {
         let now = Duration::from_nanos(clock::monotonic_nanoseconds());
         let query = |HeardQuerier { interface, querier, at }| HeardQuery {
             interface: Ifindex(interface),
             querier,
             ago: now.saturating_sub(at),
         };
-        Some(heard.into_iter().map(query).collect())
+        heard.into_iter().map(query).collect()
     }
 
     /// Asks everybody behind an input for their memberships.
@@ -95,11 +101,6 @@ impl Hands {
         };
         let asked = self.line.ask(|keeper| keeper.ask_for_memberships(interface.0, family));
         asked.map_err(|error| EffectError { reason: error.reason(), remedy: error.remedy() })
-    }
-
-    /// Whether who asks for memberships can be heard at all.
-    pub(super) fn hears_queriers(&self) -> bool {
-        self.board.is_some()
     }
 
     /// Asks who behind an output wants a group.

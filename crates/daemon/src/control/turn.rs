@@ -16,9 +16,10 @@ use mcr_model::relay::Relay;
 use mcr_model::status::{DaemonStatus, RelayStatus};
 use mcr_model::trouble::{Trouble, TroubleKind};
 use mcr_model::{EventKind, Grant, InterfaceName, Lease, RelayName, RelayState, WaitFor};
-use mcr_netd::{Keeper, KeeperError, igmp_versions};
+use mcr_netd::{Keeper, KeeperError, Written, igmp_versions};
 
 use super::hands::Hands;
+use super::rules::{Rules, unheard};
 use super::unanswered::Unanswered;
 use super::waiting::{Waiter, Waiters};
 use super::{Command, Start, Waited};
@@ -66,6 +67,7 @@ pub(super) struct Turn {
     waiters: Waiters,
     events: EventLog,
     ears: Ears,
+    rules: Rules,
     next_look: Instant,
 }
 
@@ -117,6 +119,7 @@ impl Turn {
             waiters: Waiters::new(),
             events,
             ears: Ears::new(),
+            rules: Rules::default(),
             next_look: Instant::now(),
         };
         turn.look_again()?;
@@ -356,17 +359,17 @@ impl Turn {
             let versions = igmp_versions().unwrap_or_default();
             self.engine
                 .igmp_versions_are(versions.into_iter().map(|(index, version)| (Ifindex(index), version)).collect());
-            self.look_for_queriers();
+            self.read_board();
             self.next_listeners = Instant::now() + LISTENERS_PAUSE;
         }
     }
 
-    /// Hears who asks for memberships, and asks where that is wanted.
-    fn look_for_queriers(&mut self) {
-        if !self.hands.hears_queriers() {
-            return self.engine.queries_are_unheard();
-        }
-        let Some(heard) = self.hands.queriers() else { return };
+    /// Hears what the keeper has to tell, and asks for memberships where that is wanted.
+    fn read_board(&mut self) {
+        let Some(Written { queriers, disturbance }) = self.hands.written() else { return };
+        self.events.publish(self.rules.learn(disturbance));
+        let Some(heard) = queriers else { return self.engine.queries_are_unheard() };
+        let heard = Hands::queriers(heard);
         for (interface, protocol) in self.engine.queries_are(self.now(), &heard) {
             if let Err(EffectError { reason, remedy }) = self.hands.ask_for_memberships(interface, protocol) {
                 tracing::warn!(reason, remedy, "can't ask for memberships");
@@ -426,6 +429,7 @@ impl Turn {
                 self.events.publish([EventKind::KeeperFound { pid: self.hands.keeper_pid() }]);
                 // The new one is to know of every ear.
                 self.ears = Ears::new();
+                self.rules = Rules::default();
                 self.engine.keeper_found(inventory);
                 self.settle();
             }
@@ -614,9 +618,14 @@ impl Turn {
             config: self.config.clone(),
             relays,
             keeper_pid: self.hands.keeper_pid(),
-            troubles: self.keeper_trouble().into_iter().chain(crate::log::trouble()).collect(),
+            troubles: self.troubles().collect(),
             confinement: Some(confinement::status()),
         }
+    }
+
+    fn troubles(&self) -> impl Iterator<Item = Trouble> {
+        let unheard = self.engine.unheard_relay().map(unheard);
+        self.keeper_trouble().into_iter().chain(self.rules.trouble()).chain(unheard).chain(crate::log::trouble())
     }
 
     fn keeper_trouble(&self) -> Option<Trouble> {

@@ -5,11 +5,11 @@ use std::net::IpAddr;
 use std::os::fd::BorrowedFd;
 
 use super::refusal::{full, invalid, join_remedy, not_heard, system};
-use super::{Done, Handed, Holdings};
+use super::Holdings;
 use crate::interface;
 use crate::membership::{self, Family, Joined};
 use crate::policy::Use;
-use crate::protocol::{Failure, FailureKind, Reply};
+use crate::protocol::{Failure, FailureKind};
 use crate::querier::Queries;
 
 /// Most memberships; with listed sources each source is one. The kernel looks through lists of them.
@@ -82,13 +82,7 @@ impl Holdings {
     /// Takes note of the membership queries that have come.
     pub(crate) fn take_queries(&mut self) {
         self.queries.iter_mut().for_each(Queries::take);
-    }
-
-    pub(super) fn queriers(&self) -> Result<Done, Failure> {
-        match self.queries {
-            Some(_) => Ok(Done { reply: Reply::Done, handed: Handed::Board }),
-            None => Err(not_heard()),
-        }
+        self.write_down();
     }
 
     /// Asks for all memberships behind an input, or behind an output.

@@ -7,6 +7,7 @@ use mcr_datapath::{filter, set_filter};
 
 use super::refusal::{full, system};
 use super::{Holdings, MAX_INTERFACES};
+use crate::board::{self, Disturbance, Outcome};
 use crate::interface;
 use crate::links;
 use crate::packet_socket;
@@ -93,6 +94,9 @@ impl Holdings {
             return;
         }
         self.guard.renew(&self.policy, &self.links);
+        let outcome = if self.guard.trouble().is_none() { Outcome::Mended } else { Outcome::Broken };
+        self.disturbance = Disturbance { times: self.disturbance.times + 1, last: board::now(), outcome };
+        self.write_down();
         let mended = match self.guard.trouble() {
             None => "they are made anew; keep `nft flush ruleset` from them".to_owned(),
             Some(Failure { reason, remedy, .. }) => format!("{reason}; {remedy}"),
