@@ -12,7 +12,7 @@ use mcr_datapath::FilterInstruction;
 
 use crate::channel::{open_socket, set_option};
 use crate::igmp_version::igmp_versions;
-use crate::packet_info::{self, V4};
+use crate::packet_info::{self, Taken, V4};
 use crate::report::{self, Membership};
 
 /// General query of version 3 (RFC 3376 section 4.1): answers within 10 s, robustness 2, queries every 125 s.
@@ -70,7 +70,7 @@ impl Igmp {
 
     /// The interface that the next query came on, and who sent it.
     pub(crate) fn next_query(&self) -> io::Result<(u32, IpAddr)> {
-        let (from, info) = packet_info::receive::<V4>(self.0.as_fd())?;
+        let Taken { from, info, .. } = packet_info::receive::<V4>(self.0.as_fd())?;
         let interface = info.and_then(|info| u32::try_from(info.ipi_ifindex).ok()).unwrap_or(0);
         Ok((interface, Ipv4Addr::from(u32::from_be(from.sin_addr.s_addr)).into()))
     }

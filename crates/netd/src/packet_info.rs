@@ -61,8 +61,18 @@ pub(crate) fn send<F: Family>(socket: BorrowedFd<'_>, bytes: &[u8], to: F::Addre
     retry(|| unsafe { libc::sendmsg(socket.as_raw_fd(), &raw const header, libc::MSG_NOSIGNAL) }).map(drop)
 }
 
-/// Takes the next message and throws it away: who sent it, and what is said of the interface that it came on.
-pub(crate) fn receive<F: Family>(socket: BorrowedFd<'_>) -> io::Result<(F::Address, Option<F::Info>)> {
+/// What is known of a message that was taken and thrown away.
+pub(crate) struct Taken<F: Family> {
+    /// Who sent it.
+    pub(crate) from: F::Address,
+    /// What is said of the interface that it came on.
+    pub(crate) info: Option<F::Info>,
+    /// How long it was, at most 64.
+    pub(crate) bytes: usize,
+}
+
+/// Takes the next message and throws it away.
+pub(crate) fn receive<F: Family>(socket: BorrowedFd<'_>) -> io::Result<Taken<F>> {
     // SAFETY: all zeros is valid for both.
     let (mut from, mut header): (F::Address, libc::msghdr) = unsafe { std::mem::zeroed() };
     let (mut bytes, mut control) = ([0_u8; 64], Control::default());
@@ -71,7 +81,7 @@ pub(crate) fn receive<F: Family>(socket: BorrowedFd<'_>) -> io::Result<(F::Addre
     (header.msg_iov, header.msg_iovlen) = (&raw mut part, 1);
     (header.msg_control, header.msg_controllen) = (control.as_mut_ptr().cast(), size_of_val(&control) as _);
     // SAFETY: `header` points to memory that outlives the call, with its true lengths.
-    retry(|| unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut header, 0) })?;
+    let length = retry(|| unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut header, 0) })?;
     // SAFETY: the kernel filled in the control data, which CMSG_FIRSTHDR checks for room of a header; nothing but CONTROL was
     // asked for, and its data is an Info.
     let info = unsafe {
@@ -79,5 +89,5 @@ pub(crate) fn receive<F: Family>(socket: BorrowedFd<'_>) -> io::Result<(F::Addre
         let is_info = !first.is_null() && ((*first).cmsg_level, (*first).cmsg_type) == F::CONTROL;
         is_info.then(|| libc::CMSG_DATA(first).cast::<F::Info>().read_unaligned())
     };
-    Ok((from, info))
+    Ok(Taken { from, info, bytes: length })
 }

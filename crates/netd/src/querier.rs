@@ -52,7 +52,7 @@ impl Queries {
             let Ok((interface, querier)) = self.igmp.next_query() else { break };
             self.heard.note(interface, querier, board::now());
         }
-        if let Some(mld) = &self.mld {
+        if let Some(mld) = &mut self.mld {
             for _ in 0..MOST_AT_ONCE {
                 let Ok(query) = mld.next_query() else { break };
                 query.into_iter().for_each(|(interface, querier)| self.heard.note(interface, querier, board::now()));
@@ -63,6 +63,7 @@ impl Queries {
     /// Knows of none on an interface that is gone.
     pub(crate) fn forget(&mut self, interface: u32) {
         self.heard.0.retain(|(index, _), _| *index != interface);
+        self.mld.iter_mut().for_each(|mld| mld.forget(interface));
     }
 
     /// Everybody who has asked.
