@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mcr_engine::{
-    Action, Effect, EffectError, Engine, Ifindex, InputKey, InputPlan, InterfaceFacts, Inventory, Membership,
-    Neighbour, Outcome, OutputTotals, Refused, RelayPlan, RelayTotals, Totals, Until,
+    Action, Effect, EffectError, Engine, HostAddress, Ifindex, InputKey, InputPlan, InterfaceFacts, Inventory,
+    Membership, Neighbour, Outcome, OutputTotals, Refused, RelayPlan, RelayTotals, Totals, Until,
 };
 use mcr_model::relay::Relay;
 use mcr_model::spec::{InputSpec, OutputSpec, RelaySpec};
@@ -967,4 +967,62 @@ fn an_output_that_somebody_shaped_is_not_passed_by_unasked() {
     engine.replace(camera_by(DatapathChoice::Only(Datapath::Xdp))).unwrap();
     machine.settle(&mut engine, 1);
     assert_eq!(state(&engine, "camera", 1).0, RelayState::Ready);
+}
+
+#[test]
+fn a_source_of_the_host_is_there_before_it_is_sent_with_and_goes_last() {
+    let (mut engine, mut machine) = (Engine::new("mcr.toml"), Machine::default());
+    let with = |addresses: &[&str]| {
+        let mut eth1 = interface(3, "eth1");
+        eth1.addresses.extend(addresses.iter().map(|address| HostAddress::from((address.parse().unwrap(), 32))));
+        vec![interface(2, "eth0"), eth1]
+    };
+    let own = (Ifindex(3), IpAddr::from([10, 0, 3, 77]));
+    let sends = |machine: &Machine| match &machine.inputs[&tcx(2)].relays[0].outputs[0].action {
+        Action::Send(plan) => plan.source,
+        Action::Drop(_) => None,
+    };
+    engine.interfaces_are(with(&[]));
+    engine.create(relay("camera", CAMERA.1, &["eth1:239.2.2.2:6001,source=10.0.3.77,own-source=true"])).unwrap();
+    machine.settle(&mut engine, 0);
+    assert_eq!((machine.checks.len(), machine.addresses.len(), sends(&machine)), (1, 0, None));
+    let (now, reason) = state(&engine, "camera", 0);
+    assert_eq!((now, &*reason), (RelayState::Pending, "it is being checked whether another host has 10.0.3.77"));
+    assert!(engine.next_retry().is_some_and(|at| at <= Duration::from_millis(200)), "it is asked for again soon");
+    machine.settle(&mut engine, 200);
+    assert_eq!(machine.addresses, BTreeSet::from([own]));
+
+    engine.interfaces_are(with(&["10.0.3.77"]));
+    machine.settle(&mut engine, 201);
+    assert_eq!((state(&engine, "camera", 201).0, sends(&machine)), (RelayState::Ready, Some(own.1)));
+    // Somebody took it away.
+    engine.interfaces_are(with(&[]));
+    let effects = machine.settle(&mut engine, 202);
+    assert!(effects.contains(&Effect::AddAddress { interface: own.0, address: own.1 }), "{effects:?}");
+    assert_eq!(sends(&machine), None);
+
+    engine.interfaces_are(with(&["10.0.3.77"]));
+    engine.remove(&"camera".parse().unwrap()).unwrap();
+    let effects = machine.settle(&mut engine, 203);
+    let at = |wanted: fn(&Effect) -> bool| effects.iter().position(wanted).unwrap_or_else(|| panic!("{effects:?}"));
+    assert!(
+        at(|effect| matches!(effect, Effect::Install { .. }))
+            < at(|effect| matches!(effect, Effect::RemoveAddress { .. }))
+    );
+    assert_eq!(machine.addresses, BTreeSet::new());
+}
+
+#[test]
+fn a_source_of_the_host_that_a_keeper_left_is_kept_or_removed() {
+    let (mut engine, mut machine) = (Engine::new("mcr.toml"), Machine::default());
+    let [kept, stale] = [77, 78].map(|last| (Ifindex(3), IpAddr::from([10, 0, 3, last])));
+    let mut eth1 = interface(3, "eth1");
+    eth1.addresses.extend([kept, stale].map(|(_, ip)| HostAddress::from((ip, 32))));
+    engine.adopt(Inventory { addresses: vec![kept, stale], ..Inventory::default() });
+    engine.interfaces_are(vec![interface(2, "eth0"), eth1]);
+    engine.create(relay("camera", CAMERA.1, &["eth1:239.2.2.2:6001,source=10.0.3.77,own-source=true"])).unwrap();
+    let effects = machine.settle(&mut engine, 0);
+    assert!(effects.contains(&Effect::RemoveAddress { interface: stale.0, address: stale.1 }), "{effects:?}");
+    assert!(!effects.iter().any(|effect| matches!(effect, Effect::AddAddress { .. })), "{effects:?}");
+    assert_eq!(state(&engine, "camera", 0).0, RelayState::Ready);
 }

@@ -269,10 +269,9 @@ impl EventKind {
             Self::ConfigurationLoaded { .. } | Self::ConfigurationRefused { .. } | Self::RollbackFailed { .. } => {
                 About::Configuration
             }
-            Self::KeeperLost { .. }
-            | Self::KeeperFound { .. }
-            | Self::OneWayDisturbed { .. }
-            | Self::Missed { .. } => About::Daemon,
+            Self::KeeperLost { .. } | Self::KeeperFound { .. } | Self::OneWayDisturbed { .. } | Self::Missed { .. } => {
+                About::Daemon
+            }
         }
     }
 

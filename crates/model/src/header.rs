@@ -236,7 +236,11 @@ impl SourceRule {
             Self::Keep => "it stays as it arrived",
         };
         let message = format!("own_source adds a source that is named, and {why}");
-        Err(FieldError::new(field, message, "add source = \"10.1.0.77\", an address that no other host has, or leave own_source out"))
+        Err(FieldError::new(
+            field,
+            message,
+            "add source = \"10.1.0.77\", an address that no other host has, or leave own_source out",
+        ))
     }
 
     /// Whether the host has it for the sake of the relay.

@@ -297,7 +297,8 @@ impl OutputSpec {
         }
         if *own_source && matches!(vlan, Some(Some(_))) {
             let remedy = "name the VLAN's own interface as the output's, without vlan, or leave own_source out";
-            let message = "the host answers for its addresses on the interface, not behind a tag that the output pushes itself";
+            let message =
+                "the host answers for its addresses on the interface, not behind a tag that the output pushes itself";
             errors.0.push(FieldError::new(field("own_source"), message, remedy));
         }
         let caps = RateCaps::check(&field(""), *max_packets_per_second, *max_bits_per_second);

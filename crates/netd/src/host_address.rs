@@ -6,7 +6,8 @@
 //!
 //! Nothing else of this host leaves with them. Of IPv4 they are of scope host, which the kernel chooses for no packet that leaves
 //! (`net/ipv4/devinet.c: inet_select_addr`), and alone in their network (a length of 32): one that shares a network with the
-//! interface's first address would go with that one, or be the first in its place (`__inet_del_ifa`). Of IPv6 they are deprecated
+//! interface's first address would go with that one, or be the first in its place (`__inet_del_ifa`). Their label keeps them from
+//! being taken for the interface's address by programs that ask for one by its name (`devinet_ioctl`). Of IPv6 they are deprecated
 //! from the beginning, so that any other is preferred (RFC 6724 section 5).
 
 use std::io;
@@ -21,6 +22,7 @@ pub const MAKER: u8 = 0x4d;
 const ADDRESS_BYTES: usize = 8;
 const IFA_ADDRESS: u16 = 1;
 const IFA_LOCAL: u16 = 2;
+const IFA_LABEL: u16 = 3;
 const IFA_CACHEINFO: u16 = 6;
 const IFA_FLAGS: u16 = 8;
 const IFA_RT_PRIORITY: u16 = 9;
@@ -29,6 +31,9 @@ const IFA_F_NOPREFIXROUTE: u32 = 0x200;
 /// Scopes of `include/uapi/linux/rtnetlink.h`.
 const SCOPE_UNIVERSE: u8 = 0;
 const SCOPE_HOST: u8 = 254;
+/// The end of the label of an IPv4 address, behind the interface's name or its beginning (`IFNAMSIZ`).
+const LABEL_END: &str = ":mcr";
+const NAME_CHARACTERS: usize = libc::IFNAMSIZ - 1 - LABEL_END.len();
 /// `INFINITY_LIFE_TIME`.
 const FOR_EVER: u32 = u32::MAX;
 
@@ -70,14 +75,17 @@ impl HostAddresses {
         }
     }
 
-    /// Adds an address for the keeper of that number.
-    pub(crate) fn add(&mut self, interface: u32, address: IpAddr, owner: u32) -> io::Result<()> {
+    /// Adds an address to an interface of that name, for the keeper of that number.
+    pub(crate) fn add(&mut self, (interface, name): (u32, &str), address: IpAddr, owner: u32) -> io::Result<()> {
         let flags = libc::NLM_F_CREATE | libc::NLM_F_EXCL;
         let mut message = request(libc::RTM_NEWADDR, flags, interface, address);
         message.attribute(IFA_FLAGS, &IFA_F_NOPREFIXROUTE.to_ne_bytes());
         message.attribute(IFA_RT_PRIORITY, &owner.to_ne_bytes());
         message.attribute(IFA_PROTO, &[MAKER]);
-        if address.is_ipv6() {
+        if address.is_ipv4() {
+            let name: String = name.chars().take(NAME_CHARACTERS).collect();
+            message.text(IFA_LABEL, &format!("{name}{LABEL_END}"));
+        } else {
             // `struct ifa_cacheinfo`: preferred for how long, valid for how long, and two times of the kernel's.
             let lifetimes = [0, FOR_EVER, 0, 0].map(u32::to_ne_bytes);
             message.attribute(IFA_CACHEINFO, lifetimes.as_flattened());
@@ -146,7 +154,9 @@ mod tests {
 
     fn told(attributes: &[(u16, &[u8])]) -> Option<HostAddress> {
         let mut message = Message::new(libc::RTM_NEWADDR, 0, &[libc::AF_INET as u8, 32, 0, 0, 7, 0, 0, 0]);
-        attributes.iter().for_each(|(kind, value)| drop(message.attribute(*kind, value)));
+        for (kind, value) in attributes {
+            message.attribute(*kind, value);
+        }
         let bytes = message.finish(1);
         let read = messages(&bytes).next()?;
         host_address(&read)

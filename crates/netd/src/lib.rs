@@ -68,7 +68,8 @@ pub mod fuzzing {
 
 pub use board::{Board, Disturbance, HeardQuerier, Outcome as DisturbanceOutcome, Written};
 pub use client::{
-    Added, Held, HeldInput, HeldMembership, Keeper, KeeperError, KeeperErrorKind, KeeperWatch, MembershipChange, SpawnMode,
+    Added, Held, HeldInput, HeldMembership, Keeper, KeeperError, KeeperErrorKind, KeeperWatch, MembershipChange,
+    SpawnMode,
 };
 pub use host_address::MAKER as ADDRESS_MAKER;
 pub use igmp_version::igmp_versions;

@@ -1,6 +1,6 @@
 //! Addresses that output interfaces have for as long as relays send with them, so that this host answers for them.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, btree_map::Entry};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -35,12 +35,7 @@ pub(crate) enum Taken {
 impl OwnAddresses {
     /// Goes on with what a keeper of this number left, and removes what keepers left who are gone for good.
     pub(crate) fn open(number: u32) -> io::Result<Self> {
-        let mut own = Self {
-            kernel: HostAddresses::open()?,
-            number,
-            held: BTreeSet::new(),
-            asking: BTreeMap::new(),
-        };
+        let mut own = Self { kernel: HostAddresses::open()?, number, held: BTreeSet::new(), asking: BTreeMap::new() };
         for HostAddress { interface, address, owner } in own.kernel.all()? {
             match owner {
                 Some(owner) if owner == number => drop(own.held.insert((interface, address))),
@@ -60,8 +55,8 @@ impl OwnAddresses {
         self.iter().filter(move |(index, _)| *index == interface).map(|(_, address)| address)
     }
 
-    /// Adds an address, once no other host has it. What is there already stays what it is.
-    pub(crate) fn take(&mut self, interface: u32, address: IpAddr) -> io::Result<Taken> {
+    /// Adds an address to the interface of that name, once no other host has it. What is there already stays what it is.
+    pub(crate) fn take(&mut self, (interface, name): (u32, &str), address: IpAddr) -> io::Result<Taken> {
         let there = self.find(interface, address)?;
         match there.map(|there| there.owner) {
             Some(Some(owner)) if owner == self.number => {
@@ -79,7 +74,7 @@ impl OwnAddresses {
                 Verdict::Free => {}
             }
         }
-        self.kernel.add(interface, address, self.number)?;
+        self.kernel.add((interface, name), address, self.number)?;
         self.held.insert((interface, address));
         if let (IpAddr::V4(address), Some(arp)) = (address, self.asking.get(&interface)) {
             // Who does not hear of it asks when its own knowledge is old.
@@ -126,11 +121,14 @@ impl OwnAddresses {
     }
 
     fn ask(&mut self, interface: u32, address: Ipv4Addr) -> io::Result<Verdict> {
-        if !self.asking.contains_key(&interface) {
-            let Some(arp) = Arp::open(interface)? else { return Ok(Verdict::Free) };
-            self.asking.insert(interface, arp);
-        }
-        let verdict = self.asking.get_mut(&interface).map_or(Ok(Verdict::Free), |arp| arp.ask(address));
+        let arp = match self.asking.entry(interface) {
+            Entry::Occupied(open) => open.into_mut(),
+            Entry::Vacant(place) => match Arp::open(interface)? {
+                Some(arp) => place.insert(arp),
+                None => return Ok(Verdict::Free),
+            },
+        };
+        let verdict = arp.ask(address);
         if matches!(verdict, Ok(Verdict::Taken(_)) | Err(_)) {
             self.stop_asking(interface);
         }

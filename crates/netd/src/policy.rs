@@ -296,7 +296,11 @@ impl fmt::Display for Policy {
         if !self.passive.is_empty() {
             write!(out, "; passive {}", self.passive.join(", "))?;
         }
-        if self.source_addresses.is_empty() { Ok(()) } else { write!(out, "; source addresses {}", self.source_addresses) }
+        if self.source_addresses.is_empty() {
+            Ok(())
+        } else {
+            write!(out, "; source addresses {}", self.source_addresses)
+        }
     }
 }
 

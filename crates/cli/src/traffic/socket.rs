@@ -31,7 +31,9 @@ pub(crate) fn sending(output: &Output) -> Result<UdpSocket, Failure> {
     let source = match source {
         SourceRule::OfInterface => unspecified(target.ip()),
         SourceRule::Set(source) => *source,
-        SourceRule::Own(_) => return Err(Failure::usage("a sender adds no address to an interface; leave own-source out")),
+        SourceRule::Own(_) => {
+            return Err(Failure::usage("a sender adds no address to an interface; leave own-source out"));
+        }
         SourceRule::Keep => return Err(nothing_to_keep("source")),
     };
     let TtlRule::Set(ttl) = ttl else { return Err(nothing_to_keep("ttl")) };

@@ -73,3 +73,4 @@ mod state;
 mod store;
 mod top;
 mod traffic;
+mod troubles;

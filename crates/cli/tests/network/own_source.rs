@@ -1,6 +1,7 @@
 //! Sources that the relay's host has itself for as long as a relay sends with them: it answers for them, and nothing else of it
 //! leaves with them.
 
+use std::net::UdpSocket;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -96,9 +97,16 @@ fn the_host_answers_for_the_source_as_long_as_the_relay_is_there(datapath: Datap
     assert_eq!(wire.next_udp(SOON).source.ip().to_string(), "10.0.1.77");
 
     // Everything else of this host leaves as before.
-    assert_eq!(addresses(&net)[..2], ["10.0.1.1/24", "10.0.1.77/32"]);
-    let route = net.relay().output("ip", &["route", "get", "10.0.1.2"]);
-    assert!(route.contains("src 10.0.1.1"), "{route}");
+    let listed = net.relay().output("ip", &["-oneline", "address", "show", "dev", "lan1"]);
+    assert!(listed.contains("inet 10.0.1.1/24 scope global lan1\\"), "{listed}");
+    let own = listed.lines().find(|line| line.contains(" 10.0.1.77/32 ")).unwrap_or_else(|| panic!("{listed}"));
+    assert!(own.contains(" scope host noprefixroute lan1:mcr\\"), "{own}");
+    let local = net.relay().run(|| {
+        let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
+        socket.connect("10.0.1.2:9").unwrap();
+        socket.local_addr().unwrap().ip()
+    });
+    assert_eq!(local.to_string(), "10.0.1.1");
     service.add("other", "dev0:239.1.1.2:5001", &["lan1:239.2.2.2:6001"]);
     assert_eq!(service.relay("other")["outputs"][0]["source"], "10.0.1.1");
     let shown = service.ok(&["show", "camera"]);
@@ -237,6 +245,9 @@ fn of_ipv6_it_is_used_once_the_kernel_has_checked_it_and_comes_back_with_its_lin
     let keeper = Keeper::start(&net);
     let service = keeper.serve(&net, None, "");
     net.lan(1).host_side().add_ipv6("fd00:1::80/64");
+    for (key, value) in [("accept_dad", "1"), ("dad_transmits", "1")] {
+        net.relay().sysctl(&format!("net/ipv6/conf/lan1/{key}"), value);
+    }
     let add = |name: &str, source: &str| {
         let to = format!("lan1:[ff3e::2:{name}]:6001,source={source},own-source=true");
         service.ok(&["add", &format!("six-{name}"), "--from", &format!("dev0:[ff3e::1:{name}]:5001"), "--to", &to])
@@ -249,10 +260,7 @@ fn of_ipv6_it_is_used_once_the_kernel_has_checked_it_and_comes_back_with_its_lin
     let route = net.relay().output("ip", &["-6", "route", "get", "fd00:1::2"]);
     assert!(route.contains("src fd00:1::1 "), "{route}");
     service.wait_for_state("six-2", "degraded", SOON);
-    assert_eq!(
-        service.relay("six-2")["reason"],
-        "another host has fd00:1::80, which lan1 was to have for its packets"
-    );
+    assert_eq!(service.relay("six-2")["reason"], "another host has fd00:1::80, which lan1 was to have for its packets");
     service.ok(&["rm", "six-2"]);
     wait_until(SOON, "it is removed", || !has(&net, "fd00:1::80/128"));
 

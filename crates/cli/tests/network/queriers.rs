@@ -230,10 +230,14 @@ fn memberships_are_reported_again_when_it_is_asked_for() {
     wait_until(SOON, "it is reported in version 2", || wire.next_frame(SOON).is_some_and(|frame| is_old(&frame.bytes)));
 
     // Of MLD it is the version of who asks there, as the kernel has it.
-    let is_old = |bytes: &[u8]| bytes[12..14] == [0x86, 0xdd] && bytes.get(62) == Some(&131) && bytes.get(70..86) == Some(&GROUP6_OCTETS[..]);
+    let is_old = |bytes: &[u8]| {
+        bytes[12..14] == [0x86, 0xdd] && bytes.get(62) == Some(&131) && bytes.get(70..86) == Some(&GROUP6_OCTETS[..])
+    };
     let sender = RawSender::new(net.device_interface());
     sender.send_bytes(&query6_of(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1), 1));
-    wait_until(SOON, "the older querier is heard", || service.ok(&["events"]).contains("fe80::1 asks for memberships (MLD)"));
+    wait_until(SOON, "the older querier is heard", || {
+        service.ok(&["events"]).contains("fe80::1 asks for memberships (MLD)")
+    });
     // The kernel answers within the time that the query leaves it: this is for what comes when it is asked for.
     reports::all(&wire, Duration::from_millis(300));
     service.ok(&["rejoin", "six"]);

@@ -15,9 +15,7 @@ use mcr_engine::{
 };
 use mcr_model::querier::QueryProtocol;
 use mcr_model::{Datapath, RelayName};
-use mcr_netd::{
-    Added, Board, Disturbance, Family, HeardQuerier, Hook, Keeper, KeeperError, MembershipChange, Written,
-};
+use mcr_netd::{Added, Board, Disturbance, Family, HeardQuerier, Hook, Keeper, KeeperError, MembershipChange, Written};
 
 use super::Command;
 use super::line::Line;
@@ -307,6 +305,8 @@ fn membership_change(effect: &Effect) -> Option<MembershipChange<'_>> {
         | Effect::FindNextHop { .. }
         | Effect::Resolve { .. }
         | Effect::Forget { .. }
+        | Effect::AddAddress { .. }
+        | Effect::RemoveAddress { .. }
         | Effect::Install { .. } => None,
     }
 }

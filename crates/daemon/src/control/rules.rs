@@ -48,12 +48,7 @@ impl Rules {
             )
         };
         let is_told = !is_mended(&self.0) || ago < TOLD_FOR;
-        is_told.then(|| Trouble {
-            kind: TroubleKind::OneWayDisturbed,
-            relay: None,
-            message,
-            remedy: remedy.to_owned(),
-        })
+        is_told.then(|| Trouble { kind: TroubleKind::OneWayDisturbed, relay: None, message, remedy: remedy.to_owned() })
     }
 }
 

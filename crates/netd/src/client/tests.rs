@@ -12,7 +12,7 @@ fn pair() -> (Keeper, Channel) {
     for channel in [&ours, &theirs] {
         channel.set_timeout(Duration::from_millis(50)).unwrap();
     }
-    (Keeper { channel: ours, sequence: 0, process: None, _own: None }, theirs)
+    (Keeper { channel: ours, sequence: 0, process: None, _life: Vec::new(), _own: None }, theirs)
 }
 
 fn read(channel: &Channel) -> Numbered<Request> {

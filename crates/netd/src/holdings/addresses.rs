@@ -26,7 +26,7 @@ impl Holdings {
             let what = format!("can not add {address} to {name}: {MAX_ADDRESSES} addresses are held already");
             return Err(full(what, "leave own_source out where nobody asks for the source"));
         }
-        match self.own_addresses.take(interface, address) {
+        match self.own_addresses.take((interface, &name), address) {
             Ok(Taken::Added) => {
                 self.notices.push(format!("{address} is added to {name}, for a relay that sends with it"));
                 Ok(Reply::Done)
@@ -109,7 +109,9 @@ fn taken(name: &str, address: IpAddr, rival: [u8; 6]) -> Failure {
 
 fn add_remedy(error: &io::Error) -> &'static str {
     match error.raw_os_error() {
-        Some(libc::EACCES) => "switch IPv6 on there (sysctl net.ipv6.conf.*.disable_ipv6=0), and an MTU of at least 1280",
+        Some(libc::EACCES) => {
+            "switch IPv6 on there (sysctl net.ipv6.conf.*.disable_ipv6=0), and an MTU of at least 1280"
+        }
         Some(libc::ENETDOWN) => "nothing: it is added when the interface is up",
         _ => "check the interface (ip address show)",
     }

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::os::fd::BorrowedFd;
 
-use super::refusal::{full, invalid, join_remedy, not_heard, system};
 use super::Holdings;
+use super::refusal::{full, invalid, join_remedy, not_heard, system};
 use crate::interface;
 use crate::membership::{self, Family, Joined};
 use crate::policy::Use;

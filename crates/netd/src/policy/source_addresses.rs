@@ -71,7 +71,8 @@ impl TryFrom<String> for Network {
     type Error = NoNetwork;
 
     fn try_from(given: String) -> Result<Self, NoNetwork> {
-        let (address, length) = given.split_once('/').map_or((&*given, None), |(address, length)| (address, Some(length)));
+        let (address, length) =
+            given.split_once('/').map_or((&*given, None), |(address, length)| (address, Some(length)));
         let shape = || NoNetwork::Shape { given: given.clone() };
         let address: IpAddr = address.parse().map_err(|_| shape())?;
         let most = if address.is_ipv4() { 32 } else { 128 };
@@ -130,7 +131,8 @@ mod tests {
 
     #[test]
     fn what_is_no_network_is_refused() {
-        for text in ["", "eth1", "10.1.0.0/33", "10.1.0.0/", "10.1.0.0/-1", "fd00::/129", "10.1.0/24", "10.1.0.0/24/8"] {
+        for text in ["", "eth1", "10.1.0.0/33", "10.1.0.0/", "10.1.0.0/-1", "fd00::/129", "10.1.0/24", "10.1.0.0/24/8"]
+        {
             assert_eq!(network(text), Err(NoNetwork::Shape { given: text.to_owned() }));
         }
         let begins = "10.1.0.64".parse().unwrap();
