@@ -393,7 +393,7 @@ fn an_output_that_drops_all_is_the_culprit() {
         let sent = 100 - reasons.iter().map(|(_, packets)| packets).sum::<u64>();
         told_of(vec![relay("camera", TARGET, OUT_IPV6, sent, reasons)], |facts| {
             let flow = &mut wire(facts).flows[0];
-            (flow.fragmented, flow.sizes) = ((50, 0), (1500, 1500));
+            (flow.fragmented, flow.sizes) = ((50, 0), (1400, 1400));
         })
     };
     let report = drops(&[("fragment", 100)]);

@@ -4,12 +4,17 @@
 #define MCR_COPIES_H
 
 #include "families.h"
+#include "fragments.h"
 #include "lookup.h"
 #include "packet.h"
 #include "rewrite.h"
 
 /* The headers of a copy in the making, where IPv6 comes or leaves: the stack has no room for them. */
-MAP(dressing, BPF_MAP_TYPE_PERCPU_ARRAY, __u32, struct headers, 0);
+struct dressed {
+	struct headers headers;
+	struct udp udp; /* of a first fragment of IPv6, whose header is in front of it */
+};
+MAP(dressing, BPF_MAP_TYPE_PERCPU_ARRAY, __u32, struct dressed, 0);
 
 /* Takes tag and padding off, once a copy is to be sent and not before: what is not relayed goes on untouched. */
 static __always_inline long strip(struct __sk_buff *skb, struct packet *packet)
@@ -71,47 +76,98 @@ static __always_inline long dress_ipv4(struct __sk_buff *skb, const struct packe
 	return store(skb, packet, headers.destination_mac, IPV4_BYTES + UDP_BYTES);
 }
 
+/* What goes into the headers of a fragment's copies besides. */
+static __always_inline void read_piece(struct fields *fields, const struct packet *packet)
+{
+	fields->udp_bytes = bpf_htons(packet->total_bytes - packet->header_bytes);
+	fields->fragmentation = packet->fragmentation & bpf_htons(FRAGMENT_MASK);
+	/* The lower half (RFC 7915 section 5.1.1). */
+	fields->identification = bpf_htons(bpf_ntohl(identification_of(packet)));
+}
+
+/* Makes headers of IPv6 those of a fragment. */
+static __always_inline void put_piece(struct dressed *dressed, const struct packet *packet)
+{
+	struct headers *headers = &dressed->headers;
+
+	dressed->udp = headers->udp6;
+	dressed->udp.length = packet->udp.length;
+	put_fragment_header(&headers->fragment, packet);
+	headers->ip6.next = EXTENSION_FRAGMENT;
+	headers->ip6.payload_bytes = bpf_htons(EXTENSION_BYTES + packet->total_bytes - packet->header_bytes);
+}
+
 /* Writes the headers of a copy where IPv6 comes or leaves. */
 static __always_inline long dress_family(struct __sk_buff *skb, const struct packet *packet,
 					 const struct mcr_output *output)
 {
 	struct known_sum known = { .state = packet->checksum, .payload = packet->payload_sum };
 	struct fields fields;
+	struct dressed *dressed;
 	struct headers *headers;
 	__u32 zero = 0;
 
-	headers = bpf_map_lookup_elem(&dressing, &zero);
-	if (!headers)
+	dressed = bpf_map_lookup_elem(&dressing, &zero);
+	if (!dressed)
 		return -1;
+	headers = &dressed->headers;
 	__builtin_memcpy(headers->destination_mac, output->destination_mac, 6);
 	__builtin_memcpy(headers->source_mac, output->source_mac, 6);
 	if (packet->is_ipv6)
 		read_ipv6_fields(&fields, &packet->headers.ip6, &packet->udp);
 	else
 		read_ipv4_fields(&fields, &packet->headers.ip, &packet->udp);
+	if (is_piece(packet))
+		read_piece(&fields, packet);
 	if (!(output->flags & MCR_OUTPUT_IPV6)) {
 		headers->ethertype = bpf_htons(ETHERTYPE_IPV4);
 		put_ipv4(&headers->ip, &headers->udp, &fields, output, &known);
+		if (is_later_fragment(packet))
+			return store(skb, packet, headers->destination_mac, IPV4_BYTES);
+		if (is_fragment(packet))
+			headers->udp.length = packet->udp.length;
 		return store(skb, packet, headers->destination_mac, IPV4_BYTES + UDP_BYTES);
 	}
 	headers->ethertype = bpf_htons(ETHERTYPE_IPV6);
 	for (int word = 0; word < 4; word++)
 		headers->ip6.source[word] = packet->headers.ip6.source[word];
 	put_ipv6(&headers->ip6, &headers->udp6, &fields, output, &known);
-	return store(skb, packet, headers->destination_mac, IPV6_BYTES + UDP_BYTES);
+	if (!is_piece(packet))
+		return store(skb, packet, headers->destination_mac, IPV6_BYTES + UDP_BYTES);
+	put_piece(dressed, packet);
+	if (is_later_fragment(packet))
+		return store(skb, packet, headers->destination_mac, IPV6_BYTES + EXTENSION_BYTES);
+	return store(skb, packet, headers->destination_mac, IPV6_BYTES + EXTENSION_BYTES + UDP_BYTES);
+}
+
+/* Makes room for a fragment header, or takes it away. */
+static __always_inline long make_room(struct __sk_buff *skb, struct packet *packet, __s32 bytes)
+{
+	long error = bpf_skb_adjust_room(skb, bytes, BPF_ADJ_ROOM_NET, BPF_F_ADJ_ROOM_NO_CSUM_RESET);
+
+	if (!error)
+		packet->has_fragment_header_now = bytes > 0;
+	return error;
 }
 
 /* Makes the frame one of the output's family, which has shorter or longer headers. What was its payload stays. */
 static __always_inline long change_family(struct __sk_buff *skb, struct packet *packet, const struct mcr_output *output)
 {
 	__u8 to_ipv6 = output->flags & MCR_OUTPUT_IPV6 ? 1 : 0;
-	long error;
+	long error = 0;
 
-	if (packet->is_ipv6_now == to_ipv6)
-		return 0;
-	error = bpf_skb_change_proto(skb, to_ipv6 ? bpf_htons(ETHERTYPE_IPV6) : bpf_htons(ETHERTYPE_IPV4), 0);
-	if (!error)
+	if (packet->is_ipv6_now != to_ipv6) {
+		if (packet->has_fragment_header_now)
+			error = make_room(skb, packet, -EXTENSION_BYTES);
+		if (!error)
+			error = bpf_skb_change_proto(skb, to_ipv6 ? bpf_htons(ETHERTYPE_IPV6) : bpf_htons(ETHERTYPE_IPV4),
+						     0);
+		if (error)
+			return error;
 		packet->is_ipv6_now = to_ipv6;
+	}
+	if (to_ipv6 && is_piece(packet) && !packet->has_fragment_header_now)
+		error = make_room(skb, packet, EXTENSION_BYTES);
 	return error;
 }
 

@@ -17,6 +17,9 @@
 #define DONT_FRAGMENT 0x4000
 #define FRAGMENT_MASK 0x3fff
 #define OFFSET_MASK 0x1fff
+#define MORE_FRAGMENTS 0x2000
+/* Beside them, where IPv4 has a bit that says nothing: it is IPv6, and has a fragment header. */
+#define FRAGMENT_HEADER 0x8000
 #define PACKET_OTHERHOST 3
 
 #define ETHERNET_BYTES 14
@@ -60,7 +63,15 @@ enum extension {
 	EXTENSION_FRAGMENT = 44,
 	EXTENSION_DESTINATION = 60,
 };
-#define EXTENSION_OFFSET_MASK 0xfff8 /* of a fragment header */
+
+struct fragment_header {
+	__u8 next;
+	__u8 reserved;
+	__be16 place; /* the offset in the upper 13 bits */
+	__be32 identification;
+};
+#define FRAGMENT_HEADER_MORE 0x0001
+_Static_assert(sizeof(struct fragment_header) == EXTENSION_BYTES, "RFC 8200 section 4.5");
 
 struct udp {
 	__be16 source;
@@ -82,7 +93,10 @@ struct headers {
 		};
 		struct {
 			struct ipv6 ip6;
-			struct udp udp6;
+			union {
+				struct udp udp6;
+				struct fragment_header fragment;
+			};
 		};
 	};
 };

@@ -97,15 +97,15 @@ static __always_inline __s32 judge_udp(struct __sk_buff *skb, const struct packe
 }
 
 /* In place of verdicts 10 to 12. What the UDP checksum covers is not all there. */
-static __always_inline __s32 judge_fragment(struct __sk_buff *skb, const struct packet *packet)
+static __always_inline __s32 judge_fragment(const struct packet *packet)
 {
 	__u32 there = packet->total_bytes - packet->header_bytes;
 
-	if (packet->checksum == CHECKSUM_PARTIAL || skb->gso_size)
-		return MCR_DROP_FRAGMENT;
-	if (!is_later_fragment(packet) && (there < UDP_BYTES || bpf_ntohs(packet->udp.length) <= there))
+	if (is_later_fragment(packet))
+		return GOOD;
+	if (there < UDP_BYTES || bpf_ntohs(packet->udp.length) <= there)
 		return MCR_DROP_BAD_UDP_LENGTH;
-	return GOOD;
+	return packet->is_ipv6 && packet->udp.checksum == 0 ? MCR_DROP_BAD_UDP_CHECKSUM : GOOD;
 }
 
 /* GOOD, or why the packet is to be dropped. */
@@ -123,8 +123,10 @@ __noinline int judge(struct __sk_buff *skb, struct packet *packet)
 	measure(packet);
 	packet->checksum = checksum_state(skb);
 	reason = judge_ip(skb, packet);
+	if (reason == GOOD && is_piece(packet) && (packet->checksum == CHECKSUM_PARTIAL || skb->gso_size))
+		reason = MCR_DROP_FRAGMENT;
 	if (reason == GOOD)
-		reason = is_fragment(packet) ? judge_fragment(skb, packet) : judge_udp(skb, packet, other_aggregate);
+		reason = is_fragment(packet) ? judge_fragment(packet) : judge_udp(skb, packet, other_aggregate);
 	if (reason == GOOD && came_back_to_us(packet->destination.ifindex, packet->headers.source_mac))
 		reason = MCR_DROP_LOOP;
 	return reason;

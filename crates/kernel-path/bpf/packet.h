@@ -31,7 +31,8 @@ struct packet {
 	__u8 is_ipv6_now;
 	__u8 is_summed;      /* whether there is a payload_sum */
 	__u8 is_portless;    /* whether an extension header hides the ports */
-	__be16 fragmentation; /* of IPv4: "more fragments" and the offset, as they came */
+	__be16 fragmentation; /* "more fragments" and the offset, as in an IPv4 header; or FRAGMENT_HEADER */
+	__u8 has_fragment_header_now;
 	__u8 ttl;
 	__u16 priority;      /* upper four bits of the tag */
 	__u16 tags;          /* how many there were */
@@ -51,9 +52,15 @@ static __always_inline void set_address(const struct packet *packet, struct mcr_
 	address->word[3] = packet->is_ipv6 ? ipv6[3] : 0;
 }
 
-static __always_inline int is_fragment(const struct packet *packet)
+/* Whether it says that it is a fragment: one of IPv6 may be a whole datagram all the same (RFC 6946). */
+static __always_inline int is_piece(const struct packet *packet)
 {
 	return packet->fragmentation != 0;
+}
+
+static __always_inline int is_fragment(const struct packet *packet)
+{
+	return (packet->fragmentation & bpf_htons(FRAGMENT_MASK)) != 0;
 }
 
 static __always_inline int is_later_fragment(const struct packet *packet)
@@ -76,7 +83,9 @@ static __always_inline __u32 ip_bytes(const struct packet *packet)
 /* Bytes of the IP and UDP headers of an output's copies. */
 static __always_inline __u32 header_bytes_of(const struct packet *packet, const struct mcr_output *output)
 {
-	return (output->flags & MCR_OUTPUT_IPV6 ? IPV6_BYTES : IPV4_BYTES) + udp_bytes_of(packet);
+	if (output->flags & MCR_OUTPUT_IPV6)
+		return IPV6_BYTES + udp_bytes_of(packet) + (is_piece(packet) ? EXTENSION_BYTES : 0);
+	return IPV4_BYTES + udp_bytes_of(packet);
 }
 
 /* Bytes of an output's copies. */

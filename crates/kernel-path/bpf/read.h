@@ -64,10 +64,21 @@ static __always_inline int read_link(struct __sk_buff *skb, struct packet *packe
 	       packet->destination.vlan != VLAN_NUMBER;
 }
 
-/* Looks past an extension header; `there` is what there is of the packet. */
-static __noinline int read_extension(struct __sk_buff *skb, struct packet *packet, __u32 there)
+/* Reads the UDP header behind an extension header; of one that is cut short, as much as the ports. */
+static __always_inline int load_udp(struct __sk_buff *skb, struct packet *packet, __u32 there)
 {
-	__u8 extension[EXTENSION_BYTES] = {};
+	__u32 at = packet->ip_at + packet->header_bytes;
+
+	if (there < UDP_BYTES)
+		return !bpf_skb_load_bytes(skb, at, &packet->udp, 4);
+	return !bpf_skb_load_bytes(skb, at, &packet->udp, UDP_BYTES);
+}
+
+/* Looks past an extension header; `there` is what there is of the packet. */
+static __noinline int read_extension(struct packet *packet, __u32 there)
+{
+	/* Read with the headers. */
+	const __u8 *extension = (const __u8 *)&packet->headers.fragment;
 	__u8 kind = packet->headers.ip6.next;
 
 	if (!is_extension(kind))
@@ -76,16 +87,19 @@ static __noinline int read_extension(struct __sk_buff *skb, struct packet *packe
 		packet->reason = packet->there < packet->total_bytes ? MCR_DROP_TRUNCATED : MCR_DROP_BAD_IP_HEADER;
 		return UNREADABLE;
 	}
-	if (bpf_skb_load_bytes(skb, packet->ip_at + IPV6_BYTES, extension, EXTENSION_BYTES))
-		return NOT_OURS;
 	packet->obstacle = kind == EXTENSION_FRAGMENT ? MCR_DROP_FRAGMENT : MCR_DROP_IP_OPTIONS;
 	if (extension[0] != PROTOCOL_UDP) {
 		packet->is_portless = 1;
 		return is_extension(extension[0]) ? READABLE : NOT_OURS;
 	}
 	if (kind == EXTENSION_FRAGMENT) {
-		packet->is_portless = (extension[2] << 8 | extension[3]) & EXTENSION_OFFSET_MASK ? 1 : 0;
+		packet->fragmentation = fragmentation_of(&packet->headers.fragment);
+		packet->has_fragment_header_now = 1;
 		packet->header_bytes = IPV6_BYTES + EXTENSION_BYTES;
+		if (is_later_fragment(packet))
+			packet->is_portless = 1;
+		else
+			packet->obstacle = GOOD;
 	} else {
 		packet->header_bytes = IPV6_BYTES + EXTENSION_BYTES + 8 * extension[1];
 	}
@@ -111,7 +125,7 @@ static __always_inline enum readable read_ipv6(struct __sk_buff *skb, struct pac
 	}
 	there = packet->there < packet->total_bytes ? packet->there : packet->total_bytes;
 	if (ip->next != PROTOCOL_UDP)
-		readable = read_extension(skb, packet, there);
+		readable = read_extension(packet, there);
 	if (readable == NOT_OURS || packet->reason == MCR_DROP_BAD_IP_HEADER)
 		return readable;
 	/* Seen only because the interface is promiscuous. */
@@ -120,15 +134,19 @@ static __always_inline enum readable read_ipv6(struct __sk_buff *skb, struct pac
 		return NOT_OURS;
 	if (readable == UNREADABLE)
 		return UNREADABLE;
+	packet->udp = packet->headers.udp6;
+	if (is_later_fragment(packet) && there == packet->total_bytes && !skb->gso_size && follow_first(packet)) {
+		packet->obstacle = GOOD;
+		note_destination(packet);
+		return READABLE;
+	}
 	if (packet->is_portless || there < packet->header_bytes + 4) {
 		packet->reason = packet->there < packet->total_bytes ? MCR_DROP_TRUNCATED :
 				 packet->obstacle != GOOD	     ? packet->obstacle :
 								       MCR_DROP_BAD_UDP_LENGTH;
 		return UNREADABLE;
 	}
-	packet->udp = packet->headers.udp6;
-	if (packet->header_bytes > IPV6_BYTES &&
-	    bpf_skb_load_bytes(skb, packet->ip_at + packet->header_bytes, &packet->udp, 4))
+	if (packet->header_bytes > IPV6_BYTES && !load_udp(skb, packet, there - packet->header_bytes))
 		return NOT_OURS;
 	note_destination(packet);
 	return READABLE;

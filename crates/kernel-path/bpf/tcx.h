@@ -45,6 +45,12 @@ struct walk {
 	__u32 output; /* record of the output */
 };
 
+/* Whether it is the beginning of a datagram without a checksum, which nobody can make without the rest. */
+static __always_inline int lacks_checksum(const struct packet *packet)
+{
+	return is_fragment(packet) && !is_later_fragment(packet) && packet->udp.checksum == 0;
+}
+
 static long each_output(__u32 index, struct walk *walk)
 {
 	struct packet *packet = walk->packet;
@@ -60,7 +66,7 @@ static long each_output(__u32 index, struct walk *walk)
 		reason = output->drop - 1;
 	} else if (packet->ttl < output->least_ttl) {
 		reason = MCR_DROP_TTL_EXPIRED;
-	} else if (is_fragment(packet) && output->flags & MCR_OUTPUT_IPV6) {
+	} else if (output->flags & MCR_OUTPUT_IPV6 && lacks_checksum(packet)) {
 		reason = MCR_DROP_FRAGMENT;
 	} else if (packet->largest + header_bytes_of(packet, output) > output->mtu) {
 		reason = MCR_DROP_TOO_BIG;

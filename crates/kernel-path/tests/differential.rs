@@ -214,7 +214,7 @@ fn frame(random: &mut Random) -> Vec<u8> {
             frame = frame.extension(kind, &body);
         }
         8 => frame = frame.flags_and_offset(random.word()),
-        12..15 if family == Family::V4 => frame = fragment(random, frame),
+        12..15 => frame = fragment(random, frame),
         9 => frame = frame.header_words(random.below(16) as u8),
         10 => frame = frame.version(random.below(16) as u8),
         11 => frame = frame.protocol(random.of(&[6, 2, 136])),
@@ -225,14 +225,14 @@ fn frame(random: &mut Random) -> Vec<u8> {
 
 /// Of one of few datagrams, so that many follow another.
 fn fragment(random: &mut Random, frame: Frame) -> Frame {
-    let frame = frame.identification(random.below(6) as u16);
+    let identification = random.below(6) as u32 * 0x1_0001;
     if random.one_in(3) {
-        let more = random.below(300) as u16;
-        let frame = frame.flags_and_offset(random.of(&[0x2000, 0x2000, 0x6000, 0xa000]));
-        return frame.clone().udp_length((frame.bytes().len() as u16 - 42).wrapping_add(8 + more));
+        let udp_bytes = frame.datagram_bytes() as u16;
+        let place = random.of(&[0x2000, 0x2000, 0x6000, 0xa000, 0]);
+        return frame.fragment(identification, place).udp_length(udp_bytes.wrapping_add(random.below(300) as u16));
     }
     let flags = random.of(&[0, 0x2000, 0x2000, 0xe000]);
-    frame.without_udp_header().flags_and_offset(flags | (1 + random.below(0x1fff) as u16))
+    frame.without_udp_header().fragment(identification, flags | (1 + random.below(0x1fff) as u16))
 }
 
 fn damage(random: &mut Random, mut frame: Vec<u8>) -> Vec<u8> {

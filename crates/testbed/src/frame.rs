@@ -324,7 +324,7 @@ impl Frame {
             return self.identification((identification & 0xffff) as u16).flags_and_offset(place);
         }
         let mut body = vec![0];
-        body.extend((place << 3 | place >> 13 & 1).to_be_bytes());
+        body.extend(((place & 0x1fff) << 3 | place >> 13 & 1).to_be_bytes());
         body.extend(identification.to_be_bytes());
         self.extension(FRAGMENT_HEADER, &body)
     }
@@ -340,15 +340,20 @@ impl Frame {
         Some((u32::from(read_u16(body, 3)?) << 16 | u32::from(read_u16(body, 5)?), word >> 3 | (word & 1) << 13))
     }
 
+    /// Bytes of UDP header and payload.
+    pub fn datagram_bytes(&self) -> usize {
+        UDP_BYTES + self.payload.len()
+    }
+
     /// Takes all extension headers off.
     pub(crate) fn without_extensions(mut self) -> Frame {
         self.extensions.clear();
         self
     }
 
-    /// Whether it is a fragment of IPv4, first or later.
-    pub(crate) fn is_fragment(&self) -> bool {
-        !self.is_ipv6() && self.flags_and_offset & 0x3fff != 0
+    /// Whether it is a fragment that has the beginning of a datagram and not all of it.
+    pub(crate) fn is_first_fragment(&self) -> bool {
+        self.fragmentation().is_some_and(|(_, place)| place == 0x2000)
     }
 
     /// Whether it is addressed by IPv6.

@@ -152,7 +152,7 @@ impl Row {
             (None, Output::Send { rewrite, .. }) if ttl(&rewrite, self.frame.ttl) == 0 => {
                 Outcome::Dropped(DropReason::TtlExpired)
             }
-            (None, Output::Send { rewrite, .. }) if self.frame.is_fragment() && rewrite.destination.is_ipv6() => {
+            (None, Output::Send { rewrite, .. }) if self.lacks_checksum() && rewrite.destination.is_ipv6() => {
                 Outcome::Dropped(DropReason::Fragment)
             }
             (None, Output::Send { lan, rewrite, mtu }) => send(&datagrams, lan, &rewrite, mtu),
@@ -163,6 +163,11 @@ impl Row {
             bytes: datagrams.iter().map(|frame| u64::from(frame.told_bytes())).sum(),
             outcomes: outcomes.collect(),
         }
+    }
+
+    /// Whether it is the beginning of a datagram without a UDP checksum, which nobody can make without the rest.
+    fn lacks_checksum(&self) -> bool {
+        self.frame.is_first_fragment() && self.frame.udp_checksum == Checksum::Zero
     }
 
     /// The datagrams that the sender meant, each as a frame.
@@ -295,6 +300,7 @@ pub fn relays() -> Vec<Relay> {
         relay("10.0.0.1:5007", vec![plain(1, "239.2.2.10:1", 1500)]),
         relay("239.1.1.8:0", vec![plain(1, "239.2.2.11:0", 1500)]),
         relay("255.255.255.255:67", vec![plain(1, "239.2.2.12:1", 1500)]),
+        relay("239.1.1.16:5016", vec![plain(1, "239.2.2.15:1", 9000), plain(2, "[ff3e::2:e]:1", 9000)]),
         relay("239.1.1.9:5009", from_what_arrived()),
         Relay {
             sources: listed(&["192.168.168.57/32", "192.168.168.58/32"]),
@@ -346,6 +352,7 @@ fn relays_of_ipv6() -> Vec<Relay> {
         // One output alone, in each direction.
         relay("239.1.1.11:5011", vec![plain(1, "[ff3e::2:9]:1", 1500)]),
         relay("[ff3e::1:4]:5005", vec![plain(1, "239.2.3.6:1", 1500)]),
+        relay("[ff3e::1:8]:5009", vec![plain(1, "[ff3e::2:f]:1", 9000), plain(2, "239.2.2.16:1", 8999)]),
         relay("[ff3e::1:5]:5006", vec![plain(1, "[ff3e::2:a]:1", 1500)]),
     ]
 }

@@ -46,7 +46,7 @@ reasons! {
     BadIpChecksum, "bad_ip_checksum", "the IPv4 header checksum is wrong",
         "look for a faulty sender, switch or cable";
     /// A fragment that can not be relayed.
-    Fragment, "fragment", "a fragment whose first one was not relayed before it, or of IPv6, or with options, or for an output of the other family",
+    Fragment, "fragment", "a fragment whose first one was not relayed before it, or with options or more extension headers, or without a UDP checksum for an output of IPv6",
         "have the sender use datagrams that fit its MTU, or raise the MTU on its side";
     /// The IP header has options, or extension headers.
     IpOptions, "ip_options", "the IP header has options or extension headers, which are not carried over",

@@ -100,10 +100,11 @@ impl Rewrite {
     /// Why no copy of a datagram is sent, if none is, whatever its size.
     #[inline]
     pub fn refusal(&self, datagram: &Datagram<'_>) -> Option<DropReason> {
-        let changes_family = self.destination.is_ipv4() != datagram.destination.address.is_ipv4();
+        // The checksum that IPv6 wants covers what is not there.
+        let lacks_checksum = datagram.checksum == UdpChecksum::Zero && self.destination.is_ipv6();
         if datagram.ttl < self.ttl.least() {
             Some(DropReason::TtlExpired)
-        } else if datagram.part != Part::Whole && changes_family {
+        } else if lacks_checksum && matches!(datagram.part, Part::First { .. }) {
             Some(DropReason::Fragment)
         } else {
             None
@@ -139,7 +140,7 @@ impl Rewrite {
             SocketAddr::V6(_) => ipv6::HEADER_BYTES + usize::from(u16::MAX),
         };
         let is_too_large = self.bytes_before(datagram) + datagram.payload.len() > most_bytes;
-        if datagram.segment_bytes.is_some() || is_too_large || datagram.ttl < self.ttl.least() {
+        if datagram.segment_bytes.is_some() || is_too_large || self.refusal(datagram).is_some() {
             return None;
         }
         let headers = self.headers(datagram);

@@ -6,7 +6,7 @@ use mcr_model::status::{OutputStatus, RelayStatus};
 use mcr_model::{DropReason, Output, Oversize, SourceRule, TtlRule};
 
 use super::{Case, counted, is_in_network, listed, relay, told, wire};
-use crate::facts::{KernelDrop, Link, Neighbour, Route};
+use crate::facts::{Flow, KernelDrop, Link, Neighbour, Route};
 use crate::report::Step;
 
 const STEP: &str = "output";
@@ -42,6 +42,8 @@ fn reaches(source: IpAddr, destination: IpAddr) -> bool {
 
 /// Bytes by which an IPv6 header is longer than one of IPv4 (RFC 8200 section 3).
 const IPV6_GROWTH: u32 = 20;
+/// Bytes that a fragment of IPv6 has more, besides.
+const FRAGMENT_HEADER_BYTES: u32 = 8;
 
 /// One output.
 struct Exit<'a> {
@@ -107,11 +109,9 @@ impl Exit<'_> {
             return None;
         }
         // What an XDP program takes is not seen, only counted.
-        // Fragments do not change their family, and are dropped for that.
-        let is_same_family = self.case.is_ipv6() == self.address().is_ipv6();
-        let flows = self.case.wanted().into_iter().filter(|flow| is_same_family || flow.fragmented.0 == 0);
-        let came = flows.map(|flow| flow.sizes.1).max().unwrap_or_default();
-        let largest = self.copied(came);
+        let flows = self.case.wanted();
+        let came = flows.iter().map(|flow| flow.sizes.1).max().unwrap_or_default();
+        let largest = flows.iter().map(|flow| self.copied(flow)).max().unwrap_or_default();
         let dropped = self.dropped_meanwhile("too_big");
         if largest <= link.mtu && dropped == 0 {
             return None;
@@ -134,11 +134,13 @@ impl Exit<'_> {
         )
     }
 
-    /// How large the copy of a packet of so many bytes is.
-    fn copied(&self, bytes: u32) -> u32 {
+    /// How large the copy of a flow's largest packet is.
+    fn copied(&self, flow: &Flow) -> u32 {
+        let bytes = flow.sizes.1;
+        let growth = IPV6_GROWTH + if flow.fragmented.0 > 0 { FRAGMENT_HEADER_BYTES } else { 0 };
         match (self.case.is_ipv6(), self.address().is_ipv6()) {
-            (false, true) if bytes > 0 => bytes + IPV6_GROWTH,
-            (true, false) => bytes.saturating_sub(IPV6_GROWTH),
+            (false, true) if bytes > 0 => bytes + growth,
+            (true, false) => bytes.saturating_sub(growth),
             _ => bytes,
         }
     }

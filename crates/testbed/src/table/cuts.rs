@@ -5,7 +5,7 @@
 use mcr_wire::{Oversize, Rewrite};
 
 use super::rows::{across, carrying, carrying6, first, payload};
-use super::{DEVICE, Delivery, Relay, Row, Verdict, copy, relay, rewrite};
+use super::{DEVICE, DEVICE6, Delivery, GROUP6, Relay, Row, Verdict, copy, relay, rewrite};
 use crate::frame::{Checksum, Frame};
 use crate::pieces::put_together;
 
@@ -54,6 +54,7 @@ pub fn cuts() -> Vec<Cut> {
         ("a full jumbo frame to IPv6", device4(8972), 8, six, 1280),
         ("jumbo of IPv6", carrying6(8952), 7, six, 1500),
         ("IPv6 to IPv4", carrying6(1472), 2, four, 1499),
+        ("a fragment of IPv6 that is whole", carrying6(1452).fragment(7, 0), 2, six, 1500),
     ];
     let row = |(what, frame, pieces, to, mtu): (&'static str, Frame, usize, &str, u32)| {
         Cut { what, frames: vec![(frame, pieces)], delivery: Delivery::Whole, rewrite: cutting(to), mtu }
@@ -64,14 +65,18 @@ pub fn cuts() -> Vec<Cut> {
     };
     let following = |what, frames, to, mtu| Cut { what, frames, delivery: Delivery::Whole, rewrite: cutting(to), mtu };
     let later = |bytes, place| Frame::udp(DEVICE, "239.1.1.1:5001", payload(bytes)).without_udp_header().fragment(8, place);
+    let later6 = |bytes, place| carrying6(bytes).without_udp_header().fragment(0x10008, place);
     let full = |bytes| Frame::udp(DEVICE, "239.1.1.1:5001", payload(bytes)).udp_length(9000).fragment(8, 0x2000);
+    let full6 = Frame::udp(DEVICE6, GROUP6, payload(1440)).udp_length(9000).fragment(0x10008, 0x2000);
     let others = vec![
         unfinished("checksum left to a device", carrying(4001), 3, four),
         unfinished("IPv6: checksum left to a device", carrying6(4001), 3, six),
         unfinished("to IPv6, checksum left to a device", device4(1472), 2, six),
         Cut { delivery: Delivery::Segments(1472), ..row(("segments to IPv6", device4(2944).udp_checksum(Checksum::Partial), 2, six, 1500)) },
+        following("fragments to IPv6", vec![(full(1472), 2), (later(1480, 0x2000 | 185), 2), (later(1000, 370), 1)], six, 1500),
         following("fragments to a smaller MTU", vec![(full(1472), 3), (later(1480, 0x2000 | 185), 3), (later(1001, 370), 2)], four, 600),
-        following("offsets that end before the pieces do", vec![(first(8), 1), (later(1000, 0x1fff), 0)], four, 1000),
+        following("fragments of IPv6 to a smaller MTU", vec![(full6, 2), (later6(1448, 0x2000 | 181), 2), (later6(9, 362), 1)], six, 1280),
+        following("offsets that end before the pieces do", vec![(first(8), 1), (later(1000, 0x1fff), 0)], six, 1000),
     ];
     rows.into_iter().map(row).chain(others).collect()
 }

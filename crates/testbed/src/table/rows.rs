@@ -25,6 +25,12 @@ pub fn rows(own: Mac) -> Vec<Row> {
         ("the largest of the MTU", carrying(1472), Sent),
         ("larger than the MTU", carrying(1473), Unsent),
         ("twice the MTU", carrying(2900), Unsent),
+        ("jumbo", jumbo(8952), Sent),
+        ("jumbo that fits as IPv4 only", jumbo(8972), Sent),
+        ("jumbo, tagged with a priority", jumbo(8900).tag(Tag::with_priority(0, 5)), Sent),
+        ("jumbo, wrong UDP checksum", jumbo(8000).udp_checksum(Checksum::Wrong), Refused(BadUdpChecksum)),
+        ("jumbo without UDP checksum, which IPv6 gets", jumbo(8001).udp_checksum(Checksum::Zero), Sent),
+        ("jumbo of a relay to ordinary networks", carrying(8972), Unsent),
         ("TTL 1", to_group().ttl(1), Sent),
         ("TTL 0", to_group().ttl(0), Sent),
         ("TTL 255", to_group().ttl(255), Sent),
@@ -271,6 +277,8 @@ fn rows_of_ipv6(own: Mac) -> impl Iterator<Item = Row> {
         ("IPv6: the largest of the MTU", carrying6(1452), Sent),
         ("IPv6: fits as IPv4 only", carrying6(1472), Sent),
         ("IPv6: fits nowhere", carrying6(1473), Unsent),
+        ("IPv6: jumbo", jumbo6(8951), Sent),
+        ("IPv6: jumbo that fits both", jumbo6(8952), Sent),
         ("IPv6: hop limit 1", to_group6().ttl(1), Sent),
         ("IPv6: hop limit 0", to_group6().ttl(0), Sent),
         ("IPv6: DSCP, ECN and a flow label", to_group6().traffic_class(0xbb).flow_label(0xabcde), Sent),
@@ -344,11 +352,62 @@ fn rows_of_ipv6(own: Mac) -> impl Iterator<Item = Row> {
         ("IPv6: UDP length 7", to_group6().udp_length(7), Refused(BadUdpLength)),
         ("IPv6: UDP length one more", to_group6().udp_length(8 + 24), Refused(BadUdpLength)),
         // Fragments and extension headers.
-        ("IPv6: first fragment", after(44, &fragment(1)), Refused(Fragment)),
-        ("IPv6: a fragment that is whole", after(44, &fragment(0)), Refused(Fragment)),
-        ("IPv6: later fragment", after(44, &fragment(8 | 1)), OnInput(Fragment)),
-        ("IPv6: last fragment of TCP", after(44, &fragment(8)).protocol(6), Passed),
-        ("IPv6: later fragment of another group", to6("[ff3e::1:200]:1").extension(44, &fragment(8)), Passed),
+        ("IPv6: later fragment before its first", later6(0x10001, 0x2004), OnInput(Fragment)),
+        ("IPv6: first fragment", first6(0x10001), Sent),
+        ("IPv6: its later one", later6(0x10001, 0x2004), Sent),
+        ("IPv6: its last one, padded", later6(0x10001, 0x0007).padding(7), Sent),
+        ("IPv6: its later one, tagged: another's", later6(0x10001, 0x2004).tag(Tag::vlan(100)), OnInput(Fragment)),
+        ("IPv6: its later one, cut", later6(0x10001, 0x2004).cut_to(14 + 48 + 8), OnInput(Truncated)),
+        ("IPv6: its later one from our own address", later6(0x10001, 0x2004).source_mac(OUR_MAC), Refused(Loop)),
+        ("IPv6: later fragment with the same lower half of the identification", later6(1, 0x2004), OnInput(Fragment)),
+        ("IPv6: later fragment of another source", Frame::udp("[fd00:dead::57]:1", GROUP6, b"more".to_vec()).without_udp_header().fragment(0x10001, 0x2004), OnInput(Fragment)),
+        ("IPv6: later fragment of nothing", carrying6(0).without_udp_header().fragment(0x10001, 7), Sent),
+        ("IPv6: first fragment, tagged with a priority", first6(2).tag(Tag::with_priority(100, 5)), Sent),
+        ("IPv6: its later one, tagged with another", later6(2, 0x2004).tag(Tag::with_priority(100, 3)), Sent),
+        ("IPv6: first fragment in two tags", in_stack(first6(3)), Sent),
+        ("IPv6: its later one in two tags", in_stack(later6(3, 0x2004)), Sent),
+        ("IPv6: first fragment with DSCP, ECN and a flow label", first6(4).traffic_class(0xbb).flow_label(0xabcde), Sent),
+        ("IPv6: its later one, with others", later6(4, 4).traffic_class(0x02).flow_label(1).ttl(9), Sent),
+        ("IPv6: first fragment with kept and mapped fields", to_kept6().udp_length(1000).fragment(5, 0x2000).ttl(1).traffic_class(46 << 2), Sent),
+        ("IPv6: its later one, with a hop limit of 0", to_kept6().without_udp_header().fragment(5, 5).ttl(0), Unsent),
+        ("IPv6: the largest first fragment of the MTU", carrying6(1444).udp_length(9000).fragment(6, 0x2000), Sent),
+        ("IPv6: its later one, which fits as IPv4 only", carrying6(1480).without_udp_header().fragment(6, 181), Sent),
+        ("IPv6: its later one, which fits nowhere", carrying6(1488).without_udp_header().fragment(6, 181), Unsent),
+        ("IPv6: first fragment to small MTUs", small6(44).udp_length(1000).fragment(7, 0x2000), Sent),
+        ("IPv6: its later one: without a UDP header it fits", small6(52).without_udp_header().fragment(7, 6), Sent),
+        ("IPv6: first fragment to IPv6 alone", to6("[ff3e::1:5]:5006").udp_length(1000).fragment(8, 0x2000), Sent),
+        ("IPv6: its later one to IPv6 alone", to6("[ff3e::1:5]:5006").without_udp_header().fragment(8, 9), Sent),
+        ("IPv6: first fragment to IPv4 alone", to6("[ff3e::1:4]:5005").udp_length(1000).fragment(0xabcd_ef01, 0x2000), Sent),
+        ("IPv6: its later one to IPv4 alone", to6("[ff3e::1:4]:5005").without_udp_header().fragment(0xabcd_ef01, 0x3fff), Sent),
+        ("IPv6: first fragment to two tags", to6("[ff3e::1:7]:5008").udp_length(1000).fragment(9, 0x2000), Sent),
+        ("IPv6: a fragment that is whole", to_group6().fragment(0x1234_5678, 0), Sent),
+        ("IPv6: a fragment that is whole, padded and tagged", tagged(Tag::with_priority(100, 1)).fragment(0, 0).padding(9), Sent),
+        ("IPv6: a later one of what was whole", later6(0x1234_5678, 0x0003), OnInput(Fragment)),
+        ("IPv6: a fragment that is whole, damaged", to_group6().fragment(10, 0).udp_checksum(Checksum::Wrong), Refused(BadUdpChecksum)),
+        ("IPv6: a fragment that is whole, without UDP checksum", to_group6().fragment(10, 0).udp_checksum(Checksum::Zero), Refused(BadUdpChecksum)),
+        ("IPv6: a fragment that is whole, UDP length one more", to_group6().fragment(10, 0).udp_length(8 + 24), Refused(BadUdpLength)),
+        ("IPv6: first fragment without UDP checksum", first6(11).udp_checksum(Checksum::Zero), Refused(BadUdpChecksum)),
+        ("IPv6: first fragment that is all", to_group6().fragment(11, 0x2000), Refused(BadUdpLength)),
+        ("IPv6: first fragment of half a UDP header", to_group6().fragment(11, 0x2000).total_length(8 + 6), Refused(BadUdpLength)),
+        ("IPv6: first fragment of three bytes", to_group6().fragment(11, 0x2000).total_length(8 + 3), OnInput(BadUdpLength)),
+        ("IPv6: later fragment of a refused first one", later6(11, 0x2004), OnInput(Fragment)),
+        ("IPv6: first fragment from our own address", first6(12).source_mac(OUR_MAC), Refused(Loop)),
+        ("IPv6: a later one of what came back to us", later6(12, 4), OnInput(Fragment)),
+        ("IPv6: first fragment of a source that is not listed", stranger6().udp_length(1000).fragment(13, 0x2000), OnInput(SourceNotListed)),
+        ("IPv6: first fragment of another group", to6("[ff3e::1:200]:1").udp_length(1000).fragment(13, 0x2000), Passed),
+        ("IPv6: first fragment, cut", first6(13).cut_to(14 + 48 + 8 + 4), Refused(Truncated)),
+        ("IPv6: first fragment, cut after the ports", first6(13).cut_to(14 + 48 + 4), Refused(Truncated)),
+        ("IPv6: first fragment, cut in the ports", first6(13).cut_to(14 + 48 + 3), OnInput(Truncated)),
+        // From IPv4, with IPv4 between.
+        ("IPv4 to IPv6, first fragment that fits as IPv4 only", across(1472).udp_length(9000).fragment(14, 0x2000), Sent),
+        ("IPv4 to IPv6, its later one", across(1448).without_udp_header().fragment(14, 0x2000 | 185), Sent),
+        ("IPv4 to IPv6, its last one, padded", across(1).without_udp_header().fragment(14, 370).padding(12), Sent),
+        ("IPv4 to IPv6 alone, first fragment", to("239.1.1.11:5011").udp_length(1000).fragment(15, 0x2000), Sent),
+        ("IPv4 to IPv6 alone, its later one", to("239.1.1.11:5011").without_udp_header().fragment(15, 0x1fff), Sent),
+        ("IPv4 to IPv6 alone, first fragment without UDP checksum", to("239.1.1.11:5011").udp_length(1000).fragment(16, 0x2000).udp_checksum(Checksum::Zero), Unsent),
+        ("IPv4 to IPv6, first fragment, VLAN 100", across(16).udp_length(1000).fragment(17, 0x2000).tag(Tag::with_priority(100, 3)), Sent),
+        ("IPv6: last fragment of TCP", to_group6().fragment(18, 1).protocol(6), Passed),
+        ("IPv6: later fragment of another group", to6("[ff3e::1:200]:1").fragment(18, 1), Passed),
         ("IPv6: hop-by-hop options", after(0, &ROUTER_ALERT), Refused(IpOptions)),
         ("IPv6: sixteen bytes of destination options", after(60, &[1; 15]), Refused(IpOptions)),
         ("IPv6: a route", after(43, &[0; 7]), Refused(IpOptions)),
@@ -356,7 +415,7 @@ fn rows_of_ipv6(own: Mac) -> impl Iterator<Item = Row> {
         ("IPv6: options of another group", to6("[ff3e::1:200]:5001").extension(60, &[0; 7]), Passed),
         ("IPv6: options of TCP", after(60, &[0; 7]).protocol(6), Passed),
         ("IPv6: two extension headers", after(0, &ROUTER_ALERT).extension(60, &[0; 7]), OnInput(IpOptions)),
-        ("IPv6: a fragment with options", after(44, &fragment(1)).extension(60, &[0; 7]), OnInput(Fragment)),
+        ("IPv6: a fragment with options", to_group6().fragment(18, 0x2000).extension(60, &[0; 7]), OnInput(Fragment)),
         ("IPv6: options that are longer than all", carrying6(0).extension(60, &[9; 7]), OnInput(IpOptions)),
         ("IPv6: half an extension header", after(60, &[0; 7]).total_length(4), OnInput(BadIpHeader)),
         // Cut off.
@@ -374,12 +433,6 @@ fn rows_of_ipv6(own: Mac) -> impl Iterator<Item = Row> {
 
 /// A router alert (RFC 2711), filled up.
 const ROUTER_ALERT: [u8; 7] = [0, 5, 2, 0, 0, 1, 0];
-
-/// A fragment header: its offset and the bit that says that more follow.
-fn fragment(offset_and_more: u16) -> [u8; 7] {
-    let [high, low] = offset_and_more.to_be_bytes();
-    [0, high, low, 1, 2, 3, 4]
-}
 
 /// What only a sender on the same machine can deliver, a virtual one for instance. Segments are equal where an MTU lies
 /// between them and a shorter last one: only a datapath that takes a run apart can send the last one alone.
@@ -448,6 +501,16 @@ fn later(identification: u16, flags_and_offset: u16) -> Frame {
     carrying(24).without_udp_header().identification(identification).flags_and_offset(flags_and_offset)
 }
 
+/// As [`first`], of IPv6.
+fn first6(identification: u32) -> Frame {
+    carrying6(24).udp_length(1000).fragment(identification, 0x2000)
+}
+
+/// As [`later`], of IPv6.
+fn later6(identification: u32, place: u16) -> Frame {
+    carrying6(24).without_udp_header().fragment(identification, place)
+}
+
 /// A fragment of a datagram that is longer than what is there.
 fn of_more(frame: Frame, flags_and_offset: u16) -> Frame {
     frame.udp_length(1000).flags_and_offset(flags_and_offset)
@@ -460,6 +523,14 @@ fn in_stack(frame: Frame) -> Frame {
 
 pub(super) fn payload(bytes: usize) -> Vec<u8> {
     (0..bytes).map(|i| (i * 7 + i / 251) as u8).collect()
+}
+
+fn jumbo(bytes: usize) -> Frame {
+    Frame::udp(DEVICE, "239.1.1.16:5016", payload(bytes))
+}
+
+fn jumbo6(bytes: usize) -> Frame {
+    Frame::udp(DEVICE6, "[ff3e::1:8]:5009", payload(bytes))
 }
 
 fn to(destination: &str) -> Frame {

@@ -62,9 +62,11 @@ pub fn every_row_on_a_wire(datapath: &mut impl Datapath) {
     datapath.install(&all, &[OUR_MAC]);
     let wire = Wire::of(datapath.net());
     let mut expected = datapath.counts();
-    for row in rows(datapath.net().relay_input().mac()) {
-        wire.run(&row, &all, &mut expected, datapath);
+    let rows = rows(datapath.net().relay_input().mac());
+    for row in &rows {
+        wire.run(row, &all, &mut expected, datapath);
     }
+    println!("{} rows over cables", rows.len());
 }
 
 fn prepare(net: &Topology) {

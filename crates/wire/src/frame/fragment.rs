@@ -5,7 +5,7 @@
 //! like any, so that the receiver finds out. A packet of IPv6 with a fragment header that is whole all the same is one by
 //! itself (RFC 6946), and verified.
 //!
-//! What has options too, or comes as a super-frame or with a checksum left to be completed, stays refused, and so does IPv6.
+//! What has options or more extension headers too, or comes as a super-frame or with a checksum left to be completed, stays refused.
 
 use core::net::{IpAddr, SocketAddr};
 
@@ -118,7 +118,7 @@ impl Ip<'_> {
                 identification: ip.identification().into(),
                 place: ip.fragmentation() & ipv4::FRAGMENT_MASK,
             }),
-            Self::V6(_) => None,
+            Self::V6(ip) => ip.fragment(),
         }
     }
 
