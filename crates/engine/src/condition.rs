@@ -106,10 +106,7 @@ impl Engine {
             return Err(Condition::trouble(RelayState::Failed, reason, remedy));
         }
         if let (Datapath::Xdp, Some(hindrance)) = (input.datapath, self.view().trouble_at_driver(entry)) {
-            // An output that is away can not be tried at the driver, and will be when it is there.
-            let away = self.waiting_output(entry);
-            let failed = || Condition::trouble(RelayState::Failed, hindrance.reason, hindrance.remedy);
-            return Err(away.unwrap_or_else(failed));
+            return Err(Condition::trouble(RelayState::Failed, hindrance.reason, hindrance.remedy));
         }
         let installed = self.actual.serves(input, relay.name(), entry.incarnation);
         if target.is_group()
@@ -121,15 +118,6 @@ impl Engine {
             return Ok(());
         }
         Err(Condition::fine(RelayState::Pending, format!("input {} is being set up", relay.input())))
-    }
-
-    /// The first output whose interface is missing or down.
-    fn waiting_output(&self, entry: &Entry) -> Option<Condition> {
-        let health = (0..entry.relay.outputs().len()).map(|index| self.standing_health(entry, index));
-        health.into_iter().find_map(|health| match health {
-            OutputHealth::Waiting { reason, remedy } => Some(Condition::trouble(RelayState::Pending, reason, remedy)),
-            OutputHealth::Sending | OutputHealth::Failing { .. } | OutputHealth::Refused { .. } => None,
-        })
     }
 
     /// Groups of an input that are not joined: none of them is, or some.

@@ -10,7 +10,7 @@ use mcr_model::{Datapath, DatapathChoice, DropReason, InterfaceName, Oversize, R
 
 use crate::effect::{Failure, InputKey, Subject};
 use crate::engine::{Engine, Entry};
-use crate::fact::Ifindex;
+use crate::fact::{Ifindex, InterfaceFacts};
 use crate::plan::View;
 use crate::traffic::{OutputTotals, RelayTotals};
 
@@ -89,13 +89,28 @@ impl Serving {
 impl View<'_> {
     /// What moves the packets of `entry`, or would, as far as it is known what works.
     pub(crate) fn serving(&self, entry: &Entry) -> Serving {
-        match (self.choice(entry), left_to_tcx(entry)) {
-            (DatapathChoice::Only(Datapath::Xdp), Some(why)) => {
-                Serving { datapath: Datapath::Tcx, because: Some(format!("not xdp: {why}")) }
+        let choice = self.choice(entry);
+        if choice == DatapathChoice::Only(Datapath::Xdp) {
+            let why = left_to_tcx(entry).map(str::to_owned).or_else(|| self.away_output(entry));
+            if let Some(why) = why {
+                return Serving { datapath: Datapath::Tcx, because: Some(format!("not xdp: {why}")) };
             }
-            (DatapathChoice::Only(datapath), _) => Serving { datapath, because: asked_for(datapath) },
-            (DatapathChoice::Auto, _) => self.best(entry),
         }
+        match choice {
+            DatapathChoice::Only(datapath) => Serving { datapath, because: asked_for(datapath) },
+            DatapathChoice::Auto => self.best(entry),
+        }
+    }
+
+    /// That an output can not be tried at the driver, because it is missing or down. The others are not to wait for it.
+    fn away_output(&self, entry: &Entry) -> Option<String> {
+        let is_away = |name: &&InterfaceName| {
+            let facts = self.facts.get(*name);
+            let is_proven = facts.is_some_and(|facts| self.actual.proven.contains(&facts.index));
+            !is_proven && !facts.is_some_and(InterfaceFacts::can_send)
+        };
+        let away = entry.relay.outputs().iter().map(|output| &output.interface).find(is_away);
+        away.map(|name| format!("{name} can not be tried at the driver before it is there and up"))
     }
 
     fn choice(&self, entry: &Entry) -> DatapathChoice {

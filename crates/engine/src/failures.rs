@@ -16,8 +16,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 #[derive(Debug, Default)]
 pub(crate) struct Failures {
     standing: BTreeMap<Subject, Failure>,
-    /// How long the last pause was of what is tried again just now.
-    on_trial: BTreeMap<Subject, Duration>,
+    /// What is tried again just now, as it failed the last time.
+    on_trial: BTreeMap<Subject, Failure>,
 }
 
 impl Failures {
@@ -33,10 +33,16 @@ impl Failures {
         self.standing.is_empty()
     }
 
+    /// Whether `subject` failed in just this way the last time, too.
+    pub(crate) fn is_known(&self, subject: &Subject, error: &EffectError) -> bool {
+        let before = self.standing.get(subject).or_else(|| self.on_trial.get(subject));
+        before.is_some_and(|before| before.error == *error)
+    }
+
     /// Another failure of `subject`: the pause before it is tried again doubles, up to a bound.
     pub(crate) fn add(&mut self, now: Duration, subject: Subject, error: EffectError, until: Until) {
-        let before = self.standing.get(&subject).map(|failure| failure.pause);
-        let before = before.or_else(|| self.on_trial.remove(&subject));
+        let before = self.standing.remove(&subject).or_else(|| self.on_trial.remove(&subject));
+        let before = before.map(|failure| failure.pause);
         let pause = match until {
             Until::Moment => before.unwrap_or(FIRST_PAUSE / 2),
             Until::Pause | Until::RelaysChange => before.map_or(FIRST_PAUSE, |pause| (pause * 2).min(LONGEST_PAUSE)),
@@ -75,8 +81,7 @@ impl Failures {
         let due = self.standing.iter().filter(|(subject, failure)| is_due(subject, failure));
         let due: Vec<Subject> = due.map(|(subject, _)| subject.clone()).collect();
         for subject in &due {
-            let pause = self.standing.remove(subject).map(|failure| failure.pause);
-            self.on_trial.extend(pause.map(|pause| (subject.clone(), pause)));
+            self.on_trial.extend(self.standing.remove_entry(subject));
         }
         !due.is_empty()
     }
@@ -107,5 +112,28 @@ impl Failures {
     pub(crate) fn clear(&mut self) {
         self.standing.clear();
         self.on_trial.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use mcr_model::Datapath;
+
+    use super::*;
+    use crate::effect::InputKey;
+    use crate::fact::Ifindex;
+
+    /// Nobody asks for it while it stands, so it is put on trial first.
+    #[test]
+    fn a_table_that_fails_again_is_no_news() {
+        let subject = Subject::Table(InputKey { interface: Ifindex(2), datapath: Datapath::Tcx });
+        let error = |reason: &str| EffectError { reason: reason.to_owned(), remedy: "none".to_owned() };
+        let mut failures = Failures::default();
+        assert!(!failures.is_known(&subject, &error("one")));
+        failures.add(Duration::ZERO, subject.clone(), error("one"), Until::Pause);
+        assert!(failures.put_on_trial(FIRST_PAUSE) && !failures.stands(&subject));
+        assert!(failures.is_known(&subject, &error("one")) && !failures.is_known(&subject, &error("another")));
+        failures.add(FIRST_PAUSE, subject.clone(), error("one"), Until::Pause);
+        assert_eq!(failures.next_retry(), Some(3 * FIRST_PAUSE), "the pause has doubled");
     }
 }

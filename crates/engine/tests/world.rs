@@ -902,6 +902,43 @@ fn a_driver_that_was_asked_for_and_does_not_work_is_told() {
 }
 
 #[test]
+fn an_output_that_is_away_keeps_none_of_the_others_waiting_for_the_driver() {
+    let (mut engine, mut machine) = (Engine::new("mcr.toml"), Machine::default());
+    machine.good_drivers = [Ifindex(3), Ifindex(4)].into();
+    engine.interfaces_are(two());
+    let outputs = ["eth1:239.2.2.1:6001", "eth2:239.2.2.1:6001"];
+    let at_driver = relay("two", CAMERA.1, &outputs).moved_by(Some(DatapathChoice::Only(Datapath::Xdp)));
+    engine.create(at_driver).unwrap();
+    machine.settle(&mut engine, 0);
+    let why = "not xdp: eth2 can not be tried at the driver before it is there and up";
+    assert_eq!(datapath(&engine, "two"), ("tcx".into(), why.into()));
+    assert_eq!(
+        state(&engine, "two", 0),
+        (RelayState::Degraded, format!("output {}: output interface eth2 does not exist", outputs[1]))
+    );
+    engine.interfaces_are(vec![interface(2, "eth0"), interface(3, "eth1"), interface(4, "eth2")]);
+    machine.settle(&mut engine, 1);
+    assert_eq!(datapath(&engine, "two"), ("xdp".into(), String::new()));
+    assert_eq!(state(&engine, "two", 1).0, RelayState::Ready);
+}
+
+/// It is tried again and again, and told once.
+#[test]
+fn a_failure_is_news_once() {
+    let (mut engine, mut machine) = (Engine::new("mcr.toml"), Machine::default());
+    engine.interfaces_are(two());
+    engine.create(camera()).unwrap();
+    machine.settle(&mut engine, 0);
+    let prove = Effect::Prove { interface: Ifindex(3), mac: interface(3, "eth1").mac };
+    let error = |reason: &str| EffectError { reason: reason.to_owned(), remedy: "none".to_owned() };
+    let retry = engine.next_retry().unwrap();
+    for (reason, is_known) in [("one", false), ("one", true), ("another", false)] {
+        assert_eq!(engine.is_known_failure(&prove, &error(reason)), is_known, "{reason}");
+        engine.done(retry, prove.clone(), Err(error(reason)));
+    }
+}
+
+#[test]
 fn what_an_application_of_this_host_listens_to_is_left_to_it() {
     let (mut engine, mut machine) = (Engine::new("mcr.toml"), Machine::default());
     engine.interfaces_are(two());

@@ -466,7 +466,7 @@ impl Turn {
             for (effect, result) in effects.into_iter().zip(results) {
                 is_address_added |= matches!((&effect, &result), (Effect::AddAddress { .. }, Ok(Outcome::Done)));
                 if let Err(error) = &result {
-                    self.tell(error);
+                    self.tell(&effect, error);
                 }
                 self.engine.done(self.now(), effect, result);
             }
@@ -481,11 +481,16 @@ impl Turn {
         tracing::error!("the engine does not come to rest; this is a bug, please report it");
     }
 
-    /// That everything fails without a keeper was told when it went.
-    fn tell(&self, EffectError { reason, remedy }: &EffectError) {
+    /// Once, however often it is tried. That everything fails without a keeper was told when it went.
+    fn tell(&self, effect: &Effect, error: &EffectError) {
+        let EffectError { reason, remedy } = error;
         match self.keeper {
-            KeeperLink::Up => tracing::warn!(reason, remedy, "an effect failed; it is tried again"),
-            KeeperLink::Down => tracing::debug!(reason, remedy, "an effect failed; it is tried again"),
+            KeeperLink::Up if !self.engine.is_known_failure(effect, error) => {
+                tracing::warn!(reason, remedy, "an effect failed; it is tried again");
+            }
+            KeeperLink::Up | KeeperLink::Down => {
+                tracing::debug!(reason, remedy, "an effect failed; it is tried again");
+            }
         }
     }
 

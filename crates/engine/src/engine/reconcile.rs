@@ -66,6 +66,12 @@ impl Engine {
         self.wish_changed();
     }
 
+    /// Whether an effect that fails like this failed in just this way the last time, too: it is no news.
+    #[must_use]
+    pub fn is_known_failure(&self, effect: &Effect, error: &EffectError) -> bool {
+        self.failures.is_known(&effect.subject(), error)
+    }
+
     /// What came of an effect.
     pub fn done(&mut self, now: Duration, effect: Effect, result: Result<Outcome, EffectError>) {
         let subject = effect.subject();
