@@ -8,6 +8,7 @@ mod judge;
 pub(crate) use ethtool::link_speed;
 use std::time::Duration;
 
+use mcr_model::trouble::Trouble;
 use serde::Serialize;
 
 use crate::facts::Relays;
@@ -65,7 +66,9 @@ impl Finding {
     }
 }
 
-/// Looks at the host, and listens on every interface for queries for so long.
-pub fn checkup(look: Duration, relays: &Relays) -> Checkup {
-    Checkup { findings: judge::findings(&host::look(look, relays)) }
+/// Looks at the host, and listens on every interface for queries for so long. `troubles` are what the daemon tells of itself.
+pub fn checkup(look: Duration, relays: &Relays, troubles: &[Trouble]) -> Checkup {
+    let mut findings = judge::findings(&host::look(look, relays));
+    findings.extend(troubles.iter().map(judge::trouble));
+    Checkup { findings }
 }

@@ -1,8 +1,11 @@
 //! `mcr doctor`: the host as a whole.
 
 use mcr_diagnose::{Checkup, Finding, Mark};
+use mcr_model::status::DaemonStatus;
+use mcr_model::trouble::Trouble;
 
-use crate::args::{Doctor, Format};
+use crate::args::{Daemon, Doctor, Format};
+use crate::client::Client;
 use crate::failure::Failure;
 use crate::verbs::explain::{mark_shown, relays};
 use crate::view::json;
@@ -14,13 +17,19 @@ const NAME_COLUMNS: usize = 12;
 /// Looks, and says what should be mended. Exit code 1 when something is wrong; advice is no failure.
 pub(crate) fn doctor(args: Doctor) -> Result<(), Failure> {
     let Doctor { look, daemon, output } = args;
-    let checkup = mcr_diagnose::checkup(look, &relays(&daemon));
+    let checkup = mcr_diagnose::checkup(look, &relays(&daemon), &troubles(daemon));
     let screen = Screen::stdout();
     match output.format {
         Format::Json => screen.print(&json::line(&checkup))?,
         Format::Text => screen.print(&text(&checkup, screen.ink()))?,
     }
     if checkup.is_ill() { Err(Failure::Silent) } else { Ok(()) }
+}
+
+/// What a daemon tells of itself; why one can not be asked is told with its relays.
+fn troubles(daemon: Daemon) -> Vec<Trouble> {
+    let status = Client::new(daemon).and_then(|client| client.get("status")?.read::<DaemonStatus>());
+    status.map(|status| status.troubles).unwrap_or_default()
 }
 
 fn text(checkup: &Checkup, ink: Ink) -> String {

@@ -58,4 +58,8 @@ fn queries_that_can_not_be_heard_are_told_where_they_matter() {
     let status = service.ok(&["status"]);
     assert!(status.contains("which wanted was configured for (querier, on_demand)"), "{status}");
     assert!(status.contains("contrib/systemd/queriers.conf"), "{status}");
+    let mut doctor = net.relay().command(MCR);
+    let doctor = doctor.args(["doctor", "--look", "10ms"]).env("MCR_SOCKET", service.socket()).output().unwrap();
+    let told = String::from_utf8_lossy(&doctor.stdout).into_owned();
+    assert!(told.contains("daemon       the keeper hears and sends no IGMP and MLD"), "{told}");
 }

@@ -2,6 +2,7 @@
 
 use mcr_model::RelayState;
 use mcr_model::querier::QueryProtocol;
+use mcr_model::trouble::Trouble;
 
 use super::Finding;
 use super::host::Host;
@@ -340,6 +341,11 @@ fn relays(host: &Host) -> Vec<Finding> {
         found.push(Finding::ok(TOPIC, "relays", format!("all {} relays do what they should", relays.len())));
     }
     found
+}
+
+/// What is wrong with the daemon as a whole.
+pub(super) fn trouble(trouble: &Trouble) -> Finding {
+    Finding::fault("daemon", trouble.kind.name(), trouble.message.clone(), trouble.remedy.clone())
 }
 
 #[cfg(test)]
