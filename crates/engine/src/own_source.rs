@@ -48,10 +48,7 @@ impl Engine {
         match facts.standing(source) {
             Some(Standing::Duplicate) => OutputHealth::Failing {
                 reason: format!("another host has {source}, which {name} was to have for its packets"),
-                remedy: format!(
-                    "use another source, or take the address from the other host and then `ip address del {source} dev {name}`: \
-                     it is added anew"
-                ),
+                remedy: "use another source, or take the address from that host; it is tried again".to_owned(),
             },
             Some(Standing::Tentative) => OutputHealth::Waiting {
                 reason: format!("it is being checked whether another host has {source}"),

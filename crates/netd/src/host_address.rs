@@ -28,6 +28,8 @@ const IFA_FLAGS: u16 = 8;
 const IFA_RT_PRIORITY: u16 = 9;
 const IFA_PROTO: u16 = 11;
 const IFA_F_NOPREFIXROUTE: u32 = 0x200;
+const IFA_F_DADFAILED: u32 = 0x08;
+const IFA_F_TENTATIVE: u32 = 0x40;
 /// Scopes of `include/uapi/linux/rtnetlink.h`.
 const SCOPE_UNIVERSE: u8 = 0;
 const SCOPE_HOST: u8 = 254;
@@ -51,6 +53,18 @@ pub(crate) struct HostAddress {
     pub(crate) address: IpAddr,
     /// The number of the keeper that added it; `None`: it is of somebody else.
     pub(crate) owner: Option<u32>,
+    pub(crate) standing: Standing,
+}
+
+/// Whether another host has an address, as far as the kernel knows; of IPv4 it does not ask.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Standing {
+    /// None has.
+    Good,
+    /// It is being asked (RFC 4862 section 5.4).
+    Tentative,
+    /// One has.
+    Duplicate,
 }
 
 impl HostAddresses {
@@ -138,9 +152,14 @@ fn host_address(read: &Read<'_>) -> Option<HostAddress> {
     let number = |wanted| find(wanted).and_then(|value| value.try_into().ok()).map(u32::from_ne_bytes);
     // Of a link with one peer `IFA_ADDRESS` is the peer's.
     let address = ip(find(IFA_LOCAL).or_else(|| find(IFA_ADDRESS))?)?;
-    let is_ours = find(IFA_PROTO).is_none_or(|maker| *maker == [MAKER])
-        && number(IFA_FLAGS).is_some_and(|flags| flags & IFA_F_NOPREFIXROUTE != 0);
-    Some(HostAddress { interface, address, owner: number(IFA_RT_PRIORITY).filter(|_| is_ours) })
+    let flags = number(IFA_FLAGS).unwrap_or(0);
+    let is_ours = find(IFA_PROTO).is_none_or(|maker| *maker == [MAKER]) && flags & IFA_F_NOPREFIXROUTE != 0;
+    let standing = match address {
+        IpAddr::V6(_) if flags & IFA_F_DADFAILED != 0 => Standing::Duplicate,
+        IpAddr::V6(_) if flags & IFA_F_TENTATIVE != 0 => Standing::Tentative,
+        IpAddr::V4(_) | IpAddr::V6(_) => Standing::Good,
+    };
+    Some(HostAddress { interface, address, owner: number(IFA_RT_PRIORITY).filter(|_| is_ours), standing })
 }
 
 fn ip(octets: &[u8]) -> Option<IpAddr> {

@@ -25,6 +25,22 @@ pub(crate) fn name(index: u32) -> io::Result<Option<String>> {
     }
 }
 
+/// The link-layer address of the interface with this name; `None`: it has none of Ethernet's.
+pub(crate) fn link_address(name: &str) -> io::Result<Option<[u8; 6]>> {
+    // SAFETY: all-zero bytes are a valid ifreq.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    // The last byte stays zero.
+    for (to, from) in request.ifr_name.iter_mut().take(libc::IFNAMSIZ - 1).zip(name.bytes()) {
+        *to = from as libc::c_char;
+    }
+    // SAFETY: the kernel reads and writes one ifreq, which outlives the call.
+    check(unsafe { libc::ioctl(any_socket()?.as_raw_fd(), libc::SIOCGIFHWADDR as _, &raw mut request) })?;
+    // SAFETY: the call succeeded and wrote a socket address.
+    let address = unsafe { request.ifr_ifru.ifru_hwaddr };
+    let octets = address.sa_data.first_chunk::<6>().map(|octets| octets.map(|octet| octet as u8));
+    Ok(octets.filter(|_| address.sa_family == libc::ARPHRD_ETHER))
+}
+
 /// What such questions are asked through: a socket of its own for each, as `if_indextoname` opens, is not to be had when all
 /// descriptors are used.
 fn any_socket() -> io::Result<&'static OwnedFd> {

@@ -12,6 +12,7 @@ pub mod peer;
 pub mod privileges;
 pub mod standard_error;
 
+mod announcement;
 mod arp;
 mod board;
 mod channel;

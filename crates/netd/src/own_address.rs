@@ -3,10 +3,15 @@
 use std::collections::{BTreeMap, BTreeSet, btree_map::Entry};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
+use std::time::{Duration, Instant};
 
+use crate::announcement;
 use crate::arp::{Arp, Verdict};
-use crate::host_address::{HostAddress, HostAddresses};
+use crate::host_address::{HostAddress, HostAddresses, Standing};
 use crate::identity;
+
+/// So long after another host was found to have an address of IPv6 the kernel is to check it again.
+const NEXT_CHECK: Duration = Duration::from_secs(3);
 
 /// What this keeper has added.
 #[derive(Debug)]
@@ -15,6 +20,10 @@ pub(crate) struct OwnAddresses {
     /// This keeper's number, by which it knows its own.
     number: u32,
     held: BTreeSet<(u32, IpAddr)>,
+    /// Those that the kernel checks, and that are announced then.
+    unannounced: BTreeSet<(u32, IpAddr)>,
+    /// Those that the kernel found another host to have, and when.
+    rejected: BTreeMap<(u32, IpAddr), Instant>,
     /// Where it is being asked whether another host has an address.
     asking: BTreeMap<u32, Arp>,
 }
@@ -28,15 +37,17 @@ pub(crate) enum Taken {
     There,
     /// It is being checked: to be asked for again.
     Checking,
-    /// The host with that link-layer address has it.
-    ByAnother([u8; 6]),
+    /// Another host has it, with that link-layer address, if it is known.
+    ByAnother(Option<[u8; 6]>),
 }
 
 impl OwnAddresses {
     /// Goes on with what a keeper of this number left, and removes what keepers left who are gone for good.
     pub(crate) fn open(number: u32) -> io::Result<Self> {
-        let mut own = Self { kernel: HostAddresses::open()?, number, held: BTreeSet::new(), asking: BTreeMap::new() };
-        for HostAddress { interface, address, owner } in own.kernel.all()? {
+        let (held, unannounced) = (BTreeSet::new(), BTreeSet::new());
+        let (rejected, asking) = (BTreeMap::new(), BTreeMap::new());
+        let mut own = Self { kernel: HostAddresses::open()?, number, held, unannounced, rejected, asking };
+        for HostAddress { interface, address, owner, standing: _ } in own.kernel.all()? {
             match owner {
                 Some(owner) if owner == number => drop(own.held.insert((interface, address))),
                 // One that is gone by now is no trouble, and for another reason the next keeper tries again.
@@ -57,20 +68,20 @@ impl OwnAddresses {
 
     /// Adds an address to the interface of that name, once no other host has it. What is there already stays what it is.
     pub(crate) fn take(&mut self, (interface, name): (u32, &str), address: IpAddr) -> io::Result<Taken> {
-        let there = self.find(interface, address)?;
-        match there.map(|there| there.owner) {
-            Some(Some(owner)) if owner == self.number => {
-                self.held.insert((interface, address));
-                return Ok(Taken::There);
-            }
+        match self.find(interface, address)? {
+            Some(there) if there.owner == Some(self.number) => return self.look_at(there, name),
             // Somebody else's, who also removes it.
             Some(_) => return Ok(Taken::There),
             None => drop(self.held.remove(&(interface, address))),
         }
+        self.rejected.retain(|_, since| since.elapsed() < NEXT_CHECK);
+        if self.rejected.contains_key(&(interface, address)) {
+            return Ok(Taken::ByAnother(None));
+        }
         if let IpAddr::V4(address) = address {
             match self.ask(interface, address)? {
                 Verdict::Open => return Ok(Taken::Checking),
-                Verdict::Taken(rival) => return Ok(Taken::ByAnother(rival)),
+                Verdict::Taken(rival) => return Ok(Taken::ByAnother(Some(rival))),
                 Verdict::Free => {}
             }
         }
@@ -81,7 +92,35 @@ impl OwnAddresses {
             let _ = arp.announce(address);
         }
         self.stop_asking(interface);
-        Ok(Taken::Added)
+        match address {
+            IpAddr::V4(_) => Ok(Taken::Added),
+            // The kernel checks it now.
+            IpAddr::V6(_) => {
+                self.unannounced.insert((interface, address));
+                Ok(Taken::Checking)
+            }
+        }
+    }
+
+    /// How it stands with one that was added.
+    fn look_at(&mut self, there: HostAddress, name: &str) -> io::Result<Taken> {
+        let HostAddress { interface, address, standing, .. } = there;
+        let key = (interface, address);
+        self.held.insert(key);
+        match standing {
+            Standing::Tentative => Ok(Taken::Checking),
+            Standing::Good if self.unannounced.remove(&key) => {
+                // As above.
+                let _ = announcement::send(interface, name, address);
+                Ok(Taken::Added)
+            }
+            Standing::Good => Ok(Taken::There),
+            Standing::Duplicate => {
+                self.give_back(interface, address)?;
+                self.rejected.insert(key, Instant::now());
+                Ok(Taken::ByAnother(None))
+            }
+        }
     }
 
     /// Removes an address of ours; whether it was one.
@@ -90,6 +129,7 @@ impl OwnAddresses {
             arp.forget(address);
             self.stop_asking(interface);
         }
+        self.unannounced.remove(&(interface, address));
         if !self.held.remove(&(interface, address)) {
             return Ok(false);
         }
@@ -107,11 +147,13 @@ impl OwnAddresses {
             let _ = self.kernel.remove(interface, address);
         }
         self.asking.clear();
+        self.unannounced.clear();
     }
 
     /// The interface is gone, and its addresses with it.
     pub(crate) fn forget(&mut self, interface: u32) {
         self.held.retain(|(index, _)| *index != interface);
+        self.unannounced.retain(|(index, _)| *index != interface);
         self.asking.remove(&interface);
     }
 

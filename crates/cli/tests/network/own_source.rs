@@ -1,7 +1,7 @@
 //! Sources that the relay's host has itself for as long as a relay sends with them: it answers for them, and nothing else of it
 //! leaves with them.
 
-use std::net::UdpSocket;
+use std::net::{Ipv6Addr, UdpSocket};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -248,6 +248,7 @@ fn of_ipv6_it_is_used_once_the_kernel_has_checked_it_and_comes_back_with_its_lin
     for (key, value) in [("accept_dad", "1"), ("dad_transmits", "1")] {
         net.relay().sysctl(&format!("net/ipv6/conf/lan1/{key}"), value);
     }
+    let wire = RawReceiver::new(net.lan(1).host_side());
     let add = |name: &str, source: &str| {
         let to = format!("lan1:[ff3e::2:{name}]:6001,source={source},own-source=true");
         service.ok(&["add", &format!("six-{name}"), "--from", &format!("dev0:[ff3e::1:{name}]:5001"), "--to", &to])
@@ -255,12 +256,17 @@ fn of_ipv6_it_is_used_once_the_kernel_has_checked_it_and_comes_back_with_its_lin
     let told = add("1", "fd00:1::77");
     assert!(told.contains("is pending: it is being checked whether another host has fd00:1::77"), "{told}");
     add("2", "fd00:1::80");
+    let own: Ipv6Addr = "fd00:1::77".parse().unwrap();
+    let is_announced = |bytes: &[u8]| bytes.get(54) == Some(&136) && bytes.get(62..78) == Some(&own.octets()[..]);
+    wait_until(SOON, "it is announced", || wire.next_frame(SOON).is_some_and(|frame| is_announced(&frame.bytes)));
     service.ok(&["wait", "six-1"]);
     assert!(answers(&net, "fd00:1::77"));
     let route = net.relay().output("ip", &["-6", "route", "get", "fd00:1::2"]);
     assert!(route.contains("src fd00:1::1 "), "{route}");
     service.wait_for_state("six-2", "degraded", SOON);
-    assert_eq!(service.relay("six-2")["reason"], "another host has fd00:1::80, which lan1 was to have for its packets");
+    assert_eq!(service.relay("six-2")["reason"], "another host on lan1 has fd00:1::80");
+    net.lan(1).host_side().remove_address("fd00:1::80/64");
+    service.wait_for_state("six-2", "ready", SOON * 4);
     service.ok(&["rm", "six-2"]);
     wait_until(SOON, "it is removed", || !has(&net, "fd00:1::80/128"));
 

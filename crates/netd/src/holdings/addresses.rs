@@ -95,14 +95,14 @@ impl Holdings {
     }
 }
 
-fn taken(name: &str, address: IpAddr, rival: [u8; 6]) -> Failure {
-    let [a, b, c, d, e, f] = rival;
+fn taken(name: &str, address: IpAddr, rival: Option<[u8; 6]>) -> Failure {
+    let who = rival.map_or(String::new(), |[a, b, c, d, e, f]| {
+        format!(": {a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x} answers for it")
+    });
     Failure {
         kind: FailureKind::System,
         errno: Some(libc::EADDRINUSE),
-        reason: format!(
-            "another host on {name} has {address}: {a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x} answers for it"
-        ),
+        reason: format!("another host on {name} has {address}{who}"),
         remedy: "use another source, or take the address from that host; it is tried again".to_owned(),
     }
 }
