@@ -190,6 +190,7 @@ fn header_fields_read_back_as_they_were_written() {
         r#""ttl": 7"#,
         r#""ttl": "keep", "dscp": 46"#,
         r#""fragment": true"#,
+        r#""source": "10.1.0.77", "own_source": true"#,
         r#""ttl": "decrement", "dscp": {"46": 34, "0": 8, "*": 1}, "source": "keep""#,
     ] {
         let output = spec(fields).check("output[0]").unwrap();
@@ -202,6 +203,15 @@ fn header_fields_read_back_as_they_were_written() {
         (r#""dscp": {"64": 1}"#.to_owned(), "output[0].dscp: dscp 64 is out of range"),
         (r#""dscp": {"x": 1}"#.to_owned(), "\"x\" is no code point"),
         (r#""dscp": {"1": -1}"#.to_owned(), "dscp -1 is out of range"),
+        (
+            r#""own_source": true"#.to_owned(),
+            "output[0].own_source: own_source adds a source that is named, and none is given",
+        ),
+        (r#""source": "keep", "own_source": true"#.to_owned(), "a source that is named, and it stays as it arrived"),
+        (
+            r#""source": "10.1.0.77", "own_source": true, "vlan": 7"#.to_owned(),
+            "output[0].own_source: the host answers for its addresses on the interface, not behind a tag",
+        ),
         (format!(r#""dscp": {{{}}}"#, nine.join(", ")), "9 code points are more than the 8 that a table may name"),
     ] {
         let errors = spec(&fields).check("output[0]").unwrap_err();
