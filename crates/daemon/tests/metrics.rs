@@ -25,6 +25,9 @@ fn relay(name: &str, state: RelayState, outputs: &[&str]) -> RelayStatus {
     };
     RelayStatus {
         warnings: Vec::new(),
+        seen_groups: None,
+        left_to: Vec::new(),
+        taken_from: Vec::new(),
         name: name.to_owned(),
         origin: Origin::Api,
         state,

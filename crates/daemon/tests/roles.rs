@@ -17,7 +17,7 @@ use mcr_daemon::api;
 use mcr_daemon::store::Store;
 use serde_json::{Value, json};
 
-/// Relays of the file: what a limited caller has to do with, and what not.
+/// Relays of the file: what a limited caller has to do with, and what not; the former takes a pair of the latter's.
 const FILE: &str = r#"
 [[relay]]
 name = "mine"
@@ -25,7 +25,7 @@ input = { interface = "eth0", group = "239.1.1.1", port = 5001 }
 output = [ { interface = "eth1", group = "239.2.2.2", port = 6001 } ]
 [[relay]]
 name = "theirs"
-input = { interface = "eth0", group = "239.1.1.2", port = 5001 }
+input = { interface = "eth0", group = "239.1.1.0/30", port = 5001 }
 output = [ { interface = "eth2", group = "239.2.2.2", port = 6001 } ]
 "#;
 
@@ -283,11 +283,15 @@ fn fits(template: &str, path: &str) -> bool {
 #[tokio::test]
 async fn a_limited_caller_has_only_what_is_within() {
     let client = Client::new();
+    let (_, mine) = client.ask("viewer", "GET", "/api/v1/relays/mine", None).await;
+    assert!(mine.contains(r#""taken_from":[{"relay":"theirs","what":"239.1.1.1:5001","pairs":1}]"#), "{mine}");
     for role in ["limited-viewer", "limited-operator", "limited-admin"] {
         for page in ["/api/v1/relays", "/api/v1/config", "/metrics"] {
             let (status, answer) = client.ask(role, "GET", page, None).await;
             assert!(status == 200 && answer.contains("mine") && !answer.contains("theirs"), "{role} {page}: {answer}");
         }
+        let (_, mine) = client.ask(role, "GET", "/api/v1/relays/mine", None).await;
+        assert!(!mine.contains("theirs"), "{role}: {mine}");
         for (name, expected) in [("mine", 200), ("theirs", 404)] {
             assert_eq!(client.ask(role, "GET", &format!("/api/v1/relays/{name}"), None).await.0, expected, "{role}");
         }

@@ -6,10 +6,11 @@
 //! moments.
 
 use std::array;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
-use mcr_wire::{Bucket, DropReason, RateCap};
+use mcr_wire::{Bucket, Destination, DropReason, RateCap};
 pub use mcr_wire::{DroppedSnapshot, OutputSnapshot, RelaySnapshot};
 
 /// A total with one writer.
@@ -96,6 +97,31 @@ impl Limiter {
 pub struct RelayCounters {
     shares: Shares<RelayShare>,
     bucket: Arc<Bucket>,
+    arrivals: Arrivals,
+}
+
+/// Whether packets came for each destination since that was asked last; only where somebody asks.
+#[derive(Debug, Default)]
+struct Arrivals(Mutex<Option<BTreeMap<Destination, Arc<Arrival>>>>);
+
+/// Whether packets came for one destination.
+#[derive(Debug, Default)]
+pub(crate) struct Arrival(AtomicBool);
+
+impl Arrival {
+    #[inline]
+    pub(crate) fn note(&self) {
+        // Mostly it is noted already, and workers that only read do not disturb each other.
+        if !self.0.load(Ordering::Relaxed) {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Arrivals {
+    fn all(&self) -> MutexGuard<'_, Option<BTreeMap<Destination, Arc<Arrival>>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// What one worker took of it.
@@ -115,6 +141,29 @@ impl RelayCounters {
     /// Who keeps to a cap, if there is one.
     pub(crate) fn limiter(&self, cap: RateCap) -> Option<Limiter> {
         Limiter::new(cap, &self.bucket)
+    }
+
+    /// From the next table on that counts here it is noted for which destinations packets come.
+    pub fn note_arrivals(&self) {
+        self.arrivals.all().get_or_insert_default();
+    }
+
+    /// It is noted no more.
+    pub fn forget_arrivals(&self) {
+        *self.arrivals.all() = None;
+    }
+
+    /// Where arrivals at a destination are noted, if they are.
+    pub(crate) fn arrival(&self, destination: Destination) -> Option<Arc<Arrival>> {
+        self.arrivals.all().as_mut().map(|all| Arc::clone(all.entry(destination).or_default()))
+    }
+
+    /// The destinations that packets have come for since this was asked last.
+    #[must_use]
+    pub fn take_arrivals(&self) -> Vec<Destination> {
+        let all = self.arrivals.all();
+        let arrived = all.iter().flatten().filter(|(_, arrival)| arrival.0.swap(false, Ordering::Relaxed));
+        arrived.map(|(destination, _)| *destination).collect()
     }
 
     /// Datagrams that matched the relay so far.

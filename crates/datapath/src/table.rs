@@ -9,7 +9,7 @@ use mcr_wire::listing::is_listed;
 use mcr_wire::{Destination, DropReason, Listing, MacAddr, Oversize, Prefix, RateCap, Rewrite, VlanId};
 use rustc_hash::FxHashMap;
 
-use crate::counters::{Limiter, OutputCounters, OutputShare, RelayCounters, RelayShare};
+use crate::counters::{Arrival, Limiter, OutputCounters, OutputShare, RelayCounters, RelayShare};
 use crate::packet::TxSocket;
 
 /// The relays of one input, as they are to be from now on.
@@ -87,6 +87,7 @@ pub(crate) struct CompiledRelay {
     sources: Vec<Prefix>,
     listing: Listing,
     pub(crate) counters: Arc<RelayShare>,
+    arrival: Option<Arc<Arrival>>,
     pub(crate) limiter: Option<Limiter>,
     pub(crate) outputs: Vec<CompiledOutput>,
 }
@@ -149,7 +150,7 @@ impl CompiledTable {
     }
 
     fn relay(&mut self, relay: &RelayEntry, worker: usize) -> CompiledRelay {
-        let RelayEntry { destination: _, sources, listing, counters, outputs, cap } = relay;
+        let RelayEntry { destination, sources, listing, counters, outputs, cap } = relay;
         let mut sources = sources.clone();
         sources.sort_unstable();
         sources.dedup_by(|inner, outer| outer.covers(inner));
@@ -158,6 +159,7 @@ impl CompiledTable {
             sources,
             listing: *listing,
             counters: counters.share(worker),
+            arrival: counters.arrival(*destination),
             limiter: counters.limiter(*cap),
             outputs,
         }
@@ -202,8 +204,13 @@ impl CompiledRelay {
         self.outputs.iter().for_each(|output| output.counters.count_dropped(reason, packets));
     }
 
+    /// Whether it takes packets of a source, which are noted then.
     #[inline]
     pub(crate) fn accepts(&self, source: IpAddr) -> bool {
-        self.sources.is_empty() || self.listing.passes(is_listed(&self.sources, source))
+        let accepts = self.sources.is_empty() || self.listing.passes(is_listed(&self.sources, source));
+        if let Some(arrival) = self.arrival.as_ref().filter(|_| accepts) {
+            arrival.note();
+        }
+        accepts
     }
 }

@@ -42,7 +42,17 @@ impl Engine {
             (0..entry.relay.outputs().len()).map(|i| self.output_health(entry, i)).collect();
         outputs_trouble(&entry.relay, &health).unwrap_or_else(|| {
             let activity = Activity::of(entry, now);
-            self.idle(entry, activity.state()).unwrap_or_else(|| activity.condition(entry))
+            let condition = self.idle(entry, activity.state()).unwrap_or_else(|| activity.condition(entry));
+            match self.seen_groups(entry) {
+                Some(seen) => {
+                    let (seen, all) = (seen.len(), entry.relay.input().span.groups());
+                    Condition {
+                        reason: format!("{}; {seen} of {all} groups seen and joined", condition.reason),
+                        ..condition
+                    }
+                }
+                None => condition,
+            }
         })
     }
 
@@ -125,7 +135,7 @@ impl Engine {
         let input = relay.input();
         let groups = || {
             let groups = input.span.addresses(input.target.ip()).zip(0..);
-            groups.filter(|(_, offset)| self.members.want(&self.facts, relay, *offset)).map(|(group, _)| group)
+            groups.filter(|(_, offset)| self.view().joins(relay, *offset)).map(|(group, _)| group)
         };
         let failures = groups().filter_map(|group| self.failures.get(&Subject::Group(facts.index, group)));
         let failures: Vec<&Failure> = failures.collect();

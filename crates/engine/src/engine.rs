@@ -25,6 +25,7 @@ use crate::members::Members;
 use crate::plan::{Desired, RelayPlan};
 use crate::querier::Queriers;
 use crate::rulebook::{Refusal, Rulebook};
+use crate::sightings::Sightings;
 use crate::traffic::{InterfaceLedger, Meter, RelayTotals};
 use crate::watch::Told;
 
@@ -129,6 +130,7 @@ pub struct Engine {
     pub(crate) generation: u64,
     pub(crate) queriers: Queriers,
     pub(crate) members: Members,
+    pub(crate) sightings: Sightings,
     /// The version that is spoken on each interface.
     pub(crate) igmp_versions: BTreeMap<Ifindex, u8>,
     /// The second up to which history is written.
@@ -160,6 +162,7 @@ impl Engine {
             generation: 0,
             queriers: Queriers::default(),
             members: Members::default(),
+            sightings: Sightings::default(),
             igmp_versions: BTreeMap::new(),
             recorded: 0,
             has_breakers: false,
@@ -168,7 +171,9 @@ impl Engine {
 
     /// Takes over what a living keeper holds.
     pub fn adopt(&mut self, inventory: Inventory) {
-        self.members.inherit(inventory.memberships.iter().map(|m| (m.interface, m.group)));
+        let joined = inventory.memberships.iter().map(|m| (m.interface, m.group));
+        self.members.inherit(joined.clone());
+        self.sightings.inherit(joined);
         self.actual.adopt(inventory);
         self.world_changed();
     }

@@ -26,6 +26,7 @@ mod querier;
 mod rehearsal;
 mod rejoin;
 mod rulebook;
+mod sightings;
 mod traffic;
 mod watch;
 
@@ -37,7 +38,7 @@ pub use fact::{Ifindex, InterfaceFacts, Neighbour};
 pub use happening::Happening;
 pub use history::{Sample, Step, Track};
 pub use members::{HeardReport, Interest, SoughtGroups};
-pub use plan::{Action, InputPlan, OutputPlan, RelayPlan, SendPlan};
+pub use plan::{Action, InputPlan, Noting, OutputPlan, RelayPlan, SendPlan};
 pub use preview::{Link, Receivers};
 pub use querier::HeardQuery;
 pub use rehearsal::{Premise, Wish};

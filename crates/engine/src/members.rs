@@ -52,7 +52,7 @@ pub enum Interest {
     Left,
 }
 
-/// The groups of each interface that relays which join on demand send to.
+/// The groups of each interface that relays which join on demand send to, or that others look for there.
 pub type SoughtGroups = BTreeMap<Ifindex, Arc<BTreeSet<IpAddr>>>;
 
 type Group = (Ifindex, IpAddr);
@@ -61,6 +61,8 @@ type Group = (Ifindex, IpAddr);
 #[derive(Debug, Default)]
 pub(crate) struct Members {
     sought: SoughtGroups,
+    /// These, and what relays that join only what is seen look for on their inputs.
+    listened_for: SoughtGroups,
     known: BTreeMap<Group, Member>,
     /// To be asked for, because it was not sought before: somebody may want it already.
     new: BTreeSet<Group>,
@@ -110,21 +112,36 @@ impl Members {
         is_inherited || relay.outputs().iter().any(wants)
     }
 
+    /// Why nobody can be heard on an interface.
+    pub(crate) fn deaf_at(&self, interface: Ifindex) -> Option<&str> {
+        self.deaf.get(&interface).map(String::as_str)
+    }
+
     /// What is sent to by relays that join on demand, now. What nobody sends to is forgotten.
     fn seek(&mut self, sought: BTreeMap<Ifindex, BTreeSet<IpAddr>>) {
         let before = std::mem::take(&mut self.sought);
-        for (interface, groups) in sought {
-            let known = before.get(&interface);
+        for (interface, groups) in &sought {
+            let known = before.get(interface);
             let new = groups.iter().filter(|group| known.is_none_or(|known| !known.contains(group)));
-            self.new.extend(new.map(|group| (interface, *group)));
-            // The same is left the same, so that it is cheap to see.
-            let groups = known.filter(|known| ***known == groups).cloned().unwrap_or_else(|| Arc::new(groups));
-            self.sought.insert(interface, groups);
+            self.new.extend(new.map(|group| (*interface, *group)));
         }
+        self.sought = shared(sought, &before);
         let Self { sought, known, new, .. } = self;
         let is_sought = |(interface, group): &Group| sought.get(interface).is_some_and(|groups| groups.contains(group));
         known.retain(|group, _| is_sought(group));
         new.retain(is_sought);
+    }
+
+    /// What has to be heard: what is sent to, and what is looked for on inputs.
+    fn listen_for(&mut self, mut on_inputs: BTreeMap<Ifindex, BTreeSet<IpAddr>>) {
+        if on_inputs.is_empty() {
+            self.listened_for.clone_from(&self.sought);
+            return;
+        }
+        for (interface, groups) in &self.sought {
+            on_inputs.entry(*interface).or_default().extend(groups.iter());
+        }
+        self.listened_for = shared(on_inputs, &self.listened_for);
     }
 
     fn hear(&mut self, now: Duration, group: Group, interest: Interest, asker: Asker) {
@@ -158,10 +175,22 @@ impl Members {
     }
 }
 
+/// As shared lists; those that are as before are the same, so that it is cheap to see.
+fn shared(sought: BTreeMap<Ifindex, BTreeSet<IpAddr>>, before: &SoughtGroups) -> SoughtGroups {
+    let share = |(interface, groups): (Ifindex, BTreeSet<IpAddr>)| {
+        let known = before.get(&interface).filter(|known| ***known == groups).cloned();
+        (interface, known.unwrap_or_else(|| Arc::new(groups)))
+    };
+    sought.into_iter().map(share).collect()
+}
+
 impl Engine {
     /// A host was heard.
     pub fn reported(&mut self, now: Duration, report: HeardReport) {
         let HeardReport { interface, group, interest } = report;
+        if interest == Interest::Wanted {
+            self.heard_of(now, (interface, group));
+        }
         let (before, asker) = (self.members.known.len(), self.asker((interface, QueryProtocol::of(group))));
         self.members.hear(now, (interface, group), interest, asker);
         if self.members.known.len() != before {
@@ -176,6 +205,7 @@ impl Engine {
         });
         let over: BTreeSet<Group> = over.map(|(group, _)| *group).collect();
         self.members.known.retain(|group, _| !over.contains(group));
+        self.tend_sightings(now);
         let until = *self.members.inherited_until.get_or_insert(now + INHERITANCE);
         let is_disowned = until <= now && !std::mem::take(&mut self.members.inherited).is_empty();
         if is_disowned || !over.is_empty() {
@@ -186,7 +216,7 @@ impl Engine {
 
     /// Where hosts have to be heard, and of which groups.
     pub fn sought_groups(&self) -> &SoughtGroups {
-        &self.members.sought
+        &self.members.listened_for
     }
 
     /// Where hosts are heard, and where that can not be, with the reason: everything is wanted there then.
@@ -203,6 +233,9 @@ impl Engine {
             sought.entry(index).or_default().extend(output.span.addresses(output.target.ip()));
         }
         self.members.seek(sought);
+        let on_inputs = self.sought_on_inputs(relays);
+        self.sightings.look_for(&on_inputs);
+        self.members.listen_for(on_inputs);
     }
 
     /// The outputs of a relay that joins on demand, whose receivers decide.

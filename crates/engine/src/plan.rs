@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use mcr_model::place::{Place, Rivalry};
-use mcr_model::relay::{Input, Output, Relay};
+use mcr_model::joining::Joining;
+use mcr_model::relay::{Output, Relay};
 use mcr_model::span::{Offset, address_after};
 use mcr_model::{
     CodePoint, DatapathChoice, DropReason, InterfaceName, Oversize, Prefix, RateCap, RelayName, SourceRule, Span,
@@ -19,6 +19,8 @@ use crate::engine::Entry;
 use crate::fact::{Ifindex, InterfaceFacts};
 use crate::failures::Failures;
 use crate::members::Members;
+use crate::rulebook::Rulebook;
+use crate::sightings::Sightings;
 
 /// The table of one datapath on one input interface.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -72,10 +74,21 @@ pub struct RelayPlan {
     pub sources: Vec<Prefix>,
     /// Sources that are refused, where any other is accepted.
     pub excluded: Vec<Prefix>,
+    /// Whether the datapath says which groups packets have come for.
+    pub noting: Noting,
     /// One for each output of the relay, in its order.
     pub outputs: Vec<OutputPlan>,
     /// How much of what arrives is looked at.
     pub cap: RateCap,
+}
+
+/// What a datapath notes of packets besides counting them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Noting {
+    /// Nothing.
+    Nothing,
+    /// When the last came for each group and port.
+    Groups,
 }
 
 /// What becomes of the copy for one output.
@@ -191,6 +204,7 @@ pub(crate) struct Desired {
 
 /// What the plan is made from.
 pub(crate) struct View<'a> {
+    pub(crate) rulebook: &'a Rulebook,
     pub(crate) facts: &'a BTreeMap<InterfaceName, InterfaceFacts>,
     pub(crate) neighbours: &'a BTreeMap<(Ifindex, IpAddr), [u8; 6]>,
     pub(crate) actual: &'a Actual,
@@ -201,6 +215,8 @@ pub(crate) struct View<'a> {
     pub(crate) listeners: &'a BTreeSet<(IpAddr, u16)>,
     /// Who wants what behind outputs.
     pub(crate) members: &'a Members,
+    /// What groups were seen on inputs.
+    pub(crate) sightings: &'a Sightings,
 }
 
 impl View<'_> {
@@ -208,7 +224,7 @@ impl View<'_> {
     pub(crate) fn desire(&self, epoch: u64, entries: &mut BTreeMap<RelayName, Entry>) -> Desired {
         let mut desired = Desired::default();
         self.find_shared(entries);
-        find_ceded(entries);
+        find_ceded(self.rulebook, entries);
         let mut our_macs = BTreeSet::new();
         for entry in entries.values_mut() {
             self.want_outputs(&mut desired, &mut our_macs, &entry.relay);
@@ -272,7 +288,7 @@ impl View<'_> {
         }
         let sources = input.joined_sources();
         let groups = input.span.addresses(input.target.ip()).zip(0..);
-        for (group, _) in groups.filter(|(_, offset)| self.members.want(self.facts, &entry.relay, *offset)) {
+        for (group, _) in groups.filter(|(_, offset)| self.joins(&entry.relay, *offset)) {
             want_group(&mut desired.groups, (facts.index, group), &sources);
         }
     }
@@ -281,6 +297,7 @@ impl View<'_> {
         if let Some((made, plan)) = &entry.plan
             && *made == epoch
             && plan.ceded == entry.ceded
+            && plan.noting == noting(&entry.relay)
         {
             return Arc::clone(plan);
         }
@@ -302,6 +319,7 @@ impl View<'_> {
             ceded: entry.ceded.clone(),
             sources: input.sources.clone(),
             excluded: input.excluded.clone(),
+            noting: noting(&entry.relay),
             outputs: entry.relay.outputs().iter().map(|output| self.output_plan(output)).collect(),
             cap: entry.relay.caps().on_wire(),
         }
@@ -372,29 +390,17 @@ impl View<'_> {
 }
 
 /// Finds for each range which of its pairs are those of relays that name them more exactly.
-fn find_ceded(entries: &mut BTreeMap<RelayName, Entry>) {
-    type Wire<'a> = (&'a InterfaceName, Option<VlanId>);
-    let mut ranges: BTreeMap<Wire<'_>, Vec<(&RelayName, &Input, Place)>> = BTreeMap::new();
-    for (name, entry) in entries.iter().filter(|(_, entry)| !entry.relay.input().span.is_one()) {
-        let input = entry.relay.input();
-        ranges.entry((&input.interface, input.vlan)).or_default().push((name, input, input.place()));
+fn find_ceded(rulebook: &Rulebook, entries: &mut BTreeMap<RelayName, Entry>) {
+    for entry in entries.values_mut().filter(|entry| !entry.relay.input().span.is_one()) {
+        entry.ceded = rulebook.ceded(entry.relay.input());
     }
-    if ranges.is_empty() {
-        return;
-    }
-    let mut ceded: BTreeMap<RelayName, BTreeSet<Offset>> = BTreeMap::new();
-    for entry in entries.values() {
-        let rival = entry.relay.input();
-        let Some(ranges) = ranges.get(&(&rival.interface, rival.vlan)) else { continue };
-        let rival_place = rival.place();
-        for (name, input, place) in ranges {
-            if place.rivalry(&rival_place) == Rivalry::Yields && input.shares_sources(rival) {
-                ceded.entry((*name).clone()).or_default().extend(place.shared_with(&rival_place));
-            }
-        }
-    }
-    for (name, entry) in entries.iter_mut() {
-        entry.ceded = ceded.remove(name).unwrap_or_default().into_iter().collect();
+}
+
+/// What a datapath has to note for a relay.
+fn noting(relay: &Relay) -> Noting {
+    match relay.joining() {
+        Joining::Seen => Noting::Groups,
+        Joining::Always | Joining::OnDemand => Noting::Nothing,
     }
 }
 

@@ -7,11 +7,11 @@ use mcr_model::difference::differences;
 use mcr_model::plan::{AddedRelay, ChangedRelay, Plan, RemovedRelay, TouchedFlow, Warning, WarningKind};
 use mcr_model::relay::{Output, Relay};
 use mcr_model::spec::RelaySpec;
-use mcr_model::status::Origin;
+use mcr_model::status::{Origin, SharedPairs};
 use mcr_model::{InterfaceName, RelayName, TtlRule};
 
 use crate::engine::{Engine, Entry};
-use crate::rulebook::Refusal;
+use crate::rulebook::{Refusal, Rulebook};
 
 /// What is known of the link behind an interface that relays send on.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,7 +37,7 @@ impl Engine {
     /// # Errors
     /// Every [`Refusal`].
     pub fn preview(&self, relays: &[Relay], links: &BTreeMap<InterfaceName, Link>) -> Result<Plan, Vec<Refusal>> {
-        self.rulebook_with_file(relays)?;
+        let rulebook = self.rulebook_with_file(relays)?;
         let mut plan = Plan::default();
         let wanted: BTreeSet<&RelayName> = relays.iter().map(Relay::name).collect();
         for relay in relays {
@@ -50,6 +50,7 @@ impl Engine {
         let gone = self.of_origin(Origin::File).filter(|entry| !wanted.contains(entry.relay.name()));
         plan.removed = gone.map(removed).collect();
         self.warn(relays, links, &mut plan);
+        plan.warnings.extend(self.takings(relays, &rulebook));
         Ok(plan)
     }
 
@@ -77,6 +78,22 @@ impl Engine {
                 Some(Receivers::Unknown) | None => plan.outputs_with_unknown_receivers += 1,
             }
         }
+    }
+
+    /// What relays that are new or changed take from others, or leave to others.
+    fn takings(&self, relays: &[Relay], rulebook: &Rulebook) -> Vec<Warning> {
+        let is_same = |relay: &Relay| self.relays.get(relay.name()).is_some_and(|entry| *entry.relay == *relay);
+        let touched: BTreeMap<String, &Relay> =
+            relays.iter().filter(|relay| !is_same(relay)).map(|relay| (relay.name().to_string(), relay)).collect();
+        let of_one = |(name, relay): (&String, &&Relay)| {
+            let (left_to, taken_from) = rulebook.shared(relay.input());
+            let taken = taken_from.into_iter().map(|shared| taking(name, &shared.relay, &shared));
+            // Of two that are touched the one that takes tells it.
+            let left = left_to.into_iter().filter(|shared| !touched.contains_key(&shared.relay));
+            let left = left.map(|shared| taking(&shared.relay, name, &shared));
+            taken.chain(left).collect::<Vec<_>>()
+        };
+        touched.iter().flat_map(of_one).collect()
     }
 
     /// Interfaces on which more would leave than their links carry, at the rates at which their inputs arrive now.
@@ -214,6 +231,15 @@ fn no_receiver(relay: &Relay, output: &Output) -> Warning {
         format!("nobody behind bridge {} has joined {}", output.interface, output.group()),
         "start the receiver, or check its group (`bridge mdb show`)",
     )
+}
+
+fn taking(by: &str, from: &str, shared: &SharedPairs) -> Warning {
+    Warning {
+        kind: WarningKind::TakesPairs,
+        relays: vec![by.to_owned(), from.to_owned()],
+        message: format!("{by} takes {} of {from}, which it names more exactly", shared.what),
+        remedy: format!("nothing, if that is meant; else add its outputs to {from}, or choose other groups or ports"),
+    }
 }
 
 fn megabits(bits_per_second: f64) -> String {

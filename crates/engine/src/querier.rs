@@ -176,7 +176,7 @@ impl Engine {
     /// What may go wrong with a relay although it does what it should.
     pub(crate) fn warnings(&self, entry: &Entry) -> Vec<RelayWarning> {
         let warnings = self.no_querier(entry).into_iter().chain(self.sources_not_asked(entry));
-        warnings.chain(self.receivers_unknown(entry)).collect()
+        warnings.chain(self.receivers_unknown(entry)).chain(self.groups_unknown(entry)).collect()
     }
 
     fn no_querier(&self, entry: &Entry) -> Option<RelayWarning> {

@@ -6,6 +6,8 @@ use std::net::IpAddr;
 use mcr_model::header::SourceRule;
 use mcr_model::place::Rivalry;
 use mcr_model::relay::{Input, Output, Relay};
+use mcr_model::span::Offset;
+use mcr_model::status::SharedPairs;
 use mcr_model::{InterfaceName, Place, Prefix, RelayName, VlanId};
 
 /// Why a change to the set of relays was refused. Nothing was changed.
@@ -316,6 +318,35 @@ impl Rulebook {
         let place = input.place();
         let yielding: Vec<_> = self.meeting(&place).filter(|(_, rule)| rule.input.yields_to(input)).collect();
         yielding.into_iter().map(|(name, _)| name)
+    }
+
+    /// The pairs of an input that relays take which name them more exactly; in order.
+    pub(crate) fn ceded(&self, input: &Input) -> Vec<Offset> {
+        let place = input.place();
+        let rivals = self.meeting(&place).filter(|(_, rule)| input.yields_to(&rule.input));
+        let pairs: BTreeSet<Offset> = rivals.flat_map(|(_, rule)| place.shared_with(&rule.place)).collect();
+        pairs.into_iter().collect()
+    }
+
+    /// The relays that share packets with one that takes from `input`, with what both name: those that take it, and those that
+    /// leave it.
+    pub(crate) fn shared(&self, input: &Input) -> (Vec<SharedPairs>, Vec<SharedPairs>) {
+        let place = input.place();
+        let (mut left_to, mut taken_from) = (Vec::new(), Vec::new());
+        for (name, rule) in self.meeting(&place).filter(|(_, rule)| rule.input.shares_sources(input)) {
+            let list = match place.rivalry(&rule.place) {
+                Rivalry::Yields => &mut left_to,
+                Rivalry::Wins => &mut taken_from,
+                Rivalry::Apart | Rivalry::Same | Rivalry::Unclear => continue,
+            };
+            let shared = place.overlap(&rule.place);
+            list.extend(shared.map(|shared| SharedPairs {
+                relay: name.to_string(),
+                what: shared.to_string(),
+                pairs: shared.span.pairs() as u64,
+            }));
+        }
+        (left_to, taken_from)
     }
 
     /// Follows every output of `relay` through the book; a path that comes back to its input is a cycle.

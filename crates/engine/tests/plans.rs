@@ -8,7 +8,7 @@ use mcr_model::grant::GrantSpec;
 use mcr_model::plan::WarningKind;
 use mcr_model::relay::Relay;
 use mcr_model::spec::{InputSpec, OutputSpec, RelaySpec};
-use mcr_model::status::Origin;
+use mcr_model::status::{Origin, SharedPairs};
 use mcr_model::{Grant, Role};
 
 fn relay(name: &str, from: &str, to: &[&str]) -> Relay {
@@ -185,6 +185,34 @@ fn a_plan_that_does_not_fit_says_everything_that_does_not() {
         .preview(&[simple("a", 7), relay("c", "eth1:239.2.2.2:6001", &["eth0:239.1.1.2:5001"])], &BTreeMap::new());
     let names: Vec<_> = refusals.unwrap_err().iter().map(|refusal| refusal.name().to_string()).collect();
     assert_eq!(names, ["a", "c"]);
+}
+
+#[test]
+fn who_takes_pairs_of_whom_is_told_both_ways() {
+    let mut engine = engine();
+    engine.create(relay("range", "eth0:239.8.0.0/24:5000-5003", &["eth1:239.9.0.0/24:6000-6003"])).unwrap();
+    engine.create(relay("within", "eth0:239.8.0.4/30:5003", &["eth2:239.9.0.4/30:6003"])).unwrap();
+    let exact = relay("exact", "eth0:239.8.0.7:5001", &["eth1:239.9.9.9:6001"]);
+    let plan = engine.preview(&[simple("f", 1), exact.clone()], &BTreeMap::new()).unwrap();
+    let [warning] = &plan.warnings[..] else { panic!("{:?}", plan.warnings) };
+    assert_eq!((warning.kind, warning.relays.join(" ").as_str()), (WarningKind::TakesPairs, "exact range"));
+    assert!(warning.message.starts_with("exact takes 239.8.0.7:5001 of range"), "{}", warning.message);
+    let broader = relay("broader", "eth0:239.8.0.0/23:5003", &["eth1:239.7.0.1:1"]);
+    let plan = engine.preview(&[simple("f", 1), broader], &BTreeMap::new()).unwrap();
+    let told: Vec<_> = plan.warnings.iter().map(|warning| warning.relays.join(" ")).collect();
+    assert_eq!(told, ["range broader", "within broader"], "each pair goes to the most exact of the three");
+
+    engine.create(exact).unwrap();
+    let status = |name: &str| engine.status(&name.parse().unwrap(), Duration::ZERO).unwrap();
+    let told = |shared: &[SharedPairs]| {
+        let one = |shared: &SharedPairs| format!("{} {} {}", shared.relay, shared.what, shared.pairs);
+        shared.iter().map(one).collect::<Vec<_>>()
+    };
+    let range = status("range");
+    assert_eq!(told(&range.left_to), ["exact 239.8.0.7:5001 1", "within 239.8.0.4/30:5003 4"]);
+    assert_eq!((told(&range.taken_from), told(&status("within").left_to)), (vec![], vec![]));
+    assert_eq!(told(&status("within").taken_from), ["range 239.8.0.4/30:5003 4"]);
+    assert_eq!(told(&status("exact").taken_from), ["range 239.8.0.7:5001 1"]);
 }
 
 /// The relay receives so many packets of so many bytes in each of two seconds.

@@ -5,8 +5,8 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use mcr_engine::{
-    Engine, HeardQuery, HeardReport, Ifindex, Interest, InterfaceFacts, Outcome, OutputTotals, Refusal, RelayTotals,
-    Sample, Step, Totals,
+    Effect, Engine, HeardQuery, HeardReport, Ifindex, Interest, InterfaceFacts, Outcome, OutputTotals, Refusal,
+    RelayTotals, Sample, Step, Totals,
 };
 use mcr_model::grant::GrantSpec;
 use mcr_model::relay::Relay;
@@ -74,13 +74,20 @@ impl Bench {
         bench
     }
 
-    fn settle(&mut self) {
+    /// Carries out what is due; the groups that were joined and left.
+    fn settle(&mut self) -> (Vec<IpAddr>, Vec<IpAddr>) {
+        let (mut joined, mut left) = (Vec::new(), Vec::new());
         loop {
             let effects = self.engine.reconcile(Duration::ZERO);
             if effects.is_empty() {
-                return;
+                return (joined, left);
             }
             for effect in effects {
+                match &effect {
+                    Effect::Join(membership) => joined.push(membership.group),
+                    Effect::Leave(membership) => left.push(membership.group),
+                    _ => {}
+                }
                 self.engine.done(Duration::ZERO, effect, Ok(Outcome::Done));
             }
         }
@@ -223,6 +230,37 @@ fn a_flow_that_stops_because_nobody_wants_it_is_not_silent() {
     bench.settle();
     assert_eq!(names(&bench.look(24_040)), ["relay-state"]);
     assert_eq!(bench.state(24_040), RelayState::Ready);
+}
+
+#[test]
+fn of_a_range_what_is_seen_is_joined_until_it_was_not_seen_for_long() {
+    let range = InputSpec::from_endpoint("eth0:239.1.0.0/30:5001").unwrap();
+    let spec = RelaySpec { join: Some("seen".into()), input: range, ..spec("a") };
+    let mut bench = Bench::with(spec.check().unwrap());
+    let (wire, group) = (Ifindex(2), |last: u8| IpAddr::from([239, 1, 0, last]));
+    assert_eq!(bench.engine.looking(), [(name("a"), wire)]);
+    assert_eq!(bench.engine.sought_groups()[&wire].len(), 4, "reports of other hosts are heard, too");
+    let reason = |bench: &Bench| bench.engine.statuses(ms(0))[0].reason.clone();
+    assert!(reason(&bench).ends_with("; 0 of 4 groups seen and joined"), "{}", reason(&bench));
+
+    bench.engine.saw(ms(1_000), wire, [group(2)]);
+    assert_eq!(bench.settle(), (vec![group(2)], vec![]));
+    let report = |group| HeardReport { interface: wire, group, interest: Interest::Wanted };
+    bench.engine.reported(ms(2_000), report(group(0)));
+    bench.engine.reported(ms(2_000), report(group(7)));
+    assert_eq!(bench.settle(), (vec![group(0)], vec![]), "the other is not the relay's");
+    assert_eq!(bench.engine.statuses(ms(0))[0].seen_groups, Some(vec![group(0), group(2)]));
+    bench.engine.saw(ms(100_000), wire, [group(2)]);
+    assert!(bench.engine.tend_members(ms(262_000)).is_empty(), "nobody is asked for groups of an input");
+    assert_eq!(bench.settle(), (vec![], vec![group(0)]));
+    bench.engine.tend_members(ms(360_000));
+    assert_eq!(bench.settle(), (vec![], vec![group(2)]));
+
+    // Where nobody can be heard the interface does not take what is not joined.
+    bench.engine.hears(Default::default(), [(wire, "eth0 is closed".to_owned())].into());
+    assert_eq!(bench.settle().0.len(), 4);
+    let warnings = bench.engine.statuses(ms(0)).remove(0).warnings;
+    assert!(warnings[0].message.starts_with("eth0 is closed: all groups of 239.1.0.0/30"), "{warnings:?}");
 }
 
 #[test]

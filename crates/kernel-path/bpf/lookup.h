@@ -98,9 +98,22 @@ static __always_inline int lists(const struct mcr_relay *relay, const struct mcr
 	return 0;
 }
 
+static __always_inline void note_arrival(struct mcr_relay *relay)
+{
+	__u64 now = bpf_ktime_get_coarse_ns();
+
+	if (now - relay->arrived > MCR_NOTES_EVERY)
+		relay->arrived = now;
+}
+
+/* Whether a relay takes packets of a source, which are noted then. */
 static __always_inline int accepts(const struct mcr_relay *relay, const struct mcr_address *source)
 {
-	return relay->source_list == 0 || lists(relay, source) != !!(relay->source_list & MCR_LIST_REFUSES);
+	if (relay->source_list != 0 && lists(relay, source) == !!(relay->source_list & MCR_LIST_REFUSES))
+		return 0;
+	if (relay->flags & MCR_NOTES_ARRIVALS)
+		note_arrival((struct mcr_relay *)relay);
+	return 1;
 }
 
 /* Whether a frame with this source comes from an interface that we send from. */

@@ -5,7 +5,7 @@
  *
  * Fields are in host order unless their type says otherwise. Record 0 of an array is never used: 0 ends a list.
  *
- * A record is immutable while a packet can reach it. A change writes new records, then the one word in `destinations` that
+ * A record is immutable while a packet can reach it, but for what is noted in it of packets. A change writes new records, then the one word in `destinations` that
  * leads to them; old ones are used again only after an RCU grace period. So a packet in flight sees the old relay or the
  * new one, whole.
  */
@@ -67,12 +67,16 @@ struct mcr_relay {
 	__u8 free_bits[MCR_MOST_LENGTHS]; /* of the prefixes in its list, each once, as in struct mcr_source; 0: no more */
 	__u64 identity; /* the writer's own; for whoever adopts the maps */
 	struct mcr_cap cap;
+	__u64 arrived; /* with MCR_NOTES_ARRIVALS when packets came last, in nanoseconds of CLOCK_MONOTONIC, to MCR_NOTES_EVERY */
 };
 
-/* What the program at the driver has to know of a relay's outputs. */
+/* What the programs have to know of a relay besides. */
 enum mcr_relay_flags {
 	MCR_NEEDS_CHECKSUM = 1, /* IPv4 comes and IPv6 leaves, which has no datagram without a checksum */
+	MCR_NOTES_ARRIVALS = 2, /* somebody wants to know whether packets come here */
 };
+/* So seldom is a record written to that others read. */
+#define MCR_NOTES_EVERY 500000000ull
 
 /* Where the program at the driver sends the frames of a relay, in the upper eight bits; a number is in the lower ones. */
 enum mcr_exit {
@@ -180,12 +184,13 @@ MCR_SAME_LAYOUT(mcr_destination, 28);
 MCR_SAME_OFFSET(mcr_destination, vlan, 22);
 MCR_SAME_OFFSET(mcr_destination, outer_vlan, 24);
 MCR_SAME_LAYOUT(mcr_bucket, 16);
-MCR_SAME_LAYOUT(mcr_relay, 88);
+MCR_SAME_LAYOUT(mcr_relay, 96);
 MCR_SAME_OFFSET(mcr_relay, slot, 40);
 MCR_SAME_OFFSET(mcr_relay, flags, 56);
 MCR_SAME_OFFSET(mcr_relay, free_bits, 60);
 MCR_SAME_OFFSET(mcr_relay, identity, 64);
 MCR_SAME_OFFSET(mcr_relay, cap, 72);
+MCR_SAME_OFFSET(mcr_relay, arrived, 88);
 MCR_SAME_LAYOUT(mcr_output, 120);
 MCR_SAME_OFFSET(mcr_output, destination_mac, 16);
 MCR_SAME_OFFSET(mcr_output, source, 28);

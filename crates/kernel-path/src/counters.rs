@@ -90,11 +90,13 @@ impl Drop for Slot {
 pub struct RelayCounters {
     slot: Slot,
     identity: u64,
+    notes_arrivals: AtomicBool,
 }
 
 impl RelayCounters {
     pub(crate) fn adopt(pool: &Arc<Pool>, index: u32, identity: u64) -> Arc<Self> {
-        Arc::new(Self { slot: Slot { pool: Arc::clone(pool), index }, identity })
+        let notes_arrivals = AtomicBool::new(false);
+        Arc::new(Self { slot: Slot { pool: Arc::clone(pool), index }, identity, notes_arrivals })
     }
 
     pub(crate) fn new(pool: &Arc<Pool>, index: u32, identity: u64) -> Arc<Self> {
@@ -124,6 +126,20 @@ impl RelayCounters {
     pub(crate) fn crossed(&self) -> impl Iterator<Item = u32> {
         let mapped = self.slot.pool.maps.totals(Totals::Received);
         self.slot.per_cpu(Totals::Received, RECEIVED_BYTES).map(|at| mapped.get(at + 3) as u32)
+    }
+
+    /// From the next time on that a destination is written the programs note when packets came for it.
+    pub fn note_arrivals(&self) {
+        self.notes_arrivals.store(true, Ordering::Relaxed);
+    }
+
+    /// They note it no more.
+    pub fn forget_arrivals(&self) {
+        self.notes_arrivals.store(false, Ordering::Relaxed);
+    }
+
+    pub(crate) fn notes_arrivals(&self) -> bool {
+        self.notes_arrivals.load(Ordering::Relaxed)
     }
 
     /// The totals now.

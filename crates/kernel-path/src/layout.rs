@@ -123,14 +123,17 @@ pub(crate) struct RelayRecord {
     pub(crate) free_bits: FreeBits,
     pub(crate) identity: u64,
     pub(crate) cap: CapRecord,
+    /// With [`NOTES_ARRIVALS`] when packets came last, on `CLOCK_MONOTONIC`.
+    pub(crate) arrived: u64,
 }
-plain!(RelayRecord, 88, slot at 40, flags at 56, free_bits at 60, identity at 64, cap at 72);
+plain!(RelayRecord, 96, slot at 40, flags at 56, free_bits at 60, identity at 64, cap at 72, arrived at 88);
 
 /// Of the prefixes in a relay's list, each once; 0: none.
 pub(crate) type FreeBits = [u8; Listing::MOST_LENGTHS];
 
 /// `enum mcr_relay_flags`.
 const NEEDS_CHECKSUM: u32 = 1;
+pub(crate) const NOTES_ARRIVALS: u32 = 2;
 
 impl RelayRecord {
     /// What the program at the driver has to know of `outputs`, for packets that come to `destination`: the largest that

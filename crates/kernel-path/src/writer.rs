@@ -18,8 +18,8 @@ use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::counters::{InputCounters, OutputCounters, Pool, RelayCounters};
 use crate::layout::{
-    DestinationKey, LIST_REFUSES, MOST_OUTPUTS, MOST_SHARING, OutputRecord, OwnMacKey, Plain, RelayRecord,
-    STATE_GENERATION, STATE_OWN_MAC_BITS, SourceKey, WatchedKey, free_bits_of,
+    DestinationKey, LIST_REFUSES, MOST_OUTPUTS, MOST_SHARING, NOTES_ARRIVALS, OutputRecord, OwnMacKey, Plain,
+    RelayRecord, STATE_GENERATION, STATE_OWN_MAC_BITS, SourceKey, WatchedKey, free_bits_of,
 };
 use crate::maps::{MappedMaps, Maps, Table, Totals};
 use crate::slots::Slots;
@@ -221,6 +221,25 @@ impl TableWriter {
     #[must_use]
     pub fn relays_at(&self, ifindex: u32, destination: &Destination) -> usize {
         self.installed.get(&DestinationKey::new(ifindex, destination)).map_or(0, Vec::len)
+    }
+
+    /// What packets have come for since then (of `CLOCK_MONOTONIC`, to half a second) to the relay that counts with these, whose
+    /// arrivals are noted.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn arrivals(&self, counters: &RelayCounters, since_nanoseconds: u64) -> Result<Vec<Destination>, WriteError> {
+        let mut arrived = Vec::new();
+        let is_its = |relay: &&Installed| relay.counters.slot() == counters.slot() && relay.notes_arrivals();
+        for (key, relays) in &self.installed {
+            for relay in relays.iter().filter(is_its) {
+                let record: RelayRecord = self.lookup(Table::Relays, &relay.record)?;
+                if record.arrived >= since_nanoseconds && record.arrived != 0 {
+                    arrived.push(key.destination());
+                }
+            }
+        }
+        Ok(arrived)
     }
 
     /// The interfaces of which the tables hold anything.
@@ -434,7 +453,8 @@ impl TableWriter {
         let counters = Arc::clone(&entry.counters);
         entry.outputs.iter().for_each(|output| output.counters.begin_with(&counters));
         let exit = RelayRecord::exit(entry.exit, &entry.outputs);
-        let (mtu, flags) = RelayRecord::demands(&destination, &entry.outputs);
+        let (mtu, demands) = RelayRecord::demands(&destination, &entry.outputs);
+        let flags = demands | if counters.notes_arrivals() { NOTES_ARRIVALS } else { 0 };
         let record = RelayRecord {
             destination,
             next,
@@ -448,6 +468,7 @@ impl TableWriter {
             free_bits: free_bits_of(&sources).unwrap_or_default(),
             identity: counters.identity(),
             cap: entry.cap.into(),
+            arrived: 0,
         };
         let number = take(&mut self.relay_records, "relays")?;
         if let Err(error) = self.update(Table::Relays, &number, &record) {
@@ -456,7 +477,7 @@ impl TableWriter {
             self.lay_to_rest(source_list, &new_sources(&sources), new_outputs);
             return Err(error);
         }
-        Ok(Installed { record: number, counters, sources, source_list, outputs, exit, cap: record.cap })
+        Ok(Installed { record: number, counters, sources, source_list, outputs, exit, cap: record.cap, flags })
     }
 
     /// Writes the records of a relay's outputs, linked.
@@ -500,7 +521,7 @@ impl TableWriter {
 
     /// Lays a relay to rest that no new packet can reach.
     fn retire(&mut self, relay: Installed) {
-        let Installed { record, counters: _, sources, source_list, outputs, exit: _, cap: _ } = relay;
+        let Installed { record, counters: _, sources, source_list, outputs, exit: _, cap: _, flags: _ } = relay;
         self.relay_records.rest(record);
         self.lay_to_rest(source_list, &sources, &outputs);
     }

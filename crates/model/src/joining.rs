@@ -1,4 +1,4 @@
-//! When a relay's groups are joined: always, or while a receiver wants what it sends.
+//! When a relay's groups are joined: always, or while a receiver wants what it sends, or those of a range that are seen.
 
 use crate::problem::FieldError;
 use crate::relay::{Input, Output};
@@ -11,31 +11,74 @@ pub enum Joining {
     Always,
     /// While some host behind an output reports that it wants the output's group, as of a proxy (RFC 4605).
     OnDemand,
+    /// Each while packets of it come, or hosts on the input's network report it.
+    Seen,
 }
 
+/// What is written for [`Joining::Always`].
+const ALL: &str = "all";
+/// What is written for [`Joining::Seen`].
+const SEEN: &str = "seen";
+
 impl Joining {
-    pub(crate) fn check(on_demand: bool, input: &Input, outputs: &[Output]) -> Result<Self, Vec<FieldError>> {
-        if !on_demand {
-            return Ok(Self::Always);
+    /// What `on_demand` and `join` say together.
+    pub(crate) fn check(
+        on_demand: bool,
+        join: Option<&str>,
+        input: &Input,
+        outputs: &[Output],
+    ) -> Result<Self, Vec<FieldError>> {
+        match (on_demand, join) {
+            (false, None | Some(ALL)) => Ok(Self::Always),
+            (true, None | Some(ALL)) => check_demand(input, outputs).map(|()| Self::OnDemand),
+            (false, Some(SEEN)) => check_range(input).map(|()| Self::Seen),
+            (true, Some(SEEN)) => Err(vec![FieldError::new(
+                "join",
+                "with on_demand it is receivers who decide what is joined, and with join = \"seen\" it is what comes",
+                "remove one of the two",
+            )]),
+            (_, Some(other)) => {
+                let other: String = other.chars().take(40).collect();
+                let what = format!("{other:?} is no way to join");
+                Err(vec![FieldError::new("join", what, "use \"all\" or \"seen\"")])
+            }
         }
-        let mut errors = Vec::new();
-        if !input.target.is_group() {
-            let remedy = "remove on_demand, or listen to a group";
-            errors.push(FieldError::new("on_demand", "the input is no group, and nothing is joined for it", remedy));
+    }
+
+    /// The word for `join`; none: it goes without saying.
+    pub(crate) fn word(self) -> Option<String> {
+        match self {
+            Self::Always | Self::OnDemand => None,
+            Self::Seen => Some(SEEN.to_owned()),
         }
-        for (i, _) in outputs.iter().enumerate().filter(|(_, output)| output.target.is_group() && output.vlan.is_some())
-        {
-            errors.push(FieldError::new(
-                format!("output[{i}].vlan"),
-                "with on_demand nobody is heard behind a tag that the output pushes itself",
-                "name the VLAN's own interface as the output's, without vlan, or remove on_demand",
-            ));
-        }
-        if errors.is_empty() { Ok(Self::OnDemand) } else { Err(errors) }
     }
 
     /// Whether it depends on receivers.
     pub fn is_on_demand(self) -> bool {
         self == Self::OnDemand
     }
+}
+
+fn check_demand(input: &Input, outputs: &[Output]) -> Result<(), Vec<FieldError>> {
+    let mut errors = Vec::new();
+    if !input.target.is_group() {
+        let remedy = "remove on_demand, or listen to a group";
+        errors.push(FieldError::new("on_demand", "the input is no group, and nothing is joined for it", remedy));
+    }
+    for (i, _) in outputs.iter().enumerate().filter(|(_, output)| output.target.is_group() && output.vlan.is_some()) {
+        errors.push(FieldError::new(
+            format!("output[{i}].vlan"),
+            "with on_demand nobody is heard behind a tag that the output pushes itself",
+            "name the VLAN's own interface as the output's, without vlan, or remove on_demand",
+        ));
+    }
+    if errors.is_empty() { Ok(()) } else { Err(errors) }
+}
+
+fn check_range(input: &Input) -> Result<(), Vec<FieldError>> {
+    if input.span.groups() > 1 {
+        return Ok(());
+    }
+    let what = "of one group there is nothing to find: it is joined, or it does not come";
+    Err(vec![FieldError::new("join", what, "remove join, or take a prefix of groups, as 239.1.0.0/24")])
 }

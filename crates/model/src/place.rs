@@ -1,5 +1,6 @@
 //! Places on the wire: where packets are sent to or taken from. Cycles, shared outputs and rivals are found by them.
 
+use std::fmt;
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
 
@@ -73,16 +74,28 @@ impl Place {
         }
     }
 
+    /// The place of the pairs that are in both; `None`: there are none.
+    pub fn overlap(&self, other: &Self) -> Option<Self> {
+        if !self.meets(other) {
+            return None;
+        }
+        // Prefixes that meet lie one within the other.
+        let inner = if self.span.groups() <= other.span.groups() { self } else { other };
+        let last = *self.ports().end().min(other.ports().end());
+        let port = self.port.max(other.port);
+        let span = inner.span.with_ports(u32::from(last - port.get()) + 1);
+        Some(Self { target: inner.target, port, span, ..self.clone() })
+    }
+
     /// The pairs of this place that are in `other`, too.
     pub fn shared_with(&self, other: &Self) -> impl Iterator<Item = Offset> {
-        let shared = self.meets(other).then(|| {
-            let before = |address: IpAddr| distance(self.target.ip(), address);
-            let (first, last) = (other.target.ip(), other.span.last_address(other.target.ip()));
-            let groups = before(first.max(self.target.ip()))..=before(last.min(*self.addresses().end()));
-            let (ours, theirs) = (self.ports(), other.ports());
-            let ports = *ours.start().max(theirs.start())..=*ours.end().min(theirs.end());
-            let first_port = *ours.start();
-            groups.flat_map(move |group| ports.clone().map(move |port| Offset { group, port: port - first_port }))
+        let shared = self.overlap(other).map(|shared| {
+            let before = Offset {
+                group: distance(self.target.ip(), shared.target.ip()),
+                port: shared.port.get() - self.port.get(),
+            };
+            let at = move |Offset { group, port }| Offset { group: group + before.group, port: port + before.port };
+            shared.span.offsets().map(at)
         });
         shared.into_iter().flatten()
     }
@@ -95,6 +108,15 @@ impl Place {
     fn ports(&self) -> RangeInclusive<u16> {
         let first = self.port.get();
         first..=self.span.last_port(first)
+    }
+}
+
+impl fmt::Display for Place {
+    /// The groups and ports, as they stand in endpoint text.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.span.write_address(self.target.ip(), f)?;
+        f.write_str(":")?;
+        self.span.write_port(self.port, f)
     }
 }
 
@@ -161,5 +183,9 @@ mod tests {
         assert_eq!(shared("eth0:239.1.0.254/31:5009-6000"), [(254, 9), (254, 10), (255, 9), (255, 10)]);
         assert_eq!(shared("eth0:239.1.0.0/23:5010").len(), 256);
         assert_eq!(shared("eth0:239.1.1.0:5010"), []);
+        let overlap = |other: &str| range.overlap(&place(other)).map(|shared| shared.to_string());
+        assert_eq!(overlap("eth0:239.1.0.254/31:5009-6000").as_deref(), Some("239.1.0.254/31:5009-5010"));
+        assert_eq!(overlap("eth0:239.0.0.0/8:5003").as_deref(), Some("239.1.0.0/24:5003"));
+        assert_eq!(overlap("eth0:239.1.1.0:5010"), None);
     }
 }

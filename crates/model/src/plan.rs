@@ -107,6 +107,8 @@ pub enum WarningKind {
     ShortTtl,
     /// The bridge that an output leaves on knows of no receiver.
     NoReceiver,
+    /// A relay takes some of the groups and ports of another, for it names them more exactly.
+    TakesPairs,
 }
 
 impl Plan {

@@ -39,6 +39,10 @@ impl Span {
         Self { group_bits, ports }
     }
 
+    pub(crate) fn with_ports(self, ports: u32) -> Self {
+        Self { ports, ..self }
+    }
+
     /// How many groups; a power of two.
     pub fn groups(self) -> u128 {
         1_u128.checked_shl(self.group_bits.into()).unwrap_or(u128::MAX)

@@ -58,6 +58,10 @@ pub struct RelaySpec {
     /// Join the input's groups only while a receiver wants what the outputs send.
     #[serde(default, skip_serializing_if = "is_false")]
     pub on_demand: bool,
+    /// Which groups of a range are joined: `all`, or those that are `seen` on the input; none: all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(example = "seen")]
+    pub join: Option<String>,
     /// Allow ports 319 and 320.
     #[serde(default, skip_serializing_if = "is_false")]
     pub allow_ptp: bool,
@@ -194,6 +198,7 @@ impl RelaySpec {
             link_local,
             broadcast,
             on_demand,
+            join,
             allow_ptp,
             silent_after,
             expect,
@@ -218,7 +223,7 @@ impl RelaySpec {
             (Some(name), Some(input), Some(outputs), Some(datapath), Some(watch), Some(caps))
                 if errors.0.is_empty() =>
             {
-                let joining = Joining::check(*on_demand, &input, &outputs);
+                let joining = Joining::check(*on_demand, join.as_deref(), &input, &outputs);
                 match (Relay::new(name, input, outputs, scope), joining) {
                     (Ok(relay), Ok(joining)) => {
                         Ok(relay.moved_by(datapath).watched(watch).capped(caps).joined(joining))
@@ -350,6 +355,7 @@ impl From<&Relay> for RelaySpec {
             link_local,
             broadcast,
             on_demand: relay.joining().is_on_demand(),
+            join: relay.joining().word(),
             allow_ptp: ptp,
             silent_after,
             expect,

@@ -65,6 +65,17 @@ pub struct RelayStatus {
     /// What may go wrong although it does what it should.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<RelayWarning>,
+    /// The groups that were seen and are joined, where the others are not; absent: all are joined.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Vec<String>>, example = json!(["239.1.0.7"]))]
+    pub seen_groups: Option<Vec<IpAddr>>,
+    /// Relays that take some of the groups and ports that it names, for they name these more exactly. Callers whose access is
+    /// limited see none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub left_to: Vec<SharedPairs>,
+    /// Relays that leave some of theirs to it in the same way.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub taken_from: Vec<SharedPairs>,
     /// How its breaker stands; absent: it has none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub breaker: Option<BreakerStatus>,
@@ -77,6 +88,19 @@ pub struct RelayStatus {
     pub outputs: Vec<OutputStatus>,
     /// Its definition: what PUT takes.
     pub relay: RelaySpec,
+}
+
+/// Groups and ports that two relays name, of which the one that names them more exactly takes the packets.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct SharedPairs {
+    /// The other relay.
+    #[schema(example = "camera-7")]
+    pub relay: String,
+    /// What both name: groups and ports, as in endpoint text.
+    #[schema(example = "239.1.0.7:5001")]
+    pub what: String,
+    /// How many pairs of a group and a port that are.
+    pub pairs: u64,
 }
 
 /// Something that may go wrong with a relay.
@@ -100,6 +124,8 @@ pub enum RelayWarningKind {
     SourcesNotAsked,
     /// It joins on demand, and is not told who wants it.
     ReceiversUnknown,
+    /// It joins what is seen, and can not look for it.
+    GroupsUnknown,
 }
 
 /// The breaker of a relay.

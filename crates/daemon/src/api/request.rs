@@ -47,6 +47,7 @@ pub(super) struct Body {
     broadcast: bool,
     #[serde(default)]
     on_demand: bool,
+    join: Option<String>,
     #[serde(default)]
     allow_ptp: bool,
     silent_after: Option<String>,
@@ -131,7 +132,7 @@ pub(super) fn relay(body: &[u8], named: Named<'_>) -> Result<Wanted, Rejection> 
         lease,
         ..
     } = parsed;
-    let Body { broadcast, on_demand, max_packets_per_second, max_bits_per_second, .. } = parsed;
+    let Body { broadcast, on_demand, join, max_packets_per_second, max_bits_per_second, .. } = parsed;
     let name = match (named, name) {
         (Named::InBody, Some(name)) => name,
         (Named::InBody, None) => {
@@ -151,6 +152,7 @@ pub(super) fn relay(body: &[u8], named: Named<'_>) -> Result<Wanted, Rejection> 
         link_local,
         broadcast,
         on_demand,
+        join,
         allow_ptp,
         silent_after,
         expect,

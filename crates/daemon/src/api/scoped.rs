@@ -56,17 +56,18 @@ impl<B: Backend> Scoped<B> {
         if !self.grant.is_unlimited() {
             relays.retain(|status| self.may_see(status));
         }
-        relays
+        relays.into_iter().map(|status| self.shown(status)).collect()
     }
 
     pub(super) async fn relay(&self, name: &RelayName) -> Result<RelayStatus, Rejection> {
         let status = self.backend.relay(name).await.filter(|status| self.may_see(status));
-        Ok(status.ok_or_else(|| Refusal::NotFound { name: name.clone() })?)
+        let status = status.ok_or_else(|| Refusal::NotFound { name: name.clone() })?;
+        Ok(self.shown(status))
     }
 
     pub(super) async fn create(&self, relay: Relay, lease: Option<Lease>) -> Result<RelayStatus, Rejection> {
         self.check(&relay)?;
-        Ok(self.backend.create(relay, lease).await?)
+        Ok(self.shown(self.backend.create(relay, lease).await?))
     }
 
     /// The relay as it was has to be within the limits, too.
@@ -78,11 +79,12 @@ impl<B: Backend> Scoped<B> {
     ) -> Result<(Replaced, RelayStatus), Rejection> {
         self.check(&relay)?;
         let claim = self.claim(relay.name(), expected).await?;
-        Ok(self.backend.replace(relay, lease, claim).await?)
+        let (replaced, status) = self.backend.replace(relay, lease, claim).await?;
+        Ok((replaced, self.shown(status)))
     }
 
     pub(super) async fn renew(&self, name: RelayName, lease: Option<Lease>) -> Result<RelayStatus, Rejection> {
-        Ok(self.backend.renew(name, lease, self.grant.clone()).await?)
+        Ok(self.shown(self.backend.renew(name, lease, self.grant.clone()).await?))
     }
 
     pub(super) async fn relay_history(
@@ -110,7 +112,11 @@ impl<B: Backend> Scoped<B> {
     }
 
     pub(super) async fn wait(&self, name: RelayName, condition: WaitFor, timeout: Duration) -> Waited {
-        self.backend.wait(name, condition, timeout, self.grant.clone()).await
+        match self.backend.wait(name, condition, timeout, self.grant.clone()).await {
+            Waited::Reached(status) => Waited::Reached(self.shown(status)),
+            Waited::TimedOut(status) => Waited::TimedOut(self.shown(status)),
+            Waited::NotFound => Waited::NotFound,
+        }
     }
 
     /// What happens, as far as it is any business of the caller.
@@ -166,6 +172,15 @@ impl<B: Backend> Scoped<B> {
         if !self.grant.is_unlimited() {
             // They name relays and files.
             status.troubles.clear();
+        }
+        status
+    }
+
+    /// The status of a relay that the caller may see, without the names of others.
+    fn shown(&self, mut status: RelayStatus) -> RelayStatus {
+        if !self.grant.is_unlimited() {
+            status.left_to.clear();
+            status.taken_from.clear();
         }
         status
     }

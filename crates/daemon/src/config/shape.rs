@@ -77,6 +77,7 @@ fn relay(value: &Spanned<DeValue<'_>>, path: String, findings: &mut Findings) ->
         link_local: keys.flag("link_local").unwrap_or_default(),
         broadcast: keys.flag("broadcast").unwrap_or_default(),
         on_demand: keys.flag("on_demand").unwrap_or_default(),
+        join: keys.text("join"),
         allow_ptp: keys.flag("allow_ptp").unwrap_or_default(),
         silent_after: keys.text("silent_after"),
         expect: expect(&mut keys, "expect"),

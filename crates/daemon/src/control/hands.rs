@@ -1,6 +1,6 @@
 //! Carries out what the engine decides: through the keeper what needs a privilege, in this process the rest.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -248,6 +248,11 @@ impl Hands {
     /// What one relay has counted so far.
     pub(super) fn totals_of(&self, name: &RelayName) -> Option<(u64, RelayTotals)> {
         self.books.totals_of(name)
+    }
+
+    /// The groups that packets have come for of late, to a relay that joins what is seen.
+    pub(super) fn arrivals(&self, name: &RelayName) -> BTreeSet<IpAddr> {
+        self.books.arrivals(name, &self.kernel)
     }
 
     /// What could not be charged to a relay, by interface.

@@ -165,18 +165,31 @@ impl Turn {
     /// Reads the counters, and tells what changed by itself.
     fn look(&mut self) {
         let began = Instant::now();
-        if self.engine.is_whole_look_due(self.now()) {
+        let is_whole = self.engine.is_whole_look_due(self.now());
+        if is_whole {
             self.count();
         } else {
             self.count_lively();
         }
         let due = self.engine.look(self.now());
+        if is_whole {
+            self.look_for_groups();
+        }
         let cost = began.elapsed();
         let longest = if self.engine.has_breakers() { SHORTEST_TICK } else { LONGEST_TICK };
         let tick = (cost * 20).clamp(SHORTEST_TICK, longest);
         let soonest = began + SOONEST_TICK.max(cost * 4);
         let due = due.map_or(began + tick, |due| (self.started + due).max(soonest));
         self.next_look = due.min(began + tick);
+    }
+
+    /// Which groups packets come for, where only those are joined: at once, so that no relay is seen to wait for that.
+    fn look_for_groups(&mut self) {
+        for (name, interface) in self.engine.looking() {
+            let arrived = self.hands.arrivals(&name);
+            self.engine.saw(self.now(), interface, arrived);
+        }
+        self.settle();
     }
 
     /// Makes known what happened in this turn.

@@ -1,7 +1,8 @@
 //! What was counted for each relay, whoever moved its packets.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -10,6 +11,8 @@ use mcr_engine::{OutputTotals, RelayPlan, RelayTotals, Totals};
 use mcr_kernel_path::{self as kernel, Crossings, TableWriter, WriteError};
 use mcr_model::RelayName;
 use mcr_wire::{OutputSnapshot, RelaySnapshot};
+
+use super::kernel::KernelPath;
 
 /// The books of all relays.
 #[derive(Debug, Default)]
@@ -100,6 +103,14 @@ impl Books {
         let now = Instant::now();
         let lively = self.0.iter_mut().filter_map(move |(name, book)| book.is_lively(now).then_some((name, book)));
         lively.map(|(name, book)| (name, book.incarnation, book.totals()))
+    }
+
+    /// What packets have come for of late, to a relay whose arrivals are noted.
+    pub(crate) fn arrivals(&self, name: &RelayName, kernel: &KernelPath) -> BTreeSet<IpAddr> {
+        let Some(book) = self.0.get(name) else { return BTreeSet::new() };
+        let in_packet = book.packet.iter().flat_map(|counters| counters.relay.take_arrivals());
+        let in_kernel = book.kernel.iter().flat_map(|counters| kernel.arrivals(&counters.relay));
+        in_packet.chain(in_kernel).map(|destination| destination.address).collect()
     }
 
     /// What one relay has counted so far.

@@ -5,12 +5,14 @@ mod table;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
+use mcr_datapath::clock::monotonic_nanoseconds;
 use mcr_engine::{EffectError, Ifindex, InputPlan, InterfaceLedger, Outcome, Refused, Until};
-use mcr_kernel_path::{InputCounters, Maps, TableWriter, WriteError};
+use mcr_kernel_path::{InputCounters, Maps, RelayCounters, TableWriter, WriteError};
 use mcr_model::RelayName;
 use mcr_netd::{Hook, Keeper};
-use mcr_wire::MacAddr;
+use mcr_wire::{Destination, MacAddr};
 
 use self::change::Change;
 use self::table::{Hooks, Table};
@@ -18,6 +20,9 @@ use super::book::Books;
 use super::fan_outs::{self, FanOuts, List};
 use super::{Outputs, Trouble, closed_meanwhile};
 use crate::control::line::Line;
+
+/// Arrivals are asked for once a second, and noted twice a second.
+const OF_LATE: Duration = Duration::from_secs(3);
 
 /// The tables, once the keeper has handed them over.
 #[derive(Default)]
@@ -145,6 +150,13 @@ impl KernelPath {
     /// The driver of an interface, or the interface, can not be sent to any more.
     pub(crate) fn output_ended(&mut self, interface: Ifindex) {
         self.fan_outs.forget_to(interface);
+    }
+
+    /// What packets have come for of late, to the relay that counts with these.
+    pub(super) fn arrivals(&self, counters: &RelayCounters) -> Vec<Destination> {
+        let since = monotonic_nanoseconds().saturating_sub(OF_LATE.as_nanos() as u64);
+        let arrivals = self.tables.as_ref().map(|tables| tables.writer.arrivals(counters, since));
+        arrivals.and_then(Result::ok).unwrap_or_default()
     }
 
     /// What could not be charged to a relay, by interface.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use mcr_datapath::counters::InputCounters;
 use mcr_datapath::packet::{InputWorkers, RingGeometry, filter};
 use mcr_datapath::table::{InputTable, OutputAction, OutputEntry, RelayEntry};
-use mcr_engine::{Action, EffectError, Ifindex, InputPlan, InterfaceLedger, RelayPlan};
+use mcr_engine::{Action, EffectError, Ifindex, InputPlan, InterfaceLedger, Noting, RelayPlan};
 use mcr_model::span::Offset;
 use mcr_model::{DropReason, InterfaceName};
 use mcr_netd::Keeper;
@@ -100,6 +100,10 @@ impl PacketPath {
 fn entries(plan: &RelayPlan, books: &mut Books, outputs: &Outputs) -> Vec<RelayEntry> {
     let (sources, listing) = listed(plan);
     let counters = books.of(plan).in_packet(plan.outputs.len());
+    match plan.noting {
+        Noting::Nothing => counters.relay.forget_arrivals(),
+        Noting::Groups => counters.relay.note_arrivals(),
+    }
     let entry = |offset: Offset| RelayEntry {
         destination: destination(plan, offset),
         sources: sources.clone(),

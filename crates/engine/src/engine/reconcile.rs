@@ -121,6 +121,7 @@ impl Engine {
 
     pub(crate) fn view(&self) -> View<'_> {
         View {
+            rulebook: &self.rulebook,
             facts: &self.facts,
             neighbours: &self.neighbours,
             actual: &self.actual,
@@ -128,6 +129,7 @@ impl Engine {
             datapath: self.datapath,
             listeners: &self.listeners,
             members: &self.members,
+            sightings: &self.sightings,
         }
     }
 

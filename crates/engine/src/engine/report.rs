@@ -75,6 +75,7 @@ impl Engine {
     fn status_of(&self, entry: &Entry, now: Duration) -> RelayStatus {
         let condition = self.condition(entry, now);
         let serving = entry.serving.clone();
+        let (left_to, taken_from) = self.rulebook.shared(entry.relay.input());
         RelayStatus {
             name: entry.relay.name().to_string(),
             origin: entry.origin,
@@ -86,6 +87,9 @@ impl Engine {
             from: entry.relay.input().to_string(),
             lease: self.leases.status(entry.relay.name(), now),
             warnings: self.warnings(entry),
+            seen_groups: self.seen_groups(entry),
+            left_to,
+            taken_from,
             breaker: entry.relay.watch().breaker().map(|_| entry.fuse.status()),
             received: entry.meter.received(),
             last_packet_seconds: entry.meter.quiet_for(now).map(|quiet| quiet.as_secs_f64()),

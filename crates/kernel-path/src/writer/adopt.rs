@@ -111,6 +111,7 @@ impl TableWriter {
                 outputs: self.read_outputs(record.first_output, found)?,
                 exit: record.exit,
                 cap: record.cap,
+                flags: record.flags,
             });
             number = record.next;
         }
@@ -163,7 +164,7 @@ impl TableWriter {
         sys::keys(self.maps.table(table)).map_err(|error| self.refused(table, error))
     }
 
-    fn lookup<K: Plain, V: Plain>(&self, table: Table, key: &K) -> Result<V, WriteError> {
+    pub(super) fn lookup<K: Plain, V: Plain>(&self, table: Table, key: &K) -> Result<V, WriteError> {
         sys::lookup(self.maps.table(table), key).map_err(|error| self.refused(table, error))
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use mcr_wire::{Listing, Prefix};
 
 use crate::counters::{OutputCounters, RelayCounters};
-use crate::layout::{CapRecord, LIST_REFUSES, OutputRecord, RelayRecord};
+use crate::layout::{CapRecord, LIST_REFUSES, NOTES_ARRIVALS, OutputRecord, RelayRecord};
 use crate::table::{OutputEntry, RelayEntry};
 
 /// A relay that is in force.
@@ -21,6 +21,8 @@ pub(super) struct Installed {
     pub(super) exit: u32,
     /// As written.
     pub(super) cap: CapRecord,
+    /// As written.
+    pub(super) flags: u32,
 }
 
 #[derive(Debug)]
@@ -38,6 +40,11 @@ impl Installed {
             && self.has_outputs(&entry.outputs)
             && self.exit == RelayRecord::exit(entry.exit, &entry.outputs)
             && self.cap == entry.cap.into()
+            && self.notes_arrivals() == entry.counters.notes_arrivals()
+    }
+
+    pub(super) fn notes_arrivals(&self) -> bool {
+        self.flags & NOTES_ARRIVALS != 0
     }
 
     pub(super) fn lists(&self, sources: &[Prefix], listing: Listing) -> bool {

@@ -69,9 +69,12 @@ impl Holdings {
         Ok(Done { reply: Reply::Done, handed: Handed::Gaze(interface) })
     }
 
-    /// Of an output: who is behind it decides what is sent there.
+    /// Of an output, where who is behind it decides what is sent there; or of an input, where it decides what comes.
     pub(super) fn open_ear(&mut self, interface: u32) -> Result<Done, Failure> {
-        let name = self.permit(Use::Output, interface)?;
+        let name = match self.permit(Use::Output, interface) {
+            Ok(name) => name,
+            Err(refused) => self.permit(Use::Input, interface).map_err(|_| refused)?,
+        };
         if let Entry::Vacant(place) = self.ears.entry(interface) {
             let socket = open_ear(interface)
                 .map_err(|error| system(format!("can not hear reports on {name}"), &error, open_remedy(&error)))?;

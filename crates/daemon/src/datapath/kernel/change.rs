@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
-use mcr_engine::{Action, EffectError, Ifindex, Refused, RelayPlan, Until};
+use mcr_engine::{Action, EffectError, Ifindex, Noting, Refused, RelayPlan, Until};
 use mcr_kernel_path::{Exit, OutputAction, OutputEntry, RelayEntry, WriteError, not_at_driver};
 use mcr_model::span::Offset;
 use mcr_model::{DropReason, RelayName};
@@ -156,6 +156,10 @@ impl Change<'_> {
         let (sources, listing) = listed(plan);
         let Tables { writer, id } = &mut *self.tables;
         let counters = self.books.of(plan).in_kernel(plan, writer, *id)?;
+        match plan.noting {
+            Noting::Nothing => counters.relay.forget_arrivals(),
+            Noting::Groups => counters.relay.note_arrivals(),
+        }
         let outputs = plan.outputs.iter().zip(&counters.outputs).map(|(output, counters)| OutputEntry {
             counters: Arc::clone(counters),
             action: action(self.outputs, &output.action, offset),
