@@ -1,5 +1,6 @@
 //! `mcr add`: a relay from endpoint text.
 
+use mcr_model::querier::QuerierSpec;
 use mcr_model::spec::{InputSpec, OutputSpec, RelaySpec};
 use mcr_model::status::RelayStatus;
 use mcr_model::watch::ExpectSpec;
@@ -11,7 +12,7 @@ use crate::client::Client;
 use crate::failure::Failure;
 use crate::interrupt::Interrupt;
 use crate::verbs::hold;
-use crate::view::relay::trouble;
+use crate::view::relay::{shared, trouble};
 use crate::view::screen::{Ink, Screen, state_style};
 
 /// Adds the relay and says how it does.
@@ -51,10 +52,12 @@ pub(crate) fn add(args: Add) -> Result<(), Failure> {
 /// How a relay that was added does.
 fn told(relay: &RelayStatus, ink: Ink) -> String {
     let state = ink.paint(state_style(relay.state), relay.state.name());
-    match trouble(relay) {
+    let mut text = match trouble(relay) {
         none if none.is_empty() => format!("{} is {state}: {}\n", relay.name, relay.reason),
         trouble => trouble,
-    }
+    };
+    text.extend(shared(relay).map(|shared| format!("  {shared}\n")));
+    text
 }
 
 /// What is sent: the relay and its lease.
@@ -66,13 +69,15 @@ struct Body<'a> {
     lease: Option<String>,
 }
 
-fn watched(spec: RelaySpec, watch: Watch) -> RelaySpec {
-    let Watch { silent_after, expect_min, expect_max, breaker } = watch;
+/// The relay, which is joined then and watched like that.
+pub(crate) fn watched(spec: RelaySpec, watch: Watch) -> RelaySpec {
+    let Watch { on_demand, join, silent_after, expect_min, expect_max, breaker, recover_after, .. } = watch;
     let expect = ExpectSpec { min_bits_per_second: expect_min, max_bits_per_second: expect_max };
     let expect = Some(expect).filter(|expect| *expect != ExpectSpec::default());
-    let breaker =
-        breaker.map(|max_packets_per_second| BreakerSpec { max_packets_per_second, ..BreakerSpec::default() });
-    RelaySpec { silent_after, expect, breaker, ..spec }
+    let breaker = breaker.map(|max_packets_per_second| BreakerSpec { max_packets_per_second, recover_after });
+    let querier = QuerierSpec { timeout: watch.querier_timeout, own: watch.own_querier.then_some(true) };
+    let querier = Some(querier).filter(|querier| *querier != QuerierSpec::default());
+    RelaySpec { on_demand, join, silent_after, expect, breaker, querier, ..spec }
 }
 
 /// The relay, which takes no more than that.

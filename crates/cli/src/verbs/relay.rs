@@ -10,7 +10,7 @@ use crate::args::{Daemon, Format, Relay};
 use crate::client::Client;
 use crate::failure::Failure;
 use crate::interrupt::Interrupt;
-use crate::verbs::add::{capped, spec};
+use crate::verbs::add::{capped, spec, watched};
 use crate::view::json;
 use crate::view::quantity::{bit_rate, count, packet_rate};
 use crate::view::relay::{because, drop_legend, drops, traffic, trouble};
@@ -24,8 +24,9 @@ const READY: Duration = Duration::from_secs(2);
 
 /// Runs the relay until somebody ends it, then shows its ledger.
 pub(crate) fn relay(args: Relay) -> Result<(), Failure> {
-    let Relay { from, to, datapath, scope, caps, keeper, output, debugging } = args;
-    let relay = capped(spec(NAME, &from, &to, datapath, &scope)?, caps).check().map_err(|errors| {
+    let Relay { from, to, datapath, scope, caps, watch: watched_for, keeper, output, debugging } = args;
+    let spec = watched(capped(spec(NAME, &from, &to, datapath, &scope)?, caps), watched_for);
+    let relay = spec.check().map_err(|errors| {
         let errors: Vec<String> = errors.iter().map(ToString::to_string).collect();
         Failure::usage(errors.join("\nmcr: "))
     })?;

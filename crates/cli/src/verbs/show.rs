@@ -7,7 +7,7 @@ use crate::args::{Format, Show};
 use crate::client::Client;
 use crate::failure::Failure;
 use crate::view::quantity::{bit_rate, count, packet_rate, seconds};
-use crate::view::relay::{because, drop_legend, drops, traffic};
+use crate::view::relay::{because, drop_legend, drops, shared, traffic};
 use crate::view::screen::{HEADING, Ink, Screen, TROUBLE, state_style};
 
 /// Shows one relay.
@@ -42,6 +42,7 @@ fn text(relay: &RelayStatus, ink: Ink) -> String {
     let caps = caps(relay.relay.max_packets_per_second, relay.relay.max_bits_per_second);
     let most = caps.map(|caps| format!("  ({caps})")).unwrap_or_default();
     lines.push(format!("  from      {from}{most}"));
+    lines.extend(shared(relay).map(|shared| format!("            {shared}")));
     let last = relay.last_packet_seconds.map(|ago| format!("; last packet {} ago", seconds(ago)));
     lines.push(format!("  received  {}{}", traffic(received), last.unwrap_or_default()));
     for (i, output) in relay.outputs.iter().enumerate() {

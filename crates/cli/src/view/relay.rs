@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use mcr_model::DropReason;
-use mcr_model::status::{OutputStatus, RelayStatus, Traffic};
+use mcr_model::status::{OutputStatus, RelayStatus, SharedPairs, Traffic};
 
 use crate::view::quantity::{bit_rate, bytes, count, packet_rate, packets};
 
@@ -48,6 +48,21 @@ pub(crate) fn trouble(relay: &RelayStatus) -> String {
         }
     }
     text
+}
+
+/// What a relay shares with others that name it more or less exactly, a sentence each; of many the first few.
+pub(crate) fn shared(relay: &RelayStatus) -> impl Iterator<Item = String> {
+    const MOST: usize = 4;
+    let sentences = |verb: &'static str, shared: &[SharedPairs]| {
+        let told =
+            shared.iter().take(MOST).map(move |SharedPairs { relay, what, .. }| format!("{what} {verb} relay {relay}"));
+        let pairs: u64 = shared.iter().skip(MOST).map(|shared| shared.pairs).sum();
+        let more = shared.len().saturating_sub(MOST);
+        let rest = (more > 0).then(|| format!("{pairs} pairs of a group and a port {verb} {more} relays more"));
+        told.chain(rest).collect::<Vec<_>>()
+    };
+    let left = sentences("is left to", &relay.left_to);
+    left.into_iter().chain(sentences("is taken from", &relay.taken_from))
 }
 
 /// A reason and its remedy as one sentence.

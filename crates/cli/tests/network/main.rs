@@ -66,6 +66,7 @@ mod remote;
 mod reports;
 mod resources;
 mod scale;
+mod seen;
 mod senders;
 mod service;
 mod soak;

@@ -21,17 +21,17 @@ const INPUT: Ipv4Addr = Ipv4Addr::new(239, 1, 1, 1);
 const LEAVING: Duration = Duration::from_secs(4);
 
 /// A camera that always sends, behind a switch that watches IGMP.
-struct Studio {
-    net: Topology,
+pub(crate) struct Studio {
+    pub(crate) net: Topology,
     _camera: Namespace,
-    _switch: Namespace,
+    pub(crate) switch: Namespace,
     _cables: [Veth; 2],
     _bridge: Bridge,
     _sending: Sending,
 }
 
 impl Studio {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let net = Topology::device_relay_lan(1);
         let (camera, switch) = (Namespace::new("camera"), Namespace::new("switch"));
         let bridge = Bridge::new(&switch, "br0", Snooping::On);
@@ -47,10 +47,10 @@ impl Studio {
         // It believes a leave at once.
         switch.ip("link set dev p2 type bridge_slave mcast_fast_leave on");
         let sending = Sender::new(&camera, "239.1.1.1:5001").ttl(4).datagrams_per_second(1_000).start();
-        Self { net, _camera: camera, _switch: switch, _cables: [one, two], _bridge: bridge, _sending: sending }
+        Self { net, _camera: camera, switch, _cables: [one, two], _bridge: bridge, _sending: sending }
     }
 
-    fn is_joined(&self) -> bool {
+    pub(crate) fn is_joined(&self) -> bool {
         kernel::joined_groups(self.net.relay(), "cam0").contains(&INPUT)
     }
 }

@@ -187,7 +187,11 @@ fn what_does_not_fit_is_refused_and_explain_finds_the_range() {
     service.ok(&["add", "range", "--from", "dev0:239.1.0.0/24:5000-5003", "--to", "lan1:239.2.0.0/24:6000-6003"]);
     let error = refused("other", "dev0:239.1.0.0/24:5003-5005", "lan1:239.3.0.0/24:6003-6005");
     assert!(error.contains("relay other") && error.contains("relay range"), "{error}");
-    service.ok(&["add", "exact", "--from", "dev0:239.1.0.9:5001", "--to", "lan1:239.9.0.9:6001"]);
+    let added = service.ok(&["add", "exact", "--from", "dev0:239.1.0.9:5001", "--to", "lan1:239.9.0.9:6001"]);
+    assert!(added.ends_with("  239.1.0.9:5001 is taken from relay range\n"), "{added}");
+    assert!(service.ok(&["show", "range"]).contains("\n            239.1.0.9:5001 is left to relay exact\n"));
+    let left_to = serde_json::json!([{ "relay": "exact", "what": "239.1.0.9:5001", "pairs": 1 }]);
+    assert_eq!(service.relay("range")["left_to"], left_to);
     send(net.device(), DEVICE, end("239.1.0.8:5001"), Series::of(10, 200), 1_000);
     let explain =
         |of: &str| String::from_utf8_lossy(&service.mcr(&["explain", of, "--look", "100ms"]).stdout).into_owned();
