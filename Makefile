@@ -4,7 +4,7 @@ CARGO ?= cargo
 # Network tests make their own namespaces and need root; everything else does not care.
 export RUST_BACKTRACE ?= 1
 
-.PHONY: help demo test check build install bench schemathesis otlp fuzz loom miri sbom reproducible differential reliability soak clean
+.PHONY: help demo test check build install bench schemathesis otlp fuzz loom miri sbom reproducible differential reliability soak guest clean
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -69,6 +69,11 @@ sbom: ## the bill of materials of the two programs, CycloneDX, in target/mcr.cdx
 reproducible: ## build the release twice, in two folders, and compare (minutes)
 	@scripts/install-packages.sh demo
 	@scripts/reproducible.sh
+
+guest: ## the installed service under systemd on Debian's kernels 6.1 and 6.12, in an emulated machine (root; a quarter of an hour; KERNELS)
+	@scripts/install-packages.sh guest
+	$(CARGO) build --release --locked --bin mcr --bin mcr-netd
+	@scripts/guest.sh $(KERNELS)
 
 differential: ## a million random frames and relays through the in-kernel programs and mcr-wire (root; MCR_FRAMES, MCR_SEED)
 	@scripts/install-packages.sh test

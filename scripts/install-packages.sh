@@ -6,6 +6,7 @@ declare -A package_of=(
     [ip]=iproute2 [ethtool]=ethtool [tc]=iproute2 [ffmpeg]=ffmpeg [socat]=socat [cc]=gcc [c++]=g++ [make]=make [jq]=jq [curl]=curl
     [gst-launch-1.0]=gstreamer1.0-tools [avahi-daemon]=avahi-daemon [avahi-browse]=avahi-utils [dbus-daemon]=dbus-daemon [minidlnad]=minidlna
     [clang]=clang [llvm-strip]=llvm [nft]=nftables [smcrouted]=smcroute [promtool]=prometheus [setpriv]=util-linux [ping]=iputils-ping [systemd-analyze]=systemd [python3]=python3
+    [mmdebstrap]=mmdebstrap [qemu-system-x86_64]=qemu-system-x86 [mke2fs]=e2fsprogs
 )
 case "${1:?which target}" in
     demo)  commands=(ip ethtool cc clang) ;;
@@ -13,6 +14,7 @@ case "${1:?which target}" in
     sbom)  commands=(python3) ;;
     test)  commands=(ip ethtool tc cc c++ clang llvm-strip ffmpeg curl nft smcrouted socat promtool setpriv ping systemd-analyze gst-launch-1.0 avahi-daemon avahi-browse dbus-daemon minidlnad) ;;
     bench) commands=(ip ethtool cc clang llvm-strip nft smcrouted socat) ;;
+    guest) commands=(ip ethtool cc clang mmdebstrap qemu-system-x86_64 mke2fs) ;;
     *) echo "install-packages.sh: no such target: $1" >&2; exit 2 ;;
 esac
 

@@ -268,7 +268,7 @@ fn keeper(choice: &KeeperChoice) -> anyhow::Result<Keeper> {
 
 /// A keeper mounts what is missing where it may, so this is asked once there is one.
 fn warn_of_no_pins(datapath: DatapathChoice) {
-    if datapath != DatapathChoice::Only(Datapath::Packet) && !mcr_netd::is_bpffs() {
+    if datapath != DatapathChoice::Only(Datapath::Packet) && !mcr_netd::is_bpffs(Path::new(mcr_netd::BPFFS)) {
         tracing::warn!(
             remedy = "mount -t bpf bpf /sys/fs/bpf, and restart mcr-netd and the daemon",
             "no bpffs is mounted at /sys/fs/bpf: relays in the kernel end with the keeper when it is killed"

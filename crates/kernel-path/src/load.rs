@@ -3,7 +3,7 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use aya::programs::SchedClassifier;
+use aya::programs::{ProgramError, SchedClassifier};
 use aya::{Ebpf, EbpfLoader};
 
 use crate::maps::{Maps, NotOurMaps};
@@ -102,8 +102,8 @@ pub enum LoadError {
     )]
     Tables(#[from] aya::EbpfError),
     /// The kernel refuses the program.
-    #[error("the kernel refuses the program: {0}; it needs Linux 6.6, CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON")]
-    Program(#[from] aya::programs::ProgramError),
+    #[error("the kernel refuses the program: {}; it needs Linux 6.6, CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON", in_short(.0))]
+    Program(#[from] ProgramError),
     /// The maps are not what was asked for.
     #[error(transparent)]
     Maps(#[from] NotOurMaps),
@@ -121,6 +121,31 @@ pub enum LoadError {
     /// The object lacks a part: the build is broken.
     #[error("the compiled program has no `{0}`")]
     Missing(&'static str),
+}
+
+impl LoadError {
+    /// Whether it would be the same the next time: this kernel refuses this program, which takes the verifier seconds to say.
+    #[must_use]
+    pub fn is_final(&self) -> bool {
+        const TRANSIENT: [i32; 4] = [libc::ENOMEM, libc::EAGAIN, libc::EMFILE, libc::ENFILE];
+        match self {
+            Self::Program(ProgramError::LoadError { io_error, .. }) => {
+                io_error.raw_os_error().is_none_or(|errno| !TRANSIENT.contains(&errno))
+            }
+            _ => false,
+        }
+    }
+}
+
+/// Without the verifier's account of its way, of which the end says what it did not like.
+fn in_short(error: &ProgramError) -> String {
+    let ProgramError::LoadError { io_error, verifier_log } = error else { return error.to_string() };
+    let log = verifier_log.to_string();
+    let is_verdict = |line: &&str| !line.is_empty() && !line.starts_with("processed ");
+    match log.trim_end_matches('\0').lines().rev().map(str::trim).find(is_verdict) {
+        Some(verdict) => format!("{io_error}, and its verifier says: {verdict}"),
+        None => io_error.to_string(),
+    }
 }
 
 /// The programs and their tables, in the kernel.

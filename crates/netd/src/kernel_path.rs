@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::path::PathBuf;
 
 use mcr_kernel_path::{Loaded, Sizes, Unproven, Xdp, load};
 
@@ -15,9 +16,10 @@ use crate::privileges;
 use crate::protocol::{Failure, FailureKind, Hook};
 
 /// Whether the in-kernel datapath outlives this process.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Pinning {
-    On,
+    /// In this bpffs.
+    In(PathBuf),
     Off,
 }
 
@@ -28,6 +30,8 @@ pub(crate) struct KernelPath {
     pins: Option<Pins>,
     sizes: Sizes,
     loaded: Option<Loaded>,
+    /// Why it is not loaded, and not tried again.
+    refused: Option<Failure>,
     links: Links,
     /// The numbers by which the tables name the interfaces that may be sent to.
     ports: BTreeMap<u32, u32>,
@@ -50,7 +54,7 @@ impl KernelPath {
         let path = Self { sizes, ..Self::default() };
         match pinning {
             Pinning::Off => (path, Ok(())),
-            Pinning::On => match Pins::open(mcr_kernel_path::layout(&sizes)) {
+            Pinning::In(bpffs) => match Pins::open(&bpffs, mcr_kernel_path::layout(&sizes)) {
                 Ok(pins) => (path.with(pins), Ok(())),
                 Err(error) => (path, Err(error)),
             },
@@ -71,10 +75,17 @@ impl KernelPath {
         self
     }
 
-    /// Loads the program unless it is loaded.
+    /// Loads the program unless it is loaded. What the kernel refuses once for good is not tried again.
     pub(crate) fn load(&mut self) -> Result<&Loaded, Failure> {
+        if let Some(failure) = &self.refused {
+            return Err(failure.clone());
+        }
         if self.loaded.is_none() {
-            let loaded = load(&self.sizes).map_err(|error| not_loaded(&error))?;
+            let loaded = load(&self.sizes).map_err(|error| {
+                let failure = not_loaded(&error);
+                self.refused = error.is_final().then(|| failure.clone());
+                failure
+            })?;
             for (interface, port) in &self.ports {
                 loaded.ports().set(*port, *interface).map_err(|error| port_refused(*interface, &error))?;
             }

@@ -76,7 +76,7 @@ pub use host_address::MAKER as ADDRESS_MAKER;
 pub use igmp_version::igmp_versions;
 pub use listener::ListenError;
 pub use membership::Family;
-pub use pins::is_bpffs;
+pub use pins::{BPFFS, is_bpffs};
 pub use policy::{DEFAULT_POLICY_PATH, Objection, Policy, PolicyChoice, PolicyError, Use};
 pub use protocol::{FailureKind, Hook};
 pub use service::{Door, ServeError, ServeOptions, WhenReleased, serve};

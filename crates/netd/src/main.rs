@@ -39,6 +39,10 @@ struct Arguments {
     #[arg(long, value_name = "NAME")]
     user: Option<String>,
 
+    /// Let the in-kernel datapath outlive the keeper in the BPF file system that is mounted there
+    #[arg(long, value_name = "PATH", default_value = mcr_netd::BPFFS)]
+    bpffs: PathBuf,
+
     /// End when the daemon has released everything
     #[arg(long)]
     end_on_release: bool,
@@ -66,7 +70,8 @@ fn main() -> ExitCode {
 }
 
 fn options(arguments: Arguments) -> ServeOptions {
-    let Arguments { socket, fd, policy, allow_input, allow_output, user, end_on_release, unconfined } = arguments;
+    let Arguments { socket, fd, policy, allow_input, allow_output, user, bpffs, end_on_release, unconfined } =
+        arguments;
     let door = match (socket, fd) {
         (None, None) => Door::Listening(PathBuf::from(DEFAULT_SOCKET_PATH)),
         (Some(path), None) => Door::Listening(path),
@@ -77,6 +82,7 @@ fn options(arguments: Arguments) -> ServeOptions {
         door,
         policy: PolicyChoice { file: policy, inputs: allow_input, outputs: allow_output },
         user,
+        bpffs,
         when_released: if end_on_release { WhenReleased::End } else { WhenReleased::Stay },
         confinement: Confinement::unless(unconfined),
     }

@@ -1,18 +1,22 @@
 //! Pins: how the in-kernel datapath goes on when this process is killed, and how the next one finds it.
 //!
 //! ```text
-//! /sys/fs/bpf/mcr/<network namespace>/         locked by the keeper of that namespace
+//! <bpffs>/mcr/<network namespace>/             locked by the keeper of that namespace
 //!                   <layout>/                  of one build of the program, with one set of sizes
 //!                      <object>                the program, the tables, the ports
 //!                      link_<hook>_<interface> what keeps it attached
 //! ```
 //!
+//! The bpffs is the one at `/sys/fs/bpf`, or where `--bpffs` says that it is mounted.
+//!
 //! What has another layout can not be gone on with: it is removed. So is what is left of namespaces that are gone.
 
 use std::collections::BTreeMap;
+use std::ffi::CString;
 use std::fs::{self, DirBuilder, File};
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -22,8 +26,8 @@ use mcr_kernel_path::{Loaded, interface_of, sys};
 use crate::channel::check;
 use crate::protocol::Hook;
 
-/// Where the kernel's objects get their names.
-pub(crate) const BPFFS: &str = "/sys/fs/bpf";
+/// Where the kernel's objects get their names, unless the administrator says otherwise.
+pub const BPFFS: &str = "/sys/fs/bpf";
 /// `BPF_FS_MAGIC` (`include/uapi/linux/magic.h`).
 const BPFFS_MAGIC: u32 = 0xcafe_4a11;
 /// Our own directory there.
@@ -35,15 +39,16 @@ pub(crate) type Links = BTreeMap<(u32, Hook), OwnedFd>;
 /// The directory of this network namespace.
 #[derive(Debug)]
 pub(crate) struct Pins {
+    ours: PathBuf,
     namespace: PathBuf,
     layout: PathBuf,
     /// One keeper at a time goes on with what is there.
     _lock: File,
 }
 
-/// Mounts the bpffs if it is not there and this process may; to be done before privileges are given up.
+/// Mounts the bpffs at [`BPFFS`] if it is not there and this process may; to be done before privileges are given up.
 pub(crate) fn mount_bpffs() -> io::Result<()> {
-    if is_bpffs() {
+    if is_bpffs(Path::new(BPFFS)) {
         return Ok(());
     }
     // SAFETY: all texts end in NUL and outlive the call.
@@ -52,13 +57,14 @@ pub(crate) fn mount_bpffs() -> io::Result<()> {
     })
 }
 
-/// Whether there is a place where the in-kernel datapath outlives its keeper: a bpffs at `/sys/fs/bpf`.
+/// Whether there is a place where the in-kernel datapath outlives its keeper: a bpffs is mounted there.
 #[must_use]
-pub fn is_bpffs() -> bool {
+pub fn is_bpffs(path: &Path) -> bool {
+    let Ok(path) = CString::new(path.as_os_str().as_bytes()) else { return false };
     // SAFETY: all-zero bytes are a valid statfs.
     let mut found: libc::statfs = unsafe { std::mem::zeroed() };
     // SAFETY: the text ends in NUL; both outlive the call.
-    let result = unsafe { libc::statfs(c"/sys/fs/bpf".as_ptr(), &raw mut found) };
+    let result = unsafe { libc::statfs(path.as_ptr(), &raw mut found) };
     result == 0 && found.f_type as u32 == BPFFS_MAGIC
 }
 
@@ -67,16 +73,16 @@ impl Pins {
     ///
     /// # Errors
     /// When there is no bpffs, it may not be written, or another keeper of this namespace has the directory.
-    pub(crate) fn open(layout: u64) -> io::Result<Self> {
-        if !is_bpffs() {
-            return Err(io::Error::other(format!("no bpffs is mounted at {BPFFS}")));
+    pub(crate) fn open(bpffs: &Path, layout: u64) -> io::Result<Self> {
+        if !is_bpffs(bpffs) {
+            return Err(io::Error::other(format!("no bpffs is mounted at {}", bpffs.display())));
         }
-        let ours = Path::new(BPFFS).join(OURS);
+        let ours = bpffs.join(OURS);
         let inode = fs::metadata("/proc/self/ns/net")?.ino();
         let namespace = ours.join(inode.to_string());
         let lock = create_and_lock(&namespace)?;
-        let pins = Self { layout: namespace.join(format!("{layout:016x}")), namespace, _lock: lock };
-        remove_abandoned(&ours);
+        let pins = Self { layout: namespace.join(format!("{layout:016x}")), namespace, ours, _lock: lock };
+        remove_abandoned(&pins.ours);
         for other in entries(&pins.namespace)?.into_iter().filter(|path| *path != pins.layout) {
             remove(&other)?;
         }
@@ -135,7 +141,7 @@ impl Drop for Pins {
     /// The directory goes when nothing is in it; while it is locked nobody else has it.
     fn drop(&mut self) {
         let _ = fs::remove_dir(&self.namespace);
-        let _ = fs::remove_dir(Path::new(BPFFS).join(OURS));
+        let _ = fs::remove_dir(&self.ours);
     }
 }
 

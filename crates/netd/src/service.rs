@@ -41,6 +41,8 @@ pub struct ServeOptions {
     pub user: Option<String>,
     /// What to do when the daemon has given everything back.
     pub when_released: WhenReleased,
+    /// Where the bpffs is mounted in which the in-kernel datapath outlives this keeper; [`crate::BPFFS`] on most hosts.
+    pub bpffs: PathBuf,
     /// Whether the keeper gives up system calls and files that it does not need.
     pub confinement: Confinement,
 }

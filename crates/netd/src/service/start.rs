@@ -28,7 +28,7 @@ const WANTED_FILES: libc::rlim_t = 65_536;
 impl Service {
     /// What needs more than the two capabilities comes first: the socket's file and its owner.
     pub(super) fn start(options: ServeOptions) -> Result<Self, ServeError> {
-        let ServeOptions { door, policy, user, when_released, confinement } = options;
+        let ServeOptions { door, policy, user, when_released, bpffs, confinement } = options;
         // Asked first, so that this is what a user without privileges hears, not what fails for want of them.
         if !privileges::may_open_packet_sockets() {
             return Err(PrivilegesError::NotPrivileged.into());
@@ -45,12 +45,12 @@ impl Service {
         };
         let identity = Identity::new(path.as_deref());
         let guard = Guard::new(&identity, user);
-        let paths = still_needed(&policy, path.as_deref());
+        let paths = still_needed(&policy, path.as_deref(), &bpffs);
         let listener = path.map(|path| Listener::bind(&path, user)).transpose()?;
         raise_file_limit();
         // A keeper that nobody can find again leaves nothing behind.
-        let pinning = if listener.is_some() { Pinning::On } else { Pinning::Off };
-        if pinning == Pinning::On {
+        let pinning = if listener.is_some() { Pinning::In(bpffs) } else { Pinning::Off };
+        if pinning == Pinning::In(PathBuf::from(pins::BPFFS)) {
             // Whether it is there is asked when it is needed.
             let _ = pins::mount_bpffs();
         }
@@ -98,14 +98,12 @@ impl Service {
 
 /// What is read and written once the keeper has started: the policy, again; pins; the kernel's own word; its socket, which it
 /// removes at the end.
-fn still_needed(policy: &PolicyChoice, socket: Option<&Path>) -> files::Paths {
+fn still_needed(policy: &PolicyChoice, socket: Option<&Path>, bpffs: &Path) -> files::Paths {
     let policy = policy.file.as_deref().unwrap_or(Path::new(DEFAULT_POLICY_PATH));
     let system = ["/etc", "/nix/store", "/proc", "/sys"].map(PathBuf::from);
     files::Paths {
         read: system.into_iter().chain(files::folders_of(policy)).collect(),
-        write: std::iter::once(PathBuf::from(pins::BPFFS))
-            .chain(socket.into_iter().flat_map(files::folders_of))
-            .collect(),
+        write: std::iter::once(bpffs.to_owned()).chain(socket.into_iter().flat_map(files::folders_of)).collect(),
     }
 }
 
