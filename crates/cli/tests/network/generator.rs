@@ -216,3 +216,23 @@ fn what_is_wrong_is_said() {
         assert!(output.status.code() == Some(code) && told.contains(words), "{arguments:?}: {told}");
     }
 }
+
+#[test]
+fn datagrams_that_are_larger_than_the_mtu_are_refused_or_sent_in_fragments() {
+    let cable = Cable::new();
+    let to = "eth0:239.1.1.1:5001";
+    let refused =
+        cable.near.command(MCR).args(["send", to, "--size", "1473", "--count", "1"]).output().expect("run mcr");
+    let why = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(!refused.status.success() && why.contains("add ,fragment=true to send fragments"), "{why}");
+    for (rate, size) in [("200", "1473-65507"), ("max", "4000")] {
+        let mut command = cable.far.command(MCR);
+        let mut listener =
+            Process::start(command.args(["listen", to, "--count", "20", "--timeout", "3s", "-o", "json"]));
+        listener.wait_for_line("the group is joined", SOON);
+        let arguments = ["eth0:239.1.1.1:5001,fragment=true", "--count", "20", "--size", size, "--rate", rate];
+        assert_eq!(cable.send(&arguments)["sent_packets"], 20);
+        let heard = heard(&mut listener);
+        assert_eq!((&heard["received_packets"], &heard["lost_packets"]), (&20.into(), &0.into()), "{heard:#}");
+    }
+}
