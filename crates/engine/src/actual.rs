@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use mcr_model::RelayName;
 
-use crate::effect::{Effect, InputKey, Membership, Outcome};
+use crate::effect::{Effect, EffectError, InputKey, Membership, Outcome};
 use crate::fact::Ifindex;
 use crate::plan::InputPlan;
 
@@ -41,6 +41,8 @@ pub(crate) struct Actual {
     pub(crate) addresses: BTreeSet<(Ifindex, IpAddr)>,
     /// Those that are being checked before they are added.
     pub(crate) checked: BTreeSet<(Ifindex, IpAddr)>,
+    /// Those that could not be added when that was tried last, and why: told while it is tried again.
+    pub(crate) denied: BTreeMap<(Ifindex, IpAddr), EffectError>,
     /// Held by the keeper, not opened by this daemon: closed unless it becomes wanted.
     pub(crate) leftover_inputs: BTreeSet<InputKey>,
     pub(crate) leftover_outputs: BTreeSet<Ifindex>,
@@ -64,7 +66,7 @@ impl Actual {
 
     /// Records that `effect` failed. What was to be closed is closed on our side whatever the keeper said, and has to
     /// be opened again before it can be used.
-    pub(crate) fn record_failed(&mut self, effect: &Effect) {
+    pub(crate) fn record_failed(&mut self, effect: &Effect, error: &EffectError) {
         match effect {
             Effect::CloseInput { input } => {
                 self.inputs.remove(input);
@@ -81,6 +83,7 @@ impl Actual {
             }
             Effect::AddAddress { interface, address } => {
                 self.checked.remove(&(*interface, *address));
+                self.denied.insert((*interface, *address), error.clone());
             }
             Effect::OpenInput { .. }
             | Effect::OpenOutput { .. }
@@ -135,6 +138,7 @@ impl Actual {
                     self.checked.insert(key);
                 } else {
                     self.checked.remove(&key);
+                    self.denied.remove(&key);
                     self.addresses.insert(key);
                 }
             }

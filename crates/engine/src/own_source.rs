@@ -37,13 +37,12 @@ impl Engine {
     /// Why an output has not got the source that it is to have.
     pub(crate) fn own_source_trouble(&self, facts: &InterfaceFacts, source: IpAddr) -> OutputHealth {
         let name = &facts.name;
-        let key = (facts.index, source);
+        if let Some(EffectError { reason, remedy }) = self.actual.denied.get(&(facts.index, source)).cloned() {
+            return OutputHealth::Failing { reason, remedy };
+        }
         if let Some(failure) = self.failures.get(&Subject::Address(facts.index, source)) {
             let EffectError { reason, remedy } = failure.error.clone();
-            return match self.actual.checked.contains(&key) {
-                true => OutputHealth::Waiting { reason, remedy },
-                false => OutputHealth::Failing { reason, remedy },
-            };
+            return OutputHealth::Waiting { reason, remedy };
         }
         match facts.standing(source) {
             Some(Standing::Duplicate) => OutputHealth::Failing {
@@ -63,7 +62,11 @@ impl Engine {
 }
 
 /// What is told while an address is checked.
-pub(crate) fn checking(address: IpAddr) -> EffectError {
+pub(crate) fn checking(effect: &Effect) -> EffectError {
+    let address = match effect.subject() {
+        Subject::Address(_, address) => address.to_string(),
+        other => unreachable!("{other:?} is not checked"),
+    };
     EffectError {
         reason: format!("it is being checked whether another host has {address}"),
         remedy: "nothing: the address is added as soon as the check is over, in about half a second".to_owned(),

@@ -1063,3 +1063,30 @@ fn a_source_of_the_host_that_a_keeper_left_is_kept_or_removed() {
     assert!(!effects.iter().any(|effect| matches!(effect, Effect::AddAddress { .. })), "{effects:?}");
     assert_eq!(state(&engine, "camera", 0).0, RelayState::Ready);
 }
+
+#[test]
+fn an_address_that_another_host_has_is_asked_for_more_and_more_slowly_and_told_all_the_time() {
+    let (mut engine, mut machine) = (Engine::new("mcr.toml"), Machine::default());
+    engine.interfaces_are(two());
+    engine.create(relay("camera", CAMERA.1, &["eth1:239.2.2.2:6001,source=10.0.3.77,own-source=true"])).unwrap();
+    machine.settle(&mut engine, 0);
+    let add = Effect::AddAddress { interface: Ifindex(3), address: [10, 0, 3, 77].into() };
+    let rival = || EffectError { reason: "another host has it".into(), remedy: "take it away".into() };
+    let mut tries = 0;
+    for now in (0..30_000).step_by(50).map(Duration::from_millis) {
+        for effect in engine.reconcile(now) {
+            tries += u32::from(effect == add);
+            let result = match effect == add {
+                true if tries % 2 == 0 => Ok(Outcome::Checking),
+                true => Err(rival()),
+                false => machine.carry_out(&effect),
+            };
+            engine.done(now, effect, result);
+        }
+        if tries > 0 {
+            let (state, reason) = state(&engine, "camera", now.as_millis() as u64);
+            assert_eq!((state, &*reason), (RelayState::Degraded, "another host has it"));
+        }
+    }
+    assert!((10..20).contains(&tries), "{tries} in half a minute");
+}

@@ -44,6 +44,7 @@ impl Engine {
         self.seek_members(&relays);
         let desired = self.view().desire(self.epoch, &mut relays);
         self.relays = relays;
+        self.actual.denied.retain(|key, _| desired.own_sources.contains(key));
         self.has_breakers = self.relays.values().any(|entry| entry.relay.watch().breaker().is_some());
         desired
     }
@@ -76,15 +77,17 @@ impl Engine {
     pub fn done(&mut self, now: Duration, effect: Effect, result: Result<Outcome, EffectError>) {
         let subject = effect.subject();
         match result {
+            // What had failed has failed still: it is tried again as slowly as before, if it fails again.
+            Ok(Outcome::Checking) => {
+                self.failed(now, subject, own_source::checking(&effect), Until::Moment);
+                self.actual.record(effect, Outcome::Checking);
+            }
             Ok(outcome) => {
                 let had_failed = self.failures.over(&subject);
                 if let (Effect::Install { input, .. }, Outcome::Refused(refused)) = (&effect, &outcome) {
                     for Refused { relay, error, until } in refused {
                         self.failed(now, Subject::Relay(relay.clone(), input.datapath), error.clone(), *until);
                     }
-                }
-                if let (Effect::AddAddress { address, .. }, Outcome::Checking) = (&effect, &outcome) {
-                    self.failed(now, subject.clone(), own_source::checking(*address), Until::Moment);
                 }
                 self.actual.record(effect, outcome);
                 match subject {
@@ -96,7 +99,7 @@ impl Engine {
                 }
             }
             Err(error) => {
-                self.actual.record_failed(&effect);
+                self.actual.record_failed(&effect, &error);
                 if matches!(effect, Effect::CloseOutput { .. }) {
                     self.world_changed();
                 }
