@@ -110,5 +110,6 @@ fn ten_thousand_relays_are_read_fast() {
     assert_eq!(config::check_text("x", &text).unwrap().len(), 10_000);
     let took = start.elapsed();
     println!("10,000 relays, {} bytes: {took:?}", text.len());
-    assert!(took < Duration::from_secs(5), "{took:?}");
+    // Far more than it takes where nothing else runs; what grew with the square of their number would take minutes.
+    assert!(took < Duration::from_secs(20), "{took:?}");
 }

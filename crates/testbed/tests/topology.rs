@@ -18,7 +18,7 @@ fn a_topology_is_made_quickly() {
     });
     let fastest = fastest.min().unwrap_or_default();
     eprintln!("a topology takes {fastest:?}");
-    assert!(fastest < Duration::from_millis(300), "{fastest:?} to make a topology");
+    assert!(fastest < Duration::from_secs(2), "{fastest:?} to make a topology");
 }
 
 #[test]
