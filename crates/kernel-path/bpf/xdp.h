@@ -525,14 +525,14 @@ static __always_inline __u32 reason_of_driver(int error)
  * Counts a copy, and those between it and the last that came to its output on this CPU: the kernel had no memory for them, or
  * the interface was down.
  */
-__noinline int count_copy(__u32 slot, __u32 bytes, __u32 number, int is_taken, __u32 reason)
+static __always_inline void count_copy(__u32 slot, __u32 bytes, __u32 number, int is_taken, __u32 reason)
 {
 	__u32 index = bpf_get_smp_processor_id() * OUTPUT_SLOTS + slot;
 	struct mcr_sent *total = bpf_map_lookup_elem(&sent, &index);
 	__u32 last, gap;
 
 	if (!total)
-		return 0;
+		return;
 	last = total->crossing;
 	total->crossing = number;
 	/* Numbers wrap, and none is 0. */
@@ -541,11 +541,10 @@ __noinline int count_copy(__u32 slot, __u32 bytes, __u32 number, int is_taken, _
 		count_dropped(&dropped, slot, MCR_DROP_SEND_FAILED, gap);
 	if (!is_taken) {
 		count_dropped(&dropped, slot, reason, 1);
-		return 0;
+		return;
 	}
 	total->packets++;
 	total->bytes += bytes;
-	return 0;
 }
 
 static __always_inline void count_probe(void)
@@ -568,12 +567,14 @@ int mcr_flushed(struct bpf_raw_tracepoint_args *ctx)
 		return 0;
 	for (__u32 place = 0; place < BATCH; place++) {
 		__u32 slot = now->frame[place].slot;
+		/* Compared as a difference: the verifier would learn of `taken` itself, and walk the rest for each number. */
+		int is_taken = (__s32)(place - taken) < 0;
 
 		if (place >= now->frames)
 			break;
 		if (slot != PROBE)
-			count_copy(slot, now->frame[place].bytes, now->frame[place].number, place < taken, reason);
-		else if (place < taken)
+			count_copy(slot, now->frame[place].bytes, now->frame[place].number, is_taken, reason);
+		else if (is_taken)
 			count_probe();
 	}
 	now->frames = 0;
