@@ -387,7 +387,7 @@ impl Keeper {
         self.order("asking for members of a group", &Request::AskFor { interface, group })
     }
 
-    /// Opens a socket that hears which groups the hosts behind an output interface want ([`mcr_datapath::open_ear`]), or hands
+    /// Opens a socket that hears which groups the hosts behind an interface want ([`mcr_datapath::open_ear`]), or hands
     /// over the one that is open already.
     ///
     /// # Errors

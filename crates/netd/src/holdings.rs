@@ -47,7 +47,7 @@ pub(crate) struct Holdings {
     outputs: BTreeMap<u32, OwnedFd>,
     /// Sockets that only look; they go with the daemon.
     gazes: BTreeMap<u32, OwnedFd>,
-    /// Sockets that hear who wants what behind outputs; they go with the daemon.
+    /// Sockets that hear who wants what behind outputs and inputs; they go with the daemon.
     ears: BTreeMap<u32, OwnedFd>,
     memberships: Memberships,
     passive: Passive,
