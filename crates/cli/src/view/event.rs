@@ -66,6 +66,9 @@ fn words(kind: &EventKind) -> String {
         EventKind::KeeperLost { pid } | EventKind::KeeperFound { pid } => {
             pid.map(|pid| format!("process {pid}")).unwrap_or_default()
         }
+        EventKind::OneWayDisturbed { times: 1, mended: true } => {
+            "somebody has removed the one-way rules; they were made anew".to_owned()
+        }
         EventKind::OneWayDisturbed { times, mended: true } => {
             format!("somebody has removed the one-way rules; they were made anew ({times} times so far)")
         }
