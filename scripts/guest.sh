@@ -18,7 +18,7 @@ make_root() {
     [ -e "${sources[0]}" ] || sources=(/etc/apt/sources.list)
     local packages="${package_of[6.1]},${package_of[6.12]},initramfs-tools,systemd-sysv,dbus,udev,kmod,iproute2,ethtool,nftables,jq,procps"
     mkdir -p "$folder"
-    rm -rf "$root"
+    rm -rf "$root" "$root.new"
     echo "making a Debian $release of its own in $root (minutes)"
     mmdebstrap --quiet --variant=minbase --include="$packages" "$release" "$root.new" "${sources[@]}"
     chroot "$root.new" useradd --system --no-create-home --shell /usr/sbin/nologin mcr

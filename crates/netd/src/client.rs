@@ -29,9 +29,9 @@ mod watch;
 /// How long a request may take: far more than any does, short enough that a stuck keeper is
 /// reported instead of hanging the daemon.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long loading the programs may take: the kernel's verifier needs a second or two of a good processor, and twenty of a slow one
-/// that is busy with other work. The keeper does nothing else meanwhile, so that nothing is won by giving up earlier.
-const LOADING_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long loading the programs may take: the kernel's verifier needs a tenth of a second of a good processor, and much longer of a slow
+/// one that is busy with other work. The keeper does nothing else meanwhile, so that little is won by giving up earlier.
+const LOADING_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// A connection to the keeper.
 pub struct Keeper {
