@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use mcr_wire::listing::is_listed;
-use mcr_wire::{Destination, DropReason, Listing, MacAddr, Oversize, Prefix, RateCap, Rewrite, VlanId};
+use mcr_wire::{Destination, DropReason, Listing, MacAddr, Prefix, RateCap, Rewrite};
 use rustc_hash::FxHashMap;
 
 use crate::counters::{Arrival, Limiter, OutputCounters, OutputShare, RelayCounters, RelayShare};
@@ -169,7 +169,7 @@ impl CompiledTable {
         let OutputEntry { counters, action, cap } = output;
         let action = match action {
             OutputAction::Send { socket, rewrite, mtu } => {
-                CompiledAction::Send { socket: self.socket(socket), rewrite: *rewrite, mtu: room(rewrite, *mtu) }
+                CompiledAction::Send { socket: self.socket(socket), rewrite: *rewrite, mtu: rewrite.room(*mtu) }
             }
             OutputAction::Drop(reason) => CompiledAction::Drop(*reason),
         };
@@ -185,18 +185,6 @@ impl CompiledTable {
         })
     }
 }
-
-/// Bytes of the largest IP packet that leaves in one frame. A packet socket may send one tag more than the MTU, but not
-/// two (`net/packet/af_packet.c: packet_extra_vlan_len_allowed`): what may be cut is cut before the kernel refuses it.
-fn room(rewrite: &Rewrite, mtu: u32) -> u32 {
-    let has_two_tags = rewrite.vlan.and_then(VlanId::outer).is_some();
-    match rewrite.oversize {
-        Oversize::Fragment if has_two_tags => mtu.saturating_sub(2 * TAG_BYTES),
-        Oversize::Fragment | Oversize::Drop => mtu,
-    }
-}
-
-const TAG_BYTES: u32 = mcr_wire::ethernet::TAG_BYTES as u32;
 
 impl CompiledRelay {
     /// Counts packets that no output sends.

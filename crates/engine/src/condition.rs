@@ -6,7 +6,6 @@ use mcr_model::relay::{Output, Relay};
 use mcr_model::{Condition, Datapath, DropReason, RelayState, SourceRule};
 
 use crate::address::{LEAST_MTU_OF_IPV6, NoSource};
-use crate::datapath::{Hindrance, cannot_cut};
 use crate::effect::{EffectError, Failure, InputKey, Subject};
 use crate::engine::{Engine, Entry};
 use crate::fact::InterfaceFacts;
@@ -110,9 +109,6 @@ impl Engine {
             [Subject::Input(input), Subject::Table(input), Subject::Relay(relay.name().clone(), input.datapath)];
         if let Some(failure) = subjects.iter().find_map(|subject| self.failures.get(subject)) {
             let (reason, remedy) = (failure.error.reason.clone(), failure.error.remedy.clone());
-            return Err(Condition::trouble(RelayState::Failed, reason, remedy));
-        }
-        if let Some(Hindrance { reason, remedy }) = cannot_cut(relay, input.datapath) {
             return Err(Condition::trouble(RelayState::Failed, reason, remedy));
         }
         if let (Datapath::Xdp, Some(hindrance)) = (input.datapath, self.view().trouble_at_driver(entry)) {

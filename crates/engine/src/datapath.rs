@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use mcr_model::{Datapath, DatapathChoice, DropReason, InterfaceName, Oversize, Relay, RelayName};
+use mcr_model::{Datapath, DatapathChoice, DropReason, InterfaceName, Output, Oversize, Relay, RelayName};
 
 use crate::effect::{Failure, InputKey, Subject};
 use crate::engine::{Engine, Entry};
@@ -32,6 +32,7 @@ enum AtDriver {
 }
 
 const SHARED: &str = "another relay takes the same packets";
+const CUTS: &str = "copies that are too large leave in fragments, which are made at tcx ingress";
 const CAPPED: &str = "it has a cap on a rate, which is kept at tcx ingress";
 
 /// What is against a datapath, and what to do about it.
@@ -151,7 +152,7 @@ impl View<'_> {
 
     /// What about the relay, or an application of this host, keeps it out of the kernel unless it was asked for there.
     fn left_to_packet(&self, entry: &Entry) -> Option<Hindrance> {
-        self.local_need(entry).or_else(|| cannot_cut(&entry.relay, Datapath::Tcx))
+        self.local_need(entry).or_else(|| cuts(&entry.relay))
     }
 
     /// Whether no datapath in the kernel is to be tried for the relay.
@@ -180,7 +181,7 @@ impl View<'_> {
 
     /// Whether the datapath that is to serve the relay does not take it.
     pub(crate) fn is_refused(&self, entry: &Entry, datapath: Datapath) -> bool {
-        self.refusal(entry, datapath).is_some() || cannot_cut(&entry.relay, datapath).is_some()
+        self.refusal(entry, datapath).is_some()
     }
 
     /// Whether the relay is to be served at the driver and something is against it.
@@ -297,24 +298,34 @@ impl View<'_> {
 }
 
 /// Why a relay is served by `tcx` even where `xdp` was asked for. Or a relay that is added would end the one that was there
-/// before, and a cap would end the relay that it is set on.
+/// before, and a cap or `fragment` would end the relay that it is set on.
 fn left_to_tcx(entry: &Entry) -> Option<&'static str> {
     let is_capped =
         |relay: &Relay| !relay.caps().is_none() || relay.outputs().iter().any(|output| !output.caps.is_none());
     if entry.shares_destination {
         return Some(SHARED);
     }
+    if entry.relay.outputs().iter().any(may_cut) {
+        return Some(CUTS);
+    }
     is_capped(&entry.relay).then_some(CAPPED)
 }
 
-/// Why a datapath can't serve a relay that has copies cut into fragments.
-pub(crate) fn cannot_cut(relay: &Relay, datapath: Datapath) -> Option<Hindrance> {
-    let is_able = datapath == Datapath::Packet;
-    let cuts = relay.outputs().iter().find(|output| output.oversize == Oversize::Fragment).filter(|_| !is_able)?;
+/// Why a relay that has copies cut into fragments is left to `packet` unless the kernel was asked for: what senders on this
+/// machine and its guests leave to their device is cut there alone.
+fn cuts(relay: &Relay) -> Option<Hindrance> {
+    let cutting = relay.outputs().iter().find(|output| may_cut(output))?;
     Some(Hindrance {
-        reason: format!("copies to {} may leave in fragments, which only packet makes", cuts.interface),
-        remedy: "use datapath = \"auto\" or \"packet\", or leave fragment out".to_owned(),
+        reason: format!(
+            "copies to {} may leave in fragments, and tcx cuts nothing whose checksum is left to a device",
+            cutting.interface
+        ),
+        remedy: "use datapath = \"tcx\" if all senders are other machines".to_owned(),
     })
+}
+
+fn may_cut(output: &Output) -> bool {
+    output.oversize == Oversize::Fragment
 }
 
 fn told(failure: &Failure) -> Hindrance {

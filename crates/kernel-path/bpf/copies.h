@@ -13,6 +13,7 @@
 struct dressed {
 	struct headers headers;
 	struct udp udp; /* of a first fragment of IPv6, whose header is in front of it */
+	struct fields fields;
 };
 MAP(dressing, BPF_MAP_TYPE_PERCPU_ARRAY, __u32, struct dressed, 0);
 
@@ -82,7 +83,7 @@ static __always_inline void read_piece(struct fields *fields, const struct packe
 	fields->udp_bytes = bpf_htons(packet->total_bytes - packet->header_bytes);
 	fields->fragmentation = packet->fragmentation & bpf_htons(FRAGMENT_MASK);
 	/* The lower half (RFC 7915 section 5.1.1). */
-	fields->identification = bpf_htons(bpf_ntohl(identification_of(packet)));
+	fields->identification = bpf_htons(bpf_ntohl(packet->identification));
 }
 
 /* Makes headers of IPv6 those of a fragment. */
@@ -102,7 +103,7 @@ static __always_inline long dress_family(struct __sk_buff *skb, const struct pac
 					 const struct mcr_output *output)
 {
 	struct known_sum known = { .state = packet->checksum, .payload = packet->payload_sum };
-	struct fields fields;
+	struct fields *fields;
 	struct dressed *dressed;
 	struct headers *headers;
 	__u32 zero = 0;
@@ -111,17 +112,18 @@ static __always_inline long dress_family(struct __sk_buff *skb, const struct pac
 	if (!dressed)
 		return -1;
 	headers = &dressed->headers;
+	fields = &dressed->fields;
 	__builtin_memcpy(headers->destination_mac, output->destination_mac, 6);
 	__builtin_memcpy(headers->source_mac, output->source_mac, 6);
 	if (packet->is_ipv6)
-		read_ipv6_fields(&fields, &packet->headers.ip6, &packet->udp);
+		read_ipv6_fields(fields, &packet->headers.ip6, &packet->udp);
 	else
-		read_ipv4_fields(&fields, &packet->headers.ip, &packet->udp);
+		read_ipv4_fields(fields, &packet->headers.ip, &packet->udp);
 	if (is_piece(packet))
-		read_piece(&fields, packet);
+		read_piece(fields, packet);
 	if (!(output->flags & MCR_OUTPUT_IPV6)) {
 		headers->ethertype = bpf_htons(ETHERTYPE_IPV4);
-		put_ipv4(&headers->ip, &headers->udp, &fields, output, &known);
+		put_ipv4(&headers->ip, &headers->udp, fields, output, &known);
 		if (is_later_fragment(packet))
 			return store(skb, packet, headers->destination_mac, IPV4_BYTES);
 		if (is_fragment(packet))
@@ -131,7 +133,7 @@ static __always_inline long dress_family(struct __sk_buff *skb, const struct pac
 	headers->ethertype = bpf_htons(ETHERTYPE_IPV6);
 	for (int word = 0; word < 4; word++)
 		headers->ip6.source[word] = packet->headers.ip6.source[word];
-	put_ipv6(&headers->ip6, &headers->udp6, &fields, output, &known);
+	put_ipv6(&headers->ip6, &headers->udp6, fields, output, &known);
 	if (!is_piece(packet))
 		return store(skb, packet, headers->destination_mac, IPV6_BYTES + UDP_BYTES);
 	put_piece(dressed, packet);
@@ -218,28 +220,22 @@ static __always_inline __u32 reason_of(long result)
 	}
 }
 
-/* Sends a copy. It is a clone, the last one too: so the kernel answers for each, and what became of it is counted. */
-__noinline int send_copy(struct __sk_buff *skb, struct packet *packet, const struct mcr_output *output)
+/*
+ * Makes the frame that of an output and sends a clone, the last one too: so the kernel answers for each, and what became of it
+ * is counted. GOOD, or why it was not taken.
+ */
+__noinline int send_clone(struct __sk_buff *skb, struct packet *packet, const struct mcr_output *output)
 {
 	long result;
 
-	if (!packet || !output)
-		return 0; /* never */
-	result = dress(skb, packet, output);
-	if (result) {
-		count_dropped(&dropped, output->slot, MCR_DROP_SEND_FAILED, packet->packets);
-		return 0;
-	}
+	if (!packet || !output || dress(skb, packet, output))
+		return MCR_DROP_SEND_FAILED;
 	result = bpf_clone_redirect(skb, interface_of(output), 0);
-	if (result)
-		count_dropped(&dropped, output->slot, reason_of(result), packet->packets);
-	else
-		count_sent(output->slot, packet->packets, bytes_of_copies(packet, output));
 	if (output->vlan)
 		bpf_skb_vlan_pop(skb);
 	if (output->outer_vlan)
 		bpf_skb_vlan_pop(skb);
-	return 0;
+	return result ? (int)reason_of(result) : GOOD;
 }
 
 #endif

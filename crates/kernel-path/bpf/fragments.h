@@ -19,20 +19,13 @@ struct fragment_key {
 /* The destination ports of first fragments that a relay accepted, sent or not. */
 MAP(fragments, BPF_MAP_TYPE_LRU_HASH, struct fragment_key, __be16, 0);
 
-/* The identification of a fragment; of IPv4 it has half the bits. */
-static __always_inline __be32 identification_of(const struct packet *packet)
-{
-	return packet->is_ipv6 ? packet->headers.fragment.identification :
-				 bpf_htonl(bpf_ntohs(packet->headers.ip.identification));
-}
-
 static __always_inline struct fragment_key key_of_fragment(const struct packet *packet)
 {
 	const struct headers *headers = &packet->headers;
 	const struct mcr_destination *in = &packet->destination;
 	struct fragment_key key = {
 		.ifindex = in->ifindex,
-		.identification = identification_of(packet),
+		.identification = packet->identification,
 		.vlan = (in->vlan & VLAN_NUMBER) | (packet->is_ipv6 ? MCR_KEY_IPV6 : 0),
 		.outer_vlan = in->outer_vlan,
 	};
@@ -77,7 +70,7 @@ static __always_inline void put_fragment_header(struct fragment_header *header, 
 	header->next = PROTOCOL_UDP;
 	header->reserved = 0;
 	header->place = bpf_htons((place & OFFSET_MASK) << 3 | (place & MORE_FRAGMENTS ? FRAGMENT_HEADER_MORE : 0));
-	header->identification = identification_of(packet);
+	header->identification = packet->identification;
 }
 
 #endif

@@ -32,6 +32,7 @@ struct packet {
 	__u8 is_summed;      /* whether there is a payload_sum */
 	__u8 is_portless;    /* whether an extension header hides the ports */
 	__be16 fragmentation; /* "more fragments" and the offset, as in an IPv4 header; or FRAGMENT_HEADER */
+	__be32 identification; /* of a fragment; of IPv4 it has half the bits */
 	__u8 has_fragment_header_now;
 	__u8 ttl;
 	__u16 priority;      /* upper four bits of the tag */
@@ -40,6 +41,7 @@ struct packet {
 	__s32 reason;        /* GOOD, or why it is dropped */
 	__u32 accepted;      /* whether a relay wants it */
 	__u32 stripped;      /* whether tag and padding are off */
+	__u32 is_cut;        /* whether the frame has a piece of it only; all of it is in `cuttings` */
 };
 
 /* The address of the packet's family. */

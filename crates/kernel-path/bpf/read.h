@@ -94,6 +94,7 @@ static __noinline int read_extension(struct packet *packet, __u32 there)
 	}
 	if (kind == EXTENSION_FRAGMENT) {
 		packet->fragmentation = fragmentation_of(&packet->headers.fragment);
+		packet->identification = packet->headers.fragment.identification;
 		packet->has_fragment_header_now = 1;
 		packet->header_bytes = IPV6_BYTES + EXTENSION_BYTES;
 		if (is_later_fragment(packet))
@@ -173,6 +174,7 @@ static __always_inline enum readable read_ipv4(struct __sk_buff *skb, struct pac
 		return NOT_OURS;
 	there = packet->there < packet->total_bytes ? packet->there : packet->total_bytes;
 	packet->fragmentation = headers->ip.fragmentation & bpf_htons(FRAGMENT_MASK);
+	packet->identification = bpf_htonl(bpf_ntohs(headers->ip.identification));
 	packet->udp = headers->udp;
 	if (is_later_fragment(packet) || there < packet->header_bytes + 4) {
 		packet->reason = there < packet->total_bytes	   ? MCR_DROP_TRUNCATED :

@@ -95,6 +95,7 @@ enum mcr_output_flags {
 	MCR_KEEP_SOURCE = 8,
 	MCR_OUTPUT_IPV6 = 16, /* copies leave as IPv6 */
 	MCR_SET_PRIORITY = 32,
+	MCR_CUTS = 64, /* larger copies than `mtu` leave in fragments */
 };
 
 /* Most code points that an output maps by themselves. */

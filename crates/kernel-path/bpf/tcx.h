@@ -2,18 +2,20 @@
 /*
  * The relay at tcx ingress.
  *
- *   frame -> read_packet (read.h) -> find -> judge (judge.h) -> each relay -> each output -> send_copy (copies.h), counted
+ *   frame -> read_packet (read.h) -> find -> judge (judge.h) -> each relay -> each output -> send_clone (copies.h), counted;
+ *                                                                                     or its pieces (cut.h)
  *
  * Verdicts and bytes are those of mcr-wire (frame.rs, rewrite.rs), which has the table of verdicts. Frames of no relay go on
  * untouched; those of a relay end here, sent or counted by reason.
  *
  * Functions that are not static are verified by themselves, once, and their callers without a look into them: so the verifier
- * walks the sum of their paths, not the product (12,000 steps where there were 400,000; a kernel gives up at a million).
+ * walks the sum of their paths, not the product (16,000 steps where there were 400,000; a kernel gives up at a million).
  */
 #ifndef MCR_TCX_H
 #define MCR_TCX_H
 
 #include "copies.h"
+#include "cut.h"
 #include "fragments.h"
 #include "judge.h"
 #include "lookup.h"
@@ -56,10 +58,12 @@ static long each_output(__u32 index, struct walk *walk)
 	struct packet *packet = walk->packet;
 	__u32 record = walk->output, reason;
 	struct mcr_output *output = bpf_map_lookup_elem(&outputs, &record);
+	int is_too_large;
 
 	if (record == 0 || !output)
 		return 1;
 	walk->output = output->next;
+	is_too_large = packet->largest + header_bytes_of(packet, output) > output->mtu;
 	if (packet->reason != GOOD) {
 		reason = packet->reason;
 	} else if (output->drop) {
@@ -68,14 +72,14 @@ static long each_output(__u32 index, struct walk *walk)
 		reason = MCR_DROP_TTL_EXPIRED;
 	} else if (output->flags & MCR_OUTPUT_IPV6 && lacks_checksum(packet)) {
 		reason = MCR_DROP_FRAGMENT;
-	} else if (packet->largest + header_bytes_of(packet, output) > output->mtu) {
+	} else if (is_too_large && room_of_pieces(packet, output) == 0) {
 		reason = MCR_DROP_TOO_BIG;
 	} else if (is_capped(&output->cap) &&
 		   !admits(RELAY_SLOTS + output->slot, &output->cap, packet->packets,
 			   bytes_of_copies(packet, output))) {
 		reason = MCR_DROP_RATE_LIMITED;
 	} else {
-		send_copy(walk->skb, packet, output);
+		send_copy(walk->skb, packet, output, is_too_large);
 		return 0;
 	}
 	count_dropped(&dropped, output->slot, reason, packet->packets);
@@ -88,7 +92,7 @@ static __always_inline void sum_for_ipv6(struct __sk_buff *skb, struct packet *p
 	__u32 headers = (packet->is_ipv6_now ? IPV6_BYTES : IPV4_BYTES) + UDP_BYTES;
 
 	if (!(relay->flags & MCR_NEEDS_CHECKSUM) || packet->is_summed || is_fragment(packet) || packet->reason != GOOD ||
-	    packet->checksum == CHECKSUM_PARTIAL || packet->udp.checksum != 0)
+	    packet->checksum == CHECKSUM_PARTIAL || packet->udp.checksum != 0 || make_whole(skb, packet))
 		return;
 	packet->payload_sum = sum_of_payload(skb, (packet->stripped ? ETHERNET_BYTES : packet->ip_at) + headers,
 					     packet->payload, 0);
@@ -131,36 +135,55 @@ static long each_relay(__u32 index, struct walk *walk)
 	return 0;
 }
 
+/* What is read of the packet at hand: the stack has no room for it. */
+MAP(at_hand, BPF_MAP_TYPE_PERCPU_ARRAY, __u32, struct packet, 0);
+
+static __always_inline struct packet *new_packet(struct __sk_buff *skb)
+{
+	__u32 zero = 0;
+	struct packet *packet = bpf_map_lookup_elem(&at_hand, &zero);
+
+	if (!packet)
+		return 0;
+	__builtin_memset(packet, 0, sizeof(*packet));
+	packet->destination.ifindex = skb->ifindex;
+	packet->reason = packet->obstacle = GOOD;
+	return packet;
+}
+
 SEC("classifier")
 int mcr_tcx(struct __sk_buff *skb)
 {
-	struct packet packet = { .destination.ifindex = skb->ifindex, .reason = GOOD, .obstacle = GOOD };
-	struct walk walk = { .skb = skb, .packet = &packet };
+	struct walk walk = { .skb = skb };
+	struct packet *packet;
 	struct mcr_relay *relay;
 	int readable;
 
 	if (skb->protocol != bpf_htons(ETHERTYPE_IPV4) && skb->protocol != bpf_htons(ETHERTYPE_IPV6) &&
 	    !is_tag(skb->protocol))
 		return TCX_NEXT;
-	readable = read_packet(skb, &packet);
+	packet = walk.packet = new_packet(skb);
+	if (!packet)
+		return TCX_NEXT;
+	readable = read_packet(skb, packet);
 	if (readable == UNREADABLE)
-		count_on_input(&packet, packet.reason);
+		count_on_input(packet, packet->reason);
 	if (readable != READABLE)
 		return TCX_NEXT;
-	relay = find(&packet.destination);
+	relay = find(&packet->destination);
 	if (!relay)
 		return TCX_NEXT;
-	packet.reason = judge(skb, &packet);
+	packet->reason = judge(skb, packet);
 	serve(&walk, relay);
 	walk.relay = relay->next;
 	if (walk.relay)
 		bpf_loop(MCR_MOST_SHARING, each_relay, &walk, 0);
-	if (!packet.accepted) {
-		count_on_input(&packet, packet.reason == GOOD ? MCR_DROP_SOURCE_NOT_LISTED : packet.reason);
+	if (!packet->accepted) {
+		count_on_input(packet, packet->reason == GOOD ? MCR_DROP_SOURCE_NOT_LISTED : packet->reason);
 		return TCX_NEXT;
 	}
-	if (packet.reason == GOOD && is_fragment(&packet) && !is_later_fragment(&packet))
-		note_first(&packet);
+	if (packet->reason == GOOD && is_fragment(packet) && !is_later_fragment(packet))
+		note_first(packet);
 	return TCX_DROP;
 }
 

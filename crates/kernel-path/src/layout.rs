@@ -207,6 +207,7 @@ const MAP_DSCP: u8 = 4;
 const KEEP_SOURCE: u8 = 8;
 const OUTPUT_IPV6: u8 = 16;
 const SET_PRIORITY: u8 = 32;
+const CUTS: u8 = 64;
 
 /// `struct mcr_source`.
 #[repr(C)]
@@ -346,8 +347,6 @@ impl OutputRecord {
         let Rewrite {
             source_mac, destination_mac, vlan, source, destination, source_port, ttl, dscp, priority, ..
         } = *rewrite;
-        // Nothing is cut here: the engine leaves such relays to others.
-        debug_assert_eq!(rewrite.oversize, Oversize::Drop);
         let port_flag = source_port.map_or(0, |_| SET_SOURCE_PORT);
         let priority_bits = u16::from(priority.unwrap_or(0)) << 13;
         let priority_flag = priority.map_or(0, |_| SET_PRIORITY);
@@ -364,9 +363,10 @@ impl OutputRecord {
         };
         let dscp_flag = dscp.map_or(0, |_| SET_DSCP);
         let family_flag = if destination.is_ipv6() { OUTPUT_IPV6 } else { 0 };
+        let cuts_flag = if rewrite.oversize == Oversize::Fragment { CUTS } else { 0 };
         Self {
             port,
-            mtu,
+            mtu: rewrite.room(mtu),
             destination_mac: destination_mac.octets(),
             source_mac: source_mac.octets(),
             source: source.map_or_else(Address::default, Address::from),
@@ -377,7 +377,7 @@ impl OutputRecord {
             outer_vlan: vlan.and_then(VlanId::outer).map_or(0, |outer| outer | priority_bits),
             ttl: added,
             dscp: dscp.unwrap_or(0),
-            flags: port_flag | dscp_flag | map_flag | source_flag | family_flag | priority_flag,
+            flags: port_flag | dscp_flag | map_flag | source_flag | family_flag | priority_flag | cuts_flag,
             ttl_mask,
             least_ttl: ttl.least(),
             dscp_from: map.map_or_else(Default::default, |map| map.from()),
@@ -417,7 +417,7 @@ impl OutputRecord {
             ttl,
             dscp,
             priority: (self.flags & SET_PRIORITY != 0).then_some((self.vlan >> 13) as u8),
-            oversize: Oversize::Drop,
+            oversize: if self.flags & CUTS == 0 { Oversize::Drop } else { Oversize::Fragment },
         };
         OutputAction::Send { port: self.port, rewrite, mtu: self.mtu }
     }
@@ -510,7 +510,13 @@ mod tests {
             ..rewrite
         };
         let map = CodePointMap::new([(46, 34), (0, 1)], Some(9)).unwrap();
-        let mapped = Rewrite { source: None, ttl: TimeToLive::Decrement, dscp: CodePoint::Map(map), ..rewrite };
+        let mapped = Rewrite {
+            source: None,
+            ttl: TimeToLive::Decrement,
+            dscp: CodePoint::Map(map),
+            oversize: Oversize::Fragment,
+            ..rewrite
+        };
         let ipv6 = Rewrite {
             vlan: VlanId::new(7).and_then(|id| id.within(9)),
             source: Some("fd00:1::1".parse().unwrap()),

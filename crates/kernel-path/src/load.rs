@@ -2,6 +2,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::SystemTime;
 
 use aya::programs::{ProgramError, SchedClassifier};
 use aya::{Ebpf, EbpfLoader};
@@ -53,7 +54,7 @@ impl Sizes {
     }
 
     /// Entries of each map, by its name in the programs.
-    fn entries(&self, cpus: u32) -> [(&'static str, Option<u32>); Maps::COUNT + 5] {
+    fn entries(&self, cpus: u32) -> [(&'static str, Option<u32>); Maps::COUNT + 7] {
         let records = |size: u32| size.checked_add(Self::spare(size) + 1);
         [
             ("destinations", Some(self.relays)),
@@ -73,6 +74,8 @@ impl Sizes {
             ("turns", Some(self.ports)),
             ("fan_outs", Some(self.fan_outs)),
             ("fragments", Some(mcr_wire::FragmentKey::MOST_REMEMBERED as u32)),
+            ("cuttings", Some(cpus)),
+            ("identifications", Some(self.ports)),
         ]
     }
 }
@@ -166,6 +169,8 @@ pub fn load(sizes: &Sizes) -> Result<Loaded, LoadError> {
     let mut loader = EbpfLoader::new();
     loader.override_global("RELAY_SLOTS", &sizes.relays, true);
     loader.override_global("OUTPUT_SLOTS", &sizes.outputs, true);
+    let first_identification = first_identification();
+    loader.override_global("FIRST_IDENTIFICATION", &first_identification, true);
     for (table, entries) in sizes.entries(cpus as u32) {
         let entries = entries.filter(|&entries| entries != 0).ok_or(LoadError::Size { table })?;
         loader.map_max_entries(table, entries);
@@ -179,6 +184,11 @@ pub fn load(sizes: &Sizes) -> Result<Loaded, LoadError> {
     let xdp = Xdp::load(&mut loaded);
     let ports = Ports::from_fd(take(&mut loaded, Ports::NAME)?)?;
     Ok(Loaded { program, maps: maps(&mut loaded)?, ports, xdp })
+}
+
+/// Of datagrams that are cut: not those of the programs that were loaded before.
+fn first_identification() -> u32 {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_nanos() as u32)
 }
 
 fn maps(loaded: &mut Ebpf) -> Result<Maps, LoadError> {

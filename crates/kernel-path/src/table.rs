@@ -110,7 +110,7 @@ pub enum OutputAction {
         port: u32,
         /// What it looks like then.
         rewrite: Rewrite,
-        /// Largest IP packet that the interface sends, in bytes; larger ones are dropped as `too_big`.
+        /// Largest IP packet that the interface sends, in bytes; larger ones are dropped as `too_big`, or cut if the rewrite says so.
         mtu: u32,
     },
     /// It is not: the output cannot work now, for this reason.

@@ -8,6 +8,8 @@
 use core::iter::FusedIterator;
 
 use crate::checksum::udp_pseudo_header;
+use crate::ethernet::{self, VlanId};
+use crate::field::Oversize;
 use crate::frame::{Datagram, Part, UdpChecksum, bytes_before_udp};
 use crate::ipv4::{MORE_FRAGMENTS, OFFSET_MASK};
 use crate::rewrite::{Rewrite, not_zero};
@@ -32,6 +34,18 @@ pub struct Pieces<'a> {
 }
 
 impl Rewrite {
+    /// Bytes of the largest IP packet that leaves in one frame by an interface of this MTU. One tag more than the MTU may be
+    /// sent, but not two (by a packet socket: `net/packet/af_packet.c: packet_extra_vlan_len_allowed`): what may be cut is cut
+    /// before the kernel refuses it.
+    #[must_use]
+    pub fn room(&self, mtu: u32) -> u32 {
+        let has_two_tags = self.vlan.and_then(VlanId::outer).is_some();
+        match self.oversize {
+            Oversize::Fragment if has_two_tags => mtu.saturating_sub(2 * ethernet::TAG_BYTES as u32),
+            Oversize::Fragment | Oversize::Drop => mtu,
+        }
+    }
+
     /// The pieces in which a datagram leaves where no IP packet may have more than `mtu` bytes. For a datagram that has
     /// more, and no super-frame. `identification` is for one that came whole: that of a fragment is kept.
     ///

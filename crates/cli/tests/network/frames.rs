@@ -165,43 +165,76 @@ fn datagrams_in_fragments_arrive_whole(datapath: Datapath) {
 #[test]
 fn copies_that_are_too_large_leave_in_fragments_where_that_is_asked_for() {
     for checksum_offload in [Switch::On, Switch::Off] {
-        let net = Topology::device_relay_lan(2).with_ipv6();
-        net.input().set_mtu(9000);
-        net.input().offload_sending(checksum_offload);
-        let service = Service::start(net.relay(), "");
-        let outputs =
-            ["lan1:239.2.2.1:6001,fragment=true", "lan2:[ff3e::2:2]:6002,fragment=true", "lan1:239.2.2.3:6003"];
-        service.add("camera", "dev0:239.1.1.1:5001", &outputs);
-        let start = |lan: usize, on: &str| {
-            let lan = net.lan(lan);
-            Receiver::start(lan.namespace(), lan.host_address(), on.parse().expect("an end"), Payloads::Keep)
-        };
-        let cut = [start(1, "239.2.2.1:6001"), start(2, "[ff3e::2:2]:6002")];
-        let whole = start(1, "239.2.2.3:6003");
-        let sizes = [1473, 1, 8972, 1472, 3000, 1452, 1453];
-        let payloads: Vec<Vec<u8>> = (0..28_usize).map(|number| payload(number, sizes[number % sizes.len()])).collect();
-        send_payloads(net.device(), DEVICE, traffic::GROUP, &payloads, Duration::from_millis(5));
-        for receiver in cut {
-            let heard = receiver.finish(payloads.len() as u64).payloads;
-            assert!(heard == payloads, "{} arrived: {:#}", heard.len(), service.relay("camera"));
-        }
-        let short: Vec<Vec<u8>> = payloads.into_iter().filter(|payload| payload.len() <= 1472).collect();
-        assert!(whole.finish(short.len() as u64).payloads == short, "{:#}", service.relay("camera"));
-        service.assert_balance();
-        let relay = service.relay("camera");
-        assert_eq!(relay["datapath"], "packet");
-        let why = "not tcx: copies to lan1 may leave in fragments, which only packet makes";
-        assert_eq!(relay["datapath_reason"], why, "{relay:#}");
-        // A datagram sent is one, in however many pieces.
-        let sent = |output: usize| {
-            (relay["outputs"][output]["sent"]["packets"].as_u64(), &relay["outputs"][output]["dropped"])
-        };
-        assert_eq!((sent(0).0, sent(1).0), (Some(28), Some(28)), "{relay:#}");
-        assert_eq!(sent(2), (Some(16), &serde_json::json!({ "too_big": 12 })), "{relay:#}");
-        assert_eq!(relay["relay"]["output"][0]["fragment"], true);
-        let shown = service.mcr(&["show", "camera"]);
-        assert!(String::from_utf8_lossy(&shown.stdout).contains("fragments"), "{shown:?}");
+        let shown = large_copies_leave_in_fragments(checksum_offload, |net| Service::start(net.relay(), ""));
+        let why =
+            "not tcx: copies to lan1 may leave in fragments, and tcx cuts nothing whose checksum is left to a device";
+        assert_eq!(shown, ("packet".to_owned(), why.to_owned()));
     }
+}
+
+#[test]
+fn copies_that_are_too_large_leave_the_kernel_in_fragments_where_it_is_asked_for() {
+    let start = |net: &Topology| Service::start_on(Datapath::Tcx, net.relay(), "");
+    let shown = large_copies_leave_in_fragments(Switch::Off, start);
+    assert_eq!(shown, ("tcx".to_owned(), "tcx is what was asked for".to_owned()));
+}
+
+/// What a sender on the same machine leaves to its device is dropped by name there; what need not be cut is sent.
+#[test]
+fn copies_with_unfinished_checksums_are_not_cut_in_the_kernel() {
+    let net = Topology::device_relay_lan(1);
+    net.input().set_mtu(9000);
+    let service = Service::start_on(Datapath::Tcx, net.relay(), "");
+    service.add("camera", "dev0:239.1.1.1:5001", &["lan1:239.2.2.1:6001,fragment=true"]);
+    let lan = net.lan(1);
+    let on = "239.2.2.1:6001".parse().expect("an end");
+    let receiver = Receiver::start(lan.namespace(), lan.host_address(), on, Payloads::Keep);
+    let payloads: Vec<Vec<u8>> = [3000, 1472, 1473, 10].map(|bytes| payload(0, bytes)).to_vec();
+    send_payloads(net.device(), DEVICE, traffic::GROUP, &payloads, Duration::from_millis(5));
+    assert!(receiver.finish(2).payloads == [payloads[1].clone(), payloads[3].clone()]);
+    service.assert_balance();
+    let relay = service.relay("camera");
+    assert_eq!(relay["outputs"][0]["dropped"], serde_json::json!({ "too_big": 2 }), "{relay:#}");
+}
+
+/// By which datapath they did, and why.
+fn large_copies_leave_in_fragments(
+    checksum_offload: Switch,
+    start_service: impl Fn(&Topology) -> Service,
+) -> (String, String) {
+    let net = Topology::device_relay_lan(2).with_ipv6();
+    net.input().set_mtu(9000);
+    net.input().offload_sending(checksum_offload);
+    let service = start_service(&net);
+    let outputs = ["lan1:239.2.2.1:6001,fragment=true", "lan2:[ff3e::2:2]:6002,fragment=true", "lan1:239.2.2.3:6003"];
+    service.add("camera", "dev0:239.1.1.1:5001", &outputs);
+    let start = |lan: usize, on: &str| {
+        let lan = net.lan(lan);
+        Receiver::start(lan.namespace(), lan.host_address(), on.parse().expect("an end"), Payloads::Keep)
+    };
+    let cut = [start(1, "239.2.2.1:6001"), start(2, "[ff3e::2:2]:6002")];
+    let whole = start(1, "239.2.2.3:6003");
+    let sizes = [1473, 1, 8972, 1472, 3000, 1452, 1453];
+    let payloads: Vec<Vec<u8>> = (0..28_usize).map(|number| payload(number, sizes[number % sizes.len()])).collect();
+    send_payloads(net.device(), DEVICE, traffic::GROUP, &payloads, Duration::from_millis(5));
+    for receiver in cut {
+        let heard = receiver.finish(payloads.len() as u64).payloads;
+        assert!(heard == payloads, "{} arrived: {:#}", heard.len(), service.relay("camera"));
+    }
+    let short: Vec<Vec<u8>> = payloads.into_iter().filter(|payload| payload.len() <= 1472).collect();
+    assert!(whole.finish(short.len() as u64).payloads == short, "{:#}", service.relay("camera"));
+    service.assert_balance();
+    let relay = service.relay("camera");
+    // A datagram sent is one, in however many pieces.
+    let sent =
+        |output: usize| (relay["outputs"][output]["sent"]["packets"].as_u64(), &relay["outputs"][output]["dropped"]);
+    assert_eq!((sent(0).0, sent(1).0), (Some(28), Some(28)), "{relay:#}");
+    assert_eq!(sent(2), (Some(16), &serde_json::json!({ "too_big": 12 })), "{relay:#}");
+    assert_eq!(relay["relay"]["output"][0]["fragment"], true);
+    let shown = service.mcr(&["show", "camera"]);
+    assert!(String::from_utf8_lossy(&shown.stdout).contains("fragments"), "{shown:?}");
+    let text = |key: &str| relay[key].as_str().unwrap_or_default().to_owned();
+    (text("datapath"), text("datapath_reason"))
 }
 
 fn payload(number: usize, bytes: usize) -> Vec<u8> {
