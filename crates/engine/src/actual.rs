@@ -39,7 +39,8 @@ pub(crate) struct Actual {
     pub(crate) kept: BTreeSet<(Ifindex, IpAddr)>,
     /// Addresses that were asked for and that interfaces have.
     pub(crate) addresses: BTreeSet<(Ifindex, IpAddr)>,
-    /// Those that are being checked before they are added.
+    /// Those that are being checked, and those that may be there although they could not be used: to be removed when nobody
+    /// asks for them any more.
     pub(crate) checked: BTreeSet<(Ifindex, IpAddr)>,
     /// Those that could not be added when that was tried last, and why: told while it is tried again.
     pub(crate) denied: BTreeMap<(Ifindex, IpAddr), EffectError>,
@@ -64,6 +65,14 @@ impl Actual {
         self.addresses.extend(addresses);
     }
 
+    /// Whether an address could not be added for that reason when it was tried last; that it was checked since is no news.
+    pub(crate) fn is_denied(&self, effect: &Effect, error: &EffectError) -> bool {
+        match effect {
+            Effect::AddAddress { interface, address } => self.denied.get(&(*interface, *address)) == Some(error),
+            _ => false,
+        }
+    }
+
     /// Records that `effect` failed. What was to be closed is closed on our side whatever the keeper said, and has to
     /// be opened again before it can be used.
     pub(crate) fn record_failed(&mut self, effect: &Effect, error: &EffectError) {
@@ -82,7 +91,8 @@ impl Actual {
                 self.leftover_outputs.insert(*interface);
             }
             Effect::AddAddress { interface, address } => {
-                self.checked.remove(&(*interface, *address));
+                // It may be there all the same.
+                self.checked.insert((*interface, *address));
                 self.denied.insert((*interface, *address), error.clone());
             }
             Effect::OpenInput { .. }

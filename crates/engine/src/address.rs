@@ -82,8 +82,7 @@ impl InterfaceFacts {
     /// The source address for packets that leave here for `target` and were given none. Of IPv4 the first; of IPv6 the one
     /// that RFC 6724 section 5 prefers: as far-reaching as the target, not deprecated, of its kind, lasting, and near.
     pub(crate) fn source_for(&self, target: Target) -> Result<IpAddr, NoSource> {
-        let free = self.addresses.iter().filter(|address| address.lasting != Lasting::WithRelay);
-        let candidates = || free.clone().filter(|address| address.ip.is_ipv4() == target.ip().is_ipv4());
+        let candidates = || self.host_addresses().filter(|address| address.ip.is_ipv4() == target.ip().is_ipv4());
         let IpAddr::V6(to) = target.ip() else {
             return candidates().next().map(|address| address.ip).ok_or(NoSource::None);
         };
@@ -99,6 +98,11 @@ impl InterfaceFacts {
                 None => NoSource::None,
             }
         })
+    }
+
+    /// Those that it does not have for the sake of relays.
+    pub(crate) fn host_addresses(&self) -> impl Iterator<Item = &HostAddress> {
+        self.addresses.iter().filter(|address| address.lasting != Lasting::WithRelay)
     }
 
     /// Whether it has that address, and packets may leave with it.

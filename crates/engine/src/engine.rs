@@ -190,6 +190,7 @@ impl Engine {
         self.actual = Actual::default();
         self.failures.clear();
         self.adopt(inventory);
+        self.lose_addresses();
     }
 
     // ---- what is wanted
@@ -409,9 +410,12 @@ impl Engine {
             return;
         }
         self.tell_interfaces(&facts);
+        let is_news = !facts.values().map(InterfaceFacts::of_host).eq(self.facts.values().map(InterfaceFacts::of_host));
         self.facts = facts;
-        // Whatever failed may have failed because of what changed just now.
-        self.failures.clear();
+        if is_news {
+            // Whatever failed may have failed because of what changed just now. What was added for relays mends nothing.
+            self.failures.clear();
+        }
         let known = self.indexes();
         self.neighbours.retain(|(interface, _), _| known.contains(interface));
         self.ledgers.retain(|interface, _| known.contains(interface));

@@ -40,6 +40,11 @@ pub struct InterfaceFacts {
 }
 
 impl InterfaceFacts {
+    /// What it is without the addresses that it has for the sake of relays.
+    pub(crate) fn of_host(&self) -> Self {
+        Self { addresses: self.host_addresses().copied().collect(), ..self.clone() }
+    }
+
     /// Whether it is the loopback interface. Others have no link-layer address either.
     pub fn is_loopback(&self) -> bool {
         self.name.as_str() == "lo"

@@ -19,7 +19,6 @@ impl Engine {
 
     /// Removes what no relay sends with any more.
     pub(crate) fn spare_addresses(&self, desired: &Desired) -> Vec<Effect> {
-        // One that is still being checked is not in force, and nobody asks for it any more.
         let spare = self.actual.addresses.union(&self.actual.checked).filter(|key| !desired.own_sources.contains(key));
         spare.map(|&(interface, address)| Effect::RemoveAddress { interface, address }).collect()
     }
@@ -27,10 +26,13 @@ impl Engine {
     /// What interfaces do not have any more, whoever took it away, is missing.
     pub(crate) fn lose_addresses(&mut self) {
         let Self { actual, facts, .. } = self;
-        let has = |(index, address): &(Ifindex, IpAddr)| {
-            facts.values().any(|facts| facts.index == *index && facts.standing(*address).is_some())
+        let standing = |(index, address): &(Ifindex, IpAddr)| {
+            facts.values().find(|facts| facts.index == *index).and_then(|facts| facts.standing(*address))
         };
-        actual.addresses.retain(has);
+        // One that is another host's is to be tried again, and is there meanwhile.
+        let duplicates = actual.addresses.iter().filter(|key| standing(key) == Some(Standing::Duplicate));
+        actual.checked.extend(duplicates);
+        actual.addresses.retain(|key| standing(key).is_some_and(|standing| standing != Standing::Duplicate));
         actual.checked.retain(|(index, _)| facts.values().any(|facts| facts.index == *index));
     }
 

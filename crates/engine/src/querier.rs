@@ -12,7 +12,6 @@ use mcr_model::relay::Relay;
 use mcr_model::status::{RelayWarning, RelayWarningKind};
 use mcr_model::{EventKind, RelayName};
 
-use crate::address::Lasting;
 use crate::engine::{Engine, Entry};
 use crate::fact::Ifindex;
 
@@ -87,7 +86,6 @@ impl Engine {
             post.watch = watch;
             let Some(facts) = self.facts.values().find(|facts| facts.index == interface) else { continue };
             let own: Vec<IpAddr> = facts.addresses.iter().map(|address| address.ip).collect();
-            let mut lasting = facts.addresses.iter().filter(|address| address.lasting != Lasting::WithRelay);
             let name = facts.name.to_string();
             let is_there = |query: &&HeardQuery| {
                 query.interface == interface
@@ -95,7 +93,7 @@ impl Engine {
                     && !own.contains(&query.querier)
             };
             post.hear(heard.iter().filter(is_there));
-            let own = lasting.find(|own| may_ask(own.ip, protocol)).map(|own| own.ip);
+            let own = facts.host_addresses().find(|own| may_ask(own.ip, protocol)).map(|own| own.ip);
             self.tell_querier(post.turn(now, own), name, protocol);
             if post.is_due(now) {
                 to_ask.push(place);

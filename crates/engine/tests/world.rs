@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mcr_engine::{
-    Action, Effect, EffectError, Engine, HostAddress, Ifindex, InputKey, InputPlan, InterfaceFacts, Inventory,
-    Membership, Neighbour, Outcome, OutputTotals, Refused, RelayPlan, RelayTotals, Totals, Until,
+    Action, Effect, EffectError, Engine, HostAddress, Ifindex, InputKey, InputPlan, InterfaceFacts, Inventory, Lasting,
+    Membership, Neighbour, Outcome, OutputTotals, Refused, RelayPlan, RelayTotals, Standing, Totals, Until,
 };
 use mcr_model::relay::Relay;
 use mcr_model::spec::{InputSpec, OutputSpec, RelaySpec};
@@ -1074,7 +1074,7 @@ fn an_address_that_another_host_has_is_asked_for_more_and_more_slowly_and_told_a
     machine.settle(&mut engine, 0);
     let add = Effect::AddAddress { interface: Ifindex(3), address: [10, 0, 3, 77].into() };
     let rival = || EffectError { reason: "another host has it".into(), remedy: "take it away".into() };
-    let mut tries = 0;
+    let (mut tries, mut news) = (0, 0);
     for now in (0..30_000).step_by(50).map(Duration::from_millis) {
         for effect in engine.reconcile(now) {
             tries += u32::from(effect == add);
@@ -1083,6 +1083,7 @@ fn an_address_that_another_host_has_is_asked_for_more_and_more_slowly_and_told_a
                 true => Err(rival()),
                 false => machine.carry_out(&effect),
             };
+            news += result.as_ref().map_or_else(|error| u32::from(!engine.is_known_failure(&effect, error)), |_| 0);
             engine.done(now, effect, result);
         }
         if tries > 0 {
@@ -1091,4 +1092,63 @@ fn an_address_that_another_host_has_is_asked_for_more_and_more_slowly_and_told_a
         }
     }
     assert!((10..20).contains(&tries), "{tries} in half a minute");
+    assert_eq!(news, 1, "it is warned of once");
+    // It may have come there although that was told to have failed.
+    engine.remove(&"camera".parse().unwrap()).unwrap();
+    let effects = machine.settle(&mut engine, 60_000);
+    assert!(effects.contains(&Effect::RemoveAddress { interface: Ifindex(3), address: [10, 0, 3, 77].into() }));
+}
+
+const OWN_SIX: (&str, &str) = ("eth0:[ff3e::1]:5001", "eth1:[ff3e::2]:6001,source=fd00::77,own-source=true");
+
+/// The interfaces, the second with an address for the sake of a relay.
+fn with_own(standing: Option<Standing>) -> Vec<InterfaceFacts> {
+    let mut interfaces = two();
+    let own =
+        |standing| HostAddress { standing, lasting: Lasting::WithRelay, ..("fd00::77".parse().unwrap(), 128).into() };
+    interfaces[1].addresses.extend(standing.map(own));
+    interfaces
+}
+
+#[test]
+fn an_address_that_comes_and_goes_for_a_relay_makes_nothing_else_be_tried_again() {
+    let (mut engine, mut machine) = (Engine::new("mcr.toml"), Machine::default());
+    engine.interfaces_are(with_own(None));
+    engine.create(camera()).unwrap();
+    machine.settle(&mut engine, 0);
+    let prove = Effect::Prove { interface: Ifindex(3), mac: interface(3, "eth1").mac };
+    let error = EffectError { reason: "its driver is deaf".into(), remedy: "get another".into() };
+    engine.done(Duration::ZERO, prove.clone(), Err(error.clone()));
+    for standing in [Some(Standing::Tentative), Some(Standing::Duplicate), None] {
+        engine.interfaces_are(with_own(standing));
+        assert!(engine.is_known_failure(&prove, &error), "{standing:?}");
+    }
+    let mut changed = with_own(None);
+    changed[1].addresses.push(([10, 0, 3, 2].into(), 24).into());
+    engine.interfaces_are(changed);
+    assert!(!engine.is_known_failure(&prove, &error), "it may have been for want of an address");
+}
+
+#[test]
+fn a_source_that_was_taken_over_and_is_another_hosts_is_tried_again_or_removed() {
+    let own = (Ifindex(3), IpAddr::from([0xfd00, 0, 0, 0, 0, 0, 0, 0x77]));
+    let add = Effect::AddAddress { interface: own.0, address: own.1 };
+    let remove = Effect::RemoveAddress { interface: own.0, address: own.1 };
+    let found = || {
+        let mut engine = Engine::new("mcr.toml");
+        engine.adopt(Inventory { addresses: vec![own], ..Inventory::default() });
+        engine.interfaces_are(with_own(Some(Standing::Tentative)));
+        engine.create(relay("six", OWN_SIX.0, &[OWN_SIX.1])).unwrap();
+        (engine, Machine::default())
+    };
+    let (mut engine, mut machine) = found();
+    assert!(!machine.settle(&mut engine, 0).contains(&add), "it is being checked");
+    engine.interfaces_are(with_own(Some(Standing::Duplicate)));
+    assert!(machine.settle(&mut engine, 1).contains(&add));
+
+    let (mut engine, mut machine) = found();
+    machine.settle(&mut engine, 0);
+    engine.interfaces_are(with_own(Some(Standing::Duplicate)));
+    engine.remove(&"six".parse().unwrap()).unwrap();
+    assert!(machine.settle(&mut engine, 1).contains(&remove));
 }

@@ -70,7 +70,7 @@ impl Engine {
     /// Whether an effect that fails like this failed in just this way the last time, too: it is no news.
     #[must_use]
     pub fn is_known_failure(&self, effect: &Effect, error: &EffectError) -> bool {
-        self.failures.is_known(&effect.subject(), error)
+        self.failures.is_known(&effect.subject(), error) || self.actual.is_denied(effect, error)
     }
 
     /// What came of an effect.
