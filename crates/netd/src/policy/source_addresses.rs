@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
 
+use mcr_wire::Prefix;
+
 use super::matches;
 
 /// Networks by the interface that may get their addresses; names may have the wildcards of the lists. Empty: none.
@@ -14,10 +16,7 @@ pub(super) struct SourceAddresses(BTreeMap<String, Vec<Network>>);
 /// A network, as `10.1.0.64/26`; a single address without a length.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize)]
 #[serde(try_from = "String")]
-struct Network {
-    first: IpAddr,
-    length: u32,
-}
+struct Network(Prefix);
 
 /// Text that is no network.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -31,7 +30,7 @@ enum NoNetwork {
 impl SourceAddresses {
     /// Whether the interface may get that address.
     pub(super) fn allow(&self, interface: &str, address: IpAddr) -> bool {
-        self.on(interface).any(|network| network.contains(address))
+        self.on(interface).any(|network| network.0.contains(address))
     }
 
     /// What the interface may get, for a sentence.
@@ -61,12 +60,6 @@ impl fmt::Display for SourceAddresses {
     }
 }
 
-impl Network {
-    fn contains(&self, address: IpAddr) -> bool {
-        address.is_ipv4() == self.first.is_ipv4() && begin(address, self.length) == self.first
-    }
-}
-
 impl TryFrom<String> for Network {
     type Error = NoNetwork;
 
@@ -75,33 +68,19 @@ impl TryFrom<String> for Network {
             given.split_once('/').map_or((&*given, None), |(address, length)| (address, Some(length)));
         let shape = || NoNetwork::Shape { given: given.clone() };
         let address: IpAddr = address.parse().map_err(|_| shape())?;
-        let most = if address.is_ipv4() { 32 } else { 128 };
-        let length = length.map_or(Ok(most), str::parse).map_err(|_| shape())?;
-        if length > most {
+        let whole = Prefix::from(address);
+        let length = length.map_or(Ok(whole.length()), str::parse).map_err(|_| shape())?;
+        if length > whole.length() {
             return Err(shape());
         }
-        let first = begin(address, length);
-        if first == address { Ok(Self { first, length }) } else { Err(NoNetwork::HostBits { begins: first, given }) }
+        let begins = Prefix::around(address, length).first();
+        Prefix::new(address, length).map(Self).ok_or(NoNetwork::HostBits { given, begins })
     }
 }
 
 impl fmt::Display for Network {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(out, "{}/{}", self.first, self.length)
-    }
-}
-
-/// The first address of the network of that length which `address` is in.
-fn begin(address: IpAddr, length: u32) -> IpAddr {
-    match address {
-        IpAddr::V4(address) => {
-            let mask = u32::MAX.checked_shl(32_u32.saturating_sub(length)).unwrap_or(0);
-            IpAddr::V4((address.to_bits() & mask).into())
-        }
-        IpAddr::V6(address) => {
-            let mask = u128::MAX.checked_shl(128_u32.saturating_sub(length)).unwrap_or(0);
-            IpAddr::V6((address.to_bits() & mask).into())
-        }
+        write!(out, "{}/{}", self.0.first(), self.0.length())
     }
 }
 
@@ -124,8 +103,8 @@ mod tests {
             ("::/0", "fd00::1", "10.0.0.1"),
         ] {
             let network = network(text).unwrap();
-            assert!(network.contains(inside.parse().unwrap()), "{text} {inside}");
-            assert!(!network.contains(outside.parse().unwrap()), "{text} {outside}");
+            assert!(network.0.contains(inside.parse().unwrap()), "{text} {inside}");
+            assert!(!network.0.contains(outside.parse().unwrap()), "{text} {outside}");
         }
     }
 
