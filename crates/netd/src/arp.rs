@@ -16,6 +16,8 @@ use crate::channel::{check, open_socket, retry, set_option};
 /// How often is asked, and how long is waited after each question.
 const QUESTIONS: u32 = 3;
 const PAUSE: Duration = Duration::from_millis(140);
+/// A question that nobody has gone on with for so long is begun anew: who has come since was not asked.
+const OUTDATED: Duration = Duration::from_secs(5);
 /// Bytes of a message about IPv4 and Ethernet.
 const BYTES: usize = 28;
 /// Its beginning: Ethernet, IPv4, and the lengths of their addresses (RFC 826).
@@ -78,6 +80,7 @@ impl Arp {
     pub(crate) fn ask(&mut self, address: Ipv4Addr) -> io::Result<Verdict> {
         self.listen();
         let now = Instant::now();
+        self.asked.retain(|_, question| !question.is_outdated(now));
         if let Some(question) = self.asked.get(&address) {
             if let Some(rival) = question.rival {
                 self.asked.remove(&address);
@@ -103,9 +106,14 @@ impl Arp {
         self.asked.remove(&address);
     }
 
-    /// Whether nothing is being asked.
-    pub(crate) fn is_idle(&self) -> bool {
-        self.asked.is_empty()
+    /// About how many addresses is being asked.
+    pub(crate) fn count(&self) -> usize {
+        self.asked.len()
+    }
+
+    /// Whether that is one of them.
+    pub(crate) fn is_asking(&self, address: Ipv4Addr) -> bool {
+        self.asked.contains_key(&address)
     }
 
     /// Says that the address is this host's: who knew another for it learns (section 2.3).
@@ -140,6 +148,12 @@ impl Arp {
     }
 }
 
+impl Question {
+    fn is_outdated(&self, now: Instant) -> bool {
+        now.duration_since(self.last) > OUTDATED
+    }
+}
+
 /// Who has an address, or asks for it to take it (section 2.1.1).
 fn claim(message: &[u8]) -> Option<(Ipv4Addr, [u8; 6])> {
     let message = message.get(..BYTES)?;
@@ -165,6 +179,13 @@ fn link_address(interface: u32, to: [u8; 6]) -> libc::sockaddr_ll {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_question_that_nobody_went_on_with_is_begun_anew() {
+        let last = Instant::now();
+        let question = Question { asked: QUESTIONS, last, rival: None };
+        assert!(!question.is_outdated(last + PAUSE) && question.is_outdated(last + OUTDATED + PAUSE));
+    }
 
     #[test]
     fn who_has_an_address_and_who_wants_it_is_told_from_who_asks_for_it() {

@@ -213,10 +213,11 @@ impl Holdings {
         }
     }
 
-    /// The daemon is gone: nobody looks any more.
+    /// The daemon is gone: nobody looks any more, or waits for an address.
     pub(crate) fn end_gazes(&mut self) {
         self.gazes.clear();
         self.ears.clear();
+        self.own_addresses.end_questions();
     }
 
     /// Has the daemon know what was heard and what has happened.
@@ -301,7 +302,7 @@ impl Holdings {
         let attached = self.kernel_path.attached().map(|(interface, _)| interface);
         let sockets =
             self.inputs.keys().chain(self.gazes.keys()).chain(self.ears.keys()).copied().chain(self.outputs());
-        let addresses = self.own_addresses.iter().map(|(interface, _)| interface);
+        let addresses = self.own_addresses.interfaces();
         sockets.chain(memberships).chain(neighbours).chain(attached).chain(addresses).collect()
     }
 
@@ -312,7 +313,7 @@ impl Holdings {
             || self.gazes.contains_key(&interface)
             || self.ears.contains_key(&interface)
             || self.neighbours_on(interface).next().is_some()
-            || self.own_addresses.on(interface).next().is_some()
+            || self.own_addresses.interfaces().any(|index| index == interface)
             || self.kernel_path.is_on(interface)
     }
 }

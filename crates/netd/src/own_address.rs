@@ -66,13 +66,32 @@ impl OwnAddresses {
         self.iter().filter(move |(index, _)| *index == interface).map(|(_, address)| address)
     }
 
+    /// The interfaces that have one of ours, or on which it is asked for one.
+    pub(crate) fn interfaces(&self) -> impl Iterator<Item = u32> {
+        self.iter().map(|(interface, _)| interface).chain(self.asking.keys().copied())
+    }
+
+    /// How many there are or are being asked for.
+    pub(crate) fn count(&self) -> usize {
+        self.held.len() + self.asking.values().map(Arp::count).sum::<usize>()
+    }
+
+    /// Whether that is one of them.
+    pub(crate) fn knows(&self, interface: u32, address: IpAddr) -> bool {
+        let is_asked = |arp: &Arp| matches!(address, IpAddr::V4(address) if arp.is_asking(address));
+        self.held.contains(&(interface, address)) || self.asking.get(&interface).is_some_and(is_asked)
+    }
+
     /// Adds an address to the interface of that name, once no other host has it. What is there already stays what it is.
     pub(crate) fn take(&mut self, (interface, name): (u32, &str), address: IpAddr) -> io::Result<Taken> {
         match self.find(interface, address)? {
             Some(there) if there.owner == Some(self.number) => return self.look_at(there, name),
             // Somebody else's, who also removes it.
-            Some(_) => return Ok(Taken::There),
-            None => drop(self.held.remove(&(interface, address))),
+            Some(_) => {
+                self.lose(interface, address);
+                return Ok(Taken::There);
+            }
+            None => self.lose(interface, address),
         }
         self.rejected.retain(|_, since| since.elapsed() < NEXT_CHECK);
         if self.rejected.contains_key(&(interface, address)) {
@@ -123,38 +142,53 @@ impl OwnAddresses {
         }
     }
 
-    /// Removes an address of ours; whether it was one.
+    /// Removes an address of ours, also one of which the kernel did not say in time that it was added; whether it was there.
     pub(crate) fn give_back(&mut self, interface: u32, address: IpAddr) -> io::Result<bool> {
         if let (IpAddr::V4(address), Some(arp)) = (address, self.asking.get_mut(&interface)) {
             arp.forget(address);
             self.stop_asking(interface);
         }
-        self.unannounced.remove(&(interface, address));
-        if !self.held.remove(&(interface, address)) {
-            return Ok(false);
-        }
         // It may have gone with its link, and somebody may have added it since.
-        let there = self.find(interface, address)?;
-        if there.is_some_and(|there| there.owner == Some(self.number)) {
+        let there = self.find(interface, address)?.is_some_and(|there| there.owner == Some(self.number));
+        if there {
             self.kernel.remove(interface, address)?;
         }
-        Ok(true)
+        self.lose(interface, address);
+        Ok(there)
     }
 
     /// Removes all; what can not be removed is for the next keeper.
     pub(crate) fn clear(&mut self) {
-        for (interface, address) in std::mem::take(&mut self.held) {
-            let _ = self.kernel.remove(interface, address);
+        for HostAddress { interface, address, owner, standing: _ } in self.kernel.all().unwrap_or_default() {
+            if owner == Some(self.number) {
+                let _ = self.kernel.remove(interface, address);
+            }
         }
-        self.asking.clear();
+        self.held.clear();
         self.unannounced.clear();
+        self.end_questions();
     }
 
     /// The interface is gone, and its addresses with it.
     pub(crate) fn forget(&mut self, interface: u32) {
         self.held.retain(|(index, _)| *index != interface);
         self.unannounced.retain(|(index, _)| *index != interface);
+        self.end_questions_on(interface);
+    }
+
+    /// Nobody waits for an answer any more.
+    pub(crate) fn end_questions(&mut self) {
+        self.asking.clear();
+    }
+
+    pub(crate) fn end_questions_on(&mut self, interface: u32) {
         self.asking.remove(&interface);
+    }
+
+    /// It is not there any more, or not ours.
+    fn lose(&mut self, interface: u32, address: IpAddr) {
+        self.held.remove(&(interface, address));
+        self.unannounced.remove(&(interface, address));
     }
 
     fn find(&mut self, interface: u32, address: IpAddr) -> io::Result<Option<HostAddress>> {
@@ -178,7 +212,7 @@ impl OwnAddresses {
     }
 
     fn stop_asking(&mut self, interface: u32) {
-        if self.asking.get(&interface).is_some_and(Arp::is_idle) {
+        if self.asking.get(&interface).is_some_and(|arp| arp.count() == 0) {
             self.asking.remove(&interface);
         }
     }

@@ -22,8 +22,9 @@ impl Holdings {
         if !self.policy.allows_source(&name, address) {
             return Err(self.foreign_source(&name, address));
         }
-        if self.own_addresses.iter().count() >= MAX_ADDRESSES {
-            let what = format!("can not add {address} to {name}: {MAX_ADDRESSES} addresses are held already");
+        if self.own_addresses.count() >= MAX_ADDRESSES && !self.own_addresses.knows(interface, address) {
+            let what =
+                format!("can not add {address} to {name}: {MAX_ADDRESSES} addresses are held or asked for already");
             return Err(full(what, "leave own_source out where nobody asks for the source"));
         }
         match self.own_addresses.take((interface, &name), address) {
@@ -57,22 +58,27 @@ impl Holdings {
             name.is_some_and(|name| self.policy.allows_source(&name, *address))
         };
         for (interface, address) in self.own_addresses.iter().filter(|held| !is_allowed(held)).collect::<Vec<_>>() {
-            let name = label(interface);
-            let told = match self.own_addresses.give_back(interface, address) {
-                Ok(_) => format!("{address} is taken away from {name}: the policy forbids it"),
-                Err(error) => format!("{address} is forbidden on {name}, and can not be removed: {error}"),
-            };
-            self.notices.push(told);
+            self.take_away(interface, address, "the policy forbids it");
         }
     }
 
-    /// Removes all of an interface.
+    /// Removes all of an interface that is no output any more.
     pub(super) fn take_away_addresses(&mut self, interface: u32) -> bool {
+        self.own_addresses.end_questions_on(interface);
         let addresses: Vec<IpAddr> = self.own_addresses.on(interface).collect();
         for address in &addresses {
-            let _ = self.remove_address(interface, *address);
+            self.take_away(interface, *address, "the policy does not let it be an output");
         }
         !addresses.is_empty()
+    }
+
+    fn take_away(&mut self, interface: u32, address: IpAddr, why: &str) {
+        let name = label(interface);
+        let told = match self.own_addresses.give_back(interface, address) {
+            Ok(_) => format!("{address} is taken away from {name}: {why}"),
+            Err(error) => format!("{address} can not be removed from {name}, although {why}: {error}"),
+        };
+        self.notices.push(told);
     }
 
     /// What the administrator should find in the log, since this was asked last.
