@@ -24,7 +24,7 @@ Endpoints are INTERFACE:[SOURCE@]ADDRESS:PORT, with options after commas:
   eth0:239.1.1.1:5001                      a group
   eth0:192.168.168.55@239.1.1.1:5001       only from this source
   eth0:239.1.0.0/24:5000-5010              a prefix of groups, a range of ports
-  eth0:[ff3e::1]:5001                      IPv6
+  eth0:[ff15::1]:5001                      IPv6
   eth1:239.2.2.2:6001,ttl=8,source=10.0.0.9,source-port=6000,dscp=34,vlan=100,outer-vlan=7
 
 Examples:

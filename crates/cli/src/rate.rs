@@ -1,11 +1,11 @@
-//! Bit rates as arguments: `500k`, `5M`, `1.5G`.
+//! Rates as arguments: `500k`, `5M`, `1.5G`.
 
-/// Reads a bit rate, in bits per second. Whether it makes sense is for the daemon to say.
+/// Reads a rate, in bits or packets per second. Whether it makes sense is for the daemon to say.
 ///
 /// # Errors
 /// A sentence that says how to write one.
 pub(crate) fn parse(given: &str) -> Result<i64, String> {
-    let wrong = || format!("{given:?} is no bit rate; write it as 500k, 5M or 1.5G");
+    let wrong = || format!("{given:?} is no rate; write a number, or one as 500k, 5M or 1.5G");
     let digits = given.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(given.len());
     let (number, unit) = given.split_at(digits);
     let factor = match unit {

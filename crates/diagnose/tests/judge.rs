@@ -408,6 +408,24 @@ fn an_output_that_drops_all_is_the_culprit() {
 }
 
 #[test]
+fn an_output_that_can_not_send_is_told_as_the_relay_tells_it() {
+    let denied = |received, dropped: &[(&str, u64)]| {
+        let mut relay = relay("camera", TARGET, "eth1:239.2.2.2:6001,source=10.0.1.9,own-source=true", 0, dropped);
+        relay.received.packets = received;
+        let output = &mut relay.outputs[0];
+        (output.ok, output.reason) = (false, Some("the policy does not allow 10.0.1.9".into()));
+        output.remedy = Some("allow it".into());
+        told_of(vec![relay], |_| {})
+    };
+    for report in [denied(0, &[]), denied(100, &[("no_source_address", 100)])] {
+        let step =
+            report.steps.iter().find(|step| step.code == "output_fails").unwrap_or_else(|| panic!("{report:#?}"));
+        let told = (&*step.fact, step.remedy.as_deref());
+        assert_eq!(told, ("the policy does not allow 10.0.1.9", Some("allow it")), "{step:?}");
+    }
+}
+
+#[test]
 fn what_is_wrong_on_the_wire_is_no_fault_of_the_output() {
     let lost = told_of(vec![relay("camera", TARGET, OUT, 0, &[("fragment", 100)])], |facts| {
         wire(facts).flows[0].fragmented = (50, 50);

@@ -25,7 +25,7 @@ pub(crate) enum OutputHealth {
         reason: String,
         remedy: String,
     },
-    /// The keeper or the kernel does not open it: it can't work until somebody does something.
+    /// The keeper or the kernel does not open it, or another host has its own source: it can't work until somebody does something.
     Refused {
         reason: String,
         remedy: String,
@@ -150,6 +150,11 @@ impl Engine {
         Some(Condition::trouble(state, reason, remedy))
     }
 
+    /// Whether a copy can leave by some output.
+    pub(crate) fn has_usable_output(&self, entry: &Entry) -> bool {
+        (0..entry.relay.outputs().len()).any(|i| matches!(self.standing_health(entry, i), OutputHealth::Sending))
+    }
+
     pub(crate) fn output_health(&self, entry: &Entry, index: usize) -> OutputHealth {
         match self.standing_health(entry, index) {
             OutputHealth::Sending => recent_drops(entry, index),
@@ -244,7 +249,7 @@ fn no_source(facts: &InterfaceFacts, output: &Output) -> (String, String) {
     let add = format!("add one with `ip address add … dev {name}`, or set source on the output");
     match facts.source_for(output.target) {
         // It has one by now.
-        Ok(_) => (DropReason::NoSourceAddress.meaning().to_owned(), "nothing: it is taken at once".to_owned()),
+        Ok(_) => (DropReason::NoSourceAddress.meaning().to_owned(), "nothing; it is taken at once".to_owned()),
         Err(NoSource::None) => (format!("output interface {name} has no {family} address to send from"), add),
         Err(NoSource::MtuBelowIpv6) => (
             format!(
@@ -262,7 +267,7 @@ fn no_source(facts: &InterfaceFacts, output: &Output) -> (String, String) {
         ),
         Err(NoSource::Tentative(address)) => (
             format!("{address}, the address of output interface {name}, is still being checked for a duplicate"),
-            "nothing: it is used as soon as the check is over, about two seconds after the link came up".to_owned(),
+            "nothing; it is used as soon as the check is over, about two seconds after the link came up".to_owned(),
         ),
         Err(NoSource::Duplicate(address)) => (
             format!("{address}, the address of output interface {name}, belongs to another host as well"),
@@ -285,7 +290,7 @@ fn recent_drops(entry: &Entry, index: usize) -> OutputHealth {
     }
 }
 
-/// All outputs wait: the relay is pending. None can be opened: it has failed. Some can't send: it is degraded.
+/// All outputs wait: the relay is pending. All are refused: it has failed. Some can't send: it is degraded.
 fn outputs_trouble(relay: &Relay, health: &[OutputHealth]) -> Option<Condition> {
     let all_wait = health.iter().all(|health| matches!(health, OutputHealth::Waiting { .. }));
     let all_refused = health.iter().all(|health| matches!(health, OutputHealth::Refused { .. }));

@@ -27,6 +27,7 @@ mod rehearsal;
 mod rejoin;
 mod rulebook;
 mod sightings;
+mod source_specific;
 mod traffic;
 mod watch;
 

@@ -40,24 +40,24 @@ impl Engine {
     pub(crate) fn own_source_trouble(&self, facts: &InterfaceFacts, source: IpAddr) -> OutputHealth {
         let name = &facts.name;
         if let Some(EffectError { reason, remedy }) = self.actual.denied.get(&(facts.index, source)).cloned() {
-            return OutputHealth::Failing { reason, remedy };
+            return OutputHealth::Refused { reason, remedy };
         }
         if let Some(failure) = self.failures.get(&Subject::Address(facts.index, source)) {
             let EffectError { reason, remedy } = failure.error.clone();
             return OutputHealth::Waiting { reason, remedy };
         }
         match facts.standing(source) {
-            Some(Standing::Duplicate) => OutputHealth::Failing {
+            Some(Standing::Duplicate) => OutputHealth::Refused {
                 reason: format!("another host has {source}, which {name} was to have for its packets"),
                 remedy: "use another source, or take the address from that host; it is tried again".to_owned(),
             },
             Some(Standing::Tentative) => OutputHealth::Waiting {
                 reason: format!("it is being checked whether another host has {source}"),
-                remedy: "nothing: the address is used as soon as the check is over, in about two seconds".to_owned(),
+                remedy: "nothing; the address is used as soon as the check is over, in about two seconds".to_owned(),
             },
             Some(Standing::Good | Standing::Deprecated) | None => OutputHealth::Waiting {
                 reason: format!("{source} is being added to {name}"),
-                remedy: "nothing: it is used at once".to_owned(),
+                remedy: "nothing; it is used at once".to_owned(),
             },
         }
     }
@@ -66,11 +66,12 @@ impl Engine {
 /// What is told while an address is checked.
 pub(crate) fn checking(effect: &Effect) -> EffectError {
     let address = match effect.subject() {
-        Subject::Address(_, address) => address.to_string(),
+        Subject::Address(_, address) => address,
         other => unreachable!("{other:?} is not checked"),
     };
+    let time = if address.is_ipv4() { "about half a second" } else { "one or two seconds" };
     EffectError {
         reason: format!("it is being checked whether another host has {address}"),
-        remedy: "nothing: the address is added as soon as the check is over, in about half a second".to_owned(),
+        remedy: format!("nothing; the address is used as soon as the check is over, in {time}"),
     }
 }

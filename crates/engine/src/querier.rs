@@ -173,7 +173,8 @@ impl Engine {
 
     /// What may go wrong with a relay although it does what it should.
     pub(crate) fn warnings(&self, entry: &Entry) -> Vec<RelayWarning> {
-        let warnings = self.no_querier(entry).into_iter().chain(self.sources_not_asked(entry));
+        let warnings =
+            self.no_querier(entry).into_iter().chain(self.sources_not_asked(entry)).chain(self.sources_needed(entry));
         warnings.chain(self.receivers_unknown(entry)).chain(self.groups_unknown(entry)).collect()
     }
 

@@ -11,6 +11,7 @@ use mcr_engine::{
 };
 use mcr_model::relay::Relay;
 use mcr_model::spec::{InputSpec, OutputSpec, RelaySpec};
+use mcr_model::status::RelayWarningKind;
 use mcr_model::{Datapath, DatapathChoice, DropReason, RelayState, TimeToLive};
 use proptest::prelude::*;
 
@@ -257,6 +258,12 @@ fn a_changed_address_changes_the_source() {
     let (state, reason) = state(&engine, "camera", 2);
     assert_eq!(state, RelayState::Degraded);
     assert!(reason.contains("no IPv4 address"), "{reason}");
+    assert_eq!(engine.is_ready(&"camera".parse().unwrap()), Some(false), "no output can send");
+    engine
+        .create(relay("both", "eth0:239.1.1.2:5001", &["eth1:239.2.2.3:6001", "eth1:239.2.2.4:6001,source=10.0.3.9"]))
+        .unwrap();
+    machine.settle(&mut engine, 3);
+    assert_eq!(engine.is_ready(&"both".parse().unwrap()), Some(true), "one can");
 }
 
 #[test]
@@ -1052,6 +1059,24 @@ fn a_source_of_the_host_is_there_before_it_is_sent_with_and_goes_last() {
 }
 
 #[test]
+fn a_source_specific_group_without_sources_has_a_warning() {
+    let mut engine = Engine::new("mcr.toml");
+    engine.interfaces_are(two());
+    for (name, from, warns) in [
+        ("any", "eth0:232.1.1.1:5001", true),
+        ("named", "eth0:192.168.168.55@232.1.1.2:5001", false),
+        ("six", "eth0:[ff3e::1]:5001", true),
+        ("other", "eth0:239.1.1.1:5001", false),
+    ] {
+        let to = if name == "six" { "eth1:[ff15::2]:6001" } else { "eth1:239.2.2.2:6001" };
+        engine.create(relay(name, from, &[to])).unwrap();
+        let status = engine.status(&name.parse().unwrap(), Duration::ZERO).unwrap();
+        let kinds: Vec<_> = status.warnings.iter().map(|warning| warning.kind).collect();
+        assert_eq!(kinds.contains(&RelayWarningKind::SourcesNeeded), warns, "{name}: {kinds:?}");
+    }
+}
+
+#[test]
 fn a_source_of_the_host_that_a_keeper_left_is_kept_or_removed() {
     let (mut engine, mut machine) = (Engine::new("mcr.toml"), Machine::default());
     let [kept, stale] = [77, 78].map(|last| (Ifindex(3), IpAddr::from([10, 0, 3, last])));
@@ -1088,7 +1113,8 @@ fn an_address_that_another_host_has_is_asked_for_more_and_more_slowly_and_told_a
         }
         if tries > 0 {
             let (state, reason) = state(&engine, "camera", now.as_millis() as u64);
-            assert_eq!((state, &*reason), (RelayState::Degraded, "another host has it"));
+            assert_eq!((state, &*reason), (RelayState::Failed, "another host has it"));
+            assert_eq!(engine.is_ready(&"camera".parse().unwrap()), Some(false));
         }
     }
     assert!((10..20).contains(&tries), "{tries} in half a minute");

@@ -151,7 +151,11 @@ impl<'a> Parts<'a> {
         pairs
             .map(|pair| {
                 pair.split_once('=').filter(|(_, value)| !value.is_empty()).ok_or_else(|| {
-                    error(self.given, &format!("option {pair:?} has no value"), "write options as ttl=8,dscp=34")
+                    let remedy = match pair.trim_end_matches('=') {
+                        flag @ ("own-source" | "own_source" | "fragment") => format!("write {flag}=true"),
+                        _ => "write options as ttl=8,dscp=34".to_owned(),
+                    };
+                    error(self.given, &format!("option {pair:?} has no value"), &remedy)
                 })
             })
             .collect()

@@ -19,7 +19,7 @@ pub struct FlowReport {
     pub flows: Vec<FlowStatus>,
     /// What was announced by SAP.
     pub sessions: Vec<AnnouncedSession>,
-    /// Packets to groups that no relay takes, by the reason.
+    /// Packets to groups that make no flow here, by the reason.
     pub refused_packets: BTreeMap<String, u64>,
     /// Packets that came too fast to be looked at.
     pub missed_packets: u64,

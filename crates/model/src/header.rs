@@ -218,10 +218,17 @@ impl SourceRule {
         match given {
             None => Ok(Self::OfInterface),
             Some(KEEP) => Ok(Self::Keep),
-            Some(given) => parse_ip(given).and_then(host).map(Self::Set).map_err(|error| {
-                let wanted = "write the address of one host, for example 192.168.168.55 or fd00::55, or \"keep\"";
-                FieldError::new(field, error.to_string(), error.remedy(wanted))
-            }),
+            Some(given) => match parse_ip(given).and_then(host) {
+                Ok(source) if source.is_loopback() => {
+                    let what = format!("{source} is a loopback address: every host drops what comes from there");
+                    Err(FieldError::new(field, what, "write an address that a host of the output's network may have"))
+                }
+                Ok(source) => Ok(Self::Set(source)),
+                Err(error) => {
+                    let wanted = "write the address of one host, for example 192.168.168.55 or fd00::55, or \"keep\"";
+                    Err(FieldError::new(field, error.to_string(), error.remedy(wanted)))
+                }
+            },
         }
     }
 

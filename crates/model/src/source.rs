@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use mcr_wire::Listing;
 
 use crate::address::{ValueError, host, parse_ip};
+use crate::name::InterfaceName;
 use crate::prefix::{Prefix, PrefixError, outermost};
 use crate::problem::FieldError;
 
@@ -18,7 +19,7 @@ pub(crate) fn check(field: &str, given: &[String]) -> Result<Vec<Prefix>, Vec<Fi
     let mut errors = Vec::new();
     let mut prefixes = Vec::with_capacity(given.len());
     for (i, given) in given.iter().enumerate() {
-        match one(given) {
+        match one(field, given) {
             Ok(prefix) => prefixes.push(prefix),
             Err((what, remedy)) => errors.push(FieldError::new(format!("{field}[{i}]"), what, remedy)),
         }
@@ -33,8 +34,21 @@ pub(crate) fn check(field: &str, given: &[String]) -> Result<Vec<Prefix>, Vec<Fi
     if errors.is_empty() { Ok(prefixes) } else { Err(errors) }
 }
 
+/// Loopback addresses among them: packets from there are on the loopback interface only.
+pub(crate) fn check_loopback(field: &str, sources: &[Prefix], interface: &InterfaceName) -> Vec<FieldError> {
+    if interface.as_str() == "lo" {
+        return Vec::new();
+    }
+    let is_loopback = |prefix: &&Prefix| prefix.first().is_loopback() && prefix.last().is_loopback();
+    let told = sources.iter().filter(is_loopback).map(|source| {
+        let what = format!("{source} is of the loopback interface, and never the source of a packet on {interface}");
+        FieldError::new(field, what, "name the sender's own address; of applications of this host the input is lo")
+    });
+    told.collect()
+}
+
 /// One of them, or what is wrong with it and what to write.
-fn one(given: &str) -> Result<Prefix, (String, String)> {
+fn one(field: &str, given: &str) -> Result<Prefix, (String, String)> {
     let refused = |error: ValueError| (error.to_string(), error.remedy(WANTED));
     let bare = given.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(given);
     if !bare.contains('/') {
@@ -48,7 +62,8 @@ fn one(given: &str) -> Result<Prefix, (String, String)> {
         (error.to_string(), remedy)
     })?;
     if prefix.length() == 0 {
-        return Err((format!("{prefix} is every source"), "leave it out".to_owned()));
+        let effect = if field.ends_with("exclude_sources") { ", and the relay would take nothing" } else { "" };
+        return Err((format!("{prefix} is every source{effect}"), "leave it out".to_owned()));
     }
     // One that begins with addresses that no host has may go on with others, as ::/1.
     host(prefix.first()).or_else(|error| host(prefix.last()).map_err(|_| error)).map_err(refused)?;
@@ -79,6 +94,7 @@ mod tests {
             ("10.0.0.0/33", "no range of addresses", "as 192.168.168.0/24"),
             ("10.0.0.0/", "no range of addresses", "as 192.168.168.0/24"),
             ("0.0.0.0/0", "every source", "leave it out"),
+            ("::/0", "every source", "leave it out"),
             ("239.0.0.0/8", "239.0.0.0 is not a unicast address", "write the address of one host"),
             ("::ffff:10.0.0.0/120", "written as IPv6", "write 10.0.0.0"),
             ("camera", "not an IP address", "write the address of one host"),
@@ -87,8 +103,22 @@ mod tests {
             assert!(errors[0].contains("sources[0]") && errors[0].contains(what), "{errors:?}");
             assert!(errors[0].contains(remedy), "{errors:?}");
         }
+        let everyone = check("input.exclude_sources", &["0.0.0.0/0".to_owned()]).unwrap_err();
+        assert!(everyone[0].to_string().contains("the relay would take nothing"), "{everyone:?}");
         let many = ["10.0.0.0/8", "11.0.0.0/9", "12.0.0.0/10", "13.0.0.0/11", "14.0.0.0/12", "1.1.1.1"];
         assert!(checked(&many).unwrap_err()[0].contains("5 different lengths, and a list may have 4"));
         assert!(checked(&many[1..]).is_ok());
+    }
+
+    #[test]
+    fn loopback_sources_are_of_the_loopback_interface() {
+        for (given, is_of_loopback) in
+            [("127.0.0.5", true), ("127.0.0.0/8", true), ("126.0.0.0/7", false), ("10.0.0.7", false)]
+        {
+            let sources = check("sources", &[given.to_owned()]).unwrap();
+            let refused =
+                |interface: &str| !check_loopback("sources", &sources, &interface.parse().unwrap()).is_empty();
+            assert_eq!((refused("eth0"), refused("lo")), (is_of_loopback, false), "{given}");
+        }
     }
 }

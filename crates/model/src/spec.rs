@@ -254,6 +254,9 @@ impl InputSpec {
             let remedy = "keep one of the two: nobody but those in sources is relayed anyway";
             errors.0.push(FieldError::new(field("exclude_sources"), "it has both sources and exclude_sources", remedy));
         }
+        if let (Some(interface), Some(sources)) = (&interface, &checked) {
+            errors.0.extend(source::check_loopback(&field("sources"), sources, interface));
+        }
         let vlan = errors.absorb(vlan::check(part, *vlan, *outer_vlan));
         match (interface, target, port, checked, excluded, vlan) {
             (

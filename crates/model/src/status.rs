@@ -122,6 +122,8 @@ pub enum RelayWarningKind {
     NoQuerier,
     /// The network of its input runs an older IGMP, in which nobody asks for sources.
     SourcesNotAsked,
+    /// Its group is a source-specific one, which routers give only to who names sources, and it names none.
+    SourcesNeeded,
     /// It joins on demand, and is not told who wants it.
     ReceiversUnknown,
     /// It joins what is seen, and can not look for it.

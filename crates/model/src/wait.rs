@@ -6,7 +6,7 @@ use std::str::FromStr;
 /// A condition of a relay.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WaitFor {
-    /// Joined and installed: a packet that is sent from now on is received.
+    /// Joined and installed, with an output that can send: a packet that is sent from now on is relayed.
     Ready,
     /// The first packet arrived.
     FirstPacket,

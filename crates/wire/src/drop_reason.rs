@@ -89,7 +89,7 @@ reasons! {
         "use a faster interface, shape the source, or raise the queue length of the output";
     /// No source address to send from.
     NoSourceAddress, "no_source_address", "the output interface has no address of the output's family to send from",
-        "add one, or set source on the output";
+        "add one, or set source on the output; `mcr show` says why an own source is not usable";
     /// The kernel refused the packet for another reason.
     SendFailed, "send_failed", "the kernel refused to send the packet",
         "look into the daemon's log for the error";

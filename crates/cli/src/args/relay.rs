@@ -126,8 +126,8 @@ pub(crate) struct Watch {
     /// Call the relay degraded above this bit rate
     #[arg(long, value_name = "RATE", value_parser = crate::rate::parse)]
     pub(crate) expect_max: Option<i64>,
-    /// Take the relay out of force for a while when more packets per second than this come: a loop, most likely
-    #[arg(long, value_name = "PPS")]
+    /// Take the relay out of force for a while when more packets per second than this come, for example 50k: a loop, most likely
+    #[arg(long, value_name = "RATE", value_parser = crate::rate::parse)]
     pub(crate) breaker: Option<i64>,
     /// Put it back in force after so long, 1s to 24h [default: 10s]
     #[arg(long, value_name = "TIME", requires = "breaker")]

@@ -92,9 +92,8 @@ impl Scene {
             })
             .collect();
         let refused = refused_packets.iter();
-        notes.extend(
-            refused.map(|(reason, number)| format!("{} to groups that no relay takes: {reason}\n", packets(*number))),
-        );
+        notes
+            .extend(refused.map(|(reason, number)| format!("{} that make no flow here: {reason}\n", packets(*number))));
         if *missed_packets > 0 {
             let missed = packets(*missed_packets);
             notes.push(format!("{missed} came too fast to be looked at: rates are higher than shown\n"));

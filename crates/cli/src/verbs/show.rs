@@ -1,6 +1,6 @@
 //! `mcr show`
 
-use mcr_model::spec::OutputSpec;
+use mcr_model::spec::{OutputSpec, RelaySpec};
 use mcr_model::status::{LeaseStatus, Origin, OutputStatus, RelayStatus, RelayWarning};
 
 use crate::args::{Format, Show};
@@ -42,6 +42,7 @@ fn text(relay: &RelayStatus, ink: Ink) -> String {
     let caps = caps(relay.relay.max_packets_per_second, relay.relay.max_bits_per_second);
     let most = caps.map(|caps| format!("  ({caps})")).unwrap_or_default();
     lines.push(format!("  from      {from}{most}"));
+    lines.extend(watched(&relay.relay).map(|watched| format!("  flow      {watched}")));
     lines.extend(shared(relay).map(|shared| format!("            {shared}")));
     let last = relay.last_packet_seconds.map(|ago| format!("; last packet {} ago", seconds(ago)));
     lines.push(format!("  received  {}{}", traffic(received), last.unwrap_or_default()));
@@ -51,6 +52,28 @@ fn text(relay: &RelayStatus, ink: Ink) -> String {
     let legend = drop_legend([relay]);
     let separator = if legend.is_empty() { "" } else { "\n" };
     format!("{}\n{separator}{legend}", lines.join("\n"))
+}
+
+/// What is set of how the flow is joined and watched: `on demand, silent after 3s, breaker at 50.0 kpps`.
+fn watched(relay: &RelaySpec) -> Option<String> {
+    let RelaySpec { on_demand, join, silent_after, expect, breaker, querier, .. } = relay;
+    let mut set: Vec<String> = on_demand.then(|| "on demand".to_owned()).into_iter().collect();
+    set.extend(join.iter().filter(|join| *join != "all").map(|join| format!("groups joined when {join}")));
+    set.extend(silent_after.iter().map(|time| format!("silent after {time}")));
+    if let Some(expect) = expect {
+        let limit = |word, bits: Option<i64>| bits.map(|bits| format!("expected at {word} {}", bit_rate(bits as f64)));
+        set.extend(limit("least", expect.min_bits_per_second));
+        set.extend(limit("most", expect.max_bits_per_second));
+    }
+    set.extend(breaker.as_ref().map(|breaker| {
+        let after = breaker.recover_after.as_ref().map(|time| format!(", back after {time}")).unwrap_or_default();
+        format!("breaker at {}{after}", packet_rate(breaker.max_packets_per_second as f64))
+    }));
+    if let Some(querier) = querier {
+        set.extend(querier.own.filter(|own| *own).map(|_| "own querier".to_owned()));
+        set.extend(querier.timeout.iter().map(|time| format!("a query expected each {time}")));
+    }
+    (!set.is_empty()).then(|| set.join(", "))
 }
 
 /// `at most 10.0 kpps, 5.00 Mbit/s`

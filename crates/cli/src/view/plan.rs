@@ -9,7 +9,7 @@ use crate::view::screen::{HEADING, Ink, TROUBLE};
 /// What would change.
 pub(crate) fn plan_text(plan: &Plan, ink: Ink) -> String {
     if plan.is_empty() {
-        return format!("nothing would change: {} as they are\n{}", relays(plan.unchanged), remarks(plan, ink));
+        return format!("nothing would change: {}\n{}", relays(plan.unchanged), remarks(plan, ink));
     }
     let counts = format!(
         "{} to add, {} to change, {} to remove, {} unchanged\n",
@@ -41,7 +41,7 @@ pub(crate) fn applied_text(applied: &Applied, ink: Ink) -> String {
 }
 
 fn relays(count: usize) -> String {
-    if count == 1 { "1 relay stays".to_owned() } else { format!("{count} relays stay") }
+    if count == 1 { "1 relay stays as it is".to_owned() } else { format!("{count} relays stay as they are") }
 }
 
 fn changes(plan: &Plan, ink: Ink) -> String {
@@ -65,8 +65,17 @@ fn flow(running: Option<&TouchedFlow>, consequence: &str) -> String {
 }
 
 fn field(FieldChange { field, from, to }: &FieldChange) -> String {
-    let or_none = |value: &Option<String>| value.clone().unwrap_or_else(|| "(none)".to_owned());
-    format!("    {field}: {} -> {}\n", or_none(from), or_none(to))
+    let told = |value: &Option<String>| value.clone().unwrap_or_else(|| unset(field).to_owned());
+    format!("    {field}: {} -> {}\n", told(from), told(to))
+}
+
+/// What it means that a field is left out.
+fn unset(field: &str) -> &'static str {
+    match field {
+        "join" => "all",
+        "silent_after" => "1s",
+        _ => "(none)",
+    }
 }
 
 fn remarks(plan: &Plan, ink: Ink) -> String {

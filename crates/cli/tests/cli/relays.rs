@@ -80,6 +80,16 @@ fn an_empty_list_says_how_to_fill_it() {
 fn show() {
     let daemon = two();
     assert_snapshot!("show", run(daemon.directory(), &["show", "camera-3"]));
+    let mut watched = ready();
+    let settings = json!({
+        "on_demand": true, "join": "seen", "silent_after": "3s",
+        "expect": {"min_bits_per_second": 1_000_000, "max_bits_per_second": 5_000_000},
+        "breaker": {"max_packets_per_second": 50_000, "recover_after": "30s"},
+        "querier": {"own": true, "timeout": "60s"},
+    });
+    watched["relay"].as_object_mut().unwrap().extend(settings.as_object().unwrap().clone());
+    let with_settings = FakeDaemon::answering([("GET relays/plc", "200 OK", watched.to_string())]);
+    assert_snapshot!("show_watched", run(with_settings.directory(), &["show", "plc"]));
     assert_snapshot!("show_ready", run(daemon.directory(), &["show", "plc"]));
 }
 

@@ -188,9 +188,11 @@ fn the_policy_says_what_may_be_added_and_says_so() {
     let mut keeper = Keeper::start(&net);
     let service = keeper.serve(&net, None, "");
     let to = "lan1:239.2.2.1:6001,source=10.0.1.9,own-source=true";
-    service.ok(&["add", "camera", "--from", "dev0:239.1.1.1:5001", "--to", to]);
+    service.refused(&["add", "camera", "--from", "dev0:239.1.1.1:5001", "--to", to]);
     let relay = service.relay("camera");
-    assert_eq!(relay["state"], "degraded", "{relay:#}");
+    assert_eq!(relay["state"], "failed", "{relay:#}");
+    let told = service.refused(&["wait", "camera", "--for", "ready", "--timeout", "200ms"]);
+    assert!(told.contains("does not allow to add 10.0.1.9"), "{told}");
     let reason = "the keeper's policy does not allow to add 10.0.1.9 to lan1 (allowed: 10.0.1.64/26, 10.0.1.128/25, fd00:1::/64)";
     assert_eq!(relay["reason"], reason);
     let remedy = relay["remedy"].as_str().unwrap();
@@ -207,7 +209,7 @@ fn the_policy_says_what_may_be_added_and_says_so() {
     assert!(answers(&net, "10.0.1.9"));
     submit(&mut keeper, POLICY);
     wait_until(SOON, "it is taken away", || !has(&net, "10.0.1.9/32"));
-    service.wait_for_state("camera", "degraded", SOON);
+    service.wait_for_state("camera", "failed", SOON);
     for line in ["10.0.1.9 is added to lan1", "10.0.1.9 is taken away from lan1: the policy forbids it"] {
         wait_until(SOON, line, || keeper.process.as_ref().unwrap().output().contains(line));
     }
@@ -222,7 +224,7 @@ fn an_address_of_another_host_is_not_taken_and_one_that_is_there_stays() {
     let service = keeper.serve(&net, None, "");
     let to = |source: &str| format!("lan1:239.2.2.1:6001,source={source},own-source=true");
     service.ok(&["add", "rival", "--from", "dev0:239.1.1.1:5001", "--to", &to("10.0.1.80")]);
-    service.wait_for_state("rival", "degraded", SOON);
+    service.wait_for_state("rival", "failed", SOON);
     let reason = service.relay("rival")["reason"].as_str().unwrap().to_owned();
     let mac = net.lan(1).host_side().mac().to_string();
     assert_eq!(reason, format!("another host on lan1 has 10.0.1.80: {mac} answers for it"));
@@ -262,7 +264,7 @@ fn of_ipv6_it_is_used_once_the_kernel_has_checked_it_and_comes_back_with_its_lin
     assert!(answers(&net, "fd00:1::77"));
     let route = net.relay().output("ip", &["-6", "route", "get", "fd00:1::2"]);
     assert!(route.contains("src fd00:1::1 "), "{route}");
-    service.wait_for_state("six-2", "degraded", SOON);
+    service.wait_for_state("six-2", "failed", SOON);
     assert_eq!(service.relay("six-2")["reason"], "another host on lan1 has fd00:1::80");
     net.lan(1).host_side().remove_address("fd00:1::80/64");
     service.wait_for_state("six-2", "ready", SOON * 4);

@@ -594,7 +594,7 @@ impl Turn {
             return None;
         }
         if *condition == WaitFor::Ready {
-            return self.engine.is_listening(name);
+            return self.engine.is_ready(name);
         }
         self.count_one(name);
         let Flow { received_packets, silent } = self.engine.flow(self.now(), name)?;

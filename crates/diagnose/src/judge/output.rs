@@ -67,8 +67,17 @@ impl Exit<'_> {
                 "create it or correct the name; the output starts by itself",
             )];
         };
-        let checks =
-            [Self::link, Self::source, Self::size, Self::hops, Self::neighbour, Self::kernel, Self::queue, Self::drops];
+        let checks = [
+            Self::link,
+            Self::source,
+            Self::size,
+            Self::hops,
+            Self::neighbour,
+            Self::fails,
+            Self::kernel,
+            Self::queue,
+            Self::drops,
+        ];
         let mut steps: Vec<Step> = match checks.iter().find_map(|check| check(self, link)) {
             Some(fault) => vec![fault],
             None => vec![self.leaves(link)],
@@ -124,7 +133,8 @@ impl Exit<'_> {
             link.name, link.mtu
         );
         let remedy = format!(
-            "ip link set {} mtu {}, on every switch and host behind it too, or have the sender use smaller datagrams",
+            "ip link set {} mtu {}, on every switch and host behind it too, or have the sender use smaller datagrams, or set \
+             fragment = true on the output",
             link.name,
             largest.max(link.mtu + 1)
         );
@@ -173,6 +183,24 @@ impl Exit<'_> {
         let fact = format!("{next} does not answer on {}: its link-layer address is not known ({asked})", link.name);
         let remedy = format!("check that {next} is up and on this network: ip neighbour show dev {}", link.name);
         is_dead.then(|| Step::fault(STEP, "output_neighbour", fact, remedy))
+    }
+
+    /// What the relay itself says of an output that can't send. Where only packets are dropped, the number tells more.
+    fn fails(&self, _: &Link) -> Option<Step> {
+        let OutputStatus { ok: false, reason: Some(reason), remedy, dropped, .. } = self.status else { return None };
+        let lacks_source = self.dropped_meanwhile(DropReason::NoSourceAddress.name()) > 0;
+        let dropped: u64 = dropped.keys().map(|reason| self.dropped_meanwhile(reason)).sum();
+        let is_standing = dropped == 0 || lacks_source || self.sent_meanwhile() == 0 && self.cannot_open();
+        let remedy = remedy.as_deref().unwrap_or("mcr show");
+        is_standing.then(|| {
+            let evidence = (dropped > 0).then(|| format!("relay: {} dropped meanwhile", counted(dropped)));
+            Step::fault(STEP, "output_fails", reason.clone(), remedy).because(evidence)
+        })
+    }
+
+    /// Whether copies were dropped for the interface itself, which is there.
+    fn cannot_open(&self) -> bool {
+        [DropReason::OutputMissing, DropReason::OutputDown].iter().any(|r| self.dropped_meanwhile(r.name()) > 0)
     }
 
     /// What the kernel dropped on its way out, other than in a queue: a firewall or filter at egress, a device that is not ready.

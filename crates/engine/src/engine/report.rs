@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use mcr_model::status::{InterfaceStatus, OutputStatus, RelayStatus};
-use mcr_model::{Condition, DropReason, Grant, RelayName, RelayState};
+use mcr_model::{Condition, DropReason, Grant, RelayName};
 
 use super::{Engine, Entry, Flow, Wanted};
 use crate::condition::OutputHealth;
@@ -54,10 +54,12 @@ impl Engine {
         Some(entry.recorder.as_ref().map_or(nothing, |recorder| recorder.track(step)))
     }
 
-    /// Whether a packet that arrives now is received by that relay; `None`: there is no such relay.
-    pub fn is_listening(&self, name: &RelayName) -> Option<bool> {
-        let standing = self.standing_state(self.relays.get(name)?);
-        Some(standing.is_none_or(RelayState::is_listening))
+    /// Whether a packet that arrives now is received by that relay and can leave by some output; `None`: there is no such relay.
+    pub fn is_ready(&self, name: &RelayName) -> Option<bool> {
+        let entry = self.relays.get(name)?;
+        // Without trouble every output can send.
+        let Some(standing) = self.standing_state(entry) else { return Some(true) };
+        Some(standing.is_listening() && self.has_usable_output(entry))
     }
 
     /// Packets of that relay so far, and whether they came and have stopped; `None`: there is no such relay.
