@@ -234,8 +234,8 @@ impl Engine {
         }
         self.members.seek(sought);
         let on_inputs = self.sought_on_inputs(relays);
-        self.sightings.look_for(&on_inputs);
-        self.members.listen_for(on_inputs);
+        self.members.listen_for(on_inputs.clone());
+        self.sightings.look_for(on_inputs);
     }
 
     /// The outputs of a relay that joins on demand, whose receivers decide.

@@ -14,18 +14,34 @@ use mcr_model::{InterfaceName, RelayName};
 use crate::engine::{Engine, Entry};
 use crate::fact::{Ifindex, InterfaceFacts};
 
-/// So long after its last packet or report a group is left: as long as a router remembers a member (RFC 3376 section 8.4).
+/// What nobody has reported, and no packet has come for, is forgotten so long after: a router remembers a member as long (RFC 3376
+/// section 8.4).
 const MEMORY: Duration = Duration::from_secs(260);
+/// A group is left so long after its last packet, whoever reports it: of two relays on one network each hears the other report what it
+/// has joined.
+const MOST_WITHOUT_PACKETS: Duration = Duration::from_secs(3 * 260);
 
 type Group = (Ifindex, IpAddr);
 
 /// What was seen.
 #[derive(Debug, Default)]
 pub(crate) struct Sightings {
-    /// Of groups that are looked for, when each was seen last.
-    seen: BTreeMap<Group, Duration>,
+    /// What is looked for; the rest is not noted.
+    sought: BTreeMap<Ifindex, BTreeSet<IpAddr>>,
+    seen: BTreeMap<Group, Sighting>,
     /// Joined by a daemon before this one, which had seen them.
     inherited: BTreeSet<Group>,
+}
+
+/// When a group was seen.
+#[derive(Debug)]
+struct Sighting {
+    /// Its last packet; until one comes, the first report.
+    packet: Duration,
+    /// Its last packet or report.
+    last: Duration,
+    /// Whether it is joined for that. Where it is not, reports alone do not bring it back, but what comes after they have ceased.
+    counts: bool,
 }
 
 impl Sightings {
@@ -34,28 +50,61 @@ impl Sightings {
     }
 
     fn has(&self, group: &Group) -> bool {
-        self.seen.contains_key(group) || self.inherited.contains(group)
+        self.seen.get(group).is_some_and(|sighting| sighting.counts) || self.inherited.contains(group)
     }
 
-    /// Whether it was not there before.
-    fn note(&mut self, now: Duration, group: Group) -> bool {
-        self.seen.insert(group, now).is_none()
+    fn is_sought(&self, (interface, group): &Group) -> bool {
+        self.sought.get(interface).is_some_and(|groups| groups.contains(group))
+    }
+
+    /// Packets came for it. Whether that is news.
+    fn saw(&mut self, now: Duration, group: Group) -> bool {
+        let before = self.seen.insert(group, Sighting { packet: now, last: now, counts: true });
+        before.is_none_or(|before| !before.counts)
+    }
+
+    /// A host reported it. Whether that is news.
+    fn heard(&mut self, now: Duration, group: Group) -> bool {
+        if !self.is_sought(&group) {
+            return false;
+        }
+        match self.seen.get_mut(&group) {
+            Some(sighting) => {
+                sighting.last = now;
+                false
+            }
+            None => self.saw(now, group),
+        }
+    }
+
+    /// Packets may have come for what counts on an interface: nobody could say.
+    fn doubt(&mut self, now: Duration, interface: Ifindex) {
+        let of_interface = self.seen.iter_mut().filter(|((index, _), sighting)| *index == interface && sighting.counts);
+        of_interface.for_each(|(_, sighting)| (sighting.packet, sighting.last) = (now, now));
     }
 
     /// What is looked for, now; the rest is forgotten.
-    pub(crate) fn look_for(&mut self, sought: &BTreeMap<Ifindex, BTreeSet<IpAddr>>) {
-        let is_sought = |(interface, group): &Group| sought.get(interface).is_some_and(|groups| groups.contains(group));
-        self.seen.retain(|group, _| is_sought(group));
+    pub(crate) fn look_for(&mut self, sought: BTreeMap<Ifindex, BTreeSet<IpAddr>>) {
+        self.sought = sought;
+        let mut seen = std::mem::take(&mut self.seen);
+        seen.retain(|group, _| self.is_sought(group));
+        self.seen = seen;
     }
 
     /// Forgets what was not seen for long; whether that changes what is wanted.
     fn tend(&mut self, now: Duration) -> bool {
         for group in std::mem::take(&mut self.inherited) {
-            self.seen.entry(group).or_insert(now);
+            self.seen.entry(group).or_insert(Sighting { packet: now, last: now, counts: true });
         }
-        let before = self.seen.len();
-        self.seen.retain(|_, last| now.saturating_sub(*last) < MEMORY);
-        self.seen.len() != before
+        let mut is_over = false;
+        self.seen.retain(|_, sighting| {
+            let counted = sighting.counts;
+            let is_remembered = now.saturating_sub(sighting.last) < MEMORY;
+            sighting.counts &= is_remembered && now.saturating_sub(sighting.packet) < MOST_WITHOUT_PACKETS;
+            is_over |= counted && !sighting.counts;
+            is_remembered
+        });
+        is_over
     }
 }
 
@@ -78,20 +127,21 @@ impl Engine {
 
     /// Packets came for these groups.
     pub fn saw(&mut self, now: Duration, interface: Ifindex, groups: impl IntoIterator<Item = IpAddr>) {
-        let new = groups.into_iter().filter(|group| self.sightings.note(now, (interface, *group))).count();
+        let new = groups.into_iter().filter(|group| self.sightings.saw(now, (interface, *group))).count();
         if new > 0 {
             self.wish_changed();
         }
     }
 
+    /// For which groups packets came on an interface can not be found out now: nothing there is left for that.
+    pub fn could_not_see(&mut self, now: Duration, interface: Ifindex) {
+        self.sightings.doubt(now, interface);
+    }
+
     /// A host wants a group, of which it was heard on that interface.
-    pub(crate) fn heard_of(&mut self, now: Duration, (interface, group): Group) {
-        let is_sought = |relay: &Relay| {
-            let mut sought = sought(&self.facts, relay).into_iter();
-            sought.any(|(index, mut groups)| index == interface && groups.any(|one| one == group))
-        };
-        if self.relays.values().any(|entry| is_sought(&entry.relay)) {
-            self.saw(now, interface, [group]);
+    pub(crate) fn heard_of(&mut self, now: Duration, group: Group) {
+        if self.sightings.heard(now, group) {
+            self.wish_changed();
         }
     }
 
@@ -147,20 +197,80 @@ impl crate::plan::View<'_> {
 mod tests {
     use super::*;
 
+    const WIRE: Ifindex = Ifindex(2);
+
+    fn group(last: u8) -> Group {
+        (WIRE, IpAddr::from([239, 1, 0, last]))
+    }
+
+    fn sought() -> BTreeMap<Ifindex, BTreeSet<IpAddr>> {
+        [(WIRE, (0..8).map(|last| group(last).1).collect())].into()
+    }
+
+    fn second(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
     #[test]
     fn what_is_seen_stays_for_its_time_and_what_was_joined_before_counts_as_seen() {
-        let group = |last: u8| (Ifindex(2), IpAddr::from([239, 1, 0, last]));
-        let second = Duration::from_secs;
         let mut sightings = Sightings::default();
         sightings.inherit([group(1), group(9)]);
         assert!(sightings.has(&group(1)) && !sightings.has(&group(2)));
         assert!(!sightings.tend(second(10)));
-        sightings.look_for(&[(Ifindex(2), (0..8).map(|last| group(last).1).collect())].into());
+        sightings.look_for(sought());
         assert!(sightings.has(&group(1)) && !sightings.has(&group(9)), "nobody looks for that");
-        assert!(sightings.note(second(20), group(2)) && !sightings.note(second(100), group(2)));
+        assert!(sightings.saw(second(20), group(2)) && !sightings.saw(second(100), group(2)));
         assert!(!sightings.tend(second(269)) && sightings.tend(second(270)));
         assert!(!sightings.has(&group(1)) && sightings.has(&group(2)));
         assert!(!sightings.tend(second(359)) && sightings.tend(second(360)));
         assert!(!sightings.has(&group(2)));
+    }
+
+    #[test]
+    fn of_two_relays_that_hear_each_other_report_both_leave_what_does_not_come_any_more() {
+        let mut relays = [Sightings::default(), Sightings::default()];
+        relays.iter_mut().for_each(|relay| relay.look_for(sought()));
+        assert!(relays[0].saw(second(0), group(1)), "the other one did not get that packet");
+        let mut left = [None, None];
+        for now in (5..3_000).step_by(5) {
+            let reports = now % 125 == 0;
+            let joined: [bool; 2] = std::array::from_fn(|relay| relays[relay].has(&group(1)));
+            for (relay, sightings) in relays.iter_mut().enumerate() {
+                if reports && joined[1 - relay] {
+                    sightings.heard(second(now), group(1));
+                }
+                if sightings.tend(second(now)) {
+                    assert_eq!(left[relay].replace(now), None, "it is not joined again");
+                }
+            }
+        }
+        assert_eq!(left, [Some(780), Some(125 + 780)]);
+        assert!(relays.iter().all(|relay| relay.seen.is_empty()));
+        assert!(relays[0].heard(second(3_000), group(1)), "who reports it after that begins anew");
+    }
+
+    #[test]
+    fn reports_do_not_bring_back_what_they_could_not_keep_but_a_packet_does() {
+        let mut sightings = Sightings::default();
+        sightings.look_for(sought());
+        assert!(!sightings.heard(second(0), group(9)), "nobody looks for that");
+        assert!(sightings.heard(second(0), group(1)));
+        let mut report = |now| (sightings.heard(second(now), group(1)), sightings.tend(second(now)));
+        let told: Vec<_> = (100..=2_000).step_by(100).map(&mut report).collect();
+        assert_eq!(told.iter().position(|told| *told == (false, true)), Some(7), "after 780 s");
+        assert_eq!(told.iter().filter(|told| **told == (false, false)).count(), told.len() - 1);
+        assert!(!sightings.has(&group(1)) && sightings.saw(second(2_001), group(1)) && sightings.has(&group(1)));
+    }
+
+    #[test]
+    fn nothing_is_left_while_nobody_can_say_what_comes() {
+        let mut sightings = Sightings::default();
+        sightings.look_for(sought());
+        sightings.saw(second(0), group(1));
+        for now in (1..1_000).step_by(100) {
+            sightings.doubt(second(now), WIRE);
+            assert!(!sightings.tend(second(now)));
+        }
+        assert!(sightings.has(&group(1)) && sightings.tend(second(1_200)));
     }
 }
