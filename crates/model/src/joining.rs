@@ -76,9 +76,35 @@ fn check_demand(input: &Input, outputs: &[Output]) -> Result<(), Vec<FieldError>
 }
 
 fn check_range(input: &Input) -> Result<(), Vec<FieldError>> {
-    if input.span.groups() > 1 {
-        return Ok(());
+    let mut errors = Vec::new();
+    if input.span.groups() == 1 {
+        let what = "of one group there is nothing to find: it is joined, or it does not come";
+        errors.push(FieldError::new("join", what, "remove join, or take a prefix of groups, as 239.1.0.0/24"));
     }
-    let what = "of one group there is nothing to find: it is joined, or it does not come";
-    Err(vec![FieldError::new("join", what, "remove join, or take a prefix of groups, as 239.1.0.0/24")])
+    if input.vlan.is_some() {
+        let what = "with join = \"seen\" nobody is heard in a VLAN whose tag the input reads itself";
+        let remedy = "name the VLAN's own interface as the input's, without vlan, or remove join";
+        errors.push(FieldError::new("input.vlan", what, remedy));
+    }
+    if errors.is_empty() { Ok(()) } else { Err(errors) }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::spec::{InputSpec, OutputSpec, RelaySpec};
+
+    #[test]
+    fn what_is_seen_can_not_be_looked_for_behind_a_tag_that_the_input_reads_itself() {
+        let refused = |vlan, groups| {
+            let input =
+                InputSpec { vlan, ..InputSpec::from_endpoint(&format!("eth0:239.1.0.0{groups}:5001")).unwrap() };
+            let output = vec![OutputSpec::from_endpoint("eth1:239.2.0.1:6001").unwrap()];
+            let spec = RelaySpec { name: "a".into(), join: Some("seen".into()), input, output, ..RelaySpec::default() };
+            let errors = spec.check().err().unwrap_or_default();
+            errors.into_iter().map(|error| error.field).collect::<Vec<_>>()
+        };
+        assert!(refused(None, "/28").is_empty());
+        assert_eq!(refused(Some(7), "/28"), ["input.vlan"]);
+        assert_eq!(refused(Some(7), ""), ["join", "input.vlan"]);
+    }
 }
