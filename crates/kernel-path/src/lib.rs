@@ -43,5 +43,5 @@ pub use mcr_wire::{DroppedSnapshot, OutputSnapshot, RelaySnapshot};
 pub use pinned::{NotReopened, interface_of, layout};
 pub use ports::Ports;
 pub use table::{Exit, InputTable, NotAtDriver, OutputAction, OutputEntry, RelayEntry, not_at_driver};
-pub use writer::{TableWriter, WriteError};
+pub use writer::{Arrivals, TableWriter, WriteError};
 pub use xdp::{Unproven, Xdp};

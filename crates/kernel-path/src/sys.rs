@@ -2,6 +2,7 @@
 //!
 //! Layouts are those of `union bpf_attr` in `include/uapi/linux/bpf.h`; all fields in host order.
 
+use std::cell::Cell;
 use std::ffi::{CStr, CString};
 use std::io;
 use std::mem::{MaybeUninit, size_of};
@@ -21,6 +22,7 @@ const BPF_OBJ_GET: i32 = 7;
 const BPF_PROG_TEST_RUN: i32 = 10;
 const BPF_OBJ_GET_INFO_BY_FD: i32 = 15;
 const BPF_RAW_TRACEPOINT_OPEN: i32 = 17;
+const BPF_MAP_LOOKUP_BATCH: i32 = 24;
 const BPF_LINK_CREATE: i32 = 28;
 const BPF_MAP_TYPE_DEVMAP: u32 = 14;
 const BPF_XDP: u32 = 37;
@@ -45,6 +47,21 @@ struct Element {
 }
 // SAFETY: the anonymous struct of BPF_MAP_*_ELEM.
 unsafe impl Attribute for Element {}
+
+/// Of the commands on many map elements. The kernel writes `count`, how many it has got to.
+#[repr(C)]
+struct Batch {
+    after: u64,
+    last: u64,
+    keys: u64,
+    values: u64,
+    count: Cell<u32>,
+    map: u32,
+    element_flags: u64,
+    flags: u64,
+}
+// SAFETY: `batch`.
+unsafe impl Attribute for Batch {}
 
 #[repr(C)]
 struct LinkCreate {
@@ -171,6 +188,31 @@ pub(crate) fn lookup<K: Plain, V: Plain>(map: BorrowedFd<'_>, key: &K) -> io::Re
     unsafe { call(BPF_MAP_LOOKUP_ELEM, &element(map, key, value.as_mut_ptr())) }?;
     // SAFETY: written by the kernel, and valid with any bytes.
     Ok(unsafe { value.assume_init() })
+}
+
+/// Reads so many elements of an array, from that place on, with one call.
+pub(crate) fn lookup_run<V: Plain>(map: BorrowedFd<'_>, first: u32, count: usize) -> io::Result<Vec<V>> {
+    let before = first.checked_sub(1);
+    let (mut last, mut keys, mut values) = (0_u32, vec![0_u32; count], Vec::<V>::with_capacity(count));
+    let attribute = Batch {
+        after: before.as_ref().map_or(0, |before| std::ptr::from_ref(before) as u64),
+        last: (&raw mut last) as u64,
+        keys: keys.as_mut_ptr() as u64,
+        values: values.as_mut_ptr() as u64,
+        count: Cell::new(count as u32),
+        map: number(map),
+        element_flags: 0,
+        flags: 0,
+    };
+    // SAFETY: `Maps` checks that the map's keys and values have the sizes of these types; the kernel writes at most `count` of
+    // either, the last key, and `count`, which is in a cell.
+    unsafe { call(BPF_MAP_LOOKUP_BATCH, &attribute) }?;
+    if attribute.count.get() as usize != count {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
+    // SAFETY: so many were written by the kernel, and are valid with any bytes.
+    unsafe { values.set_len(count) };
+    Ok(values)
 }
 
 /// All keys. For maps that nobody else writes to.

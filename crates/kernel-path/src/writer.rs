@@ -6,6 +6,7 @@
 //! a few map writes and no waiting.
 
 mod adopt;
+mod arrivals;
 mod error;
 mod installed;
 
@@ -26,6 +27,7 @@ use crate::slots::Slots;
 use crate::sys;
 use crate::table::{Exit, InputTable, OutputEntry, RelayEntry, not_at_driver};
 
+pub use self::arrivals::Arrivals;
 pub use self::error::WriteError;
 use self::installed::{Installed, InstalledOutput, image, sorted};
 
@@ -221,25 +223,6 @@ impl TableWriter {
     #[must_use]
     pub fn relays_at(&self, ifindex: u32, destination: &Destination) -> usize {
         self.installed.get(&DestinationKey::new(ifindex, destination)).map_or(0, Vec::len)
-    }
-
-    /// What packets have come for since then (of `CLOCK_MONOTONIC`, to half a second) to the relay that counts with these, whose
-    /// arrivals are noted.
-    ///
-    /// # Errors
-    /// When the kernel refuses.
-    pub fn arrivals(&self, counters: &RelayCounters, since_nanoseconds: u64) -> Result<Vec<Destination>, WriteError> {
-        let mut arrived = Vec::new();
-        let is_its = |relay: &&Installed| relay.counters.slot() == counters.slot() && relay.notes_arrivals();
-        for (key, relays) in &self.installed {
-            for relay in relays.iter().filter(is_its) {
-                let record: RelayRecord = self.lookup(Table::Relays, &relay.record)?;
-                if record.arrived >= since_nanoseconds && record.arrived != 0 {
-                    arrived.push(key.destination());
-                }
-            }
-        }
-        Ok(arrived)
     }
 
     /// The interfaces of which the tables hold anything.

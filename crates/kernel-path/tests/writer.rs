@@ -126,6 +126,36 @@ fn what_counts_together_at_two_destinations_does_so_for_the_next_writer_too() {
 }
 
 #[test]
+fn what_packets_come_for_is_told_of_each_relay_that_wants_it_noted() {
+    let mut stand = Stand::new(1);
+    let _link = stand.attach();
+    let action = OutputAction::Send { port: 1, rewrite: states()[0], mtu: 1500 };
+    let [first, unasked, second] = [1, 2, 3].map(|identity| entry(&mut stand.writer, identity, group(0), action));
+    [&first, &second].into_iter().for_each(|relay| relay.counters.note_arrivals());
+    // Records of those who want it noted and of the one that does not, by turns; the first record is among them.
+    for number in 0..12 {
+        let relay = [&first, &first, &unasked, &second][usize::from(number % 4)].clone();
+        let destination = group(number);
+        stand.writer.replace(stand.input, &destination, vec![RelayEntry { destination, ..relay }]).unwrap();
+    }
+    let arrived = |relay: &RelayEntry, since| {
+        let arrivals = stand.writer.arrivals(since).unwrap();
+        let mut arrived = arrivals.of(&relay.counters).to_vec();
+        arrived.sort_unstable_by_key(|destination| destination.address);
+        arrived
+    };
+    assert_eq!(arrived(&first, 0), []);
+    let listener = Receiver::group(stand.net.lan(1).host_side(), "239.2.2.2:6001");
+    for number in [0, 5, 6, 7, 11] {
+        let to = format!("{}:5001", group(number).address);
+        listener.expect(&Sender::new(stand.net.device(), &to).send(1), Duration::from_secs(5));
+    }
+    assert_eq!(arrived(&first, 0), [group(0), group(5)]);
+    assert_eq!((arrived(&second, 0), arrived(&unasked, 0)), (vec![group(7), group(11)], vec![]));
+    assert_eq!(arrived(&first, u64::MAX), []);
+}
+
+#[test]
 fn another_writer_takes_over_what_is_in_force() {
     let mut stand = Stand::new(1);
     let _link = stand.attach();

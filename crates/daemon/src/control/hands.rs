@@ -250,9 +250,13 @@ impl Hands {
         self.books.totals_of(name)
     }
 
-    /// The groups that packets have come for of late, to a relay that joins what is seen.
-    pub(super) fn arrivals(&self, name: &RelayName) -> BTreeSet<IpAddr> {
-        self.books.arrivals(name, &self.kernel)
+    /// The groups that packets have come for of late, to each of these relays, which join what is seen; `None`: it is not known.
+    pub(super) fn arrivals<'a>(
+        &mut self,
+        looking: impl Iterator<Item = &'a RelayName>,
+    ) -> Vec<Option<BTreeSet<IpAddr>>> {
+        let in_kernel = self.kernel.arrivals();
+        looking.map(|name| self.books.arrivals(name, in_kernel.as_ref())).collect()
     }
 
     /// What could not be charged to a relay, by interface.

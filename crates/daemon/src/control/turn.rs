@@ -185,9 +185,16 @@ impl Turn {
 
     /// Which groups packets come for, where only those are joined: at once, so that no relay is seen to wait for that.
     fn look_for_groups(&mut self) {
-        for (name, interface) in self.engine.looking() {
-            let arrived = self.hands.arrivals(&name);
-            self.engine.saw(self.now(), interface, arrived);
+        let looking = self.engine.looking();
+        if looking.is_empty() {
+            return;
+        }
+        let arrived = self.hands.arrivals(looking.iter().map(|(name, _)| name));
+        for ((_, interface), arrived) in looking.iter().zip(arrived) {
+            match arrived {
+                Some(groups) => self.engine.saw(self.now(), *interface, groups),
+                None => self.engine.could_not_see(self.now(), *interface),
+            }
         }
         self.settle();
     }

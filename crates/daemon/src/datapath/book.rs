@@ -8,11 +8,9 @@ use std::time::{Duration, Instant};
 
 use mcr_datapath::counters as packet;
 use mcr_engine::{OutputTotals, RelayPlan, RelayTotals, Totals};
-use mcr_kernel_path::{self as kernel, Crossings, TableWriter, WriteError};
+use mcr_kernel_path::{self as kernel, Arrivals, Crossings, TableWriter, WriteError};
 use mcr_model::RelayName;
 use mcr_wire::{OutputSnapshot, RelaySnapshot};
-
-use super::kernel::KernelPath;
 
 /// The books of all relays.
 #[derive(Debug, Default)]
@@ -105,12 +103,16 @@ impl Books {
         lively.map(|(name, book)| (name, book.incarnation, book.totals()))
     }
 
-    /// What packets have come for of late, to a relay whose arrivals are noted.
-    pub(crate) fn arrivals(&self, name: &RelayName, kernel: &KernelPath) -> BTreeSet<IpAddr> {
-        let Some(book) = self.0.get(name) else { return BTreeSet::new() };
+    /// What packets have come for of late, to a relay whose arrivals are noted, with what the kernel noted of all; `None`: it is not
+    /// known.
+    pub(crate) fn arrivals(&self, name: &RelayName, in_kernel: Option<&Arrivals>) -> Option<BTreeSet<IpAddr>> {
+        let Some(book) = self.0.get(name) else { return Some(BTreeSet::new()) };
+        let in_kernel = match &book.kernel {
+            Some(counters) => in_kernel?.of(&counters.relay),
+            None => &[],
+        };
         let in_packet = book.packet.iter().flat_map(|counters| counters.relay.take_arrivals());
-        let in_kernel = book.kernel.iter().flat_map(|counters| kernel.arrivals(&counters.relay));
-        in_packet.chain(in_kernel).map(|destination| destination.address).collect()
+        Some(in_packet.chain(in_kernel.iter().copied()).map(|destination| destination.address).collect())
     }
 
     /// What one relay has counted so far.

@@ -9,10 +9,10 @@ use std::time::Duration;
 
 use mcr_datapath::clock::monotonic_nanoseconds;
 use mcr_engine::{EffectError, Ifindex, InputPlan, InterfaceLedger, Outcome, Refused, Until};
-use mcr_kernel_path::{InputCounters, Maps, RelayCounters, TableWriter, WriteError};
+use mcr_kernel_path::{Arrivals, InputCounters, Maps, TableWriter, WriteError};
 use mcr_model::RelayName;
 use mcr_netd::{Hook, Keeper};
-use mcr_wire::{Destination, MacAddr};
+use mcr_wire::MacAddr;
 
 use self::change::Change;
 use self::table::{Hooks, Table};
@@ -30,6 +30,8 @@ pub(crate) struct KernelPath {
     tables: Option<Tables>,
     inputs: BTreeMap<Ifindex, Input>,
     fan_outs: FanOuts,
+    /// Whether arrivals could not be read when they were asked for last.
+    is_blind: bool,
 }
 
 struct Tables {
@@ -152,11 +154,16 @@ impl KernelPath {
         self.fan_outs.forget_to(interface);
     }
 
-    /// What packets have come for of late, to the relay that counts with these.
-    pub(super) fn arrivals(&self, counters: &RelayCounters) -> Vec<Destination> {
+    /// What packets have come for of late, of all relays whose arrivals are noted; `None`: that can not be read.
+    pub(crate) fn arrivals(&mut self) -> Option<Arrivals> {
         let since = monotonic_nanoseconds().saturating_sub(OF_LATE.as_nanos() as u64);
-        let arrivals = self.tables.as_ref().map(|tables| tables.writer.arrivals(counters, since));
-        arrivals.and_then(Result::ok).unwrap_or_default()
+        let arrivals =
+            self.tables.as_ref().map_or_else(|| Ok(Arrivals::default()), |tables| tables.writer.arrivals(since));
+        let was_blind = std::mem::replace(&mut self.is_blind, arrivals.is_err());
+        if let (Err(error), false) = (&arrivals, was_blind) {
+            tracing::warn!(%error, "it can not be read which groups packets come for: what is joined as seen stays so");
+        }
+        arrivals.ok()
     }
 
     /// What could not be charged to a relay, by interface.
