@@ -1,5 +1,6 @@
-//! Hearing which groups the hosts behind outputs want, for relays that join on demand: a thread for each such output reads
-//! reports from a socket that the keeper opens, and tells those that matter.
+//! Hearing which groups hosts want: those behind outputs, for relays that join on demand, and those on an input's network, for relays
+//! that join what is seen. A thread for each such interface reads reports from a socket that the keeper opens, and tells those that
+//! matter.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -17,7 +18,10 @@ mod report;
 const GLANCE: Duration = Duration::from_secs(1);
 /// What was told is not told again within this time, however often hosts say it.
 const REPEAT: Duration = Duration::from_millis(100);
-/// How long an output where nobody could be heard is left alone.
+/// So many reports of one interface are told at most within [`BREATH`]; others wait, and get lost when they are too many.
+const MOST_TOLD: u32 = 200;
+const BREATH: Duration = Duration::from_millis(50);
+/// How long an interface where nobody could be heard is left alone.
 const RETRY: Duration = Duration::from_secs(1);
 
 /// The groups that are listened for; what hosts say of others ends here.
@@ -80,7 +84,11 @@ impl Ears {
             Err(reason) => {
                 let before = self.deaf.insert(interface, (reason.clone(), Instant::now() + RETRY));
                 if before.is_none_or(|(before, _)| before != reason) {
-                    tracing::warn!(reason, "nobody is heard behind an output: relays on demand stay joined");
+                    tracing::warn!(
+                        reason,
+                        interface = interface.0,
+                        "no host is heard on an interface: relays that join on demand, or what is seen, join everything for it"
+                    );
                 }
             }
         }
@@ -108,15 +116,16 @@ impl Ear {
         let ear = Self { sought: Arc::clone(&sought), closed: Arc::clone(&closed) };
         let listen = move || {
             let mut gaze = Gaze::over([(interface.0, socket)]);
-            let mut told = Told::default();
+            let (mut told, mut pace) = (Told::default(), Pace::new());
             while !closed.load(Ordering::Relaxed) {
                 gaze.watch(Instant::now() + GLANCE, |_, frame, beside| {
-                    if beside.vlan.is_some() {
+                    if beside.vlan.is_some() || closed.load(Ordering::Relaxed) {
                         return;
                     }
                     for (group, interest) in report::read(frame) {
                         let is_sought = sought.lock().unwrap_or_else(PoisonError::into_inner).contains(&group);
                         if is_sought && told.is_news(group, interest) {
+                            std::thread::sleep(pace.pause(Instant::now()));
                             tell(HeardReport { interface, group, interest });
                         }
                     }
@@ -154,5 +163,51 @@ impl Told {
         }
         self.0.insert(group, (interest, now));
         true
+    }
+}
+
+/// How fast one interface's hosts are told of, whatever they say.
+struct Pace {
+    began: Instant,
+    told: u32,
+}
+
+impl Pace {
+    fn new() -> Self {
+        Self { began: Instant::now(), told: 0 }
+    }
+
+    /// How long to wait before one more is told, which counts then.
+    fn pause(&mut self, now: Instant) -> Duration {
+        let end = self.began + BREATH;
+        if self.told < MOST_TOLD && now < end {
+            self.told += 1;
+            return Duration::ZERO;
+        }
+        let is_spent = self.told >= MOST_TOLD;
+        let pause = if is_spent { end.saturating_duration_since(now) } else { Duration::ZERO };
+        *self = Self { began: now + pause, told: 1 };
+        pause
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_burst_is_told_at_once_and_a_flood_at_a_pace() {
+        let mut pace = Pace::new();
+        let begin = pace.began;
+        let burst: Duration = (0..MOST_TOLD).map(|_| pace.pause(begin)).sum();
+        assert_eq!(burst, Duration::ZERO);
+        let (mut now, mut told) = (begin, MOST_TOLD);
+        while now < begin + Duration::from_secs(1) {
+            now += pace.pause(now);
+            told += 1;
+        }
+        assert_eq!(told, 20 * MOST_TOLD + 1, "within a second");
+        now += Duration::from_secs(5);
+        assert!((0..MOST_TOLD).all(|_| pace.pause(now).is_zero()), "nothing is owed");
     }
 }
