@@ -5,7 +5,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use mcr_wire::listing::is_listed;
+use mcr_wire::listing::{is_listed, put_in_order};
 use mcr_wire::{Destination, DropReason, Listing, MacAddr, Prefix, RateCap, Rewrite};
 use rustc_hash::FxHashMap;
 
@@ -152,8 +152,8 @@ impl CompiledTable {
     fn relay(&mut self, relay: &RelayEntry, worker: usize) -> CompiledRelay {
         let RelayEntry { destination, sources, listing, counters, outputs, cap } = relay;
         let mut sources = sources.clone();
-        sources.sort_unstable();
-        sources.dedup_by(|inner, outer| outer.covers(inner));
+        let kept = put_in_order(&mut sources);
+        sources.truncate(kept);
         let outputs = outputs.iter().map(|output| self.output(output, worker)).collect();
         CompiledRelay {
             sources,

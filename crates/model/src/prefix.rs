@@ -4,6 +4,8 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
 use std::str::FromStr;
 
+use mcr_wire::listing::put_in_order;
+
 /// A range of addresses, as `239.2.0.0/16`; or one address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Prefix(mcr_wire::Prefix);
@@ -83,10 +85,11 @@ impl Prefix {
 }
 
 /// The same addresses, sorted, with no prefix within another.
-pub(crate) fn outermost(mut prefixes: Vec<Prefix>) -> Vec<Prefix> {
-    prefixes.sort_unstable();
-    prefixes.dedup_by(|inner, outer| outer.covers(inner));
-    prefixes
+pub(crate) fn outermost(prefixes: Vec<Prefix>) -> Vec<Prefix> {
+    let mut prefixes: Vec<mcr_wire::Prefix> = prefixes.into_iter().map(|prefix| prefix.0).collect();
+    let kept = put_in_order(&mut prefixes);
+    prefixes.truncate(kept);
+    prefixes.into_iter().map(Prefix).collect()
 }
 
 /// Whether every address of `prefix` is in one of `list`, of which none is within another.

@@ -28,6 +28,21 @@ impl Listing {
     }
 }
 
+/// Makes of a list one that [`is_listed`] can read: sorted, and without the prefixes that lie within another. So many are left, at its
+/// beginning.
+pub fn put_in_order(list: &mut [Prefix]) -> usize {
+    list.sort_unstable();
+    let mut kept = 0;
+    for at in 0..list.len() {
+        // An outer prefix comes before those within it.
+        if kept == 0 || !list[kept - 1].covers(&list[at]) {
+            list[kept] = list[at];
+            kept += 1;
+        }
+    }
+    kept
+}
+
 /// Whether `source` is in a list that is sorted, of which no prefix lies within another.
 #[inline]
 pub fn is_listed(list: &[Prefix], source: IpAddr) -> bool {
@@ -48,5 +63,15 @@ mod tests {
             assert_eq!(is_listed, last == 4 || (8..12).contains(&last) || (64..128).contains(&last), "10.0.0.{last}");
         }
         assert!(!is_listed(&[], [10, 0, 0, 4].into()));
+    }
+
+    #[test]
+    fn of_prefixes_within_another_the_outer_one_stays() {
+        let prefix = |last: u8, length| Prefix::new([10, 0, 0, last].into(), length).unwrap();
+        let mut list =
+            [prefix(9, 32), prefix(64, 26), prefix(4, 32), prefix(8, 30), prefix(8, 30), prefix(8, 29), prefix(64, 32)];
+        let kept = put_in_order(&mut list);
+        assert_eq!(list[..kept], [prefix(4, 32), prefix(8, 29), prefix(64, 26)]);
+        assert_eq!(put_in_order(&mut []), 0);
     }
 }

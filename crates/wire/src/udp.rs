@@ -4,8 +4,6 @@
 pub const HEADER_BYTES: usize = 8;
 /// The most bytes of payload in IPv4: what a packet without options can carry.
 pub const MOST_PAYLOAD_BYTES: usize = 65_535 - crate::ipv4::HEADER_BYTES - HEADER_BYTES;
-/// The most bytes of payload in IPv6: its length field does not cover the IP header.
-pub const MOST_PAYLOAD_BYTES_IPV6: usize = 65_535 - HEADER_BYTES;
 /// Where the checksum is in the header.
 pub const CHECKSUM_OFFSET: usize = 6;
 

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use mcr_wire::listing::put_in_order;
 use mcr_wire::{Listing, Prefix};
 
 use crate::counters::{OutputCounters, RelayCounters};
@@ -68,8 +69,8 @@ fn listing_of(list: u32) -> Listing {
 
 pub(super) fn sorted(sources: &[Prefix]) -> Vec<Prefix> {
     let mut sources = sources.to_vec();
-    sources.sort_unstable();
-    sources.dedup_by(|inner, outer| outer.covers(inner));
+    let kept = put_in_order(&mut sources);
+    sources.truncate(kept);
     sources
 }
 
