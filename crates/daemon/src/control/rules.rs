@@ -11,27 +11,39 @@ use mcr_netd::{Disturbance, DisturbanceOutcome};
 const TOLD_FOR: Duration = Duration::from_secs(3600);
 
 /// How it stands with the one-way rules of the keeper's policy.
-#[derive(Debug, Default)]
-pub(super) struct Rules(Disturbance);
+#[derive(Debug)]
+pub(super) struct Rules {
+    /// What was read last.
+    known: Disturbance,
+    /// When that keeper came to be listened to, by `CLOCK_MONOTONIC`: what was before is no news.
+    since: Duration,
+}
 
 impl Rules {
+    /// Nothing is known yet of a keeper that is listened to from now on.
+    pub(super) fn of_keeper() -> Self {
+        Self { known: Disturbance::default(), since: Duration::from_nanos(clock::monotonic_nanoseconds()) }
+    }
+
     /// What the keeper has written down; the event of it, if it is news.
     pub(super) fn learn(&mut self, disturbance: Disturbance) -> Option<EventKind> {
-        let before = std::mem::replace(&mut self.0, disturbance);
-        (disturbance.times != before.times && disturbance.times > 0)
+        let before = std::mem::replace(&mut self.known, disturbance);
+        // The keeper writes down whole milliseconds.
+        let is_recent = disturbance.last.as_millis() >= self.since.as_millis();
+        (disturbance.times != before.times && disturbance.times > 0 && is_recent)
             .then_some(EventKind::OneWayDisturbed { times: disturbance.times.into(), mended: is_mended(&disturbance) })
     }
 
     /// What an administrator has to do about it, if it is not long over.
     pub(super) fn trouble(&self) -> Option<Trouble> {
-        let Disturbance { times, last, .. } = self.0;
+        let Disturbance { times, last, .. } = self.known;
         let ago = Duration::from_nanos(clock::monotonic_nanoseconds()).saturating_sub(last);
         let times = match times {
             0 => return None,
             1 => "once".to_owned(),
             times => format!("{times} times"),
         };
-        let (message, remedy) = if is_mended(&self.0) {
+        let (message, remedy) = if is_mended(&self.known) {
             (
                 format!(
                     "somebody has changed or removed the one-way rules of the keeper's policy {times}, last {} s ago; they were \
@@ -47,7 +59,7 @@ impl Rules {
                 "see the log of mcr-netd, and restart it when nftables works",
             )
         };
-        let is_told = !is_mended(&self.0) || ago < TOLD_FOR;
+        let is_told = !is_mended(&self.known) || ago < TOLD_FOR;
         is_told.then(|| Trouble { kind: TroubleKind::OneWayDisturbed, relay: None, message, remedy: remedy.to_owned() })
     }
 }
@@ -77,17 +89,27 @@ mod tests {
 
     #[test]
     fn each_disturbance_is_told_once_and_stands_for_an_hour() {
-        let now = Duration::from_nanos(clock::monotonic_nanoseconds());
         let told = |times, last| Disturbance { times, last, outcome: DisturbanceOutcome::Mended };
-        let mut rules = Rules::default();
+        let mut rules = Rules::of_keeper();
+        let now = rules.since;
         assert_eq!(rules.learn(told(0, Duration::ZERO)), None);
         assert_eq!(rules.trouble(), None);
         assert_eq!(rules.learn(told(2, now)), Some(EventKind::OneWayDisturbed { times: 2, mended: true }));
         assert_eq!(rules.learn(told(2, now)), None);
         let trouble = rules.trouble().expect("it is told");
         assert!(trouble.message.contains("2 times, last 0 s ago"), "{}", trouble.message);
-        let broken = Disturbance { outcome: DisturbanceOutcome::Broken, ..told(3, Duration::ZERO) };
+        let broken = Disturbance { outcome: DisturbanceOutcome::Broken, ..told(3, now) };
         assert_eq!(rules.learn(broken), Some(EventKind::OneWayDisturbed { times: 3, mended: false }));
         assert!(rules.trouble().expect("it stands").message.contains("can not be made anew"));
+    }
+    #[test]
+    fn what_was_before_is_no_event_and_stands_all_the_same() {
+        let mut rules = Rules::of_keeper();
+        let last = rules.since - Duration::from_millis(2);
+        let before = Disturbance { times: 2, last, outcome: DisturbanceOutcome::Mended };
+        assert_eq!(rules.learn(before), None);
+        assert!(rules.trouble().is_some());
+        let since = Disturbance { times: 3, last: rules.since, ..before };
+        assert_eq!(rules.learn(since), Some(EventKind::OneWayDisturbed { times: 3, mended: true }));
     }
 }

@@ -119,7 +119,7 @@ impl Turn {
             waiters: Waiters::new(),
             events,
             ears: Ears::new(),
-            rules: Rules::default(),
+            rules: Rules::of_keeper(),
             next_look: Instant::now(),
         };
         turn.look_again()?;
@@ -449,7 +449,7 @@ impl Turn {
                 self.events.publish([EventKind::KeeperFound { pid: self.hands.keeper_pid() }]);
                 // The new one is to know of every ear.
                 self.ears = Ears::new();
-                self.rules = Rules::default();
+                self.rules = Rules::of_keeper();
                 self.engine.keeper_found(inventory);
                 self.settle();
             }
