@@ -10,7 +10,7 @@ use std::net::IpAddr;
 use mcr_engine::{HostAddress, Ifindex, InterfaceFacts, Lasting, Neighbour, Standing};
 use mcr_netd::ADDRESS_MAKER;
 use netlink_packet_core::{NLM_F_DUMP, NLM_F_REQUEST, NetlinkBuffer, NetlinkHeader, NetlinkMessage, NetlinkPayload};
-use netlink_packet_route::address::{AddressAttribute, AddressHeaderFlags, AddressMessage};
+use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressHeaderFlags, AddressMessage, AddressScope};
 use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkLayerType, LinkMessage};
 use netlink_packet_route::neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourMessage, NeighbourState};
 use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteFlags, RouteMessage, RouteType};
@@ -271,10 +271,10 @@ fn interface(link: &LinkMessage) -> Option<InterfaceFacts> {
 /// The kernel lists the addresses of an interface with the primary ones before the secondary ones in IPv4, and from the
 /// newest to the oldest in IPv6, where the oldest should come first: what is used must not change with each new one.
 fn add_address(facts: &mut InterfaceFacts, message: &AddressMessage) {
-    let (mut ip, mut is_of_a_relay) = (None, false);
+    let mut ip = None;
+    let is_of_a_relay = is_of_a_relay(message);
     for attribute in &message.attributes {
         match attribute {
-            AddressAttribute::Protocol(maker) => is_of_a_relay = u8::from(*maker) == ADDRESS_MAKER,
             // Of a link with one peer `Address` is the peer's.
             AddressAttribute::Local(local) => ip = Some(*local),
             AddressAttribute::Address(address) => ip = ip.or(Some(*address)),
@@ -296,6 +296,27 @@ fn add_address(facts: &mut InterfaceFacts, message: &AddressMessage) {
             facts.addresses.insert(first, address);
         }
     }
+}
+
+/// Whether a keeper has added it. The kernel tells who made an address since Linux 5.18; before, it is known by everything else
+/// that a keeper gives it and that nobody else gives together: a metric for a route that is not made, and of IPv4 the scope,
+/// of IPv6 that it is deprecated.
+fn is_of_a_relay(message: &AddressMessage) -> bool {
+    let header = &message.header;
+    let (mut flags, mut has_metric) = (AddressFlags::empty(), false);
+    for attribute in &message.attributes {
+        match attribute {
+            AddressAttribute::Protocol(maker) => return u8::from(*maker) == ADDRESS_MAKER,
+            AddressAttribute::Flags(all) => flags = *all,
+            AddressAttribute::RoutePriority(_) => has_metric = true,
+            _ => {}
+        }
+    }
+    let is_alone = match header.family {
+        AddressFamily::Inet => header.prefix_len == 32 && header.scope == AddressScope::Host,
+        _ => header.prefix_len == 128 && flags.contains(AddressFlags::Deprecated),
+    };
+    is_alone && has_metric && flags.contains(AddressFlags::Noprefixroute)
 }
 
 /// Of an IPv6 address. One that is taken for granted (RFC 4429) may be used while it is checked.
@@ -382,6 +403,24 @@ mod tests {
         let datagram = bytes(RouteNetlinkMessage::DelLink(link));
         let changes: Vec<Change> = messages(&datagram).iter().filter_map(change).collect();
         assert_eq!(changes, [Change::Interfaces]);
+    }
+
+    #[test]
+    fn what_a_keeper_added_is_known_without_its_maker_too() {
+        let own = |scope, flags: AddressFlags, more: &[AddressAttribute]| {
+            let mut message = AddressMessage::default();
+            (message.header.family, message.header.prefix_len, message.header.scope) = (AddressFamily::Inet, 32, scope);
+            message.attributes = [&[AddressAttribute::Flags(flags)], more].concat();
+            is_of_a_relay(&message)
+        };
+        let (none, metric) = (AddressFlags::Noprefixroute, AddressAttribute::RoutePriority(9));
+        let maker = |maker: u8| AddressAttribute::Protocol(maker.into());
+        assert!(own(AddressScope::Host, none, &[metric.clone()]));
+        assert!(own(AddressScope::Host, none, &[metric.clone(), maker(ADDRESS_MAKER)]));
+        assert!(!own(AddressScope::Host, none, &[metric.clone(), maker(4)]));
+        assert!(!own(AddressScope::Host, none, &[]), "somebody wanted no route");
+        assert!(!own(AddressScope::Universe, none, &[metric.clone()]), "the host's");
+        assert!(!own(AddressScope::Host, AddressFlags::Permanent, &[metric]), "it has a route");
     }
 
     #[test]
