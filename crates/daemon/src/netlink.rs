@@ -415,11 +415,11 @@ mod tests {
         };
         let (none, metric) = (AddressFlags::Noprefixroute, AddressAttribute::RoutePriority(9));
         let maker = |maker: u8| AddressAttribute::Protocol(maker.into());
-        assert!(own(AddressScope::Host, none, &[metric.clone()]));
+        assert!(own(AddressScope::Host, none, std::slice::from_ref(&metric)));
         assert!(own(AddressScope::Host, none, &[metric.clone(), maker(ADDRESS_MAKER)]));
         assert!(!own(AddressScope::Host, none, &[metric.clone(), maker(4)]));
         assert!(!own(AddressScope::Host, none, &[]), "somebody wanted no route");
-        assert!(!own(AddressScope::Universe, none, &[metric.clone()]), "the host's");
+        assert!(!own(AddressScope::Universe, none, std::slice::from_ref(&metric)), "the host's");
         assert!(!own(AddressScope::Host, AddressFlags::Permanent, &[metric]), "it has a route");
     }
 
