@@ -39,7 +39,6 @@ pub(crate) type Links = BTreeMap<(u32, Hook), OwnedFd>;
 /// The directory of this network namespace.
 #[derive(Debug)]
 pub(crate) struct Pins {
-    ours: PathBuf,
     namespace: PathBuf,
     layout: PathBuf,
     /// One keeper at a time goes on with what is there.
@@ -81,8 +80,8 @@ impl Pins {
         let inode = fs::metadata("/proc/self/ns/net")?.ino();
         let namespace = ours.join(inode.to_string());
         let lock = create_and_lock(&namespace)?;
-        let pins = Self { layout: namespace.join(format!("{layout:016x}")), namespace, ours, _lock: lock };
-        remove_abandoned(&pins.ours);
+        let pins = Self { layout: namespace.join(format!("{layout:016x}")), namespace, _lock: lock };
+        remove_abandoned(&ours);
         for other in entries(&pins.namespace)?.into_iter().filter(|path| *path != pins.layout) {
             remove(&other)?;
         }
@@ -141,7 +140,9 @@ impl Drop for Pins {
     /// The directory goes when nothing is in it; while it is locked nobody else has it.
     fn drop(&mut self) {
         let _ = fs::remove_dir(&self.namespace);
-        let _ = fs::remove_dir(&self.ours);
+        if let Some(ours) = self.namespace.parent() {
+            let _ = fs::remove_dir(ours);
+        }
     }
 }
 
